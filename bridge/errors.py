@@ -1,0 +1,134 @@
+"""
+Everything that can go wrong, with what the caller is told.
+
+    BridgeError
+    ├── IngressError             an answer to the PBX: status, retriable
+    │   ├── Unauthorized         401  no or wrong credentials
+    │   ├── BodyTooLarge         413
+    │   ├── BodyEncoded          415  a Content-Encoding
+    │   ├── LengthInvalid        400  a malformed request, before there is a body to keep
+    │   ├── Unusable             the body is kept as a dead letter
+    │   │   ├── NotJson          400
+    │   │   └── NotAnEvent       422
+    │   └── Unavailable          503  ours to mend: try again later
+    │       ├── SpoolFull
+    │       ├── SpoolBroken      the process must stop
+    │       └── Draining
+    ├── SettingsInvalid          exit 2, before any port opens
+    ├── CredentialsInvalid       exit 2
+    ├── TopicsWrong              exit 1: missing, or with other partitions
+    └── KafkaUnreachable         no broker answered within its time
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class BridgeError(Exception):
+    """Base of all our errors. Messages never carry a body, a number, an e-mail or a secret."""
+
+
+class IngressError(BridgeError):
+    """Becomes an HTTP answer in one place (`ingress`)."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    retriable: ClassVar[bool] = True
+
+
+class Unauthorized(IngressError):
+    """No credentials, or wrong ones; before the body is read. Operator: compare the PBX's user and password with `voipex-bridge credentials list`."""
+
+    status = 401
+    title = "Unauthorized"
+    retriable = False
+
+
+class LengthInvalid(IngressError):
+    """The request ended before its announced length. Nothing was authenticated and read, so nothing is kept."""
+
+    status = 400
+    title = "Incomplete request"
+    retriable = True
+
+
+class BodyTooLarge(IngressError):
+    """More than `VOIPEX_MAX_BODY_BYTES`; the rest is not read. Operator: VOIPEX events are below 1 KiB; look who sends this."""
+
+    status = 413
+    title = "Body too large"
+    retriable = False
+
+
+class BodyEncoded(IngressError):
+    """A Content-Encoding other than identity; VOIPEX does not compress."""
+
+    status = 415
+    title = "Compressed bodies are not accepted"
+    retriable = False
+
+
+class Unusable(IngressError):
+    """The body was authenticated and read but is no event: kept as a dead letter with this error's class and message."""
+
+    retriable = False
+
+
+class NotJson(Unusable):
+    """Neither JSON nor the relaxed notation, in UTF-8 or windows-1250."""
+
+    status = 400
+    title = "Not JSON"
+
+
+class NotAnEvent(Unusable):
+    """JSON, but no object, without EventName, or without a key. Operator: the key names of this credential may be wrong."""
+
+    status = 422
+    title = "Not an event"
+
+
+class Unavailable(IngressError):
+    """A fault of ours that passes: the PBX may send again after Retry-After."""
+
+    status = 503
+    title = "Temporarily unavailable"
+    retriable = True
+
+
+class SpoolFull(Unavailable):
+    """More than `VOIPEX_SPOOL_LIMIT_BYTES` wait for Kafka, or the disk is full. Operator: bring Kafka back, or give room."""
+
+    title = "Spool full"
+
+
+class SpoolBroken(Unavailable):
+    """The disk refused a write or a sync. The process must stop: a retry that succeeds proves nothing. Operator: check the disk."""
+
+    title = "Spool broken"
+
+
+class Draining(Unavailable):
+    """The bridge is stopping."""
+
+    title = "Shutting down"
+
+
+class SettingsInvalid(BridgeError):
+    """All faults of the settings at once, each with its name, masked value and remedy."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+class CredentialsInvalid(BridgeError):
+    """The credentials file cannot be used as it is."""
+
+
+class TopicsWrong(BridgeError):
+    """Topics are missing or have another number of partitions. Operator: `voipex-bridge topics apply`."""
+
+
+class KafkaUnreachable(BridgeError):
+    """No broker answered in time, or it refused us. Operator: check the addresses, TLS and SASL settings."""

@@ -1,0 +1,71 @@
+"""
+Projection: all that a task needs to know of a fold (pure, no Kafka).
+
+A projection folds the records of one key into a state, derives documents from it, and says when time alone will change them.
+The state is what the private changelog keeps; documents are what is published.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from bridge.topics import TopicKind
+
+State = TypeVar("State")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One output: a value for *key* in the topic of *kind*; `value` None deletes the key (tombstone)."""
+
+    kind: TopicKind
+    key: str
+    value: bytes | None
+    ce_type: str
+    revision: int
+
+
+class Projection(Protocol[State]):
+    """
+    What a fold offers. Times are microseconds since the epoch (UTC); nothing here reads a clock.
+
+    The law: for one key, `fold` in any order and with any repetition of the same inputs, then `produce` at the same
+    `as_of_us`, gives the same documents (but for revision and updated_at, which count the changes of one run).
+    """
+
+    name: str
+    fold_version: int
+    inputs: Sequence[TopicKind]
+    outputs: Sequence[TopicKind]
+    changelog: TopicKind
+
+    def start(self, pbx: str, key: str) -> State:
+        """The state of a key never seen."""
+        ...
+
+    def fold(self, state: State, kind: TopicKind, value: bytes) -> State:
+        """Take one record of an input topic. Raises ValueError when it cannot be read: a dead letter."""
+        ...
+
+    def produce(self, state: State, as_of_us: int) -> tuple[State, Sequence[Document]]:
+        """Documents that changed since the last time, as of a moment, and the state that remembers having produced them."""
+        ...
+
+    def due(self, state: State) -> int | None:
+        """When the documents change by time alone, in microseconds; None: never."""
+        ...
+
+    def expired(self, state: State, as_of_us: int) -> bool:
+        """True when the key is to be forgotten altogether (its documents deleted)."""
+        ...
+
+    def encode(self, state: State) -> bytes:
+        """The state as the changelog keeps it, fold_version inside."""
+        ...
+
+    def decode(self, value: bytes) -> State:
+        """The state as it was encoded; one of an older fold version is folded anew."""
+        ...
+
+
+Headers = Mapping[str, str]
