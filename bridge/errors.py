@@ -6,7 +6,9 @@ Everything that can go wrong, with what the caller is told.
     │   ├── Unauthorized         401  no or wrong credentials
     │   ├── BodyTooLarge         413
     │   ├── BodyEncoded          415  a Content-Encoding
-    │   ├── LengthInvalid        400  a malformed request, before there is a body to keep
+    │   ├── IncompleteRequest    400  the connection ended before the body
+    │   ├── NotFound             404
+    │   ├── MethodNotAllowed     405
     │   ├── Unusable             the body is kept as a dead letter
     │   │   ├── NotJson          400
     │   │   └── NotAnEvent       422
@@ -16,6 +18,7 @@ Everything that can go wrong, with what the caller is told.
     │       └── Draining
     ├── SettingsInvalid          exit 2, before any port opens
     ├── CredentialsInvalid       exit 2
+    ├── PortInUse                exit 1, names the setting
     ├── TopicsWrong              exit 1: missing, or with other partitions
     └── KafkaUnreachable         no broker answered within its time
 """
@@ -44,12 +47,28 @@ class Unauthorized(IngressError):
     retriable = False
 
 
-class LengthInvalid(IngressError):
-    """The request ended before its announced length. Nothing was authenticated and read, so nothing is kept."""
+class IncompleteRequest(IngressError):
+    """The connection ended before the body did. It was not read, so nothing is kept; most often nobody hears this answer."""
 
     status = 400
     title = "Incomplete request"
     retriable = True
+
+
+class NotFound(IngressError):
+    """No such path. Operator: the URL to give to VOIPEX ends in /voipex."""
+
+    status = 404
+    title = "Not found"
+    retriable = False
+
+
+class MethodNotAllowed(IngressError):
+    """Only POST."""
+
+    status = 405
+    title = "Method not allowed"
+    retriable = False
 
 
 class BodyTooLarge(IngressError):
@@ -124,6 +143,10 @@ class SettingsInvalid(BridgeError):
 
 class CredentialsInvalid(BridgeError):
     """The credentials file cannot be used as it is."""
+
+
+class PortInUse(BridgeError):
+    """An address that we should listen on is taken."""
 
 
 class TopicsWrong(BridgeError):

@@ -5,6 +5,7 @@ Adding an event type starts and ends here: one member of `EventType`, one row of
 """
 
 import re
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -74,7 +75,7 @@ class ReasonClass(StrEnum):
 class Event(BaseModel):
     """One step of a call or of an agent, as the PBX told it and the bridge received it. `null` means "not known"."""
 
-    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
     event_id: str = Field(description="UUIDv7 given on receipt, the same on every republication")
     pbx: str
@@ -82,7 +83,9 @@ class Event(BaseModel):
     event_name: str = Field(description="EventName as sent")
     received_at: str = Field(description="RFC 3339, UTC, microseconds, `Z`; never goes back within a process")
     unique_id: str | None = Field(default=None, description="Asterisk's id of the call, text exactly as sent")
-    pbx_started_at: str | None = Field(default=None, description="start of the call on the PBX clock, 1 s exact")
+    pbx_started_at: str | None = Field(
+        default=None, description="start of the call on the PBX clock, 1 s exact"
+    )
     direction: Direction | None = None
     from_: str | None = Field(default=None, alias="from")
     to: str | None = None
@@ -123,3 +126,20 @@ def split_unique_id(unique_id: str) -> tuple[str, int, int] | None:
     if match is None:
         return None
     return (match[1] or "", int(match[2]), int(match[3]))
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(at_us: int) -> str:
+    """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
+    moment = _EPOCH + timedelta(microseconds=at_us)
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def microseconds(text: str) -> int:
+    """RFC 3339 (any offset) -> microseconds since 1970. Raises ValueError when it is no time, or has no offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without an offset")
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -26,7 +26,9 @@ def murmur2(key: bytes) -> int:
     return hashed ^ hashed >> 15
 
 
-@lru_cache(maxsize=65536)  # the events of one call come close together; hashing in Python costs as much as a JSON parse
+@lru_cache(
+    maxsize=65536
+)  # the events of one call come close together; hashing in Python costs as much as a JSON parse
 def partition_of(key: bytes, partitions: int) -> int:
     """Where Java's default partitioner puts *key* in a topic of *partitions* partitions."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

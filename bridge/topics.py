@@ -10,7 +10,9 @@ DEFAULT_PARTITIONS: Final = 12
 """max(target/producer, target/consumer) rounded up to a number with many divisors; frozen, since more partitions move keys."""
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
-_MAX_MESSAGE_BYTES: Final = "1048588"  # Kafka's default, declared: the publisher's batches (512 KiB) must stay below it
+_MAX_MESSAGE_BYTES: Final = (
+    "1048588"  # Kafka's default, declared: the publisher's batches (512 KiB) must stay below it
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ class TopicKind:
 
 CALL_EVENTS: Final = TopicKind("call.events.v1", "UniqueId", "Event", "delete", 7 * _DAY_MS)
 AGENT_EVENTS: Final = TopicKind("agent.events.v1", "agent key", "Event", "delete", 7 * _DAY_MS)
-CALL_TIMELINES: Final = TopicKind("call.timelines.v1", "UniqueId", "CallTimeline", "compact,delete", 30 * _DAY_MS)
+CALL_TIMELINES: Final = TopicKind(
+    "call.timelines.v1", "UniqueId", "CallTimeline", "compact,delete", 30 * _DAY_MS
+)
 AGENT_ACTIVITY: Final = TopicKind("agent.activity.v1", "agent key", "AgentActivity", "delete", 7 * _DAY_MS)
 AGENT_STATUS: Final = TopicKind("agent.status.v1", "agent key", "AgentStatus", "compact", None)
 DEAD_LETTERS: Final = TopicKind(

@@ -1,0 +1,56 @@
+"""
+What cannot be an event is kept, with its reason: (body, fault) -> Record of `<pbx>.dead-letters.v1` (pure; contract 2 and 7).
+
+The body is untouched; the headers hold what a replay needs. Messages are ours and never repeat the body.
+"""
+
+from typing import Final
+
+from bridge.errors import Unusable
+from bridge.normalize import Receipt
+from bridge.partition import partition_of
+from bridge.topics import DEAD_LETTERS, topic_name
+from bridge.wire import TRACEPARENT_HEADER, Record
+
+ERROR_CLASS_HEADER: Final = "bridge-error-class"
+
+
+def dead_letter(
+    body: bytes, fault: Unusable, pbx: str, credential: str, receipt: Receipt, partitions: int
+) -> Record:
+    """Keep a webhook that was authenticated and read but is no event. `credential` names the key mapping that a replay must use."""
+    headers = [
+        (ERROR_CLASS_HEADER, type(fault).__name__.encode()),
+        ("bridge-error-message", str(fault).encode()),
+        ("bridge-stage", b"ingress"),
+        ("bridge-received-at", receipt.received_at.encode()),
+        ("bridge-event-id", receipt.event_id.encode()),
+        ("bridge-pbx", pbx.encode()),
+        ("bridge-credential", credential.encode()),
+    ]
+    if receipt.traceparent is not None:
+        headers.append((TRACEPARENT_HEADER, receipt.traceparent.encode()))
+    return Record(
+        topic_name(pbx, DEAD_LETTERS),
+        partition_of(receipt.event_id.encode(), partitions),
+        None,
+        body,
+        tuple(headers),
+        receipt.received_at_us // 1000,
+    )
+
+
+def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Record:
+    """Keep a record that Kafka will never take (too large, invalid), so that it does not block the line; key, value and headers untouched."""
+    headers = (
+        *record.headers,
+        (ERROR_CLASS_HEADER, b"Undeliverable"),
+        ("bridge-error-message", message.encode()),
+        ("bridge-stage", b"ingress"),
+        ("bridge-pbx", pbx.encode()),
+        ("__dlq.errors.topic", record.topic.encode()),
+    )
+    key = record.key if record.key is not None else b""
+    return record._replace(
+        topic=topic_name(pbx, DEAD_LETTERS), partition=partition_of(key, partitions), headers=headers
+    )
