@@ -1,0 +1,73 @@
+"""
+One JSON object per line on standard output, for our events and the libraries' lines alike.
+
+Levels: INFO started, stopped; WARNING we will recover and nothing is lost; ERROR something is lost or a person must act. Fields are
+names and counts, never a body, a secret, a phone number or an e-mail.
+"""
+
+import logging
+import sys
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+
+def set_up(level: str = "info", log_format: Literal["json", "console"] = "json") -> None:
+    """Configure structlog and the standard library's logging; call once, first."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if log_format == "json":
+        rendered: list[Any] = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_line),
+        ]
+    else:
+        # Plain tracebacks: pretty ones show local variables, and these can hold a body.
+        rendered = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+    logging.getLogger(
+        "uvicorn.access"
+    ).disabled = True  # refusals are logged by the ingress, with what matters
+    logging.getLogger("uvicorn.error").setLevel("WARNING")
+    logging.getLogger("aiokafka").setLevel(
+        "CRITICAL"
+    )  # it repeats itself several times a second; the publisher says it once a minute
+
+
+def _line(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(component=name)
+    return logger

@@ -1,0 +1,72 @@
+"""Stand-ins for what is across the network or under the platter, and a tiny ASGI client."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.auth import Caller
+from bridge.errors import Unauthorized
+from bridge.ingress import Ingress
+from bridge.webhook import DOCUMENTED_KEYS
+from bridge.wire import Record
+
+CALLER = Caller("demo", "voipex", "CZ", DOCUMENTED_KEYS)
+
+
+@dataclass
+class FakeOutbox:
+    """Keeps records in a list, or fails as told."""
+
+    kept: list[Record] = field(default_factory=list)
+    fault: Exception | None = None
+
+    async def append(self, records: Sequence[Record]) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.kept.extend(records)
+
+
+def let_in(header: bytes | None) -> Caller:
+    """Anyone who says `Basic good`."""
+    if header != b"Basic good":
+        raise Unauthorized("not good")
+    return CALLER
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    reads: int
+
+
+async def ask(
+    app: Ingress,
+    *chunks: bytes,
+    path: str = "/voipex",
+    method: str = "POST",
+    headers: Sequence[tuple[bytes, bytes]] = ((b"authorization", b"Basic good"),),
+    ends: bool = True,
+) -> Answer:
+    """One request in process. `ends=False`: the client goes away after its chunks. `reads`: how often the app asked for more."""
+    waiting = list(chunks or (b"",))
+    sent: list[Any] = []
+    reads = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal reads
+        reads += 1
+        if waiting:
+            chunk = waiting.pop(0)
+            return {"type": "http.request", "body": chunk, "more_body": bool(waiting) or not ends}
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "path": path, "method": method, "headers": list(headers)}, receive, send)
+    start = sent[0]
+    return Answer(
+        start["status"], dict(start["headers"]), b"".join(part.get("body", b"") for part in sent[1:]), reads
+    )

@@ -1,0 +1,258 @@
+"""The front door: what is answered, and what is safe by then."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from bridge.clock import ReceiptClock
+from bridge.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from bridge.ingress import Ingress
+from bridge.metrics import Metrics
+from bridge.wire import Record, decode
+from tests.factories import body
+from tests.fakes import Answer, FakeOutbox, ask, let_in
+
+GOOD = (b"authorization", b"Basic good")
+
+
+def front_door(
+    outbox: FakeOutbox, metrics: Metrics | None = None, accepted: tuple[int, bytes] = (200, b"")
+) -> Ingress:
+    return Ingress(
+        outbox,
+        let_in,
+        ReceiptClock(),
+        metrics or Metrics("test"),
+        partitions=12,
+        max_body_bytes=1024,
+        accepted=accepted,
+    )
+
+
+def answer_to(outbox: FakeOutbox, *chunks: bytes, **request: object) -> Answer:
+    return asyncio.run(ask(front_door(outbox), *chunks, **request))  # type: ignore[arg-type]
+
+
+def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
+    outbox = FakeOutbox()
+
+    answer = answer_to(outbox, body())
+
+    assert (answer.status, answer.body) == (200, b"")
+    assert decode(outbox.kept[0].value).unique_id == "1412256225.1941"
+    assert outbox.kept[0].topic == "voipex.call.events.v1"
+
+
+def test_status_and_body_of_the_answer_are_settings() -> None:
+    app = front_door(FakeOutbox(), accepted=(202, b"OK"))
+
+    answer = asyncio.run(ask(app, body()))
+
+    assert (answer.status, answer.body) == (202, b"OK")
+    assert answer.headers[b"content-length"] == b"2"
+
+
+def test_a_204_has_neither_body_nor_length() -> None:
+    answer = asyncio.run(ask(front_door(FakeOutbox(), accepted=(204, b"OK")), body()))
+
+    assert (answer.status, answer.body, answer.headers) == (204, b"", {})
+
+
+@pytest.mark.parametrize("path", ["/voipex", "/voipex/"])
+def test_one_trailing_slash_is_accepted(path: str) -> None:
+    assert answer_to(FakeOutbox(), body(), path=path).status == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, b"application/json", b"text/plain", b"application/x-www-form-urlencoded"]
+)
+def test_any_or_no_content_type_is_accepted(content_type: bytes | None) -> None:
+    headers = [GOOD] if content_type is None else [GOOD, (b"content-type", content_type)]
+
+    assert answer_to(FakeOutbox(), body(), headers=headers).status == 200
+
+
+def test_a_body_in_pieces_is_one_event() -> None:
+    outbox = FakeOutbox()
+    whole = body()
+
+    answer = answer_to(outbox, whole[:10], whole[10:30], whole[30:])
+
+    assert answer.status == 200
+    assert len(outbox.kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers"), [[], [(b"authorization", b"Basic bad")], [GOOD, GOOD], [(b"authorization", b"")]]
+)
+def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[tuple[bytes, bytes]]) -> None:
+    outbox = FakeOutbox()
+
+    answer = answer_to(outbox, body(), headers=headers)
+
+    assert (answer.status, answer.reads, outbox.kept) == (401, 0, [])
+    assert answer.headers[b"www-authenticate"].startswith(b"Basic ")
+
+
+def test_an_announced_length_beyond_the_limit_is_refused_without_reading() -> None:
+    answer = answer_to(FakeOutbox(), b"x", headers=[GOOD, (b"content-length", b"1025")])
+
+    assert (answer.status, answer.reads) == (413, 0)
+    assert answer.headers[b"connection"] == b"close"
+
+
+def test_an_endless_body_is_refused_as_soon_as_it_is_too_long() -> None:
+    answer = answer_to(FakeOutbox(), *[b"x" * 400] * 100)
+
+    assert (answer.status, answer.reads) == (413, 3)
+
+
+def test_a_body_of_exactly_the_limit_is_read() -> None:
+    assert answer_to(FakeOutbox(), b"x" * 1024).status == 400
+
+
+def test_a_compressed_body_is_refused_without_reading() -> None:
+    answer = answer_to(FakeOutbox(), body(), headers=[GOOD, (b"content-encoding", b"gzip")])
+
+    assert (answer.status, answer.reads) == (415, 0)
+    assert answer_to(FakeOutbox(), body(), headers=[GOOD, (b"content-encoding", b"identity")]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "fault"),
+    [
+        (b"not json", 400, b"NotJson"),
+        (b"", 400, b"NotJson"),
+        (b"[1]", 422, b"NotAnEvent"),
+        (b"{}", 422, b"NotAnEvent"),
+        (body(UniqueId=None), 422, b"NotAnEvent"),
+    ],
+)
+def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int, fault: bytes) -> None:
+    outbox = FakeOutbox()
+
+    answer = answer_to(outbox, raw)
+
+    letter = outbox.kept[0]
+    assert answer.status == status
+    assert (letter.topic, letter.key, letter.value) == ("voipex.dead-letters.v1", None, raw)
+    assert dict(letter.headers)["bridge-error-class"] == fault
+    assert dict(letter.headers)["bridge-stage"] == b"ingress"
+
+
+@pytest.mark.parametrize(
+    "fault", [SpoolFull("full"), SpoolBroken("broken"), Draining("going"), RuntimeError("bug")]
+)
+@pytest.mark.parametrize("raw", [body(), b"not json"])
+def test_what_could_not_be_kept_is_never_answered_2xx_nor_4xx(fault: Exception, raw: bytes) -> None:
+    answer = answer_to(FakeOutbox(fault=fault), raw)
+
+    assert answer.status == 503
+    assert int(answer.headers[b"retry-after"]) >= 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW"])
+def test_only_post_is_allowed(method: str) -> None:
+    answer = answer_to(FakeOutbox(), method=method)
+
+    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
+
+
+@pytest.mark.parametrize("path", ["/", "/voipex//", "/VOIPEX", "/metrics", "/ready"])
+def test_other_paths_are_not_there(path: str) -> None:
+    assert answer_to(FakeOutbox(), path=path).status == 404
+
+
+def test_a_connection_that_ends_within_the_body_keeps_nothing() -> None:
+    outbox = FakeOutbox()
+
+    answer = answer_to(outbox, body(), ends=False)
+
+    assert (answer.status, outbox.kept) == (400, [])
+
+
+def test_a_problem_says_what_is_wrong_and_never_repeats_the_body() -> None:
+    answer = answer_to(
+        FakeOutbox(), b'{"EventName":"Ringing","From":"+420777888999","Login":"novak@firma.cz"}'
+    )
+
+    problem = json.loads(answer.body)
+    assert answer.headers[b"content-type"] == b"application/problem+json"
+    assert problem == {
+        "type": "urn:voipex-bridge:problem:NotAnEvent",
+        "title": "Not an event",
+        "status": 422,
+        "detail": "no UniqueId, and no agent to key it by",
+    }
+
+
+def test_a_traceparent_goes_into_the_record_and_a_broken_one_does_not() -> None:
+    outbox = FakeOutbox()
+    good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    answer_to(outbox, body(), headers=[GOOD, (b"traceparent", good)])
+    answer_to(outbox, body(), headers=[GOOD, (b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")])
+    answer_to(outbox, b"not json", headers=[GOOD, (b"traceparent", good)])
+
+    traces = [dict(record.headers).get("traceparent") for record in outbox.kept]
+    assert traces == [good, None, good]
+
+
+def test_metrics_count_what_was_answered() -> None:
+    metrics = Metrics("test")
+    app = front_door(FakeOutbox(), metrics)
+
+    async def traffic() -> None:
+        await ask(app, body())
+        await ask(app, body(EventName="Hangup"))
+        await ask(app, b"not json")
+        await ask(app, body(), headers=[])
+        await ask(app, body(), path="/nowhere", method="BREW")
+
+    asyncio.run(traffic())
+
+    value = metrics.registry.get_sample_value
+    assert value("voipex_bridge_events_received_total", {"pbx": "voipex", "type": "ringing"}) == 1
+    assert value("voipex_bridge_events_rejected_total", {"reason": "NotJson"}) == 1
+    assert value("voipex_bridge_events_rejected_total", {"reason": "Unauthorized"}) == 1
+    assert (
+        value("voipex_bridge_dead_letters_total", {"topic": "voipex.dead-letters.v1", "stage": "ingress"})
+        == 1
+    )
+    assert (
+        value("voipex_bridge_http_requests_total", {"route": "/voipex", "method": "POST", "code": "200"}) == 2
+    )
+    assert (
+        value("voipex_bridge_http_requests_total", {"route": "other", "method": "other", "code": "404"}) == 1
+    )
+    assert value("voipex_bridge_http_request_duration_seconds_count") == 2
+
+
+def test_an_answer_waits_until_the_outbox_is_sure() -> None:
+    class SlowOutbox(FakeOutbox):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sure = asyncio.Event()
+
+        async def append(self, records: Sequence[Record]) -> None:
+            await self.sure.wait()
+            await super().append(records)
+
+    async def story() -> tuple[bool, int]:
+        outbox = SlowOutbox()
+        asked = asyncio.create_task(ask(front_door(outbox), body()))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        early = asked.done()
+        outbox.sure.set()
+        return early, (await asked).status
+
+    assert asyncio.run(story()) == (False, 200)
+
+
+def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
+    assert all(
+        error.retriable and error.status == 503 for error in (Unavailable, *Unavailable.__subclasses__())
+    )
