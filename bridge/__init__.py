@@ -1,1 +1,14 @@
-"""."""
+"""
+HTTP in, Kafka out: the way of an event, one file per step.
+
+    ingress       POST /voipex: authenticated before the body is read, answered when the event is safe
+    auth          who is calling (credentials: the file behind it)
+    webhook       bytes -> the PBX's own words
+    normalize     the PBX's words -> Event, ours (clock: its time and its id)
+    wire          Event -> Record, with its key, partition and headers (dead_letters: what is no event)
+    spool         the record on disk; only now the PBX hears 2xx
+    publisher     spool -> Kafka, in order, whatever happens
+    kafka         the one door to the client library
+
+`run` puts the parts together, `up` starts everything on one machine, `cli` is the command line.
+"""

@@ -1,0 +1,70 @@
+# The one entry point. `make` alone prints this help.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+PORT ?= 8080
+MANAGEMENT_PORT ?= 8081
+KAFKA_PORT ?= 9092
+RATE ?= 0.5
+SIM ?= 1
+BROKER ?= embedded
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-fast check format bench soak contract lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@echo "  options of run: PORT=8080 MANAGEMENT_PORT=8081 KAFKA_PORT=9092 RATE=0.5 (calls/s) SIM=0 (no simulated calls)"
+
+setup: $(READY) ## the environment in .venv
+
+$(READY): requirements-dev.txt pyproject.toml
+	@echo "setting up $(VENV) (the first time takes about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $(READY)
+
+run: $(READY) ## a real Kafka, the bridge and simulated calls, until Ctrl-C
+	@$(BIN)/voipex-bridge up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
+		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
+
+test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
+	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow"
+
+test-fast: $(READY) ## unit and service tests: no network, under 10 s
+	@$(BIN)/python -m pytest -q -m "not kafka and not slow" tests/unit tests/service
+
+check: $(READY) ## format, lint, types, import contracts, generated documents, locks
+	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
+	@! grep -n '://' requirements.txt requirements-dev.txt
+	@$(BIN)/python -m bridge.reference check
+	@$(BIN)/python -m consumers.documents check
+
+format: $(READY) ## rewrite the code as ruff formats it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --quiet . || true
+
+bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about 10 minutes)
+	@$(BIN)/python -m benchmarks
+
+soak: $(READY) ## the long forms of the fault tests
+	@$(BIN)/python -m pytest -m "slow"
+
+contract: $(READY) ## write the generated documents: docs/settings.md, docs/contract/
+	@$(BIN)/python -m bridge.reference write
+	@$(BIN)/python -m consumers.documents write
+
+lock: ## pin all dependencies again (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.txt
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -c requirements.txt \
+		--extra dev pyproject.toml -o requirements-dev.txt
+
+clean: ## remove build/ (the local Kafka's data, spool, credentials) and .venv
+	rm -rf build $(VENV)

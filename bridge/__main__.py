@@ -1,0 +1,5 @@
+"""`python -m bridge` is `voipex-bridge`."""
+
+from bridge.cli import main
+
+main()

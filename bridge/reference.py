@@ -1,0 +1,118 @@
+"""
+The reference pages that are made from the code: docs/settings.md from `Settings`, docs/answers.md from `errors`.
+
+`python -m bridge.reference write` writes them, `check` fails when they are not what the code says.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic_core import PydanticUndefined
+
+from bridge import errors
+from bridge.settings import SECRETS_DIR_VARIABLE, Settings, variable_of
+
+_DOCS = Path(__file__).parent.parent / "docs"
+
+
+def settings_page() -> str:
+    """Every setting: variable, default, meaning."""
+    lines = [
+        "# Settings",
+        "",
+        "Made from `bridge/settings.py` by `make contract`.",
+        "",
+        "Each is an environment variable, or a file of the same name (any letter case) in the folder that",
+        f"`{SECRETS_DIR_VARIABLE}` names (default `/run/secrets`); the environment wins. An empty variable counts as not set.",
+        "A wrong value ends the start with exit code 2, before any port opens; all faults are listed at once.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        lines.append(
+            f"| `{variable_of(name)}` | {_default(field.default)} | {field.description}{_choices(field.annotation)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value is None or value is PydanticUndefined:
+        return ""
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return f"`{value}`" if str(value) else "(empty)"
+
+
+def _choices(annotation: Any) -> str:
+    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    return f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""
+
+
+def answers_page() -> str:
+    """Every status of the front door: cause, and whether to try again."""
+    lines = [
+        "# Answers of the front door",
+        "",
+        "Made from `bridge/errors.py` by `make contract`.",
+        "",
+        "`POST /voipex` is answered with `VOIPEX_ACCEPTED_STATUS` (200) and `VOIPEX_ACCEPTED_BODY` (empty) once the event is safe on disk.",
+        "Every other answer is a problem (RFC 9457, `application/problem+json`) whose `type` ends in the name below. It never repeats the body.",
+        "",
+        "| status | problem | try again | kept as dead letter | cause |",
+        "|---|---|---|---|---|",
+    ]
+    for error in sorted(_leaves(errors.IngressError), key=lambda each: (each.status, each.__name__)):
+        kept = "yes" if issubclass(error, errors.Unusable) else "no"
+        again = (
+            "yes, after `Retry-After`"
+            if issubclass(error, errors.Unavailable)
+            else ("yes" if error.retriable else "no")
+        )
+        cause = " ".join((error.__doc__ or "").split())
+        lines.append(f"| {error.status} | `{error.__name__}` | {again} | {kept} | {cause} |")
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(error: type[errors.IngressError]) -> Iterator[type[errors.IngressError]]:
+    """Errors that are answered: all but the two that only group others."""
+    if error not in (errors.IngressError, errors.Unusable):
+        yield error
+    for child in error.__subclasses__():
+        yield from _leaves(child)
+
+
+PAGES = {"settings.md": settings_page, "answers.md": answers_page}
+
+
+def write(folder: Path = _DOCS) -> None:
+    for name, make in PAGES.items():
+        (folder / name).write_text(make(), encoding="utf-8")
+
+
+def drifted(folder: Path = _DOCS) -> list[str]:
+    """Names of the pages that are not what the code says."""
+    return [
+        name
+        for name, make in PAGES.items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != make()
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["write"]:
+        write()
+        return 0
+    if arguments == ["check"]:
+        wrong = drifted()
+        for name in wrong:
+            print(f"docs/{name} is not what the code says: run `make contract`", file=sys.stderr)  # noqa: T201
+        return 1 if wrong else 0
+    print("usage: python -m bridge.reference write|check", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

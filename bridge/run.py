@@ -1,0 +1,345 @@
+"""
+The composition root of the bridge: settings -> spool, publisher, servers. It starts them, watches them, and drains (ADR 6).
+
+Start: credentials, spool (scan and replay), topics, ports, then ready. Kafka out of reach stops nothing: events are accepted and wait.
+Stop (SIGTERM, SIGINT): (1) unready, (2) close the front door and finish what is in flight, (3) no more appends, (4) publish what waits,
+for at most `drain_s`, (5) close. What is left waits on disk for the next start. The death of the publisher or of the disk stops the
+process the same way, and it ends with an error.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Final
+
+import uvicorn
+import uvloop
+
+from bridge.auth import authenticate
+from bridge.clock import ReceiptClock
+from bridge.credentials import CredentialStore, Reload
+from bridge.errors import BridgeError, KafkaUnreachable, PortInUse, SpoolBroken
+from bridge.ingress import Ingress
+from bridge.kafka import KafkaProducer, check_topics
+from bridge.logs import get_logger
+from bridge.management import Readiness, build_management
+from bridge.metrics import Metrics
+from bridge.publisher import Producer, Publisher
+from bridge.settings import Settings, variable_of
+from bridge.spool import Spool
+
+_TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not keep the door closed for longer
+_CONNECT_S: Final = 15.0
+_IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
+_RELOAD_S: Final = 1.0
+_BACKLOG: Final = 2048  # connections that may wait for accept()
+
+log = get_logger("bridge")
+
+
+def run(settings: Settings, version: str) -> None:
+    """Serve until told to stop. Raises BridgeError when it cannot start, and whatever killed it."""
+    # What was imported stays for ever, and an event leaves little that only the collector finds: looking at all of it for every
+    # 700 new objects took a fifth of the time of an event.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Bridge(settings, version).serve())
+
+
+class Bridge:
+    """One process: front door, spool, publisher, management port."""
+
+    def __init__(self, settings: Settings, version: str) -> None:
+        self._settings = settings
+        self._version = version
+        self._metrics = Metrics(version)
+        self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._ready = False
+        self._fault: BaseException | None = None
+
+    async def serve(self) -> None:
+        settings = self._settings
+        if self._credentials.readable_by != "owner":
+            log.warning("others may read the credentials file", readable_by=self._credentials.readable_by)
+        self._spool = self._open_spool()
+        await self._check_topics_if_reachable()
+        self._publisher = Publisher(
+            self._spool, self._make_producer, self._metrics, partitions=settings.topic_partitions
+        )
+        management_host = settings.management_host or settings.host
+        with (
+            _listening(settings.host, settings.port, "port") as front_socket,
+            _listening(management_host, settings.management_port, "management_port") as management_socket,
+        ):
+            front = _Server(_config(self._ingress()))
+            management = _Server(_config(build_management(self._readiness, self._metrics.registry)))
+            with self._signals():
+                serving = [
+                    self._watched(management.serve([management_socket]), "management server"),
+                    self._watched(front.serve([front_socket]), "front door"),
+                ]
+                publishing = self._watched(self._publisher.run(), "publisher")
+                reloading = asyncio.create_task(self._reload_credentials())
+                await _started(front, management)
+                self._say_started(front_socket, management_socket)
+                self._ready = True
+                await self._stopping.wait()
+                await self._stop(front, publishing)
+                reloading.cancel()
+                management.should_exit = True
+                await asyncio.wait({*serving, publishing, reloading})
+        if self._fault is not None:
+            raise self._fault
+        log.info("stopped", waiting=self._spool.stats().waiting_records)
+
+    def _ingress(self) -> Ingress:
+        settings = self._settings
+        return Ingress(
+            self._spool,
+            lambda header: authenticate(header, self._credentials.credentials),
+            ReceiptClock(),
+            self._metrics,
+            partitions=settings.topic_partitions,
+            max_body_bytes=settings.max_body_bytes,
+            accepted=(settings.accepted_status, settings.accepted_body.encode()),
+        )
+
+    # ---------------------------------------------------------------- parts
+
+    def _open_spool(self) -> Spool:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+
+        def spool_broke() -> None:  # called by the writer's thread
+            loop.call_soon_threadsafe(self._fail, SpoolBroken("the disk refused a write or a sync"))
+
+        spool = Spool.open(
+            settings.spool_dir,
+            limit_bytes=settings.spool_limit_bytes,
+            on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
+            on_broken=spool_broke,
+        )
+        self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
+        stats = spool.stats()
+        if stats.waiting_records:
+            log.info("replaying", waiting=stats.waiting_records, bytes=stats.bytes)
+        if stats.damaged_frames_total:
+            log.error(
+                "the spool was damaged; what was readable is published", frames=stats.damaged_frames_total
+            )
+        return spool
+
+    async def _check_topics_if_reachable(self) -> None:
+        """Raises TopicsWrong: better no bridge than events in the wrong place."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(_TOPIC_CHECK_S):
+                await check_topics(settings, settings.topics())
+        except (KafkaUnreachable, TimeoutError) as error:
+            self._topics_checked = False
+            log.warning(
+                "Kafka is out of reach; events are accepted and wait in the spool", cause=type(error).__name__
+            )
+        else:
+            self._topics_checked = True
+
+    def _make_producer(self) -> Producer:
+        return _CheckedProducer(self._settings, self._check_topics_once)
+
+    async def _check_topics_once(self) -> None:
+        """Kafka was out of reach at the start: the topics are checked before anything is published."""
+        if not self._topics_checked:
+            await check_topics(self._settings, self._settings.topics())
+            self._topics_checked = True
+
+    async def _reload_credentials(self) -> None:
+        while True:
+            await asyncio.sleep(_RELOAD_S)
+            self._tell(self._credentials.reload_if_changed())
+
+    def _reload(self) -> None:
+        self._tell(self._credentials.reload())
+
+    def _tell(self, reload: Reload | None) -> None:
+        if reload is None:
+            return
+        if reload.fault is None:
+            log.info("credentials read again", names=",".join(reload.names))
+        else:
+            log.error(
+                "the new credentials file cannot be used; the old ones stay in force", fault=reload.fault
+            )
+
+    def _readiness(self) -> Readiness:
+        stats = self._spool.stats()
+        full = stats.bytes >= stats.limit_bytes
+        return Readiness(
+            self._ready and not full and not self._stopping.is_set(),
+            {
+                "stopping": self._stopping.is_set(),
+                "spool": {
+                    "id": self._spool.spool_id,
+                    "full": full,
+                    "bytes": stats.bytes,
+                    "limit_bytes": stats.limit_bytes,
+                    "waiting_records": stats.waiting_records,
+                },
+                "kafka": self._publisher.state,
+            },
+        )
+
+    # ---------------------------------------------------------------- start, watch, stop
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGTERM or SIGINT drains, a second one does not wait for Kafka. SIGHUP reads the credentials again."""
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self._told_to_stop,
+            signal.SIGINT: self._told_to_stop,
+            signal.SIGHUP: self._reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _told_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    def _fail(self, fault: BaseException) -> None:
+        self._fault = self._fault or fault
+        self._stopping.set()
+
+    def _watched(self, part: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        """A part that ends before we stop takes the process with it, gracefully; one that fails makes it end with that error."""
+
+        def ended(done: "asyncio.Task[None]") -> None:
+            if done.cancelled():
+                return
+            fault = done.exception()
+            if fault is not None:
+                log.error("a part of the bridge failed", part=name, fault=repr(fault))
+                self._fail(fault)
+            elif not self._stopping.is_set():
+                self._fail(BridgeError(f"the {name} ended by itself"))
+
+        task = asyncio.create_task(part, name=name)
+        task.add_done_callback(ended)
+        return task
+
+    def _say_started(self, front: socket.socket, management: socket.socket) -> None:
+        host, port = front.getsockname()[:2]
+        log.info(
+            "started",
+            version=self._version,
+            ingress=f"http://{host}:{port}/voipex",
+            management_port=management.getsockname()[1],
+            pbxs=",".join(self._settings.pbxs),
+            spool=self._spool.spool_id,
+        )
+
+    async def _stop(self, front: "_Server", publishing: "asyncio.Task[None]") -> None:
+        """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
+        log.info("stopping", waiting=self._spool.stats().waiting_records)
+        deadline = time.monotonic() + self._settings.drain_s
+        front.should_exit = True  # (2)
+        await front.ended.wait()
+        self._spool.seal()  # (3)
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait(  # (4)
+            {publishing, hurry},
+            timeout=max(0.0, deadline - time.monotonic()),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurry.cancel()
+        if not publishing.done():
+            log.warning(
+                "not everything reached Kafka; it waits in the spool",
+                waiting=self._spool.stats().waiting_records,
+            )
+            publishing.cancel()
+            await asyncio.wait({publishing})
+        await self._spool.close()  # (5)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn re-raises the signal after `serve()`, which would kill us before the drain: signals are the root's."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            self.ended.set()
+
+
+class _CheckedProducer(KafkaProducer):
+    """A producer that does not start before the topics are as declared."""
+
+    def __init__(self, settings: Settings, check: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(settings)
+        self._check = check
+
+    async def start(self, timeout_s: float = _CONNECT_S) -> None:
+        await self._check()
+        await super().start(timeout_s)
+
+
+def _config(app: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on the client's address
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_IN_FLIGHT_S,
+    )
+
+
+async def _started(*servers: _Server) -> None:
+    """uvicorn has no event for it."""
+    while not all(server.started or server.ended.is_set() for server in servers):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
+    """A listening socket. Raises PortInUse with the name of the setting."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            raise PortInUse(
+                f"cannot listen on {host}:{port} ({error.strerror}); set {variable_of(setting)} to another port"
+            ) from error
+        sock.setblocking(False)
+        yield sock
+    finally:
+        sock.close()

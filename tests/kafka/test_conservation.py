@@ -1,0 +1,172 @@
+"""
+Nothing that was answered 2xx is lost, nothing is invented, order is kept: through kills of the bridge and every trouble of the broker.
+
+The method: each 2xx is an obligation noted outside the bridge's process; after the faults, in quiet, what lies in Kafka is compared.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiokafka
+import pytest
+
+from bridge import kafka as bridge_kafka
+from bridge.local_kafka import LocalKafka
+from bridge.settings import Settings
+from tests.processes import BridgeProcess, NotingPbx, Obligations, free_port
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[LocalKafka]:
+    """A broker that the test may break."""
+    broker = LocalKafka(
+        tmp_path / "kafka", Path("build/kafka-jars"), port=free_port(), controller_port=free_port()
+    )
+    broker.prepare()
+    broker.start()
+    broker.wait_ready()
+    apply_topics(broker.bootstrap_servers)
+    yield broker
+    broker.stop()
+
+
+def apply_topics(bootstrap_servers: str) -> None:
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers)
+    asyncio.run(bridge_kafka.apply_topics(settings, settings.topics(), replication=1, min_insync=1))
+
+
+def read_topic(bootstrap_servers: str, topic: str) -> list[aiokafka.ConsumerRecord]:
+    """Everything that is there now, partition by partition, by a plain client."""
+
+    async def read() -> list[aiokafka.ConsumerRecord]:
+        consumer = aiokafka.AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            partitions = [
+                aiokafka.TopicPartition(topic, n) for n in sorted(consumer.partitions_for_topic(topic) or ())
+            ]
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning()
+            records: list[aiokafka.ConsumerRecord] = []
+            for partition in partitions:
+                while await consumer.position(partition) < ends[partition]:
+                    for batch in (await consumer.getmany(partition, timeout_ms=1000)).values():
+                        records += batch
+            return records
+        finally:
+            await consumer.stop()
+
+    return asyncio.run(read())
+
+
+def compare(obligations: Obligations, records: list[aiokafka.ConsumerRecord]) -> dict[str, int]:
+    """Missing, invented, changed, out of order, of first copies; copies are those with a known event_id."""
+    first_copies: dict[str, tuple[str, int]] = {}
+    changed = copies = 0
+    values: dict[str, bytes] = {}
+    order: dict[str, list[int]] = {}
+    for record in records:
+        event = json.loads(record.value)
+        if event["event_id"] in first_copies:
+            copies += 1
+            changed += values[event["event_id"]] != record.value
+            continue
+        place = (event["unique_id"], event["extra"]["Place"])
+        first_copies[event["event_id"]] = place
+        values[event["event_id"]] = record.value
+        order.setdefault(place[0], []).append(place[1])
+        changed += (
+            record.key.decode() != place[0] or dict(record.headers)["ce_id"].decode() != event["event_id"]
+        )
+    published = list(first_copies.values())
+    sent = {(key, place) for key, places in obligations.sent.items() for place in places}
+    return {
+        "missing": len(obligations.promised - set(published)),
+        "invented": len(set(published) - sent) + len(published) - len(set(published)),
+        "changed": changed,
+        "out_of_order": sum(places != sorted(places) for places in order.values()),
+        "copies": copies,
+        "promised": len(obligations.promised),
+    }
+
+
+PERFECT = {"missing": 0, "invented": 0, "changed": 0, "out_of_order": 0}
+
+
+def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_the_broker(
+    own_broker: LocalKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """24 kill -9 of the bridge at random moments, while the broker is well, stopped for a minute, killed, and frozen."""
+    dice = random.Random(20261124)
+
+    def kill_and_restart(times: int, within_s: float) -> None:
+        until = time.monotonic() + within_s
+        for _ in range(times):
+            time.sleep(dice.uniform(0.05, 0.6))
+            bridge.kill()
+            bridge.start()
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    with BridgeProcess(tmp_path, own_broker.bootstrap_servers).start() as bridge, NotingPbx(bridge) as pbx:
+        kill_and_restart(8, 0)  # the broker is well
+        own_broker.stop()
+        kill_and_restart(8, 60)  # stopped for a minute
+        own_broker.start()
+        own_broker.wait_ready()
+        kill_and_restart(2, 2)
+        own_broker.kill()
+        kill_and_restart(3, 3)  # killed
+        own_broker.start()
+        own_broker.wait_ready()
+        time.sleep(1)
+        own_broker.pause()
+        kill_and_restart(3, 12)  # frozen: connections stay open and nothing answers
+        own_broker.resume()
+        time.sleep(2)
+        pbx.stop()
+        bridge.await_drained()
+        bridge.terminate()
+        exit_code = bridge.ended()
+
+    outcome = compare(pbx.obligations, read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1"))
+    with capsys.disabled():
+        print(f"\n  conservation: {outcome}, answers {pbx.obligations.statuses}")
+    assert exit_code == 0
+    assert outcome["promised"] > 2000
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
+
+
+def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
+    own_broker: LocalKafka, tmp_path: Path
+) -> None:
+    """What was answered 2xx is in Kafka or on disk; exit 0, within VOIPEX_DRAIN_S; also when the broker is away."""
+    drain_s = 3.0
+    with BridgeProcess(tmp_path, own_broker.bootstrap_servers, VOIPEX_DRAIN_S=str(drain_s)).start() as bridge:
+        with NotingPbx(bridge) as pbx:
+            time.sleep(1.5)
+            bridge.terminate()
+            assert bridge.ended() == 0
+            after_the_first = read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1")
+            own_broker.stop()
+            bridge.start()
+            time.sleep(1.5)
+            asked_at = time.monotonic()
+            bridge.terminate()
+            assert bridge.ended() == 0
+            took_s = time.monotonic() - asked_at
+        own_broker.start()
+        own_broker.wait_ready()
+        bridge.start()
+        bridge.await_drained()
+        bridge.terminate()
+        assert bridge.ended() == 0
+
+    outcome = compare(pbx.obligations, read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1"))
+    assert len(after_the_first) > 100  # the first stop drained
+    assert took_s < drain_s + 2
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
