@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
@@ -335,6 +336,9 @@ def simulate_command(
     agents: Annotated[int, typer.Option(min=1, max=10_000)] = 8,
     queues: Annotated[int, typer.Option(min=1, max=100)] = 2,
     duration: Annotated[float | None, typer.Option(help="Seconds; default: until Ctrl-C.", min=0.1)] = None,
+    pbx: Annotated[
+        str, typer.Option(help="The PBX that the credential belongs to, for --record.")
+    ] = "voipex",
     seed: Annotated[int, typer.Option(help="The same seed plays the same calls.")] = 1,
     record: Annotated[
         Path | None, typer.Option(help="Write what was sent, as `voipex-consumers explain` reads it.")
@@ -342,8 +346,8 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """A PBX that is not there: ring-all queues, re-rings, transfers, pauses, missed and outgoing calls, sent as VOIPEX sends them."""
-    plan = simulate.SimulationPlan(seed=seed, agents=agents, queues=queues, calls_per_s=rate)
-    reports: list[simulate.SimulationReport] = []
+    plan = simulate.SimulationPlan(seed=seed, agents=agents, queues=queues, calls_per_s=rate, pbx=pbx)
+    reports: deque[simulate.SimulationReport] = deque(maxlen=1)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(
             simulate.play(

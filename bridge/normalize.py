@@ -1,6 +1,5 @@
 """Webhook -> Event: the PBX's words become ours (pure; contract 3)."""
 
-import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -25,6 +24,7 @@ _DIRECTIONS: Final = {
     "outgoinglocal": Direction.OUTGOING_LOCAL,
     "barge": Direction.BARGE,
 }
+_SEPARATORS: Final = str.maketrans("", "", " _-")
 
 _REASONS: Final = {
     "normal clearing": ReasonClass.NORMAL,
@@ -107,13 +107,11 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     )
 
 
-@lru_cache(maxsize=256)
 def direction_of(word: str) -> Direction | None:
     """`incomingLocal`, `incominglocal`, `INCOMING_LOCAL` -> incoming_local; None when it is unknown."""
-    return _DIRECTIONS.get(re.sub(r"[\s_-]", "", word).casefold())
+    return _DIRECTIONS.get(word.casefold().translate(_SEPARATORS))
 
 
-@lru_cache(maxsize=1024)
 def reason_class(reason: str) -> ReasonClass:
     """Class of a hangup reason: trimmed, case-folded, spaces collapsed (the texts are Asterisk's)."""
     told = " ".join(reason.casefold().split())

@@ -6,18 +6,23 @@ from typing import Final
 
 import phonenumbers
 
+_LONGEST: Final = 40  # E.164 has 15 digits; the rest is room for prefixes and spaces
 _DIALLED: Final = re.compile(r"\+?[0-9 ()/.-]+", re.ASCII)
+
+
+def e164(number: str, region: str) -> str | None:
+    """
+    Return *number* as `+420777888999` when it is a full, valid number in *region* (two letters); None for extensions and anything else.
+    """
+    if len(number) > _LONGEST or _DIALLED.fullmatch(number) is None:
+        return None
+    return _parsed(number, region)
 
 
 @lru_cache(
     maxsize=16384
 )  # a parse costs 17 µs, as much as the rest of an event; a PBX sees the same numbers again and again
-def e164(number: str, region: str) -> str | None:
-    """
-    Return *number* as `+420777888999` when it is a full, valid number in *region* (two letters); None for extensions and anything else.
-    """
-    if _DIALLED.fullmatch(number) is None:
-        return None
+def _parsed(number: str, region: str) -> str | None:
     try:
         parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:

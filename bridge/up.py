@@ -108,6 +108,7 @@ def up(plan: Plan) -> int:
     """Run until Ctrl-C or SIGTERM (0), or until a process dies (1). Raises BridgeError when the start fails; nothing is left running."""
     console = Console(highlight=False, soft_wrap=True)
     running = Running()
+    signal.signal(signal.SIGINT, _interrupt)  # also when a shell started us with it ignored
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)  # the terminal was closed
     try:

@@ -1,0 +1,629 @@
+"""
+Kafka's client, typed: a producer, topics, a reader. The only file here that imports aiokafka.
+
+Every call has a deadline and ends in `KafkaUnreachable` (with the addresses and the cause, never a secret) or `TopicsWrong`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Final, Literal, NamedTuple
+
+import aiokafka
+import aiokafka.admin
+import aiokafka.admin.config_resource
+import aiokafka.conn
+from aiokafka import errors
+from aiokafka.errors import KafkaError
+
+from bridge.connection import KafkaSettings
+from bridge.errors import KafkaUnreachable, TopicsWrong
+from bridge.topics import Topic
+from bridge.wire import Record
+
+# aiokafka ships no types: what comes from these is checked where it leaves this file.
+_AIOKafkaProducer: Any = aiokafka.AIOKafkaProducer
+_AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
+_AIOKafkaAdminClient: Any = aiokafka.admin.AIOKafkaAdminClient
+_NewTopic: Any = aiokafka.admin.NewTopic
+_ConfigResource: Any = aiokafka.admin.config_resource.ConfigResource
+_TOPIC: Any = aiokafka.admin.config_resource.ConfigResourceType.TOPIC
+_collect_hosts: Any = aiokafka.conn.collect_hosts
+_create_conn: Any = aiokafka.conn.create_conn
+
+MAX_BATCH_BYTES: Final = 512 * 1024
+"""A partition has one batch in flight, so small ones are slow; the topics' max.message.bytes (1 MiB) limits the batch."""
+
+_REQUEST_TIMEOUT_MS: Final = (
+    30_000  # longer than a leader election: a batch that expires poisons its partition
+)
+_RETRY_BACKOFF_MS: Final = 100
+_ADMIN_TIMEOUT_S: Final = 20.0
+_PROBE_TIMEOUT_S: Final = 3.0
+
+Fault = Literal["retry", "topic", "rights", "too_large", "refused", "unsure"]
+"""
+What a failed delivery means: try again with a new producer; the topic or partition is not there; a right is missing; the broker will
+never take this batch, or so it seems.
+"""
+
+
+class KafkaProducer:
+    """
+    Idempotent, acks=all, one batch per partition in flight; for one publishing task. Once a delivery failed it must be replaced:
+    its sequence numbers have a gap, and the broker refuses that partition for ever (aiokafka never begins a new epoch).
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        max_batch_bytes: int = MAX_BATCH_BYTES,
+        request_timeout_ms: int = _REQUEST_TIMEOUT_MS,
+    ) -> None:
+        self._settings = settings
+        self._max_batch_bytes = max_batch_bytes
+        self._request_timeout_ms = request_timeout_ms
+        self._client: Any = None
+
+    async def start(self, timeout_s: float = 15.0) -> None:
+        """
+        Connect and get a producer id.
+
+        Raises:
+            KafkaUnreachable: nothing is left open; make a new one to try again.
+        """
+        arguments = _client_arguments(self._settings)
+        client = _AIOKafkaProducer(
+            **arguments,
+            client_id="voipex-bridge",
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,  # the publisher gathers
+            max_batch_size=self._max_batch_bytes,
+            request_timeout_ms=self._request_timeout_ms,
+            retry_backoff_ms=_RETRY_BACKOFF_MS,
+        )
+        _ask_for_metadata_calmly(client.client)
+        try:
+            # aiokafka itself asks for a producer id without any limit.
+            async with asyncio.timeout(timeout_s):
+                await client.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _close(client, 1.0)
+            raise await _unreachable(self._settings, error) from error
+        except BaseException:
+            await _close(client, 1.0)
+            raise
+        self._client = client
+
+    async def send(
+        self, topic: str, partition: int, records: Iterable[Record]
+    ) -> tuple[int, "asyncio.Future[object]"]:
+        """
+        Send the first of *records* that fit into one batch: (how many, a future that is done when all in-sync replicas have them).
+
+        The caller awaits the future before it sends more to this partition. A failure, of the call or the future, is what `fault_of` reads.
+        """
+        client = self._client
+        if client.client.cluster.partitions_for_topic(topic) is None:
+            await self._learn(topic)
+        batch = client.create_batch()
+        append, count = batch.append, 0
+        for record in records:
+            if (
+                append(
+                    timestamp=record.timestamp_ms,
+                    key=record.key,
+                    value=record.value,
+                    headers=list(record.headers),
+                )
+                is None
+            ):
+                break
+            count += 1
+        batch.close()  # an open one would linger
+        future: asyncio.Future[object] = await client.send_batch(batch, topic, partition=partition)
+        future.add_done_callback(_look_at)
+        return count, future
+
+    async def _learn(self, topic: str) -> None:
+        """Find the topic within seconds, or tell "no such topic" from "no answer" (aiokafka waits for the whole request timeout)."""
+        client = self._client.client
+        client.add_topic(topic)
+        updated = False
+        for _ in range(5):  # a topic that was just created is not on every broker yet
+            async with asyncio.timeout(self._request_timeout_ms / 1000):
+                updated = await client.force_metadata_update()
+            if client.cluster.partitions_for_topic(topic) is not None:
+                return
+            if topic in client.cluster.unauthorized_topics:
+                raise errors.TopicAuthorizationFailedError(topic)
+            await asyncio.sleep(_RETRY_BACKOFF_MS / 1000)
+        raise (
+            errors.UnknownTopicOrPartitionError(topic)
+            if updated
+            else errors.KafkaConnectionError("no metadata")
+        )
+
+    async def stop(self, timeout_s: float = 5.0) -> None:
+        """Let go: what is not acknowledged by now is given up (its fate is unknown). Takes at most `timeout_s`."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            await _close(client, timeout_s)
+
+    @staticmethod
+    def fault_of(error: BaseException) -> Fault:
+        """Say what a failed delivery means."""
+        for kinds, fault in _FAULTS:
+            if isinstance(error, kinds):
+                return fault
+        return "retry"
+
+
+_FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
+    # AssertionError: the partition is not in the metadata.
+    ((errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, AssertionError), "topic"),
+    ((errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError), "rights"),
+    ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), "too_large"),
+    ((errors.InvalidTimestampError, errors.PolicyViolationError), "refused"),
+    # aiokafka's table ends before INVALID_RECORD (87) and calls it unknown, as it does an error of the broker's own.
+    ((errors.UnknownError, errors.CorruptRecordException, errors.InvalidRequestError), "unsure"),
+)
+
+
+def _look_at(future: "asyncio.Future[Any]") -> None:
+    """A failure that nobody awaits any more is no news."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _ask_for_metadata_calmly(client: Any) -> None:
+    """Ask for metadata at most ten times a second: while a partition has no leader, aiokafka asks 5,000 times."""
+    ask: Callable[[], Awaitable[bool]] = client.force_metadata_update
+    loop = asyncio.get_running_loop()
+    asked_at: deque[float] = deque([-1.0] * 10, maxlen=10)
+    waiting: asyncio.Future[bool] | None = None
+
+    async def later(delay_s: float) -> bool:
+        nonlocal waiting
+        await asyncio.sleep(delay_s)
+        waiting = None
+        return await at_once() if client._sync_task is not None else False  # noqa: SLF001 - None: closed
+
+    def at_once() -> Awaitable[bool]:
+        asked_at.append(loop.time())
+        return ask()
+
+    def calmly() -> Awaitable[bool]:
+        nonlocal waiting
+        delay_s = asked_at[0] + 1.0 - loop.time()
+        if delay_s <= 0:
+            return at_once()
+        if waiting is None:
+            waiting = loop.create_task(later(delay_s))
+        return asyncio.shield(waiting)
+
+    client.force_metadata_update = calmly
+
+
+async def _close(client: Any, timeout_s: float) -> None:
+    """
+    Close a producer without flushing.
+
+    `stop()` of aiokafka waits for every batch, and for ever when the broker is away. So the batches are failed first, then the connections
+    are closed, which ends the requests that wait on them.
+    """
+    accumulator = client._message_accumulator  # noqa: SLF001 - no public way
+    accumulator._closed = True  # noqa: SLF001
+    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
+    accumulator.fail_all(errors.ProducerClosed())
+    for batch in batches:
+        _look_at(batch._drain_waiter)  # noqa: SLF001
+
+    async def no_metadata() -> bool:
+        return False
+
+    async def close() -> None:
+        client._closed = True  # noqa: SLF001 - else its finalizer warns
+        # What is in flight would wait for metadata that nobody fetches any more.
+        client.client.force_metadata_update = lambda: asyncio.ensure_future(no_metadata())
+        client.client._maybe_wait_metadata = no_metadata  # noqa: SLF001
+        await client.client.close()
+        with contextlib.suppress(Exception):  # its task may stumble over the batches that were failed
+            await client._sender.close()  # noqa: SLF001
+        await client.client.close()  # what was connecting meanwhile
+
+    closing = asyncio.get_running_loop().create_task(close())
+    _, late = await asyncio.wait({closing}, timeout=timeout_s)
+    if late:
+        closing.cancel()
+        await asyncio.wait({closing}, timeout=0.1)
+    _look_at(closing)
+
+
+# ---------------------------------------------------------------------------------------------------- reachability
+
+
+class Cluster(NamedTuple):
+    """What a broker says about its cluster."""
+
+    cluster_id: str
+    brokers: tuple[str, ...]
+
+
+async def describe_cluster(settings: KafkaSettings, timeout_s: float = 5.0) -> Cluster:
+    """
+    Ask any broker.
+
+    Raises:
+        KafkaUnreachable: with the cause.
+    """
+    async with _admin(settings, timeout_s) as admin:
+        described = await admin.describe_cluster()
+    brokers = sorted(
+        (broker["node_id"], f"{broker['host']}:{broker['port']}") for broker in described["brokers"]
+    )
+    return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
+
+
+def _client_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    try:
+        return settings.client_arguments()
+    except OSError as error:  # ssl.SSLError is one
+        raise KafkaUnreachable(f"the certificate files cannot be used: {error}") from error
+
+
+async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
+    causes = await _causes(settings)
+    why = "; ".join(causes) if causes else f"{type(error).__name__} {error}".strip()
+    return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
+
+
+async def _causes(settings: KafkaSettings) -> tuple[str, ...]:
+    """Connect to each address and say what is wrong; aiokafka only logs it. Empty when all answer."""
+    arguments = _client_arguments(settings)
+    hosts = _collect_hosts(arguments.pop("bootstrap_servers"), randomize=False)
+
+    async def cause(host: str, port: int) -> str | None:
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                connection = await _create_conn(host, port, client_id="voipex-bridge", **arguments)
+        except TimeoutError:
+            return f"{host}:{port} no answer within {_PROBE_TIMEOUT_S:.0f} s"
+        except (OSError, KafkaError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return f"{host}:{port} {type(error).__name__}: {reason}"
+        connection.close()
+        return None
+
+    found = await asyncio.gather(*(cause(host, port) for host, port, _ in hosts))
+    return tuple(each for each in found if each is not None)
+
+
+# ---------------------------------------------------------------------------------------------------- topics
+
+
+class TopicState(NamedTuple):
+    """A topic as it is."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: dict[str, str]
+
+
+Outcome = Literal["created", "changed", "unchanged"]
+
+
+async def list_topics(
+    settings: KafkaSettings, names: Collection[str] | None = None
+) -> tuple[TopicState, ...]:
+    """
+    Topics of the cluster, by name; only those in *names* if given.
+
+    Raises:
+        KafkaUnreachable: with the cause.
+    """
+    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
+        return await _states(admin, names)
+
+
+async def check_topics(settings: KafkaSettings, topics: Sequence[Topic]) -> tuple[str, ...]:
+    """
+    Compare the cluster with *topics*; return a line for each setting that differs, which is no reason not to run.
+
+    Raises:
+        TopicsWrong: some are missing or have another number of partitions; names all of them.
+        KafkaUnreachable: with the cause.
+    """
+    there = {state.name: state for state in await list_topics(settings, {topic.name for topic in topics})}
+    _refuse_wrong(topics, there, missing_is_wrong=True)
+    return tuple(
+        f"topic {topic.name}: {name} is {there[topic.name].config.get(name, 'not set')}, declared is {value}"
+        for topic in topics
+        for name, value in _drift(topic.config, there[topic.name].config).items()
+    )
+
+
+async def apply_topics(
+    settings: KafkaSettings, topics: Sequence[Topic], replication: int, min_insync: int
+) -> dict[str, Outcome]:
+    """
+    Create what is missing and set our settings where they differ; other settings, partitions and replicas of what exists stay as they are.
+
+    Returns what was done, by name.
+
+    Raises:
+        TopicsWrong: a topic has another number of partitions (then nothing was done), or the cluster refused.
+        KafkaUnreachable: with the cause.
+    """
+    wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
+    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
+        there = {state.name: state for state in await _states(admin, wanted)}
+        _refuse_wrong(topics, there, missing_is_wrong=False)
+        missing = [topic for topic in topics if topic.name not in there]
+        if missing:
+            await _create(
+                admin,
+                [
+                    _NewTopic(topic.name, topic.partitions, replication, topic_configs=wanted[topic.name])
+                    for topic in missing
+                ],
+            )
+        outcomes: dict[str, Outcome] = {topic.name: "created" for topic in missing}
+        for name, state in there.items():
+            drift = _drift(wanted[name], state.config)
+            if drift:
+                # The request replaces the whole set, so what an operator set beside ours goes with it.
+                await _alter(admin, name, {**await _set_by_hand(admin, name), **drift})
+            outcomes[name] = "changed" if drift else "unchanged"
+        await _wait_until_applied(admin, wanted)
+    return {topic.name: outcomes[topic.name] for topic in topics}
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any]:
+    """An admin client, within one deadline for all that is done with it."""
+    admin = _AIOKafkaAdminClient(
+        **_client_arguments(settings),
+        client_id="voipex-bridge-admin",
+        request_timeout_ms=int(timeout_s * 1000),
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            yield admin
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await _unreachable(settings, error) from error
+    finally:
+        await admin.close()
+
+
+async def _states(admin: Any, names: Collection[str] | None) -> tuple[TopicState, ...]:
+    # All topics, since naming a missing one creates it where the cluster allows that.
+    described = [
+        topic
+        for topic in await admin.describe_topics()
+        if not topic["is_internal"] and (names is None or topic["topic"] in names)
+    ]
+    configs = await _configs(admin, [topic["topic"] for topic in described])
+    return tuple(
+        TopicState(
+            topic["topic"],
+            len(topic["partitions"]),
+            min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
+            {name: value for name, (value, _) in configs[topic["topic"]].items()},
+        )
+        for topic in sorted(described, key=lambda topic: topic["topic"])
+    )
+
+
+async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, tuple[str, bool]]]:
+    """Topic -> setting -> (value, set on the topic itself?)."""
+    if not names:
+        return {}
+    answers = await admin.describe_configs([_ConfigResource(_TOPIC, name) for name in names])
+    configs: dict[str, dict[str, tuple[str, bool]]] = {}
+    for answer in answers:
+        for code, message, _, topic, entries in answer.resources:
+            _refuse_code(code, f"describe the settings of topic {topic}", message)
+            # name, value, read-only, source (1: the topic itself), …
+            configs[topic] = {
+                entry[0]: (entry[1], entry[3] == 1) for entry in entries if entry[1] is not None
+            }
+    return configs
+
+
+async def _set_by_hand(admin: Any, name: str) -> dict[str, str]:
+    configs = await _configs(admin, [name])
+    return {setting: value for setting, (value, own) in configs[name].items() if own}
+
+
+async def _create(admin: Any, topics: Sequence[Any]) -> None:
+    answer = await admin.create_topics(list(topics))
+    for name, code, message in answer.topic_errors:
+        if code != errors.TopicAlreadyExistsError.errno:  # somebody else applies at the same time
+            _refuse_code(code, f"create topic {name}", message)
+
+
+async def _alter(admin: Any, name: str, config: dict[str, str]) -> None:
+    answers = await admin.alter_configs([_ConfigResource(_TOPIC, name, config)])
+    for answer in answers:
+        for code, message, *_ in answer.resources:
+            _refuse_code(code, f"change the settings of topic {name}", message)
+
+
+async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]]) -> None:
+    """Return once each partition can be written to and each setting is seen: brokers follow a moment later. `_admin` bounds it."""
+    while True:
+        led = {
+            topic["topic"]
+            for topic in await admin.describe_topics()
+            if topic["partitions"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
+        }
+        if led.issuperset(wanted):
+            states = await _states(admin, wanted)
+            if not any(_drift(wanted[state.name], state.config) for state in states):
+                return
+        await asyncio.sleep(0.05)
+
+
+def _refuse_code(code: int, what: str, message: str | None) -> None:
+    """Faults come as numbers in the answer; nothing is raised by itself."""
+    if code != 0:
+        name = errors.for_code(code).__name__
+        raise TopicsWrong(f"Kafka refuses to {what}: {name}" + (f", {message}" if message else ""))
+
+
+def _refuse_wrong(topics: Sequence[Topic], there: dict[str, TopicState], *, missing_is_wrong: bool) -> None:
+    missing = [topic.name for topic in topics if topic.name not in there] if missing_is_wrong else []
+    other = [
+        f"{topic.name} has {there[topic.name].partitions} partitions, not {topic.partitions}"
+        for topic in topics
+        if topic.name in there and there[topic.name].partitions != topic.partitions
+    ]
+    lines = []
+    if missing:
+        lines.append(f"topics are missing: {', '.join(missing)}. Create them: voipex-bridge topics apply")
+    if other:
+        lines.append(
+            f"topics have another number of partitions: {'; '.join(other)}. Partitions never change once events are there "
+            "(keys would move): set VOIPEX_TOPIC_PARTITIONS to what is there, or delete these topics and run voipex-bridge topics apply"
+        )
+    if lines:
+        raise TopicsWrong("\n".join(lines))
+
+
+def _drift(declared: Mapping[str, str], actual: Mapping[str, str]) -> dict[str, str]:
+    """Declared settings that the topic does not meet. A larger max.message.bytes does no harm."""
+
+    def met(name: str, value: str) -> bool:
+        current = actual.get(name)
+        if current is None:
+            return False
+        if name == "cleanup.policy":
+            return set(current.split(",")) == set(value.split(","))
+        if name == "max.message.bytes":
+            return int(current) >= int(value)
+        return current == value
+
+    return {name: value for name, value in declared.items() if not met(name, value)}
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+class Consumed(NamedTuple):
+    """A record as it lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+async def read(
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    partition_of: Callable[[int], int] | None = None,
+    from_beginning: bool = True,
+    follow: bool = False,
+    timeout_s: float = 15.0,
+) -> AsyncGenerator[Consumed, None]:
+    """
+    Read committed records, without a consumer group; each partition in order.
+
+    `partition_of` chooses one partition from their number, else all are read. Without `follow` the end is what is there at the start.
+
+    Raises:
+        TopicsWrong: no such topic.
+        KafkaUnreachable: no answer; while it reads: nothing came for `timeout_s` although there is more (`follow` waits instead).
+    """
+    consumer = _AIOKafkaConsumer(
+        **_client_arguments(settings),
+        client_id="voipex-bridge-reader",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # what was deleted while we read is passed over
+        isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        retry_backoff_ms=_RETRY_BACKOFF_MS,
+        fetch_max_wait_ms=200,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+    try:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await consumer.start()
+                await asyncio.sleep(0)  # stop() right after start() would look like a cancellation
+                partitions = await _partitions(consumer, topic, partition_of)
+                consumer.assign(partitions)
+                ends = await consumer.end_offsets(partitions)
+                starts = await consumer.beginning_offsets(partitions) if from_beginning else ends
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise await _unreachable(settings, error) from error
+        for partition in partitions:
+            consumer.seek(partition, starts[partition])
+        async for record in _records(settings, consumer, None if follow else ends, timeout_s):
+            yield record
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], int] | None) -> list[Any]:
+    # All topics, since naming a missing one creates it where the cluster allows that.
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` keeps the partitions to itself
+    numbers = sorted(cluster.partitions_for_topic(topic) or ())
+    if not numbers:
+        raise TopicsWrong(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
+    if partition_of is not None:
+        numbers = [partition_of(len(numbers))]
+    return [aiokafka.TopicPartition(topic, number) for number in numbers]
+
+
+async def _records(
+    settings: KafkaSettings, consumer: Any, ends: dict[Any, int] | None, timeout_s: float
+) -> AsyncIterator[Consumed]:
+    last_progress = time.monotonic()
+    while True:
+        if ends is not None:
+            # Positions pass transaction markers too, so they reach the end even when no record is left.
+            ready = [partition for partition, end in ends.items() if await consumer.position(partition) < end]
+            if not ready:
+                return
+        else:
+            ready = []
+        polled = await consumer.getmany(*ready, timeout_ms=200)
+        if polled:
+            last_progress = time.monotonic()
+        elif ends is not None and time.monotonic() - last_progress > timeout_s:
+            raise await _unreachable(settings, TimeoutError(f"nothing came for {timeout_s:.0f} s"))
+        for partition, records in polled.items():
+            for record in records:
+                if ends is not None and record.offset >= ends[partition]:
+                    break
+                yield Consumed(
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    record.timestamp,
+                    record.key,
+                    record.value,
+                    tuple(record.headers),
+                )
