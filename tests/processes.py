@@ -34,11 +34,11 @@ def free_port() -> int:
 class BridgeProcess:
     """`voipex-bridge serve` with a spool and a credential of its own below *folder*; ports are kept over restarts."""
 
-    def __init__(self, folder: Path, bootstrap_servers: str, **changes: str) -> None:
+    def __init__(self, folder: Path, bootstrap_servers: str, pbx: str = "voipex", **changes: str) -> None:
         self.folder = folder
         self.port, self.management_port = free_port(), free_port()
         self.password = credentials.create(
-            folder / "credentials.json", USER, "voipex", pbxs=("voipex",), now_us=time.time_ns() // 1000
+            folder / "credentials.json", USER, pbx, pbxs=(pbx,), now_us=time.time_ns() // 1000
         ).secret
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
@@ -47,6 +47,7 @@ class BridgeProcess:
             "VOIPEX_CREDENTIALS_FILE": str(folder / "credentials.json"),
             "VOIPEX_SPOOL_DIR": str(folder / "spool"),
             "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "VOIPEX_PBXS": pbx,
             **changes,
         }
         self.log_path = folder / "bridge.log"

@@ -8,36 +8,15 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiokafka
 import pytest
 
-from bridge import kafka as bridge_kafka
 from bridge.local_kafka import LocalKafka
-from bridge.settings import Settings
 from bridge.topics import DEFAULT_PARTITIONS
-from tests.processes import BridgeProcess, NotingPbx, Obligations, free_port
-
-
-@pytest.fixture
-def own_broker(tmp_path: Path) -> Iterator[LocalKafka]:
-    """A broker that the test may break."""
-    broker = LocalKafka(
-        tmp_path / "kafka", Path("build/kafka-jars"), port=free_port(), controller_port=free_port()
-    )
-    broker.prepare()
-    broker.start()
-    broker.wait_ready()
-    apply_topics(broker.bootstrap_servers)
-    yield broker
-    broker.stop()
-
-
-def apply_topics(bootstrap_servers: str) -> None:
-    settings = Settings(kafka_bootstrap_servers=bootstrap_servers)
-    asyncio.run(bridge_kafka.apply_topics(settings, settings.topics(), replication=1, min_insync=1))
+from tests.kafka.conftest import apply_topics
+from tests.processes import BridgeProcess, NotingPbx, Obligations
 
 
 def read_topic(bootstrap_servers: str, topic: str) -> list[aiokafka.ConsumerRecord]:
@@ -100,10 +79,11 @@ PERFECT = {"missing": 0, "invented": 0, "changed": 0, "out_of_order": 0}
 
 
 def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_the_broker(
-    own_broker: LocalKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """24 kill -9 of the bridge at random moments, while the broker is well, stopped for a minute, killed, and frozen."""
     dice = random.Random(20261124)
+    apply_topics(own_kafka.bootstrap_servers, pbx)
 
     def kill_and_restart(times: int, within_s: float) -> None:
         until = time.monotonic() + within_s
@@ -113,61 +93,67 @@ def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_
             bridge.start()
         time.sleep(max(0.0, until - time.monotonic()))
 
-    with BridgeProcess(tmp_path, own_broker.bootstrap_servers).start() as bridge, NotingPbx(bridge) as pbx:
+    with (
+        BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx).start() as bridge,
+        NotingPbx(bridge) as phones,
+    ):
         kill_and_restart(8, 0)  # the broker is well
-        own_broker.stop()
+        own_kafka.stop()
         kill_and_restart(8, 60)  # stopped for a minute
-        own_broker.start()
-        own_broker.wait_ready()
+        own_kafka.start()
+        own_kafka.wait_ready()
         kill_and_restart(2, 2)
-        own_broker.kill()
+        own_kafka.kill()
         kill_and_restart(3, 3)  # killed
-        own_broker.start()
-        own_broker.wait_ready()
+        own_kafka.start()
+        own_kafka.wait_ready()
         time.sleep(1)
-        own_broker.pause()
+        own_kafka.pause()
         kill_and_restart(3, 12)  # frozen: connections stay open and nothing answers
-        own_broker.resume()
+        own_kafka.resume()
         time.sleep(2)
-        pbx.stop()
+        phones.stop()
         bridge.await_drained()
         bridge.terminate()
         exit_code = bridge.ended()
 
-    outcome = compare(pbx.obligations, read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1"))
+    outcome = compare(phones.obligations, read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     with capsys.disabled():
-        print(f"\n  conservation: {outcome}, answers {pbx.obligations.statuses}")
+        print(f"\n  conservation: {outcome}, answers {phones.obligations.statuses}")
     assert exit_code == 0
     assert outcome["promised"] > 2000
     assert {name: outcome[name] for name in PERFECT} == PERFECT
 
 
 def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
-    own_broker: LocalKafka, tmp_path: Path
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """What was answered 2xx is in Kafka or on disk; exit 0, within VOIPEX_DRAIN_S; also when the broker is away."""
     drain_s = 3.0
-    with BridgeProcess(tmp_path, own_broker.bootstrap_servers, VOIPEX_DRAIN_S=str(drain_s)).start() as bridge:
-        with NotingPbx(bridge) as pbx:
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    with BridgeProcess(
+        tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S=str(drain_s)
+    ).start() as bridge:
+        with NotingPbx(bridge) as phones:
             time.sleep(1.5)
             bridge.terminate()
             assert bridge.ended() == 0
-            after_the_first = read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1")
-            own_broker.stop()
+            after_the_first = read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1")
+            own_kafka.stop()
             bridge.start()
             time.sleep(1.5)
             asked_at = time.monotonic()
             bridge.terminate()
             assert bridge.ended() == 0
             took_s = time.monotonic() - asked_at
-        own_broker.start()
-        own_broker.wait_ready()
+        own_kafka.start()
+        own_kafka.wait_ready()
         bridge.start()
         bridge.await_drained()
         bridge.terminate()
         assert bridge.ended() == 0
 
-    outcome = compare(pbx.obligations, read_topic(own_broker.bootstrap_servers, "voipex.call.events.v1"))
+    outcome = compare(phones.obligations, read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     assert len(after_the_first) > 100  # the first stop drained
     assert took_s < drain_s + 2
     assert {name: outcome[name] for name in PERFECT} == PERFECT

@@ -1,11 +1,213 @@
-"""From one authenticated POST to a record on a real broker, read back by clients that are not ours."""
+"""From one authenticated POST to a record on a real broker, read back by a client that is not ours: the Java console consumer."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bridge.local_kafka import LocalKafka
 from bridge.partition import partition_of
-from tests.kafka.conftest import console_consumer, console_producer
+from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer
 from tests.processes import BridgeProcess
+
+WEBHOOKS = Path(__file__).parent.parent / "webhooks"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+DOCUMENTED = [  # contract 1, to the letter
+    b'{"EventName":"AgentLogin","Queue":"NOC","Login":"janecek","Line":"163","Email":"nejaky@email.cz"}',
+    '{"EventName":"AgentPaused","Queue":"NOC","Login":"janecek","Line":"163","Email":"nejaky@email.cz","PauseName":"Oběd"}'.encode(),
+    b'{"EventName":"Ringing","From":"777888999","To":"222333444","Line":"444","Email":"petr.novak@jehofirma.cz","Login":"petr.novak","UniqueId":"1412256225.1941"}',
+    b'{"EventName":"Hangup","From":"777888999","To":"222333444","Line":"","Email":"","Login":"","UniqueId":"1412256225.1941","Reason":"No user response"}',
+    b'{"EventName":"Ringing","From":"20","To":"777888999","Line":"20","Email":"","Login":"","UniqueId":"1412256225.1941","Direction":"outgoing"}',
+    b'{"EventName":"Hangup","From":"29","To":"777888999","Line":"20","Email":"","Login":"cervenka","UniqueId":"1412256225.1941","Direction":"outgoing","Reason":"Normal Clearing"}',
+    b"{EventName: Ringing, From: 777888999, To: 222333444, Line: 444, UniqueId: 1412256225.1941}",
+]
+
+
+@pytest.fixture
+def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
+    apply_topics(kafka.bootstrap_servers, pbx)
+    with BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx).start() as running:
+        yield running
+
+
+def test_the_documented_payloads_are_read_back_by_the_java_console_consumer(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    answers = [bridge.post(body, {"traceparent": TRACE}) for body in DOCUMENTED]
+
+    calls = console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=5)
+    agents = console_consumer(kafka.bootstrap_servers, f"{pbx}.agent.events.v1", records=2)
+
+    assert answers == [(200, b"")] * 7
+    assert [seen.key for seen in calls] == ["1412256225.1941"] * 5
+    assert [seen.key for seen in agents] == ["janecek"] * 2
+    assert {seen.partition for seen in calls} == {partition_of(b"1412256225.1941", 12)}
+    events = [json.loads(seen.value or "") for seen in calls]
+    told = ("type", "from", "to", "line", "login", "direction", "reason_class")
+    assert [tuple(event[name] for name in told) for event in events] == [
+        ("ringing", "777888999", "222333444", "444", "petr.novak", None, None),
+        ("hangup", "777888999", "222333444", None, None, None, "no_answer"),
+        ("ringing", "20", "777888999", "20", None, "outgoing", None),
+        ("hangup", "29", "777888999", "20", "cervenka", "outgoing", "normal"),
+        ("ringing", "777888999", "222333444", "444", None, None, None),
+    ]
+    assert events[0]["pbx_started_at"] == "2014-10-02T13:23:45.000000Z"
+    assert (events[0]["from_e164"], events[2]["from_e164"]) == ("+420777888999", None)
+    assert json.loads(agents[1].value or "")["pause_name"] == "Oběd"
+    assert [event["event_id"] for event in events] == sorted(event["event_id"] for event in events)
+    spool_id = bridge.ready_details()["spool"]["id"]
+    for number, (seen, event) in enumerate(zip(calls, events, strict=True)):
+        assert_headers(seen, event, pbx, spool_id, seq=number + 2)
+
+
+def assert_headers(seen: Seen, event: dict[str, str], pbx: str, spool_id: str, seq: int) -> None:
+    """All headers of contract 2, and no others."""
+    assert seen.headers == {
+        "ce_specversion": "1.0",
+        "ce_id": event["event_id"],
+        "ce_source": f"/voipex/{pbx}",
+        "ce_type": f"voipex.call.{event['type']}.v1",
+        "ce_time": event["received_at"],
+        "ce_subject": event["unique_id"],
+        "ce_partitionkey": event["unique_id"],
+        "content-type": "application/json",
+        "traceparent": TRACE,
+        "bridge-spool-id": spool_id,
+        "bridge-seq": str(seq),
+    }
+
+
+def test_a_java_producer_puts_the_same_key_into_the_same_partition(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    keys = [f"1412256225.{n}" for n in range(40)]
+    for key in keys:
+        bridge.post(json.dumps({"EventName": "Ringing", "UniqueId": key}).encode())
+    topic = f"{pbx}.call.events.v1"
+
+    console_producer(kafka.bootstrap_servers, topic, [(key, "by java") for key in keys])
+
+    seen = console_consumer(kafka.bootstrap_servers, topic, records=80)
+    ours = {each.key: each.partition for each in seen if each.value != "by java"}
+    theirs = {each.key: each.partition for each in seen if each.value == "by java"}
+    assert len(ours) == 40
+    assert ours == theirs
+
+
+def test_a_numeric_unique_id_keeps_its_text(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
+    bridge.post(b'{"EventName":"Ringing","UniqueId":1412256225.1940,"Line":163}')
+
+    seen = console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=1)[0]
+
+    assert seen.key == "1412256225.1940"
+    assert json.loads(seen.value or "")["line"] == "163"
+
+
+@pytest.mark.parametrize(
+    "body", [b"no json", b'{"EventName":"Ringing"}', b'{"EventName":"AgentLogin","Queue":"NOC"}']
+)
+def test_what_is_no_event_is_a_dead_letter_with_its_body_untouched(
+    bridge: BridgeProcess, kafka: Broker, pbx: str, body: bytes
+) -> None:
+    status, _ = bridge.post(body)
+
+    seen = console_consumer(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1", records=1)[0]
+
+    assert status == (400 if body == b"no json" else 422)
+    assert (seen.key, seen.value) == (None, body.decode())
+    assert seen.headers["bridge-error-class"] == ("NotJson" if status == 400 else "NotAnEvent")
+    assert (seen.headers["bridge-stage"], seen.headers["bridge-pbx"]) == ("ingress", pbx)
+    assert {"bridge-error-message", "bridge-received-at", "bridge-event-id", "bridge-credential"} <= set(
+        seen.headers
+    )
+    assert not [name for name in seen.headers if name.startswith("__dlq")]
+
+
+def test_missing_topics_refuse_the_start_and_are_named(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
+
+    with bridge.start(ready=False):
+        code = bridge.ended()
+
+    assert code == 1
+    assert f"{pbx}.call.events.v1" in bridge.log()
+    assert "topics apply" in bridge.log()
+
+
+def test_another_number_of_partitions_refuses_the_start(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
+    bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
+
+    with bridge.start(ready=False):
+        code = bridge.ended()
+
+    assert code == 1
+    assert "3" in bridge.log()
+    assert "12" in bridge.log()
+
+
+def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Path, kafka: Broker) -> None:
+    """`make run` is this command; here with its own ports, and with the jars that are there already."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    (folder / "kafka-jars").symlink_to(Path("build/kafka-jars").absolute())
+    from tests.processes import free_port
+
+    ports = [free_port() for _ in range(3)]
+    command = [sys.executable, "-m", "bridge", "up", "--folder", str(folder), "--rate", "5"]
+    for option, port in zip(("--port", "--management-port", "--kafka-port"), ports, strict=True):
+        command += [option, str(port)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
+    )
+    try:
+        described = await_run_file(process, folder / "run.json")
+        accepted = await_accepted(described["management_url"])
+        refused = subprocess.run(
+            command, capture_output=True, text=True, env=environment, check=False, timeout=30
+        )
+        process.terminate()
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert process.returncode == 0
+    assert accepted > 0
+    assert f"curl -u 'demo:{described['password']}' {described['ingress_url']}" in out
+    assert "1412256225.1941" in out
+    assert refused.returncode == 1
+    assert f"port {ports[0]} is in use" in refused.stderr
+    assert "PORT=" in refused.stderr
+    assert not (folder / "run.json").exists()
+    assert set(described["pids"]) == {"broker", "bridge"}
+    assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
+
+
+def await_run_file(process: "subprocess.Popen[str]", path: Path) -> dict[str, dict[str, int] | str]:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert path.stat().st_mode & 0o777 == 0o600
+    described: dict[str, dict[str, int] | str] = json.loads(path.read_text(encoding="utf-8"))
+    return described
+
+
+def await_accepted(management_url: object) -> float:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{management_url}/metrics", timeout=5) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("voipex_bridge_publish_total") and 'outcome="delivered"' in line:
+                    return float(line.rpartition(" ")[2])
+        time.sleep(0.1)
+    return 0
