@@ -125,15 +125,16 @@ class Bridge:
             limit_bytes=settings.spool_limit_bytes,
             on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
             on_broken=spool_broke,
+            on_damage=lambda path, records: log.error(
+                "the spool is damaged; the readable rest is published",
+                file=path.name,
+                missing_records=records,
+            ),
         )
         self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
         stats = spool.stats()
         if stats.waiting_records:
             log.info("replaying", waiting=stats.waiting_records, bytes=stats.bytes)
-        if stats.damaged_frames_total:
-            log.error(
-                "the spool was damaged; what was readable is published", frames=stats.damaged_frames_total
-            )
         return spool
 
     async def _check_topics_if_reachable(self) -> None:

@@ -203,7 +203,7 @@ class NotingPbx:
                 if connection is not None:
                     connection.close()
                 connection = None
-                time.sleep(random.uniform(0.005, 0.03))  # noqa: S311
+                time.sleep(random.uniform(0.005, 0.03))
                 continue
             self._note(answer.status)
             if answer.status == 200:

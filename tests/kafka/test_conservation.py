@@ -4,53 +4,29 @@ Nothing that was answered 2xx is lost, nothing is invented, order is kept: throu
 The method: each 2xx is an obligation noted outside the bridge's process; after the faults, in quiet, what lies in Kafka is compared.
 """
 
-import asyncio
 import json
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import aiokafka
 import pytest
 
+from bridge.kafka import Consumed
 from bridge.local_kafka import LocalKafka
-from bridge.topics import DEFAULT_PARTITIONS
-from tests.kafka.conftest import apply_topics
+from tests.kafka.conftest import apply_topics, read_all
 from tests.processes import BridgeProcess, NotingPbx, Obligations
 
 
-def read_topic(bootstrap_servers: str, topic: str) -> list[aiokafka.ConsumerRecord]:
-    """Everything that is there now, partition by partition, by a plain client."""
-
-    async def read() -> list[aiokafka.ConsumerRecord]:
-        consumer = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-        )
-        await consumer.start()
-        try:
-            await asyncio.sleep(0)  # aiokafka's stop() else meets a task that never ran
-            partitions = [aiokafka.TopicPartition(topic, n) for n in range(DEFAULT_PARTITIONS)]
-            consumer.assign(partitions)
-            ends = await consumer.end_offsets(partitions)
-            records: list[aiokafka.ConsumerRecord] = []
-            for partition in partitions:
-                while await consumer.position(partition) < ends[partition]:
-                    for batch in (await consumer.getmany(partition, timeout_ms=1000)).values():
-                        records += batch
-            return records
-        finally:
-            await consumer.stop()
-
-    return asyncio.run(read())
-
-
-def compare(obligations: Obligations, records: list[aiokafka.ConsumerRecord]) -> dict[str, int]:
+def compare(obligations: Obligations, records: Sequence[Consumed]) -> dict[str, int]:
     """Missing, invented, changed, out of order, of first copies; copies are those with a known event_id."""
     first_copies: dict[str, tuple[str, int]] = {}
     changed = copies = 0
     values: dict[str, bytes] = {}
     order: dict[str, list[int]] = {}
     for record in records:
+        assert record.key is not None
+        assert record.value is not None
         event = json.loads(record.value)
         if event["event_id"] in first_copies:
             copies += 1
@@ -61,7 +37,7 @@ def compare(obligations: Obligations, records: list[aiokafka.ConsumerRecord]) ->
         values[event["event_id"]] = record.value
         order.setdefault(place[0], []).append(place[1])
         changed += (
-            record.key.decode() != place[0] or dict(record.headers)["ce_id"].decode() != event["event_id"]
+            record.key != place[0].encode() or dict(record.headers)["ce_id"] != event["event_id"].encode()
         )
     published = list(first_copies.values())
     sent = {(key, place) for key, places in obligations.sent.items() for place in places}
@@ -117,7 +93,7 @@ def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_
         bridge.terminate()
         exit_code = bridge.ended()
 
-    outcome = compare(phones.obligations, read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     with capsys.disabled():
         print(f"\n  conservation: {outcome}, answers {phones.obligations.statuses}")
     assert exit_code == 0
@@ -138,7 +114,7 @@ def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
             time.sleep(1.5)
             bridge.terminate()
             assert bridge.ended() == 0
-            after_the_first = read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1")
+            after_the_first = read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1")
             own_kafka.stop()
             bridge.start()
             time.sleep(1.5)
@@ -153,7 +129,7 @@ def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
         bridge.terminate()
         assert bridge.ended() == 0
 
-    outcome = compare(phones.obligations, read_topic(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     assert len(after_the_first) > 100  # the first stop drained
     assert took_s < drain_s + 2
     assert {name: outcome[name] for name in PERFECT} == PERFECT

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -191,14 +192,14 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
 
 
-def await_run_file(process: "subprocess.Popen[str]", path: Path) -> dict[str, dict[str, int] | str]:
+def await_run_file(process: "subprocess.Popen[str]", path: Path) -> dict[str, Any]:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert path.stat().st_mode & 0o777 == 0o600
-    described: dict[str, dict[str, int] | str] = json.loads(path.read_text(encoding="utf-8"))
+    described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return described
 
 

@@ -253,6 +253,6 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
 
 
 def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
-    assert all(
-        error.retriable and error.status == 503 for error in (Unavailable, *Unavailable.__subclasses__())
-    )
+    kinds: list[type[Unavailable]] = [Unavailable, *Unavailable.__subclasses__()]
+
+    assert [(kind.retriable, kind.status) for kind in kinds] == [(True, 503)] * len(kinds)
