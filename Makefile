@@ -35,8 +35,8 @@ run: $(READY) ## a real Kafka, the bridge and simulated calls, until Ctrl-C
 test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
 	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow"
 
-test-fast: $(READY) ## unit and service tests: no network, under 10 s
-	@$(BIN)/python -m pytest -q -m "not kafka and not slow" tests/unit tests/service
+test-fast: $(READY) ## what needs no network and no processes, under 10 s
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow" tests/unit tests/service
 
 check: $(READY) ## format, lint, types, import contracts, generated documents, locks
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }
@@ -55,6 +55,7 @@ bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about 10 minut
 	@$(BIN)/python -m benchmarks
 
 soak: $(READY) ## the long forms of the fault tests
+	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
 	@$(BIN)/python -m pytest -m "slow"
 
 contract: $(READY) ## write the generated documents: docs/settings.md, docs/contract/

@@ -13,6 +13,8 @@ from bridge import credentials, spool
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def nowhere() -> str:
@@ -23,7 +25,10 @@ def nowhere() -> str:
 def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bridge", *arguments],
-        env={**{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}, **environment},
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
+            **environment,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -31,7 +36,9 @@ def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_without_kafka_it_starts_accepts_and_keeps_and_the_next_start_still_has_it(tmp_path: Path, nowhere: str) -> None:
+def test_without_kafka_it_starts_accepts_and_keeps_and_the_next_start_still_has_it(
+    tmp_path: Path, nowhere: str
+) -> None:
     with BridgeProcess(tmp_path, nowhere, VOIPEX_DRAIN_S="0.2").start() as bridge:
         answers = [bridge.post(body(UniqueId=f"1.{n}"))[0] for n in range(20)]
         details = bridge.ready_details()
@@ -75,7 +82,9 @@ def test_all_wrong_settings_are_named_at_once_and_no_port_opens(tmp_path: Path) 
 
 
 def test_a_missing_sasl_password_is_named_and_a_given_one_is_never_shown() -> None:
-    missing = run_cli("topics", "list", VOIPEX_KAFKA_SECURITY_PROTOCOL="SASL_SSL", VOIPEX_KAFKA_SASL_USERNAME="bridge")
+    missing = run_cli(
+        "topics", "list", VOIPEX_KAFKA_SECURITY_PROTOCOL="SASL_SSL", VOIPEX_KAFKA_SASL_USERNAME="bridge"
+    )
     given = run_cli("topics", "list", VOIPEX_KAFKA_SASL_PASSWORD="hush-hush", VOIPEX_PORT="x")
 
     assert missing.returncode == 2
@@ -119,7 +128,9 @@ def test_a_credential_of_another_pbx_refuses_the_start(tmp_path: Path, nowhere: 
     assert "brno" in bridge.log()
 
 
-def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused(tmp_path: Path, nowhere: str) -> None:
+def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused(
+    tmp_path: Path, nowhere: str
+) -> None:
     with BridgeProcess(tmp_path, nowhere).start() as bridge:
         old_password = bridge.password
         path = tmp_path / "credentials.json"
@@ -140,7 +151,9 @@ def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused
     assert (both_live, new_still_live) == (200, 200)
 
 
-def test_a_second_bridge_on_the_same_spool_folder_takes_a_directory_of_its_own(tmp_path: Path, nowhere: str) -> None:
+def test_a_second_bridge_on_the_same_spool_folder_takes_a_directory_of_its_own(
+    tmp_path: Path, nowhere: str
+) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     shared = {"VOIPEX_SPOOL_DIR": str(tmp_path / "spool")}

@@ -1,0 +1,108 @@
+"""`make bench`: run every benchmark, keep the JSON in benchmarks/results/, and write docs/benchmarks.md from it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).parent
+_RESULTS = _HERE / "results"
+_PAGE = _HERE.parent / "docs" / "benchmarks.md"
+_BENCHES = ("ingress", "spool", "folds_calls", "folds_agents")
+
+
+def main() -> None:
+    _RESULTS.mkdir(exist_ok=True)
+    for name in sys.argv[1:] or _BENCHES:
+        print(f"bench_{name} …", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", f"benchmarks.bench_{name}", "--json"],
+            check=False,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode != 0:
+            sys.exit(f"bench_{name} failed")
+        result = json.loads(done.stdout)
+        (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    _PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {_PAGE.relative_to(Path.cwd())}")
+
+
+def page() -> str:
+    """docs/benchmarks.md, from the results that are there."""
+    parts = [
+        "# Benchmarks\n",
+        "Made by `make bench` (needs `wrk`); the JSON behind each table lies in benchmarks/results/. Two noisy shared cores: trust the ratios, "
+        "which come from one run each, not the absolute figures.\n",
+    ]
+    for name, render in _RENDERERS.items():
+        path = _RESULTS / f"{name}.json"
+        if path.exists():
+            parts.append(render(json.loads(path.read_text(encoding="utf-8"))))
+    return "\n".join(parts)
+
+
+def _machine(result: dict[str, Any]) -> str:
+    versions = result.get("versions", {})
+    named = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Measured {result.get('date')} on {result.get('cores')} cores of {result.get('cpu')}, Python {result.get('python')}; {named}.\n"
+
+
+def _ingress(result: dict[str, Any]) -> str:
+    lines = [
+        "## The front door",
+        "",
+        "`echo`: a bare ASGI application that reads the body. `plain`: FastAPI and `send_and_wait`, no spool. `bridge`: everything on (auth, "
+        "normalization, spool with fdatasync, publishing to a real broker at the same time, metrics). The server has one core, load (`wrk`) "
+        f"and Kafka the other; medians of {result['rounds']} rounds of {result['seconds']} s in turn.",
+        "",
+        "| case | connections | answers/s | of echo | p50 ms | p99 ms | not 2xx |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row['case']} | {row['connections']} | {row['requests_per_s']:,} | {row['of_echo']:.2f} | {row['p50_ms']:.2f} | "
+        f"{row['p99_ms']:.2f} | {row['not_2xx']} |"
+        for row in result["cases"]
+    ]
+    return "\n".join([*lines, "", _machine(result)])
+
+
+def _any(title: str) -> Callable[[dict[str, Any]], str]:
+    """A result whose figures stand in a list of rows (`cases`), or as plain numbers."""
+
+    def render(result: dict[str, Any]) -> str:
+        rows = result.get("cases") or [
+            {name: value for name, value in result.items() if isinstance(value, int | float)}
+        ]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        lines = [f"## {title}", "", f"{result.get('what', '')}", "", "| " + " | ".join(columns) + " |"]
+        lines.append("|" + "---|" * len(columns))
+        lines += ["| " + " | ".join(_shown(row.get(name, "")) for name in columns) + " |" for row in rows]
+        return "\n".join([*lines, "", _machine(result)])
+
+    return render
+
+
+def _shown(value: object) -> str:
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
+
+
+_RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "ingress": _ingress,
+    "spool": _any("The spool alone"),
+    "folds_calls": _any("The fold of calls"),
+    "folds_agents": _any("The fold of agents"),
+}
+
+
+if __name__ == "__main__":
+    main()
