@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
-from prometheus_client import Counter, Histogram
 
 from bridge.auth import Caller
 from bridge.clock import ReceiptClock
@@ -92,10 +91,9 @@ class Ingress:
         self._partitions = partitions
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
-        self._counts = _Counts(metrics)
         self._complaints = _OncePerSecond()
         status, body = accepted
-        self._accepted_status = status
+        self._accepted_code = str(status)
         headers = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
         if body and status != 204:
             headers.append((b"content-type", b"text/plain; charset=utf-8"))
@@ -117,7 +115,9 @@ class Ingress:
         else:
             await send(self._accepted_start)
             await send(self._accepted_body)
-            self._counts.accepted(event, self._accepted_status, time.perf_counter() - started)
+            self._metrics.events_received.inc(event.pbx, event.type)
+            self._metrics.http_requests.inc("/voipex", "POST", self._accepted_code)
+            self._metrics.http_request_duration.observe(time.perf_counter() - started)
 
     async def receive_webhook(self, scope: Scope, receive: Receive) -> Event:
         """
@@ -149,7 +149,7 @@ class Ingress:
 
     async def _refuse(self, error: IngressError, scope: Scope, send: Send) -> None:
         reason = type(error).__name__
-        self._counts.refused(error, scope, reason)
+        self._count_refusal(error, scope, reason)
         if isinstance(error, (Unauthorized, Unavailable)):
             self._complaints.say(reason, error)
         problem = {
@@ -166,6 +166,13 @@ class Ingress:
         ]
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _count_refusal(self, error: IngressError, scope: Scope, reason: str) -> None:
+        is_webhook = scope["path"] in WEBHOOK_PATHS
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.http_requests.inc("/voipex" if is_webhook else "other", method, str(error.status))
+        if is_webhook:
+            self._metrics.events_rejected.labels(reason).inc()
 
 
 def _require_webhook_route(scope: Scope) -> None:
@@ -226,39 +233,6 @@ def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, BodyTooLarge):
         return [(b"connection", b"close")]  # the rest of the body is not read
     return []
-
-
-class _Counts:
-    """The metrics of the front door, with their children at hand: looking one up costs more than counting."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._duration: Histogram = metrics.http_request_duration
-        self._received: dict[tuple[str, str], Counter] = {}
-        self._answered: dict[int, Counter] = {}
-
-    def accepted(self, event: Event, status: int, duration_s: float) -> None:
-        kind = (event.pbx, event.type)
-        received = self._received.get(kind)
-        if received is None:
-            received = self._received[kind] = self._metrics.events_received.labels(event.pbx, str(event.type))
-        received.inc()
-        answered = self._answered.get(status)
-        if answered is None:
-            answered = self._answered[status] = self._metrics.http_requests.labels(
-                "/voipex", "POST", str(status)
-            )
-        answered.inc()
-        self._duration.observe(duration_s)
-
-    def refused(self, error: IngressError, scope: Scope, reason: str) -> None:
-        is_webhook = scope["path"] in WEBHOOK_PATHS
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        self._metrics.http_requests.labels(
-            "/voipex" if is_webhook else "other", method, str(error.status)
-        ).inc()
-        if is_webhook:
-            self._metrics.events_rejected.labels(reason).inc()
 
 
 class _OncePerSecond:
