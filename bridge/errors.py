@@ -7,6 +7,9 @@ Everything that can go wrong, with what the caller is told.
     │   ├── BodyTooLarge         413
     │   ├── BodyEncoded          415  a Content-Encoding
     │   ├── IncompleteRequest    400  the connection ended before the body
+    │   ├── MalformedRequest     400  no HTTP, or ambiguous; then a close
+    │   ├── RequestTooSlow       408
+    │   ├── HeadersTooLarge      431
     │   ├── NotFound             404
     │   ├── MethodNotAllowed     405
     │   ├── Unusable             the body is kept as a dead letter
@@ -15,10 +18,12 @@ Everything that can go wrong, with what the caller is told.
     │   └── Unavailable          503  ours to mend: try again later
     │       ├── SpoolFull
     │       ├── SpoolBroken      the process must stop
+    │       ├── TooManyConnections
     │       └── Draining
     ├── SettingsInvalid          exit 2, before any port opens
     ├── CredentialsInvalid       exit 2
     ├── PortInUse                exit 1, names the setting
+    ├── SpoolFormat              exit 1 (segments): written by another version
     ├── TopicsWrong              exit 1: missing, or with other partitions
     └── KafkaUnreachable         no broker answered within its time
 """
@@ -53,6 +58,30 @@ class IncompleteRequest(IngressError):
     status = 400
     title = "Incomplete request"
     retriable = True
+
+
+class MalformedRequest(IngressError):
+    """No HTTP/1.1, or HTTP that two servers could read in two ways (two lengths, a length beside chunks, bad chunk sizes). Then the connection is closed."""
+
+    status = 400
+    title = "Malformed request"
+    retriable = False
+
+
+class RequestTooSlow(IngressError):
+    """Not complete within `VOIPEX_REQUEST_TIMEOUT_S` of its first byte; nothing is kept. Then the connection is closed."""
+
+    status = 408
+    title = "Request too slow"
+    retriable = True
+
+
+class HeadersTooLarge(IngressError):
+    """Request line and headers of more than 32 KiB. Then the connection is closed."""
+
+    status = 431
+    title = "Headers too large"
+    retriable = False
 
 
 class NotFound(IngressError):
@@ -127,10 +156,26 @@ class SpoolBroken(Unavailable):
     title = "Spool broken"
 
 
+class TooManyConnections(Unavailable):
+    """More than `VOIPEX_MAX_CONNECTIONS` at once; said before a request is read. Operator: look who connects; a PBX needs a few dozen."""
+
+    title = "Too many connections"
+
+
 class Draining(Unavailable):
     """The bridge is stopping."""
 
     title = "Shutting down"
+
+
+def problem_of(error: IngressError) -> dict[str, str | int]:
+    """The answer's body (RFC 9457)."""
+    return {
+        "type": f"urn:voipex-bridge:problem:{type(error).__name__}",
+        "title": error.title,
+        "status": error.status,
+        "detail": str(error) or error.title,
+    }
 
 
 class SettingsInvalid(BridgeError):

@@ -66,11 +66,11 @@ from bridge.wire import Record
 
 __all__ = ["Files", "Spool", "SpoolFormat", "SpoolStats", "SpoolStatus", "Spooled", "inspect"]
 
-_GROUP_RECORDS: Final = 512  # a group takes no more appends at either: one commit stays in the milliseconds
+# A group takes no more appends once it has either: one commit stays in the milliseconds.
+_GROUP_RECORDS: Final = 512
 _GROUP_BYTES: Final = 4 << 20
-_WAITING_BYTES: Final = (
-    32 << 20
-)  # with the writer; events are below 1 KiB, but 4,096 great dead letters would be 2 GiB
+# Most bytes with the writer: events are below 1 KiB, but 4,096 great dead letters would be 2 GiB.
+_WAITING_BYTES: Final = 32 << 20
 _CURSOR_EVERY_S: Final = 1.0
 
 
@@ -239,9 +239,8 @@ class Spool:
             if group:
                 self._commit(group)
             if chore is not None:
-                with suppress(
-                    OSError
-                ):  # an old cursor means copies; a segment left is deleted by the next start
+                # An old cursor means copies; a segment left behind is deleted by the next start.
+                with suppress(OSError):
                     chore()
             elif not group:
                 return
@@ -272,8 +271,11 @@ class Spool:
             try:
                 outcome = self._appender.commit(b"".join([append.body for append in group]), len(records))
             except (SpoolFull, SpoolBroken) as fault:
-                self._broken = isinstance(fault, SpoolBroken)
                 outcome = fault
+            except Exception as fault:  # noqa: BLE001 - the outermost loop of a thread: dead, it would leave all waiting
+                outcome = SpoolBroken(f"the writer failed: {type(fault).__name__}")
+                outcome.__cause__ = fault
+            self._broken = isinstance(outcome, SpoolBroken)
         seconds = self._monotonic() - started
         with suppress(RuntimeError):  # the loop is gone, and with it all who wait
             group[0].done.get_loop().call_soon_threadsafe(self._settle, group, records, outcome, seconds)
