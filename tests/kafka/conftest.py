@@ -1,0 +1,315 @@
+"""
+A real broker for the tests of this folder. Without one they fail; none skips.
+
+`BROKER=docker` runs the tests that only use a broker against `apache/kafka` in a container; those that break one always have an embedded
+one. Otherwise one embedded broker serves both.
+"""
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pytest
+
+from bridge import kafka as bridge_kafka
+from bridge.connection import KafkaSettings
+from bridge.errors import KafkaUnreachable
+from bridge.local_kafka import LocalKafka
+from bridge.spool import Spooled
+from bridge.topics import declared
+
+HERE = Path(__file__).parent
+BUILD = HERE.parent.parent / "build"
+JARS = BUILD / "kafka-jars"
+IMAGE_VERSION = "4.3.1"
+TEST_PROPERTIES = {
+    "broker.session.timeout.ms": "2000",  # after kill -9 the next start waits so long
+    "log.cleaner.backoff.ms": "300",
+    "group.min.session.timeout.ms": "1000",
+}
+
+_versions: list[str] = []
+_numbers = count(1)
+
+
+class Broker(Protocol):
+    """What a test needs to know of a broker that it does not break."""
+
+    @property
+    def bootstrap_servers(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.kafka)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for version in _versions:
+        terminalreporter.write_line(f"broker: {version}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    broker = LocalKafka(
+        tmp_path_factory.mktemp("broker"),
+        JARS,
+        port=free_port(),
+        controller_port=free_port(),
+        properties=TEST_PROPERTIES,
+    )
+    broker.prepare()
+    broker.start()
+    broker.wait_ready()
+    _versions.append(f"Apache Kafka {broker.version}, embedded")
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A broker that the test only uses. Its topics: see `topics_of`."""
+    if os.environ.get("BROKER") != "docker":
+        yield request.getfixturevalue("_embedded")
+        return
+    with _docker() as broker:
+        _versions.append(f"apache/kafka:{IMAGE_VERSION}, in a container")
+        yield broker
+
+
+@pytest.fixture
+def own_kafka(_embedded: LocalKafka) -> Iterator[LocalKafka]:
+    """A broker that the test may stop, kill and pause; it runs again afterwards."""
+    yield _embedded
+    _embedded.resume()
+    if _embedded.pid is None:
+        _embedded.start()
+        _embedded.wait_ready()
+
+
+@contextmanager
+def _docker() -> Iterator[Broker]:
+    """Our own container: testcontainers' Kafka class wants another image, and the advertised port must be known before the start."""
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+    from testcontainers.core.container import DockerContainer
+
+    port = free_port()
+    container = DockerContainer(f"apache/kafka:{IMAGE_VERSION}")
+    container.ports["9092/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
+    # One variable replaces all of the image's defaults, so this is the whole list.
+    for name, value in {
+        "NODE_ID": "1",
+        "PROCESS_ROLES": "broker,controller",
+        "LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
+        "LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "AUTO_CREATE_TOPICS_ENABLE": "false",
+        "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "OFFSETS_TOPIC_NUM_PARTITIONS": "3",
+        "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "TRANSACTION_STATE_LOG_NUM_PARTITIONS": "3",
+        "SHARE_COORDINATOR_STATE_TOPIC_REPLICATION_FACTOR": "1",
+        "SHARE_COORDINATOR_STATE_TOPIC_MIN_ISR": "1",
+    }.items():
+        container.with_env(f"KAFKA_{name}", value)
+    broker = _Container(f"127.0.0.1:{port}", IMAGE_VERSION)
+    container.start()
+    try:
+        _await_broker(broker.bootstrap_servers)
+        yield broker
+    finally:
+        container.stop()
+
+
+class _Container(NamedTuple):
+    bootstrap_servers: str
+    version: str
+
+
+def _await_broker(bootstrap_servers: str, within_s: float = 90) -> None:
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            asyncio.run(bridge_kafka.describe_cluster(settings_of(bootstrap_servers)))
+        except KafkaUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.3)
+        else:
+            return
+
+
+def settings_of(bootstrap_servers: str) -> KafkaSettings:
+    return KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
+
+
+@pytest.fixture
+def pbx() -> str:
+    """A name that no other test uses, so that its topics are empty."""
+    return f"pbx-{next(_numbers)}"
+
+
+def apply_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) -> None:
+    asyncio.run(bridge_kafka.apply_topics(settings_of(bootstrap_servers), declared([pbx], partitions), 1, 1))
+
+
+def read_all(bootstrap_servers: str, topic: str) -> list[bridge_kafka.Consumed]:
+    """Everything that is there now; each partition in order."""
+
+    async def read() -> list[bridge_kafka.Consumed]:
+        return [record async for record in bridge_kafka.read(settings_of(bootstrap_servers), topic)]
+
+    return asyncio.run(read())
+
+
+# -------------------------------------------------------------------------------- a client that is not ours
+
+
+class Seen(NamedTuple):
+    """A record as Apache's console consumer printed it."""
+
+    timestamp_ms: int
+    partition: int
+    offset: int
+    headers: dict[str, str]
+    key: str | None
+    value: str | None
+
+
+_FIELD, _HEADER, _NULL = "\x1f", "\x1e", "\x1d"
+
+
+def _tools() -> LocalKafka:
+    tools = LocalKafka(BUILD / "kafka-tools", JARS)
+    tools.prepare()
+    return tools
+
+
+def console_consumer(
+    bootstrap_servers: str, topic: str, *, records: int | None = None, timeout_s: float = 20
+) -> list[Seen]:
+    """Read from the beginning with the Java console consumer; until so many came, else until nothing came for 3 s."""
+    properties = {
+        "print.timestamp": "true",
+        "print.partition": "true",
+        "print.offset": "true",
+        "print.headers": "true",
+        "print.key": "true",
+        "key.separator": _FIELD,
+        "headers.separator": _HEADER,
+        "null.literal": _NULL,
+    }
+    arguments = ["--bootstrap-server", bootstrap_servers, "--topic", topic, "--from-beginning"]
+    arguments += ["--isolation-level", "read_committed"]
+    arguments += ["--timeout-ms", str(int(timeout_s * 1000) if records is not None else 3000)]
+    if records is not None:
+        arguments += ["--max-messages", str(records)]
+    for name, value in properties.items():
+        arguments += ["--formatter-property", f"{name}={value}"]
+    done = subprocess.run(
+        _tools().command_line("org.apache.kafka.tools.consumer.ConsoleConsumer", *arguments),
+        capture_output=True,
+        timeout=timeout_s + 30,
+        check=False,
+    )
+    assert done.returncode == 0 or b"TimeoutException" in done.stderr, done.stderr.decode()
+    return [_seen(line) for line in done.stdout.decode(errors="replace").split("\n") if _FIELD in line]
+
+
+def _seen(line: str) -> Seen:
+    time_text, partition, offset, headers, key, value = line.split(_FIELD)
+    pairs = [] if headers == "NO_HEADERS" else [pair.split(":", 1) for pair in headers.split(_HEADER)]
+    return Seen(
+        int(time_text.removeprefix("CreateTime:")),
+        int(partition.removeprefix("Partition:")),
+        int(offset.removeprefix("Offset:")),
+        {name: text for name, text in pairs},  # noqa: C416 - pairs are lists
+        None if key == _NULL else key,
+        None if value == _NULL else value,
+    )
+
+
+def console_producer(bootstrap_servers: str, topic: str, records: Iterable[tuple[str, str]]) -> None:
+    """Write (key, value) pairs with the Java console producer, which chooses the partitions."""
+    lines = "".join(f"{key}\t{value}\n" for key, value in records)
+    arguments = ["--bootstrap-server", bootstrap_servers, "--topic", topic]
+    arguments += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
+    done = subprocess.run(
+        _tools().command_line("org.apache.kafka.tools.ConsoleProducer", *arguments),
+        input=lines.encode(),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# -------------------------------------------------------------------------------- a spool in memory
+
+
+class MemoryBacklog:
+    """The publisher's side of a spool: what was put is taken in order and acknowledged in order."""
+
+    def __init__(self, spool_id: str = "spool-1") -> None:
+        self.spool_id = spool_id
+        self.items: list[Spooled] = []
+        self.taken = 0
+        self.acknowledged = 0
+        self._sealed = False
+        self._news: asyncio.Future[None] | None = None
+
+    def put(self, records: Iterable[Any]) -> None:
+        self.items += [
+            Spooled(self.spool_id, len(self.items) + n, record) for n, record in enumerate(records)
+        ]
+        self._tell()
+
+    def seal(self) -> None:
+        self._sealed = True
+        self._tell()
+
+    async def take(self, max_records: int, max_bytes: int) -> Sequence[Spooled]:
+        while self.taken == len(self.items):
+            if self._sealed:
+                return []
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        batch: list[Spooled] = []
+        size = 0
+        for spooled in self.items[self.taken : self.taken + max_records]:
+            size += spooled.record.size_bytes
+            if batch and size > max_bytes:
+                break
+            batch.append(spooled)
+        self.taken += len(batch)
+        return batch
+
+    def acknowledge(self, through: Spooled) -> None:
+        assert through.spool_id == self.spool_id
+        assert through.seq >= self.acknowledged, "acknowledged twice"
+        self.acknowledged = through.seq + 1
+
+    def _tell(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
