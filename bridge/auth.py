@@ -1,5 +1,5 @@
 """
-Who calls: an Authorization header -> Caller (pure; fails closed).
+Who calls: an Authorization header, Basic or Bearer -> Caller (pure; fails closed).
 
 Secrets are long and random (`credentials` sees to that), so one sha256 protects them as well as a slow hash would, at a thousandth of
 its price. An unknown user costs what a wrong password costs: always one digest and two comparisons in constant time.
@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Final
+from math import inf
+from typing import Final, NamedTuple
 
-from bridge.errors import Unauthorized
+from bridge import tokens
+from bridge.errors import TokenInvalid, Unauthorized
 
 LIVE_SECRETS: Final = 2
 """Most secrets that one credential may have at a time: the new one, and the old one until the PBX was changed over."""
@@ -32,21 +34,32 @@ class Caller:
     keys: Mapping[str, str]
 
 
+class LiveSecret(NamedTuple):
+    """What we know of a secret: the id that tokens name it by, and its sha256."""
+
+    id: str
+    digest: bytes
+
+
 class Credentials:
-    """Everyone who may call. Immutable: a changed file makes a new one (`credentials.CredentialStore`)."""
+    """
+    Everyone who may call, and the key that their tokens are signed with. Immutable: a changed file makes a new one
+    (`credentials.CredentialStore`).
+    """
 
-    __slots__ = ("_by_user",)
+    __slots__ = ("_by_user", "signing_key")
 
-    def __init__(self, live: Iterable[tuple[Caller, Sequence[bytes]]]) -> None:
-        """`live`: each caller with the sha256 of its secrets, at most `LIVE_SECRETS`."""
-        self._by_user = {caller.name.encode(): (caller, *_padded(tuple(digests))) for caller, digests in live}
+    def __init__(self, live: Iterable[tuple[Caller, Sequence[LiveSecret]]], signing_key: bytes = b"") -> None:
+        """`live`: each caller with its secrets, at most `LIVE_SECRETS`. Without a signing key no token is good."""
+        self._by_user = {caller.name.encode(): (caller, *_padded(tuple(secrets))) for caller, secrets in live}
+        self.signing_key = signing_key
 
     def __len__(self) -> int:
         return len(self._by_user)
 
-    def find(self, user: bytes) -> tuple[Caller | None, bytes, bytes]:
-        """Return the user's caller and the digests of its two secrets; for an unknown user no caller, and digests that nothing matches."""
-        return self._by_user.get(user, (None, _NO_SECRET, _NO_SECRET))
+    def find(self, user: bytes) -> tuple[Caller | None, LiveSecret, LiveSecret]:
+        """Return the user's caller and its two secrets; for an unknown user no caller, and secrets that nothing matches."""
+        return self._by_user.get(user, _NOBODY)
 
     def caller(self, name: str) -> Caller | None:
         """Look a caller up by name, without a secret: a dead letter is read again as its sender's."""
@@ -56,19 +69,26 @@ class Credentials:
         return tuple(caller for caller, _, _ in self._by_user.values())
 
 
-def _padded(digests: tuple[bytes, ...]) -> tuple[bytes, bytes]:
-    if len(digests) > LIVE_SECRETS or any(len(digest) != len(_NO_SECRET) for digest in digests):
+_NO_LIVE_SECRET: Final = LiveSecret("", _NO_SECRET)
+_NOBODY: Final = (None, _NO_LIVE_SECRET, _NO_LIVE_SECRET)
+
+
+def _padded(secrets: tuple[LiveSecret, ...]) -> tuple[LiveSecret, LiveSecret]:
+    if len(secrets) > LIVE_SECRETS or any(len(secret.digest) != len(_NO_SECRET) for secret in secrets):
         raise ValueError("at most two secrets, as sha256")
-    first, second = (*digests, _NO_SECRET, _NO_SECRET)[:LIVE_SECRETS]
+    first, second = (*secrets, _NO_LIVE_SECRET, _NO_LIVE_SECRET)[:LIVE_SECRETS]
     return first, second
 
 
-def authenticate(authorization: bytes | None, credentials: Credentials) -> Caller:
+def authenticate(authorization: bytes | None, credentials: Credentials, now_s: float = inf) -> Caller:
     """
-    Find out who calls, by HTTP Basic (RFC 7617). Called for every request, before its body is read.
+    Find out who calls, by HTTP Basic (RFC 7617) or a Bearer token of ours (RFC 6750). Called for every request, before its body is read.
+
+    `now_s`: seconds since 1970; at the end of time, the default, every token has expired.
 
     Raises:
         Unauthorized: no header, another scheme, a malformed one, an unknown user or a wrong password (the last two look alike).
+        TokenInvalid: a token that is not good, or no longer.
     """
     if authorization is None:
         raise Unauthorized("no Authorization header")
@@ -76,15 +96,33 @@ def authenticate(authorization: bytes | None, credentials: Credentials) -> Calle
         raise Unauthorized("the Authorization header is too long")
     scheme, _, token = authorization.partition(b" ")
     if scheme != b"Basic" and scheme.lower() != b"basic":
-        raise Unauthorized("the Authorization is not Basic")
+        if scheme.lower() == b"bearer":
+            return _bearer(token.strip(b" "), credentials, now_s)
+        raise Unauthorized("the Authorization is neither Basic nor Bearer")
     try:
         user, colon, password = a2b_base64(token.strip(b" "), strict_mode=True).partition(b":")
     except Base64Error:
         raise Unauthorized("the Authorization header is malformed") from None
+    if not colon:
+        raise Unauthorized("the Authorization header is malformed")
+    return prove(user, password, credentials)[0]
 
+
+def prove(user: bytes, password: bytes, credentials: Credentials) -> tuple[Caller, str]:
+    """Return the caller and the id of its secret that *password* is. Raises Unauthorized."""
     caller, first, second = credentials.find(user)
     digest = sha256(password).digest()
-    proved = compare_digest(digest, first) | compare_digest(digest, second)
-    if not proved or caller is None or not colon:
+    is_first, is_second = compare_digest(digest, first.digest), compare_digest(digest, second.digest)
+    if caller is None or not (is_first or is_second):
         raise Unauthorized("unknown user or wrong password")
+    return caller, first.id if is_first else second.id
+
+
+def _bearer(token: bytes, credentials: Credentials, now_s: float) -> Caller:
+    """The token proves itself; whether its secret still lives, the credentials say, now."""
+    claims = tokens.claims(token, now_s, credentials.signing_key)
+    caller, first, second = credentials.find(claims.name)
+    secret_id = claims.secret_id.decode()
+    if caller is None or not secret_id or secret_id not in (first.id, second.id):
+        raise TokenInvalid("the secret that the token was fetched with is no longer good")
     return caller

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import sys
 import time
 from collections import deque
@@ -15,9 +16,10 @@ import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bridge import credentials as credentials_file
-from bridge import kafka, logs, run, settings, simulate, spool, tail, up
+from bridge import doctor, kafka, logs, replay, run, settings, simulate, spool, tail, up
 from bridge.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from bridge.local_kafka import LocalKafka
 
@@ -43,9 +45,14 @@ credentials_app = typer.Typer(
     no_args_is_help=True, help="Who may POST. Secrets are made here, shown once, and stored as digests."
 )
 spool_app = typer.Typer(no_args_is_help=True, help="What was accepted and waits for Kafka.")
+letters_app = typer.Typer(
+    no_args_is_help=True,
+    help="What was kept because it could not be used: see why, and publish it again once that is mended.",
+)
 app.add_typer(topics_app, name="topics")
 app.add_typer(credentials_app, name="credentials")
 app.add_typer(spool_app, name="spool")
+app.add_typer(letters_app, name="dead-letters")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 out = Console(highlight=False, soft_wrap=True)
@@ -91,7 +98,9 @@ def _root(
     _: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None: ...
+) -> None:
+    # It repeats itself on standard error; what it has to say is in our errors.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
 @app.command(name="up")
@@ -315,6 +324,212 @@ def _show_secret(issued: credentials_file.Issued, *, as_json: bool) -> None:
     typer.echo(
         f"user      {issued.name}\npassword  {issued.secret}\nIt is stored as a digest only and not shown again."
     )
+
+
+# -------------------------------------------------------------------- doctor
+
+_STYLES = {"ok": "green", "warning": "yellow", "fault": "bold red", "skipped": "dim"}
+
+
+@app.command(name="doctor")
+def doctor_command(
+    offline: Annotated[bool, typer.Option("--offline", help="Without Kafka.")] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Look at settings, disk, credentials, clock, ports and Kafka, and say what to do about each fault. Changes nothing.
+
+    Exit 0: no fault; 1: faults; 2: the settings are wrong.
+    """
+    report = doctor.examine(offline=offline, now_us=_now_us())
+    if as_json:
+        _print_json({"ok": report.exit_code == 0, "checks": [asdict(finding) for finding in report.findings]})
+        sys.exit(report.exit_code)
+    width = max(len(finding.check) for finding in report.findings)
+    for finding in report.findings:
+        verdict, *more = (
+            [finding.verdict.ljust(9) + finding.check.ljust(width + 2)],
+            *finding.found.splitlines(),
+        )
+        for line, text in enumerate(more):
+            head = verdict[0] if line == 0 else " " * (width + 11)
+            out.print(Text(head, style=_STYLES[finding.verdict]) + Text(text, style="default"))
+        if finding.remedy is not None:
+            out.print(Text(" " * (width + 11)) + Text(f"-> {finding.remedy}", style="default"))
+    counts = ((report.count("fault"), "fault"), (report.count("warning"), "warning"))
+    out.print("\n" + ", ".join(f"{count or 'no'} {name}{'s' * (count != 1)}" for count, name in counts))
+    sys.exit(report.exit_code)
+
+
+# -------------------------------------------------------------------- dead letters
+
+PbxOption = Annotated[str | None, typer.Option("--pbx", help="Of this PBX; default: all of VOIPEX_PBXS.")]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Received at or after: 2026-03-02T08:00:00Z, or 30m, 2h, 7d ago.")
+]
+UntilOption = Annotated[str | None, typer.Option(help="Received before; as --since.")]
+ClassOption = Annotated[str | None, typer.Option("--class", help="Only this class, such as NotAnEvent.")]
+StageOption = Annotated[str | None, typer.Option(help="Only what became one at: ingress, timelines, agents.")]
+
+
+@letters_app.command("list")
+def letters_list(
+    pbx: PbxOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    error_class: ClassOption = None,
+    stage: StageOption = None,
+    as_json: Json = False,
+) -> None:
+    """One line each, oldest first: position, time, class, stage, size, credential, message. No bodies."""
+    loaded = settings.load()
+    pbxs = _pbxs(loaded, pbx)
+    found = asyncio.run(replay.listed(loaded, pbxs, _selection(since, until, error_class, stage)))
+    if as_json:
+        _print_json([letter.described() for letter in found])
+        return
+    names = [letter.header("bridge-credential") or "" for letter in found]
+    for letter, name in zip(found, names, strict=True):
+        whose = f"{letter.pbx:<{max(map(len, pbxs))}}  " if len(pbxs) > 1 else ""
+        typer.echo(
+            f"{whose}{letter.position!s:>9}  {letter.at}  {replay.printable(letter.error_class):<13}  "
+            f"{replay.printable(letter.stage):<9}  {letter.size_bytes:>6} B  {replay.printable(name):<{max(map(len, names))}}  {replay.printable(letter.message)}"
+        )
+    typer.echo(f"{len(found)} dead letter{'s' * (len(found) != 1)}", err=True)
+
+
+@letters_app.command("show")
+def letters_show(
+    position: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="As `list` prints it.")],
+    pbx: PbxOption = None,
+    raw: Annotated[bool, typer.Option("--raw", help="The body's bytes alone, as they are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Headers and body of one dead letter. This is the only command that shows a body: it may hold numbers, names and e-mails."""
+    loaded = settings.load()
+    pbxs = _pbxs(loaded, pbx)
+    if len(pbxs) > 1:
+        _fail(f"--pbx: say of which one, {', '.join(pbxs)}", 2)
+    letter = asyncio.run(replay.shown(loaded, pbxs[0], _position(position)))
+    body = letter.body or b""
+    if raw:
+        sys.stdout.buffer.write(body)
+    elif as_json:
+        shown = {**letter.described(), "key": tail.text(letter.key), "body": tail.text(letter.body)}
+        _print_json({**shown, "headers": {name: tail.text(value) for name, value in letter.headers}})
+    else:
+        for name, value in letter.headers:
+            typer.echo(f"{name}: {replay.printable((value or b'').decode(errors='replace'))}")
+        typer.echo(
+            f"key: {'' if letter.key is None else replay.printable(letter.key.decode(errors='replace'))}"
+        )
+        typer.echo(f"\n{replay.printable(body.decode(errors='backslashreplace'), keep=(chr(10), chr(9)))}")
+
+
+@letters_app.command("replay")
+def letters_replay(
+    position: Annotated[
+        str | None,
+        typer.Argument(metavar="[PARTITION:OFFSET]", help="Only this one; needs --pbx with several."),
+    ] = None,
+    pbx: PbxOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    error_class: ClassOption = None,
+    stage: StageOption = None,
+    credential: Annotated[
+        str | None,
+        typer.Option(help="Read webhooks whose own credential is gone by this one's key names and region."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """
+    Publish dead letters again: webhooks by the key names that their credential has now, records as they were. Twice changes nothing.
+
+    Exit 1 when some are not replayed; they stay where they are, as all do.
+    """
+    loaded = settings.load()
+    pbxs = _pbxs(loaded, pbx)
+    selection = _selection(since, until, error_class, stage, position)
+    if position is not None and len(pbxs) > 1:
+        _fail(f"--pbx: say of which one, {', '.join(pbxs)}", 2)
+    known = credentials_file.CredentialStore(loaded.credentials_file, loaded.pbxs).credentials
+    instead = None if credential is None else known.caller(credential)
+    if credential is not None and instead is None:
+        _fail(f"--credential {credential!r}: there is none of that name in {loaded.credentials_file}", 2)
+
+    counts = dict.fromkeys(replay.RESULTS, 0)
+    rows: list[dict[str, Any]] = []
+
+    async def run_it() -> None:
+        outcomes = replay.replay(
+            loaded, pbxs, selection, known.caller, loaded.topic_partitions, instead=instead, dry_run=dry_run
+        )
+        async with contextlib.aclosing(outcomes):
+            async for each in outcomes:
+                counts[each.result] += 1
+                if as_json:
+                    rows.append(
+                        {
+                            **each.letter.described(),
+                            "result": each.result,
+                            "topic": each.topic,
+                            "why": each.why,
+                        }
+                    )
+                elif each.why is not None or position is not None or dry_run:
+                    told = each.why or f"{'would go' if dry_run else 'went'} to {each.topic}"
+                    typer.echo(f"{each.result:<9} {each.letter.pbx} {each.letter.position!s:>9}  {told}")
+
+    asyncio.run(run_it())
+    if position is not None and not any(counts.values()):
+        raise replay.NoSuchLetter(f"no dead letter at {position}, or the other filters leave it out")
+    if as_json:
+        _print_json({"dry_run": dry_run, **counts, "letters": rows})
+    else:
+        words = {"unusable": "still unusable", "refused": "refused by Kafka"}
+        words |= {"replayed": "would be replayed"} if dry_run else {}
+        typer.echo(", ".join(f"{count} {words.get(result, result)}" for result, count in counts.items()))
+    if counts["replayed"] != sum(counts.values()):
+        sys.exit(1)
+
+
+def _pbxs(loaded: settings.Settings, pbx: str | None) -> tuple[str, ...]:
+    if pbx is not None and pbx not in loaded.pbxs:
+        _fail(f"--pbx {pbx!r} is not in VOIPEX_PBXS ({', '.join(loaded.pbxs)})", 2)
+    return loaded.pbxs if pbx is None else (pbx,)
+
+
+def _selection(
+    since: str | None,
+    until: str | None,
+    error_class: str | None,
+    stage: str | None,
+    position: str | None = None,
+) -> replay.Selection:
+    moments = {}
+    for option, text in (("--since", since), ("--until", until)):
+        try:
+            moments[option] = None if text is None else replay.moment_of(text, _now_us())
+        except ValueError as error:
+            _fail(f"{option} {text!r}: {error}", 2)
+    return replay.Selection(
+        moments["--since"],
+        moments["--until"],
+        error_class,
+        stage,
+        None if position is None else _position(position),
+    )
+
+
+def _position(text: str) -> replay.Position:
+    try:
+        return replay.position_of(text)
+    except ValueError as error:
+        _fail(f"{text!r}: {error}", 2)
 
 
 # -------------------------------------------------------------------- tools

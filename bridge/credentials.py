@@ -32,6 +32,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from bridge.auth import LIVE_SECRETS, Caller, Credentials
+from bridge.auth import LiveSecret as Digest
 from bridge.errors import CredentialsInvalid
 from bridge.events import microseconds, rfc3339
 from bridge.phone import is_region
@@ -494,10 +495,16 @@ class CredentialStore:
         self.readable_by = _readers(status.st_mode)
         return Credentials(
             (
-                Caller(each.name, each.pbx, each.region, key_table(each.key_names)),
-                [bytes.fromhex(secret.digest.removeprefix("sha256$")) for secret in each.secrets],
-            )
-            for each in file.credentials
+                (
+                    Caller(each.name, each.pbx, each.region, key_table(each.key_names)),
+                    [
+                        Digest(secret.id, bytes.fromhex(secret.digest.removeprefix("sha256$")))
+                        for secret in each.secrets
+                    ],
+                )
+                for each in file.credentials
+            ),
+            signing_key=file.signing_key.encode(),
         )
 
 

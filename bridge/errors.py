@@ -4,6 +4,11 @@ Everything that can go wrong, with what the caller is told.
     BridgeError
     ├── IngressError             an answer to the PBX: status, retriable
     │   ├── Unauthorized         401  no or wrong credentials
+    │   │   └── TokenInvalid     401  a Bearer token that is not good, or no longer
+    │   ├── TokenRefused         of POST /token, in the words of RFC 6749
+    │   │   ├── InvalidTokenRequest   400
+    │   │   ├── UnsupportedGrantType  400
+    │   │   └── InvalidClient         401
     │   ├── BodyTooLarge         413
     │   ├── BodyEncoded          415  a Content-Encoding
     │   ├── IncompleteRequest    400  the connection ended before the body
@@ -19,6 +24,7 @@ Everything that can go wrong, with what the caller is told.
     │       ├── SpoolFull
     │       ├── SpoolBroken      the process must stop
     │       ├── TooManyConnections
+    │       ├── KafkaTooSlow     ack=kafka: it may still arrive
     │       └── Draining
     ├── SettingsInvalid          exit 2, before any port opens
     ├── CredentialsInvalid       exit 2
@@ -50,6 +56,39 @@ class Unauthorized(IngressError):
     status = 401
     title = "Unauthorized"
     retriable = False
+
+
+class TokenInvalid(Unauthorized):
+    """A Bearer token that is changed, expired, or of a secret that was revoked: fetch a new one from /token."""
+
+    title = "Invalid token"
+    retriable = True
+
+
+class TokenRefused(IngressError):
+    """`POST /token` gave no token; `error` is RFC 6749's word for the reason."""
+
+    error: ClassVar[str] = "invalid_request"
+    status = 400
+    title = "No token"
+    retriable = False
+
+
+class InvalidTokenRequest(TokenRefused):
+    """No form or JSON object with `grant_type`, `client_id` and `client_secret`, or the client in two places. Operator: compare the body that VOIPEX is told to send."""
+
+
+class UnsupportedGrantType(TokenRefused):
+    """`grant_type` is not `client_credentials`."""
+
+    error = "unsupported_grant_type"
+
+
+class InvalidClient(TokenRefused):
+    """No client, an unknown one, or a wrong secret. Operator: compare `client_id` and `client_secret` with `voipex-bridge credentials list`."""
+
+    error = "invalid_client"
+    status = 401
 
 
 class IncompleteRequest(IngressError):
@@ -160,6 +199,12 @@ class TooManyConnections(Unavailable):
     """More than `VOIPEX_MAX_CONNECTIONS` at once; said before a request is read. Operator: look who connects; a PBX needs a few dozen."""
 
     title = "Too many connections"
+
+
+class KafkaTooSlow(Unavailable):
+    """`ack=kafka`: no acknowledgement by all in-sync replicas in time. **The event may still arrive**: what the PBX sends again is a second event."""
+
+    title = "Kafka did not answer in time"
 
 
 class Draining(Unavailable):

@@ -21,9 +21,11 @@ from bridge.errors import (
     IngressError,
     MethodNotAllowed,
     NotFound,
+    TokenInvalid,
     Unauthorized,
     Unavailable,
     Unusable,
+    problem_of,
 )
 from bridge.events import Event
 from bridge.logs import get_logger
@@ -36,9 +38,12 @@ from bridge.wire import Record, encode
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 WEBHOOK_PATHS: Final = frozenset({"/voipex", "/voipex/"})
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+TOKEN_PATH: Final = "/token"  # noqa: S105  # a path
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+BASIC_CHALLENGE: Final = b'Basic realm="voipex-bridge", charset="UTF-8"'
 _RETRY_AFTER_S: Final = b"2"  # about one reconnect of ours; at least 1, or clients come back at once
 
 log = get_logger("ingress")
@@ -69,6 +74,7 @@ class Ingress:
         outbox: keeps records.
         authenticate: Authorization header -> Caller; raises Unauthorized.
         clock: gives each webhook its time and its id.
+        token_endpoint: answers /token; without it there is none.
         partitions: of every topic.
         max_body_bytes: longest body; the rest of a longer one is never read.
         accepted: status and body of the answer to an accepted event.
@@ -80,6 +86,7 @@ class Ingress:
         authenticate: Callable[[bytes | None], Caller],
         clock: ReceiptClock,
         metrics: Metrics,
+        token_endpoint: Application | None = None,
         *,
         partitions: int,
         max_body_bytes: int,
@@ -91,7 +98,8 @@ class Ingress:
         self._partitions = partitions
         self._max_body_bytes = max_body_bytes
         self._metrics = metrics
-        self._complaints = _OncePerSecond()
+        self._token_endpoint = token_endpoint
+        self._complaints = OncePerSecond()
         status, body = accepted
         self._accepted_code = str(status)
         headers = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
@@ -102,6 +110,9 @@ class Ingress:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: the accepted status, or a problem (RFC 9457)."""
+        if scope["path"] == TOKEN_PATH and self._token_endpoint is not None:
+            await self._token_endpoint(scope, receive, send)
+            return
         started = time.perf_counter()
         try:
             event = await self.receive_webhook(scope, receive)
@@ -126,9 +137,9 @@ class Ingress:
         A body that is no event is safe too, as a dead letter, before it is refused.
         """
         _require_webhook_route(scope)
-        asked = _asked(scope["headers"])
+        asked = asked_for(scope["headers"])
         caller = self._authenticate(asked.authorization)  # before the body is read
-        body = await _read_body(asked, receive, self._max_body_bytes)
+        body = await read_body(asked, receive, self._max_body_bytes)
         receipt = self._clock.receipt(traceparent_of(asked.traceparent))
         try:
             event = normalize(parse(body, caller.keys), caller.pbx, receipt, caller.region)
@@ -152,13 +163,7 @@ class Ingress:
         self._count_refusal(error, scope, reason)
         if isinstance(error, (Unauthorized, Unavailable)):
             self._complaints.say(reason, error)
-        problem = {
-            "type": f"urn:voipex-bridge:problem:{reason}",
-            "title": error.title,
-            "status": error.status,
-            "detail": str(error) or error.title,
-        }
-        body = orjson.dumps(problem)
+        body = orjson.dumps(problem_of(error))
         headers = [
             (b"content-type", b"application/problem+json"),
             (b"content-length", str(len(body)).encode()),
@@ -167,9 +172,15 @@ class Ingress:
         await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
+    def count_refusal(self, error: IngressError) -> None:
+        """A refusal before there was a request (`http_limits`)."""
+        self._metrics.http_requests.inc("other", "other", str(error.status))
+        if isinstance(error, Unavailable):
+            self._complaints.say(type(error).__name__, error)
+
     def _count_refusal(self, error: IngressError, scope: Scope, reason: str) -> None:
         is_webhook = scope["path"] in WEBHOOK_PATHS
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = scope["method"] if scope["method"] in METHODS else "other"
         self._metrics.http_requests.inc("/voipex" if is_webhook else "other", method, str(error.status))
         if is_webhook:
             self._metrics.events_rejected.labels(reason).inc()
@@ -182,7 +193,7 @@ def _require_webhook_route(scope: Scope) -> None:
         raise MethodNotAllowed("the front door is POST /voipex")
 
 
-def _asked(headers: Sequence[tuple[bytes, bytes]]) -> Asked:
+def asked_for(headers: Sequence[tuple[bytes, bytes]]) -> Asked:
     """The headers that matter, in one pass; of equal ones the last, but two Authorizations are none."""
     authorization = content_length = content_encoding = traceparent = None
     for name, value in headers:
@@ -197,7 +208,7 @@ def _asked(headers: Sequence[tuple[bytes, bytes]]) -> Asked:
     return Asked(authorization, content_length, content_encoding, traceparent)
 
 
-async def _read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
+async def read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
     """The whole body, at most *limit_bytes*; a longer one is refused by its announced length or as soon as it is too long."""
     if asked.content_encoding is not None and asked.content_encoding.strip().lower() not in (
         b"",
@@ -225,7 +236,11 @@ async def _read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
 
 def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, Unauthorized):
-        return [(b"www-authenticate", b'Basic realm="voipex-bridge", charset="UTF-8"')]
+        invalid = b', error="invalid_token"' if isinstance(error, TokenInvalid) else b""
+        return [
+            (b"www-authenticate", BASIC_CHALLENGE),
+            (b"www-authenticate", b'Bearer realm="voipex-bridge"' + invalid),
+        ]
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", b"POST")]
     if isinstance(error, Unavailable):
@@ -235,7 +250,7 @@ def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:
     return []
 
 
-class _OncePerSecond:
+class OncePerSecond:
     """One log line a second for each kind of refusal: a wrong password in a PBX must be seen, and must not fill a disk."""
 
     def __init__(self) -> None:

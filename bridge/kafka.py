@@ -18,6 +18,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from io import BytesIO
 from typing import Any, Final, Literal, NamedTuple
 
 import aiokafka
@@ -26,6 +27,7 @@ import aiokafka.admin.config_resource
 import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
+from aiokafka.protocol import api, types
 
 from bridge.connection import KafkaSettings
 from bridge.errors import KafkaUnreachable, TopicsWrong
@@ -49,6 +51,7 @@ _REQUEST_TIMEOUT_MS: Final = (
     30_000  # longer than a leader election: a batch that expires poisons its partition
 )
 _RETRY_BACKOFF_MS: Final = 100
+_MISSING_FOR_S: Final = 0.2
 _ADMIN_TIMEOUT_S: Final = 20.0
 _PROBE_TIMEOUT_S: Final = 3.0
 
@@ -76,6 +79,7 @@ class KafkaProducer:
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_ms = request_timeout_ms
         self._client: Any = None
+        self._missing_until: dict[str, float] = {}
 
     async def start(self, timeout_s: float = 15.0) -> None:
         """
@@ -141,6 +145,9 @@ class KafkaProducer:
     async def _learn(self, topic: str) -> None:
         """Find the topic within seconds, or tell "no such topic" from "no answer" (aiokafka waits for the whole request timeout)."""
         client = self._client.client
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._missing_until.get(topic, 0.0):  # its other partitions need not wait too
+            raise errors.UnknownTopicOrPartitionError(topic)
         client.add_topic(topic)
         updated = False
         for _ in range(5):  # a topic that was just created is not on every broker yet
@@ -151,11 +158,10 @@ class KafkaProducer:
             if topic in client.cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError(topic)
             await asyncio.sleep(_RETRY_BACKOFF_MS / 1000)
-        raise (
-            errors.UnknownTopicOrPartitionError(topic)
-            if updated
-            else errors.KafkaConnectionError("no metadata")
-        )
+        if not updated:
+            raise errors.KafkaConnectionError("no metadata")
+        self._missing_until[topic] = loop.time() + _MISSING_FOR_S
+        raise errors.UnknownTopicOrPartitionError(topic)
 
     async def stop(self, timeout_s: float = 5.0) -> None:
         """Let go: what is not acknowledged by now is given up (its fate is unknown). Takes at most `timeout_s`."""
@@ -293,23 +299,245 @@ async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUn
 
 async def _causes(settings: KafkaSettings) -> tuple[str, ...]:
     """Connect to each address and say what is wrong; aiokafka only logs it. Empty when all answer."""
+    reached = await reach(settings)
+    return tuple(f"{address} {cause}" for address, cause in reached.items() if cause is not None)
+
+
+async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:
+    """
+    Connect to each of *addresses* (`host:port,…`, by default those of the settings), TLS and SASL included: what is wrong there, or None.
+
+    Raises:
+        KafkaUnreachable: the certificate files cannot be used.
+    """
     arguments = _client_arguments(settings)
-    hosts = _collect_hosts(arguments.pop("bootstrap_servers"), randomize=False)
+    servers = arguments.pop("bootstrap_servers")
+    hosts = _collect_hosts(addresses or servers, randomize=False)
 
     async def cause(host: str, port: int) -> str | None:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 connection = await _create_conn(host, port, client_id="voipex-bridge", **arguments)
         except TimeoutError:
-            return f"{host}:{port} no answer within {_PROBE_TIMEOUT_S:.0f} s"
+            return f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
         except (OSError, KafkaError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return f"{host}:{port} {type(error).__name__}: {reason}"
+            return f"{type(error).__name__}: {reason}"
         connection.close()
         return None
 
     found = await asyncio.gather(*(cause(host, port) for host, port, _ in hosts))
-    return tuple(each for each in found if each is not None)
+    return {f"{host}:{port}": why for (host, port, _), why in zip(hosts, found, strict=True)}
+
+
+# ---------------------------------------------------------------------------------------------------- examination
+
+
+class Standing(NamedTuple):
+    """A topic as the brokers let us see it."""
+
+    name: str
+    refusal: str | None
+    """`UnknownTopicOrPartitionError`, `TopicAuthorizationFailedError`; then nothing else is known."""
+    rights: frozenset[str] | None
+    """What we may do with it, as Kafka's ACLs name it: `Read`, `Write`, `DescribeConfigs` …; None: the brokers do not say."""
+    leaderless: tuple[int, ...]
+    fewest_in_sync: int
+
+
+class Examination(NamedTuple):
+    """What the brokers say about themselves and about us."""
+
+    cluster: Cluster
+    release: str | None
+    """`4.3`: of the broker that was asked. None: it does not say (before 3.3), or is newer than `_RELEASES`."""
+    topics: tuple[Standing, ...]
+
+
+async def examine(settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0) -> Examination:
+    """
+    Ask for the release, the brokers, and what we may do with *topics*; writes and creates nothing.
+
+    Raises:
+        KafkaUnreachable: with the cause.
+    """
+    async with _admin(settings, timeout_s) as admin:
+        metadata = (await admin._send_request(_RightsRequest(topics))).to_object()  # noqa: SLF001 - no public way
+        features = (await admin._send_request(_FeaturesRequest())).to_object()["tags"].get(0)  # noqa: SLF001
+    brokers = sorted((each["node_id"], f"{each['host']}:{each['port']}") for each in metadata["brokers"])
+    return Examination(
+        Cluster(metadata["cluster_id"] or "", tuple(address for _, address in brokers)),
+        None if features is None else _release(features),
+        tuple(_standing(topic) for topic in metadata["topics"]),
+    )
+
+
+_RELEASES: Final = {
+    7: "3.3",
+    8: "3.4",
+    11: "3.5",
+    14: "3.6",
+    19: "3.7",
+    20: "3.8",
+    21: "3.9",
+    25: "4.0",
+    27: "4.1",
+    29: "4.2",
+    30: "4.3",
+}
+"""Newest `metadata.version` that a release knows (`kafka-storage.sh version-mapping`): the protocol carries no other version."""
+
+_RIGHTS: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.AclOperation)
+    3: "Read",
+    4: "Write",
+    5: "Create",
+    6: "Delete",
+    7: "Alter",
+    8: "Describe",
+    10: "DescribeConfigs",
+    11: "AlterConfigs",
+}
+
+
+def _standing(topic: Mapping[str, Any]) -> Standing:
+    partitions = topic["partitions"]
+    bits = topic["rights"]
+    return Standing(
+        topic["topic"],
+        None if topic["error_code"] == 0 else errors.for_code(topic["error_code"]).__name__,
+        None if bits < 0 else frozenset(name for bit, name in _RIGHTS.items() if bits >> bit & 1),
+        tuple(sorted(each["partition"] for each in partitions if each["leader"] < 0)),
+        min((len(each["isr"]) for each in partitions), default=0),
+    )
+
+
+def _release(features: bytes) -> str | None:
+    """From the supported features of an ApiVersions answer."""
+    for name, _, newest, _ in _FEATURES.decode(BytesIO(features)) or ():
+        if name == "metadata.version":
+            known = [release for level, release in _RELEASES.items() if level <= newest]
+            return known[-1] if known and newest <= max(_RELEASES) else None
+    return None
+
+
+# Two requests that aiokafka knows in older versions only. Kafka 2.3 brought the rights, 2.4 the features.
+
+
+class _RightsResponse(api.Response):
+    API_KEY = 3
+    API_VERSION = 8
+    SCHEMA = types.Schema(
+        ("throttle_time_ms", types.Int32),
+        (
+            "brokers",
+            types.Array(
+                ("node_id", types.Int32),
+                ("host", types.String("utf-8")),
+                ("port", types.Int32),
+                ("rack", types.String("utf-8")),
+            ),
+        ),
+        ("cluster_id", types.String("utf-8")),
+        ("controller_id", types.Int32),
+        (
+            "topics",
+            types.Array(
+                ("error_code", types.Int16),
+                ("topic", types.String("utf-8")),
+                ("is_internal", types.Boolean),
+                (
+                    "partitions",
+                    types.Array(
+                        ("error_code", types.Int16),
+                        ("partition", types.Int32),
+                        ("leader", types.Int32),
+                        ("leader_epoch", types.Int32),
+                        ("replicas", types.Array(types.Int32)),
+                        ("isr", types.Array(types.Int32)),
+                        ("offline_replicas", types.Array(types.Int32)),
+                    ),
+                ),
+                ("rights", types.Int32),
+            ),
+        ),
+        ("cluster_rights", types.Int32),
+    )
+
+
+class _RightsStruct(api.RequestStruct):
+    API_KEY = 3
+    API_VERSION = 8
+    RESPONSE_TYPE = _RightsResponse
+    SCHEMA = types.Schema(
+        ("topics", types.Array(types.String("utf-8"))),
+        ("allow_auto_topic_creation", types.Boolean),
+        ("include_cluster_rights", types.Boolean),
+        ("include_topic_rights", types.Boolean),
+    )
+
+
+class _RightsRequest(api.Request[_RightsStruct]):
+    """Metadata v8: names the topics without creating them, and tells our rights."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self._topics = list(topics)
+
+    def build(self, request_struct_class: type[_RightsStruct]) -> _RightsStruct:
+        return request_struct_class(self._topics, False, False, True)
+
+
+_FEATURES: Final = types.CompactArray(
+    ("name", types.CompactString("utf-8")),
+    ("min_version", types.Int16),
+    ("max_version", types.Int16),
+    ("tags", types.TaggedFields),
+)
+
+
+class _FeaturesResponse(api.Response):
+    API_KEY = 18
+    API_VERSION = 3
+    SCHEMA = types.Schema(
+        ("error_code", types.Int16),
+        (
+            "api_versions",
+            types.CompactArray(
+                ("api_key", types.Int16),
+                ("min_version", types.Int16),
+                ("max_version", types.Int16),
+                ("tags", types.TaggedFields),
+            ),
+        ),
+        ("throttle_time_ms", types.Int32),
+        ("tags", types.TaggedFields),
+    )
+
+
+class _FeaturesStruct(api.RequestStruct):
+    API_KEY = 18
+    API_VERSION = 3
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = _FeaturesResponse
+    SCHEMA = types.Schema(
+        ("client_software_name", types.CompactString("utf-8")),
+        ("client_software_version", types.CompactString("utf-8")),
+        ("tags", types.TaggedFields),
+    )
+
+    def parse_response_header(self, read_buffer: BytesIO | bytes) -> api.ResponseHeader_v0:
+        # The one answer whose header never has tags: a broker that does not know our version must be understood too.
+        return api.ResponseHeader_v0.decode(read_buffer)
+
+
+class _FeaturesRequest(api.Request[_FeaturesStruct]):
+    """ApiVersions v3: its tag 0 holds the features that the broker supports."""
+
+    API_KEY = 18
+
+    def build(self, request_struct_class: type[_FeaturesStruct]) -> _FeaturesStruct:
+        return request_struct_class("voipex-bridge", "1", {})
 
 
 # ---------------------------------------------------------------------------------------------------- topics
@@ -543,13 +771,15 @@ async def read(
     *,
     partition_of: Callable[[int], int] | None = None,
     from_beginning: bool = True,
+    from_offset: int = 0,
     follow: bool = False,
     timeout_s: float = 15.0,
 ) -> AsyncGenerator[Consumed, None]:
     """
     Read committed records, without a consumer group; each partition in order.
 
-    `partition_of` chooses one partition from their number, else all are read. Without `follow` the end is what is there at the start.
+    `partition_of` chooses one partition from their number, else all are read. `from_offset`: nothing before it. Without `follow` the
+    end is what is there at the start.
 
     Raises:
         TopicsWrong: no such topic.
@@ -579,7 +809,7 @@ async def read(
         except (KafkaError, OSError, TimeoutError) as error:
             raise await _unreachable(settings, error) from error
         for partition in partitions:
-            consumer.seek(partition, starts[partition])
+            consumer.seek(partition, max(starts[partition], from_offset))
         async for record in _records(settings, consumer, None if follow else ends, timeout_s):
             yield record
     finally:
@@ -609,7 +839,11 @@ async def _records(
                 return
         else:
             ready = []
-        polled = await consumer.getmany(*ready, timeout_ms=200)
+        try:
+            polled = await consumer.getmany(*ready, timeout_ms=200)
+        except errors.TopicAuthorizationFailedError as error:
+            name = next(iter(consumer.assignment())).topic
+            raise TopicsWrong(f"Kafka refuses us the right to read topic {name}") from error
         if polled:
             last_progress = time.monotonic()
         elif ends is not None and time.monotonic() - last_progress > timeout_s:

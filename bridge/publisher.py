@@ -83,8 +83,8 @@ class Producer(Protocol):
 class Timing:
     """Pauses and patience, in seconds."""
 
-    gather_s: float = 0.008
-    """Longer ones save CPU for the answers, and every event waits half of it: at 1,000 events/s it is in Kafka after 6 ms."""
+    gather_s: float = 0.005
+    """Longer ones save CPU for the answers, and every event waits half of it: at 1,000 events/s it is in Kafka after 4 ms."""
     silence_s: float = 5.0
     """Without an answer for so long: out of reach."""
     watchdog_s: float = 180.0

@@ -12,9 +12,10 @@ import contextlib
 import gc
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Final
+from typing import Any, Final, Literal
 
 import uvicorn
 import uvloop
@@ -23,6 +24,8 @@ from bridge.auth import authenticate
 from bridge.clock import ReceiptClock
 from bridge.credentials import CredentialStore, Reload
 from bridge.errors import BridgeError, KafkaUnreachable, PortInUse, SpoolBroken
+from bridge.events import microseconds
+from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
 from bridge.ingress import Ingress
 from bridge.kafka import KafkaProducer, check_topics
 from bridge.logs import get_logger
@@ -31,10 +34,14 @@ from bridge.metrics import Metrics
 from bridge.publisher import Producer, Publisher
 from bridge.settings import Settings, variable_of
 from bridge.spool import Spool
+from bridge.stateless import KafkaOutbox
+from bridge.tls import Certificate, Renewal
+from bridge.token_endpoint import TokenEndpoint
 
 _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not keep the door closed for longer
 _CONNECT_S: Final = 15.0
 _IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
+_KAFKA_AWAY_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
 _RELOAD_S: Final = 1.0
 _BACKLOG: Final = 2048  # connections that may wait for accept()
 
@@ -59,6 +66,11 @@ class Bridge:
         self._version = version
         self._metrics = Metrics(version)
         self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
+        self._certificate = (
+            Certificate(settings.tls_cert_file, settings.tls_key_file)
+            if settings.tls_cert_file is not None and settings.tls_key_file is not None
+            else None
+        )
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ready = False
@@ -68,17 +80,20 @@ class Bridge:
         settings = self._settings
         if self._credentials.readable_by != "owner":
             log.warning("others may read the credentials file", readable_by=self._credentials.readable_by)
-        self._spool = self._open_spool()
+        self._outbox: Spool | KafkaOutbox = (
+            self._open_spool() if settings.ack == "spool" else self._without_disk()
+        )
         await self._check_topics_if_reachable()
         self._publisher = Publisher(
-            self._spool, self._make_producer, self._metrics, partitions=settings.topic_partitions
+            self._outbox, self._make_producer, self._metrics, partitions=settings.topic_partitions
         )
         management_host = settings.management_host or settings.host
         with (
             _listening(settings.host, settings.port, "port") as front_socket,
             _listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
-            front = _Server(_config(self._ingress()))
+            ingress = self._ingress()
+            front = _FrontServer(_config(ingress, bounded(self._limits(ingress))), self._tls())
             management = _Server(_config(build_management(self._readiness, self._metrics.registry)))
             with self._signals():
                 serving = [
@@ -97,21 +112,46 @@ class Bridge:
                 await asyncio.wait({*serving, publishing, reloading})
         if self._fault is not None:
             raise self._fault
-        log.info("stopped", waiting=self._spool.stats().waiting_records)
+        log.info("stopped", waiting=self._outbox.stats().waiting_records)
 
     def _ingress(self) -> Ingress:
         settings = self._settings
         return Ingress(
-            self._spool,
-            lambda header: authenticate(header, self._credentials.credentials),
+            self._outbox,
+            lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(),
             self._metrics,
+            TokenEndpoint(lambda: self._credentials.credentials, self._metrics),
             partitions=settings.topic_partitions,
             max_body_bytes=settings.max_body_bytes,
             accepted=(settings.accepted_status, settings.accepted_body.encode()),
         )
 
+    def _tls(self) -> Callable[[], ssl.SSLContext] | None:
+        certificate = self._certificate
+        return None if certificate is None else lambda: certificate.context
+
+    def _limits(self, ingress: Ingress) -> Limits:
+        settings = self._settings
+        most = allow_files(settings.max_connections)
+        if most < settings.max_connections:
+            log.warning("the limit of open files allows fewer connections", max_connections=most)
+        return Limits(
+            most,
+            settings.request_timeout_s,
+            settings.idle_timeout_s,
+            max_head_bytes=MAX_HEAD_BYTES,
+            # A body in chunks of one byte has six bytes for each.
+            max_message_bytes=MAX_HEAD_BYTES + 8 * settings.max_body_bytes,
+            refused=ingress.count_refusal,
+        )
+
     # ---------------------------------------------------------------- parts
+
+    def _without_disk(self) -> KafkaOutbox:
+        outbox = KafkaOutbox(self._settings.ack_timeout_s)
+        self._metrics.watch_spool(outbox.stats, lambda: time.time_ns() // 1_000_000)
+        return outbox
 
     def _open_spool(self) -> Spool:
         settings = self._settings
@@ -164,9 +204,21 @@ class Bridge:
         while True:
             await asyncio.sleep(_RELOAD_S)
             self._tell(self._credentials.reload_if_changed())
+            if self._certificate is not None:
+                self._tell_of_certificate(self._certificate.renew_if_changed())
 
     def _reload(self) -> None:
         self._tell(self._credentials.reload())
+        if self._certificate is not None:
+            self._tell_of_certificate(self._certificate.renew())
+
+    def _tell_of_certificate(self, renewal: Renewal | None) -> None:
+        if renewal is None:
+            return
+        if renewal.fault is None:
+            log.info("certificate read again", file=str(self._settings.tls_cert_file))
+        else:
+            log.error("the new certificate cannot be used; the old one stays in force", fault=renewal.fault)
 
     def _tell(self, reload: Reload | None) -> None:
         if reload is None:
@@ -179,14 +231,14 @@ class Bridge:
             )
 
     def _readiness(self) -> Readiness:
-        stats = self._spool.stats()
+        stats = self._outbox.stats()
         full = stats.bytes >= stats.limit_bytes
         return Readiness(
-            self._ready and not full and not self._stopping.is_set(),
+            self._ready and not full and not self._stopping.is_set() and not self._kafka_is_missed(),
             {
                 "stopping": self._stopping.is_set(),
                 "spool": {
-                    "id": self._spool.spool_id,
+                    "id": self._outbox.spool_id,
                     "full": full,
                     "bytes": stats.bytes,
                     "limit_bytes": stats.limit_bytes,
@@ -196,11 +248,18 @@ class Bridge:
             },
         )
 
+    def _kafka_is_missed(self) -> bool:
+        """With `ack=kafka` nothing can be accepted without it; the spool can wait."""
+        state = self._publisher.state
+        if self._settings.ack == "spool" or state.reachable:
+            return False
+        return state.since is None or time.time_ns() // 1000 - microseconds(state.since) > _KAFKA_AWAY_US
+
     # ---------------------------------------------------------------- start, watch, stop
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGTERM or SIGINT drains, a second one does not wait for Kafka. SIGHUP reads the credentials again."""
+        """The first SIGTERM or SIGINT drains, a second one does not wait for Kafka. SIGHUP reads credentials and certificate again."""
         loop = asyncio.get_running_loop()
         handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGTERM: self._told_to_stop,
@@ -246,19 +305,19 @@ class Bridge:
         log.info(
             "started",
             version=self._version,
-            ingress=f"http://{host}:{port}/voipex",
+            ingress=f"{'http' if self._certificate is None else 'https'}://{host}:{port}/voipex",
             management_port=management.getsockname()[1],
             pbxs=",".join(self._settings.pbxs),
-            spool=self._spool.spool_id,
+            spool=self._outbox.spool_id,
         )
 
     async def _stop(self, front: "_Server", publishing: "asyncio.Task[None]") -> None:
         """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
-        log.info("stopping", waiting=self._spool.stats().waiting_records)
+        log.info("stopping", waiting=self._outbox.stats().waiting_records)
         deadline = time.monotonic() + self._settings.drain_s
         front.should_exit = True  # (2)
         await front.ended.wait()
-        self._spool.seal()  # (3)
+        self._outbox.seal()  # (3)
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait(  # (4)
             {publishing, hurry},
@@ -269,18 +328,18 @@ class Bridge:
         if not publishing.done():
             log.warning(
                 "not everything reached Kafka; it waits in the spool",
-                waiting=self._spool.stats().waiting_records,
+                waiting=self._outbox.stats().waiting_records,
             )
             publishing.cancel()
             await asyncio.wait({publishing})
-        await self._spool.close()  # (5)
+        await self._outbox.close()  # (5)
 
 
 class _Server(uvicorn.Server):
     """uvicorn re-raises the signal after `serve()`, which would kill us before the drain: signals are the root's."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, *more: Any) -> None:
+        super().__init__(config, *more)
         self.ended = asyncio.Event()
 
     @contextlib.contextmanager
@@ -292,6 +351,10 @@ class _Server(uvicorn.Server):
             await super().serve(sockets)
         finally:
             self.ended.set()
+
+
+class _FrontServer(_Server, BoundedServer):
+    """The front door's."""
 
 
 class _CheckedProducer(KafkaProducer):
@@ -306,10 +369,10 @@ class _CheckedProducer(KafkaProducer):
         await super().start(timeout_s)
 
 
-def _config(app: object) -> uvicorn.Config:
+def _config(app: object, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools") -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="httptools",
+        http=http,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode, PydanticBaseSettingsSource, SecretsSettingsSource
 
 from bridge.connection import KafkaSettings
@@ -39,6 +39,15 @@ class Settings(KafkaSettings):
     management_port: Annotated[
         Port, Field(description="Port of `/live`, `/ready`, `/metrics`. Keep it inside your network.")
     ] = 8081
+    tls_cert_file: Annotated[
+        Path | None,
+        Field(
+            description="Certificate chain (PEM) of the front door: with it and its key the front door speaks HTTPS. Read again when it changes."
+        ),
+    ] = None
+    tls_key_file: Annotated[
+        Path | None, Field(description="Private key (PEM, not encrypted) of that certificate.")
+    ] = None
     pbxs: Annotated[
         tuple[str, ...],
         NoDecode,
@@ -53,6 +62,20 @@ class Settings(KafkaSettings):
             description="Who may POST; made by `voipex-bridge credentials create`. Read again when it changes."
         ),
     ] = Path("credentials.json")
+    ack: Annotated[
+        Literal["spool", "kafka"],
+        Field(
+            description="When an event is answered 2xx: `spool`, once it is on our disk; `kafka`, once all in-sync replicas "
+            "have it (no disk is needed, and every outage of Kafka is one for the PBX: docs/adr/0001)."
+        ),
+    ] = "spool"
+    ack_timeout_s: Annotated[
+        float,
+        Field(
+            description="With `kafka`: longest wait for the acknowledgement, then 503. Shorter than the PBX's own patience.",
+            gt=0,
+        ),
+    ] = 5.0
     spool_dir: Annotated[
         Path,
         Field(description="Where accepted events wait for Kafka. A disk of its own that survives a restart."),
@@ -70,6 +93,25 @@ class Settings(KafkaSettings):
             description="Longest body; above it 413. VOIPEX events are below 1 KiB.", ge=1024, le=128 * 1024
         ),
     ] = 64 * 1024
+    request_timeout_s: Annotated[
+        float,
+        Field(
+            description="Longest time from a request's first byte to the end of its body; then 408 and a close.",
+            gt=0,
+        ),
+    ] = 10.0
+    idle_timeout_s: Annotated[
+        float,
+        Field(description="How long a connection may be open without a request before it is closed.", gt=0),
+    ] = 60.0
+    max_connections: Annotated[
+        int,
+        Field(
+            description="Most connections at once; one more is answered 503 and closed. A PBX needs a few dozen.",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 1000
     accepted_status: Annotated[
         int, Field(description="Status of the answer to an accepted event.", ge=200, le=299)
     ] = 200
@@ -111,6 +153,12 @@ class Settings(KafkaSettings):
         if len(set(names)) != len(names):
             raise ValueError("a PBX is named twice")
         return names
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("VOIPEX_TLS_CERT_FILE and VOIPEX_TLS_KEY_FILE belong together: set both or none")
+        return self
 
     @classmethod
     def settings_customise_sources(

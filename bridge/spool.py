@@ -33,6 +33,7 @@ import fcntl
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -133,8 +134,10 @@ class Spool:
         self._on_commit, self._on_broken, self._on_damage = on_commit, on_broken, on_damage
         self._monotonic = monotonic
         self._appender = Appender(self._own.directory, self._own.end, files, segment_bytes)
-        self._queue: SimpleQueue[_Append | _Chore | None] = SimpleQueue()
-        self._waiting_appends = self._waiting_bytes = 0  # with the writer
+        self._queue: SimpleQueue[list[_Append] | _Chore | None] = SimpleQueue()
+        self._gathering: deque[_Append] = deque()  # the next group, while the writer has one
+        self._writing = False
+        self._waiting_appends = self._waiting_bytes = 0  # gathering, or with the writer
         self._adopted_bytes = sum(log.waiting_bytes for log in logs[:-1])
         self._sealed = self._broken = self._closed = False
         self._news: asyncio.Future[None] | None = None
@@ -222,8 +225,11 @@ class Spool:
             raise Unavailable("too many appends wait for the disk")
         self._waiting_appends += 1
         self._waiting_bytes = waiting_bytes
-        done = asyncio.get_running_loop().create_future()
-        self._queue.put(_Append(done, records, body))
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self._gathering.append(_Append(done, records, body))
+        if not self._writing and len(self._gathering) == 1:
+            loop.call_soon(self._hand_over)  # with what else arrives in this turn of the loop
         await done
 
     def seal(self) -> None:
@@ -231,35 +237,32 @@ class Spool:
         self._sealed = True
         self._tell()
 
+    def _hand_over(self) -> None:
+        """Give the writer the next group, one at a time: waking a thread costs more than keeping a record."""
+        if self._gathering and not self._writing:
+            self._writing = True
+            self._queue.put(self._next_group())
+
+    def _next_group(self) -> list[_Append]:
+        group: list[_Append] = []
+        records = size = 0
+        while self._gathering and records < _GROUP_RECORDS and size < _GROUP_BYTES:
+            append = self._gathering.popleft()
+            group.append(append)
+            records += len(append.records)
+            size += len(append.body)
+        return group
+
     # ---- the writer thread
 
     def _write(self) -> None:
-        while True:
-            group, chore = self._next_group()
-            if group:
-                self._commit(group)
-            if chore is not None:
+        while (work := self._queue.get()) is not None:
+            if isinstance(work, list):
+                self._commit(work)
+            else:
                 # An old cursor means copies; a segment left behind is deleted by the next start.
                 with suppress(OSError):
-                    chore()
-            elif not group:
-                return
-
-    def _next_group(self) -> tuple[list[_Append], _Chore | None]:
-        """Wait for work: a group of appends, a chore, or both. Neither: it is over."""
-        group: list[_Append] = []
-        records = size = 0
-        item = self._queue.get()
-        while isinstance(item, _Append):
-            group.append(item)
-            records += len(item.records)
-            size += len(item.body)
-            if records >= _GROUP_RECORDS or size >= _GROUP_BYTES or self._queue.empty():
-                return group, None
-            item = self._queue.get()
-        if item is None and group:
-            self._queue.put(None)
-        return group, item
+                    work()
 
     def _commit(self, group: list[_Append]) -> None:
         records = [record for append in group for record in append.records]
@@ -285,6 +288,8 @@ class Spool:
     def _settle(
         self, group: list[_Append], records: list[Record], outcome: Written | _Refused, seconds: float
     ) -> None:
+        self._writing = False
+        self._hand_over()
         self._waiting_appends -= len(group)
         self._waiting_bytes -= sum([len(append.body) for append in group])
         if isinstance(outcome, Written):
@@ -392,17 +397,21 @@ class Spool:
 
     async def close(self) -> None:
         """Seal, complete what was appended, write the cursor, give the directories back. What waits stays on disk."""
-        self.seal()
-        self._queue.put(None)
+        self._end_writing()
         await asyncio.to_thread(self._thread.join)
         self._release()
 
     def close_sync(self) -> None:
         """Close without a loop: nobody waits any more."""
-        self.seal()
-        self._queue.put(None)
+        self._end_writing()
         self._thread.join()
         self._release()
+
+    def _end_writing(self) -> None:
+        self.seal()
+        while self._gathering:
+            self._queue.put(self._next_group())
+        self._queue.put(None)
 
     def _release(self) -> None:
         if self._closed:

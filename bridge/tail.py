@@ -55,14 +55,15 @@ def line(record: kafka.Consumed) -> str:
             "partition": record.partition,
             "offset": record.offset,
             "timestamp": record.timestamp_ms,
-            "key": _text(record.key),
-            "headers": {name: _text(value) for name, value in record.headers},
+            "key": text(record.key),
+            "headers": {name: text(value) for name, value in record.headers},
             "value": _value(record.value),
         }
     ).decode()
 
 
-def _text(content: bytes | None) -> Any:
+def text(content: bytes | None) -> Any:
+    """Bytes as JSON can hold them: text, else `{"base64": …}`."""
     if content is None:
         return None
     try:

@@ -41,7 +41,9 @@ class AgentActivity(BaseModel):
     call_id: str
     leg: int = Field(description="`leg` of the timeline's leg")
     revision: int = Field(description="revision of the timeline that this record was taken from")
-    removed: bool = Field(default=False, description="the revised timeline has no such leg of this agent any more")
+    removed: bool = Field(
+        default=False, description="the revised timeline has no such leg of this agent any more"
+    )
     login: str | None = None
     line: str | None = None
     email: str | None = None

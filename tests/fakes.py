@@ -67,6 +67,7 @@ async def ask(
 
     await app({"type": "http", "path": path, "method": method, "headers": list(headers)}, receive, send)
     start = sent[0]
-    return Answer(
-        start["status"], dict(start["headers"]), b"".join(part.get("body", b"") for part in sent[1:]), reads
-    )
+    joined: dict[bytes, bytes] = {}
+    for name, value in start["headers"]:
+        joined[name] = joined[name] + b", " + value if name in joined else value
+    return Answer(start["status"], joined, b"".join(part.get("body", b"") for part in sent[1:]), reads)

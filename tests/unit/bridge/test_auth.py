@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge import auth
-from bridge.auth import Caller, Credentials, authenticate
+from bridge.auth import Caller, Credentials, LiveSecret, authenticate
 from bridge.errors import Unauthorized
 from bridge.webhook import DOCUMENTED_KEYS
 
@@ -18,8 +18,8 @@ SITE = Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS)
 BRNO = Caller("brno", "brno", "SK", DOCUMENTED_KEYS)
 
 
-def digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+def digest(secret: str) -> LiveSecret:
+    return LiveSecret(secret[:3], hashlib.sha256(secret.encode()).digest())
 
 
 CREDENTIALS = Credentials(
@@ -139,8 +139,8 @@ def test_callers_are_found_by_name_for_a_replay() -> None:
     assert len(CREDENTIALS) == 2
 
 
-@pytest.mark.parametrize("digests", [[digest("a")] * 3, [b"short"]])
-def test_credentials_hold_at_most_two_digests_of_sha256(digests: list[bytes]) -> None:
+@pytest.mark.parametrize("digests", [[digest("a")] * 3, [LiveSecret("a", b"short")]])
+def test_credentials_hold_at_most_two_digests_of_sha256(digests: list[LiveSecret]) -> None:
     with pytest.raises(ValueError, match="two secrets"):
         Credentials([(SITE, digests)])
 

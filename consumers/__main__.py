@@ -1,0 +1,5 @@
+"""`python -m consumers` is `voipex-consumers`."""
+
+from consumers.cli import main
+
+main()

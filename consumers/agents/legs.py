@@ -1,0 +1,183 @@
+"""
+Legs: the register of activity records, one entry per (call, leg), the highest revision wins; and what each leg means for its agent.
+
+A leg is cut into phases, in which the agent rings, talks, consults or monitors. Rules of contract 5, each in one place:
+what an activity is, `phases`; what a leg counts for when it is over, `outcome_of`.
+"""
+
+from typing import Final, NamedTuple
+
+from bridge.events import Direction
+from consumers.activity import LegResult, LegRole
+from consumers.agents.status import Activity
+
+AGENT, CALLER, CONSULT, MONITOR = (
+    role.value for role in (LegRole.AGENT, LegRole.CALLER, LegRole.CONSULT, LegRole.MONITOR)
+)
+ROLES: Final = frozenset(role.value for role in LegRole)
+RESULTS: Final = frozenset({None, *(result.value for result in LegResult)})
+DIRECTIONS: Final = frozenset({None, *(direction.value for direction in Direction)})
+_TIMEOUT: Final = LegResult.TIMEOUT.value
+_TRANSFERRED: Final = LegResult.TRANSFERRED.value
+_ANSWERED_ELSEWHERE: Final = LegResult.ANSWERED_ELSEWHERE.value
+_MISSED: Final = frozenset({LegResult.NO_ANSWER.value, LegResult.BUSY.value, LegResult.REJECTED.value})
+
+
+class Leg(NamedTuple):
+    """An AgentActivity in microseconds; (call_id, leg) is its key."""
+
+    leg: int
+    call_id: str
+    revision: int
+    removed: bool
+    role: str
+    ring_us: int | None
+    answered_us: int | None
+    talk_us: int | None
+    ended_us: int | None
+    result: str | None
+    transferred_us: int | None
+    last_event_us: int
+    queue: str | None
+    login: str | None
+    line: str | None
+    email: str | None
+    direction: str | None
+    number: str | None
+    start_us: int
+    """The first moment of the agent's part in the call; a removed leg has none but that of its last event."""
+    latest_us: int
+    """The last moment that the leg tells of so far, not before its start."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended_us is None and not self.removed
+
+    @property
+    def end_us(self) -> int | None:
+        """Its end, not before its start."""
+        return None if self.ended_us is None else max(self.ended_us, self.start_us)
+
+
+def bounds_of(
+    removed: bool,
+    ring_us: int | None,
+    answered_us: int | None,
+    talk_us: int | None,
+    ended_us: int | None,
+    last_event_us: int,
+) -> tuple[int, int]:
+    """`start_us` and `latest_us` of a leg."""
+    if removed:
+        return last_event_us, last_event_us
+    start_us = last_event_us
+    if ring_us is not None and (answered_us is None or ring_us <= answered_us):
+        start_us = ring_us
+    elif answered_us is not None:
+        start_us = answered_us
+    elif ended_us is not None and ended_us < last_event_us:
+        start_us = ended_us
+    latest_us = max(last_event_us, start_us)
+    for at_us in (answered_us, talk_us, ended_us):
+        if at_us is not None and at_us > latest_us:
+            latest_us = at_us
+    return start_us, latest_us
+
+
+class Phase(NamedTuple):
+    """
+    Part of a leg, until the next one or the leg's end. Sorted by what wins when several run at once: on_call (begun last), monitoring,
+    consulting, ringing.
+    """
+
+    precedence: int
+    since_us: int  # what to show as its beginning: a caller is on the call from its ring
+    call_id: str
+    number: int
+    start_us: int
+    activity: str
+    talks: bool  # counts for talk_s
+    rings: bool  # counts for ring_s
+    answers: bool  # begins with the answer
+    leg: Leg
+
+
+IDLE, RINGING, ON_CALL_IN, ON_CALL_OUT, CONSULTING, MONITORING = (activity.value for activity in Activity)
+_PRECEDENCE: Final = {ON_CALL_IN: 3, ON_CALL_OUT: 3, MONITORING: 2, CONSULTING: 1, RINGING: 0}
+
+
+def phases(leg: Leg) -> list[Phase]:
+    """
+    Cut a leg into what its agent did, the first part from its start.
+
+    agent: ringing, then on_call_in; consult: ringing, consulting; caller: on_call_out from its ring; monitor: monitoring.
+    A consulted colleague who took the call over consulted from its answer until it got the caller.
+    """
+    start_us, end_us, role = leg.start_us, leg.end_us, leg.role
+    if role == MONITOR:
+        return [_phase(leg, MONITORING, start_us)]
+    calls = role == CALLER
+    if leg.answered_us is None:
+        activity = ON_CALL_OUT if calls else RINGING
+        return [_phase(leg, activity, start_us, rings=not calls and leg.result != _TIMEOUT)]
+    answered_us = _within(leg.answered_us, start_us, end_us)
+    if role == CONSULT:
+        return [_phase(leg, RINGING, start_us, rings=True), _phase(leg, CONSULTING, answered_us)]
+    talks_us = answered_us if leg.talk_us is None else _within(leg.talk_us, answered_us, end_us)
+    talks = leg.result != _TIMEOUT
+    if talks_us > answered_us:
+        return [
+            _phase(leg, RINGING, start_us, rings=not calls),
+            _phase(leg, CONSULTING, answered_us),
+            _phase(leg, ON_CALL_OUT if calls else ON_CALL_IN, talks_us, talks=talks, answers=True),
+        ]
+    if calls:
+        return [
+            _phase(leg, ON_CALL_OUT, start_us),
+            _phase(leg, ON_CALL_OUT, answered_us, since_us=start_us, talks=talks, answers=True),
+        ]
+    return [
+        _phase(leg, RINGING, start_us, rings=True),
+        _phase(leg, ON_CALL_IN, answered_us, talks=talks, answers=True),
+    ]
+
+
+def _within(at_us: int, start_us: int, end_us: int | None) -> int:
+    """A moment of a leg, inside of it also when its times contradict each other."""
+    at_us = max(at_us, start_us)
+    return at_us if end_us is None else min(at_us, end_us)
+
+
+def _phase(
+    leg: Leg,
+    activity: str,
+    start_us: int,
+    *,
+    since_us: int | None = None,
+    talks: bool = False,
+    rings: bool = False,
+    answers: bool = False,
+) -> Phase:
+    since_us = start_us if since_us is None else since_us
+    return Phase(
+        _PRECEDENCE[activity], since_us, leg.call_id, leg.leg, start_us, activity, talks, rings, answers, leg
+    )
+
+
+class Outcome(NamedTuple):
+    """What a leg that is over counts for, on the day it ended."""
+
+    missed: bool
+    answered_elsewhere: bool
+    unanswered_out: bool
+    transfer: bool
+
+
+def outcome_of(leg: Leg) -> Outcome:
+    of_agent, calls = leg.role == AGENT, leg.role == CALLER
+    return Outcome(
+        missed=of_agent and leg.result in _MISSED,
+        answered_elsewhere=of_agent and leg.result == _ANSWERED_ELSEWHERE,
+        unanswered_out=calls and leg.answered_us is None,
+        transfer=(of_agent or calls) and (leg.transferred_us is not None or leg.result == _TRANSFERRED),
+    )

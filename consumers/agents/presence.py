@@ -1,0 +1,212 @@
+"""
+Presence: the register of agent events. Which queues an agent is logged into, in which he is paused, and under which name.
+
+Events are applied in their total order (received_at, event_id); each is idempotent, so a repeated one changes nothing.
+Some installations never name a queue: a login without any is kept under `UNNAMED` until an event names one, which continues it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from consumers.agents.times import text_of
+
+UNNAMED: Final = ""
+"""Stands for the queue of a login that named none; never published (blank queue names do not exist: contract 3)."""
+
+NEVER, IN, OUT = "never", "in", "out"
+"""What agent events said last of an agent: nothing yet, logged in somewhere, logged out of everything."""
+
+
+class AgentEvent(NamedTuple):
+    """What of an Event matters here, sorted by the total order."""
+
+    at_us: int
+    event_id: str
+    kind: str
+    queue: str | None
+    pause_name: str | None
+    login: str | None
+    line: str | None
+    email: str | None
+
+
+LOGIN, LOGOUT, PAUSED, UNPAUSED = "agent_login", "agent_logout", "agent_paused", "agent_unpaused"
+
+
+@dataclass(slots=True)
+class QueueRegister:
+    """One queue that the agent is logged into."""
+
+    since_us: int
+    inferred: bool = False
+    paused_since_us: int | None = None
+    pause_name: str | None = None
+    pause_id: str = ""  # event_id of the pause: tells which of two at the same microsecond began last
+
+    def pause(self, event: AgentEvent) -> None:
+        """A second pause keeps the first start; another name begins anew (no name is not another name)."""
+        renamed = event.pause_name is not None and event.pause_name != self.pause_name
+        if self.paused_since_us is None or renamed:
+            self.paused_since_us = event.at_us
+            self.pause_name = event.pause_name
+            self.pause_id = event.event_id
+
+    def unpause(self) -> None:
+        self.paused_since_us, self.pause_name, self.pause_id = None, None, ""
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_since_us is not None
+
+    def published(self) -> dict[str, Any]:
+        """As QueueStatus."""
+        return {
+            "logged_in": True,
+            "since": text_of(self.since_us),
+            "paused": self.is_paused,
+            "pause_name": self.pause_name,
+            "paused_since": None if self.paused_since_us is None else text_of(self.paused_since_us),
+            "inferred": self.inferred,
+        }
+
+
+class Standing(NamedTuple):
+    """What the register comes to. Kept with it, since most records leave it as it is."""
+
+    status: str
+    availability: str
+    """Of who is logged in: available, partially_paused (in some of the logged queues) or paused (in all)."""
+    pause: str | None
+    """Name of the pause of the agent, which runs while **all** logged queues are paused; "" without a name."""
+    pause_name: str | None
+    """Of the pause that began last, also when it is not in all queues."""
+    paused: list[str]
+    queues: bytes
+    """As published, in JSON."""
+
+
+class Presence:
+    """Mutable; `copy` before applying to one that somebody else holds."""
+
+    __slots__ = ("left", "queues", "status")
+
+    def __init__(self) -> None:
+        self.status = NEVER
+        self.queues: dict[str, QueueRegister] = {}
+        self.left: dict[
+            str, bool
+        ] = {}  # every queue ever named -> the agent logged out of it, and not in again
+
+    def copy(self) -> "Presence":
+        twin = Presence()
+        twin.status = self.status
+        twin.queues = {
+            name: QueueRegister(q.since_us, q.inferred, q.paused_since_us, q.pause_name, q.pause_id)
+            for name, q in self.queues.items()
+        }
+        twin.left = self.left.copy()
+        return twin
+
+    def apply(self, event: AgentEvent) -> str | None:
+        """Take the next event. Returns the queue that continues an unnamed login, when this event named it."""
+        heir = None
+        if event.queue is not None:
+            self.left.setdefault(event.queue, False)
+            heir = self._continue_unnamed(event.queue, inferred=event.kind != LOGIN)
+        if event.kind == LOGIN:
+            heir = heir or self._log_in(event)
+        elif event.kind == LOGOUT:
+            self._log_out(event)
+        elif self.status != OUT:  # after a logout of all, pauses are ignored
+            if event.kind == PAUSED:
+                self._pause(event)
+            elif event.kind == UNPAUSED:
+                for queue in self._named_or_all(event):
+                    queue.unpause()
+        return heir
+
+    def _continue_unnamed(self, name: str, *, inferred: bool) -> str | None:
+        """The first queue named after an unnamed login is the one that was meant: it keeps its start and its pause."""
+        unnamed = self.queues.pop(UNNAMED, None)
+        if unnamed is None:
+            return None
+        unnamed.inferred = unnamed.inferred or inferred
+        self.queues[name] = unnamed
+        self.left[name] = False
+        return name
+
+    def _log_in(self, event: AgentEvent) -> str | None:
+        """A second queue adds, a repeated one changes nothing; no queue means all that were ever named."""
+        heir = None
+        names: Iterable[str] = (event.queue,) if event.queue is not None else self.left or (UNNAMED,)
+        if event.queue is None and self.left:
+            heir = self._continue_unnamed(next(iter(self.left)), inferred=True)
+        for name in names:
+            if name not in self.queues:
+                self.queues[name] = QueueRegister(event.at_us)
+            if name != UNNAMED:
+                self.left[name] = False
+        self.status = IN
+        return heir
+
+    def _log_out(self, event: AgentEvent) -> None:
+        """Leave one queue, or (none named) all; leaving the last means offline."""
+        for name in tuple(self.left) if event.queue is None else (event.queue,):
+            self.queues.pop(name, None)
+            self.left[name] = True
+        if event.queue is None:
+            self.queues.clear()
+        if not self.queues:
+            self.status = OUT
+
+    def _pause(self, event: AgentEvent) -> None:
+        """Pause in one queue, or (none named) in all logged ones. A pause where no login was seen shows that there was one."""
+        name = event.queue
+        if name is None:
+            if not self.queues:
+                self.queues[UNNAMED] = QueueRegister(event.at_us, inferred=True)
+        elif name not in self.queues:
+            if self.left[name]:
+                return
+            self.queues[name] = QueueRegister(event.at_us, inferred=True)
+        self.status = IN
+        for queue in self._named_or_all(event):
+            queue.pause(event)
+
+    def _named_or_all(self, event: AgentEvent) -> Iterable[QueueRegister]:
+        if event.queue is None:
+            return self.queues.values()
+        queue = self.queues.get(event.queue)
+        return () if queue is None else (queue,)
+
+    def standing(self) -> "Standing":
+        paused = [(q.paused_since_us, q.pause_id, name) for name, q in self.queues.items() if q.is_paused]
+        last = self.queues[max(paused)[2]] if paused else None
+        all_paused = last is not None and len(paused) == len(self.queues)
+        return Standing(
+            self.status,
+            "paused" if all_paused else "available" if last is None else "partially_paused",
+            last.pause_name or "" if last is not None and all_paused else None,
+            None if last is None else last.pause_name,
+            [name for _, _, name in paused],
+            orjson.dumps(
+                {name: queue.published() for name, queue in sorted(self.queues.items()) if name != UNNAMED}
+            ),
+        )
+
+    def to_json(self) -> bytes:
+        queues = {
+            name: (q.since_us, q.inferred, q.paused_since_us, q.pause_name, q.pause_id)
+            for name, q in self.queues.items()
+        }
+        return orjson.dumps((self.status, queues, self.left))
+
+    @classmethod
+    def from_json(cls, kept: bytes) -> "Presence":
+        presence = cls()
+        presence.status, queues, presence.left = orjson.loads(kept)
+        presence.queues = {name: QueueRegister(*values) for name, values in queues.items()}
+        return presence

@@ -1,0 +1,284 @@
+"""AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.projection`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+from zlib import adler32, crc32
+from zoneinfo import ZoneInfo
+
+import orjson
+
+from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
+from consumers.agents import memory as memories
+from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
+from consumers.agents.fold import FORGET_US, SILENCE_US, Picture, availability_of, presence_of, view
+from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, bounds_of
+from consumers.agents.memory import AgentMemory
+from consumers.agents.presence import IN, UNNAMED, AgentEvent
+from consumers.agents.times import text_of, us_of
+from consumers.projection import Document
+
+CE_TYPE: Final = "voipex.agent.status.v1"
+
+
+class AgentProjection:
+    """
+    Folds one agent. The law of `Projection` holds for inputs of the last seven local days; older ones change nothing.
+
+    When documents change by time alone (`due`): silence (24 h), local midnight while the agent is logged in or in a call, and the end
+    (90 d). Midnight costs one document per agent and day, and whoever reads yesterday's totals in the morning finds them complete.
+    That open intervals grow every moment is no change: they count up to `updated_at`.
+    """
+
+    name = "agents"
+    fold_version = memories.FOLD_VERSION
+    inputs: Sequence[TopicKind] = (AGENT_EVENTS, AGENT_ACTIVITY)
+    outputs: Sequence[TopicKind] = (AGENT_STATUS,)
+    changelog = AGENT_STATE
+
+    def __init__(self, time_zone: str = "Europe/Prague") -> None:
+        """`time_zone`: of the local days. Raises `zoneinfo.ZoneInfoNotFoundError` when there is none of this name."""
+        self._local_days = LocalDays(ZoneInfo(time_zone))
+
+    def start(self, pbx: str, key: str) -> AgentMemory:
+        return memories.start(pbx, key)
+
+    def fold(self, state: AgentMemory, kind: TopicKind, value: bytes) -> AgentMemory:
+        """Take one record. Raises ValueError when it cannot be read."""
+        try:
+            record = orjson.loads(value)
+            if kind == AGENT_EVENTS:
+                return memories.take_event(state, _event_of(record))
+            return memories.take_leg(state, _leg_of(record))
+        except (KeyError, TypeError, AttributeError) as fault:
+            raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
+
+    def produce(self, state: AgentMemory, as_of_us: int) -> tuple[AgentMemory, Sequence[Document]]:
+        # Records may be ahead of this moment (another clock, the other topic): a document is never older than what it tells.
+        until_us = max(as_of_us, state.touched_us, state.told_us)
+        window = self._local_days.window(until_us)
+        state = memories.settle(state, as_of_us, until_us, self._local_days)
+        state = memories.forget_days(state, window.first_shown)
+        picture = state.settled.picture.copy()
+        legs = [leg for leg in state.legs.values() if not leg.removed]
+        events = sorted(state.events.values())
+        running = view(picture, events, legs, until_us, self._local_days, window.floor_us)
+        due_us = _due(picture, running, until_us, window)
+        if due_us is None:
+            return _forgotten(state, until_us)
+        content = _content(state, picture, running, until_us, window)
+        digest = _digest(content)
+        revision = state.revision if digest == state.digest else state.revision + 1
+        told = AgentMemory(
+            state.pbx,
+            state.key,
+            revision,
+            digest,
+            due_us,
+            state.touched_us,
+            until_us,
+            state.settled,
+            state.events,
+            state.legs,
+        )
+        if revision == state.revision:
+            return told, ()
+        value = b'%b,"revision":%d,"updated_at":"%b"}' % (content, revision, text_of(until_us).encode())
+        return told, (Document(AGENT_STATUS, state.key, value, CE_TYPE, revision),)
+
+    def due(self, state: AgentMemory) -> int | None:
+        return state.due_us
+
+    def expired(self, state: AgentMemory, as_of_us: int) -> bool:
+        """Unseen for 90 days, or never seen: nothing came, or everything that came was taken back."""
+        return as_of_us >= state.touched_us + FORGET_US and not any(
+            leg.is_open for leg in state.legs.values()
+        )
+
+    def encode(self, state: AgentMemory) -> bytes:
+        return memories.encode(state)
+
+    def decode(self, value: bytes) -> AgentMemory:
+        return memories.decode(value)
+
+
+def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Window) -> int | None:
+    """The next moment that changes the document; None when there is none to change: the agent is unknown or forgotten."""
+    if picture.seen_us is None:
+        return None
+    if running:
+        return window.day.end_us
+    if until_us >= picture.seen_us + FORGET_US:
+        return None
+    silence_us = picture.seen_us + SILENCE_US
+    if until_us >= silence_us:
+        return picture.seen_us + FORGET_US
+    return min(silence_us, window.day.end_us) if picture.standing.status == IN else silence_us
+
+
+def _forgotten(state: AgentMemory, until_us: int) -> tuple[AgentMemory, Sequence[Document]]:
+    """Nothing is known of this agent (any more): delete the document, should there be one."""
+    expires_us = state.touched_us + FORGET_US
+    state = state._replace(told_us=until_us, due_us=expires_us if until_us < expires_us else None)
+    if not state.digest:
+        return state, ()
+    state = state._replace(digest=0, revision=state.revision + 1)
+    return state, (Document(AGENT_STATUS, state.key, None, CE_TYPE, state.revision),)
+
+
+def _content(
+    state: AgentMemory, picture: Picture, running: list[Phase], until_us: int, window: Window
+) -> bytes:
+    """The document without its end: revision and updated_at."""
+    presence = presence_of(picture, silent=not running and picture.is_silent(until_us))
+    running.sort(key=_by_beginning)
+    head = {
+        "pbx": state.pbx,
+        "agent": state.key,
+        "login": picture.login and picture.login[1],
+        "line": picture.line and picture.line[1],
+        "email": picture.email and picture.email[1],
+        "presence": presence,
+        "availability": availability_of(picture, presence),
+        "activity": max(running).activity if running else IDLE,
+        "state": picture.state,
+        "since": text_of(picture.since_us),
+        "previous": picture.previous
+        and {"state": picture.previous[0], "since": text_of(picture.previous[1])},
+        "pause_name": picture.standing.pause_name,
+        "current_calls": [_call(phase) for phase in running if phase.activity != RINGING],
+        "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
+        "last_event_at": text_of(picture.last_event_us),
+    }
+    settled = state.settled
+    return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
+        orjson.dumps(head)[:-1],
+        picture.standing.queues,
+        _joined(settled.past_days, picture.days, published_day, window.first_shown),
+        _queue_days(settled.past_queue_days, picture, window.first_shown),
+    )
+
+
+def _by_beginning(phase: Phase) -> tuple[int, str, int]:
+    return (phase.since_us, phase.call_id, phase.number)
+
+
+def _call(phase: Phase) -> dict[str, Any]:
+    leg = phase.leg
+    return {
+        "call_id": leg.call_id,
+        "queue": leg.queue,
+        "number": leg.number,
+        "direction": leg.direction,
+        "since": text_of(phase.since_us),
+    }
+
+
+def _queue_days(past: Mapping[bytes, bytes], picture: Picture, first_shown: str) -> bytes:
+    texts = dict(past)
+    for queue, days in picture.queue_days.items():
+        if queue != UNNAMED:
+            name = orjson.dumps(queue)
+            text = _joined(texts.get(name, b""), days, published_queue_day, first_shown)
+            if text:
+                texts[name] = text
+    return b",".join([b"%b:{%b}" % each for each in sorted(texts.items())])
+
+
+def _joined(
+    past: bytes,
+    days: Mapping[str, list[Any]],
+    published: Callable[[list[Any]], dict[str, Any]],
+    first_shown: str,
+) -> bytes:
+    """Days that are over, and those that go on, as members of a JSON object."""
+    texts = memories.texts_of(days, published, first_shown)
+    return b",".join((past, *texts)) if past else b",".join(texts)
+
+
+def _digest(content: bytes) -> int:
+    """
+    Tells documents apart that follow each other; never 0.
+
+    Two checksums make 64 bits: nobody forges his status in order not to be published, and they cost a third of a hash.
+    """
+    return crc32(content) << 32 | adler32(content) or 1
+
+
+# ---------------------------------------------------------------- reading records, fast
+
+
+def _leg_of(record: dict[str, Any]) -> Leg:
+    get = record.get
+    removed = get("removed", False) is True
+    ring_us = _optional_us(get("ring_started_at"))
+    answered_us = _optional_us(get("answered_at"))
+    talk_us = _optional_us(get("talk_started_at"))
+    ended_us = _optional_us(get("ended_at"))
+    last_event_us = us_of(record["last_event_at"])
+    role, result, direction = record["role"], get("result"), get("direction")
+    if role not in ROLES or result not in RESULTS or direction not in DIRECTIONS:
+        raise ValueError("an unknown role, result or direction")
+    leg, revision = record["leg"], record["revision"]
+    if type(leg) is not int or type(revision) is not int:
+        raise TypeError("leg and revision are numbers")
+    call_id = record["call_id"]
+    queue, login, line, email = get("queue"), get("login"), get("line"), get("email")
+    _check_words(call_id, queue, login, line, email, get("number"))
+    return Leg(
+        leg,
+        _given(call_id),
+        revision,
+        removed,
+        role,
+        ring_us,
+        answered_us,
+        talk_us,
+        ended_us,
+        result,
+        _optional_us(get("transferred_at")),
+        last_event_us,
+        queue or None,
+        login or None,
+        line or None,
+        email or None,
+        direction,
+        get("number"),
+        *bounds_of(removed, ring_us, answered_us, talk_us, ended_us, last_event_us),
+    )
+
+
+def _event_of(record: dict[str, Any]) -> AgentEvent:
+    get = record.get
+    event_id, kind = record["event_id"], record["type"]
+    queue, pause_name = get("queue"), get("pause_name")
+    login, line, email = get("login"), get("line"), get("email")
+    _check_words(event_id, kind, queue, pause_name, login, line, email)
+    return AgentEvent(
+        us_of(record["received_at"]),
+        _given(event_id),
+        _given(kind),
+        queue or None,
+        pause_name or None,
+        login or None,
+        line or None,
+        email or None,
+    )
+
+
+_WORD_TYPES: Final = {str, type(None)}
+
+
+def _check_words(*words: object) -> None:
+    """Texts, or None; a blank one (which we do not write) is "not known" too."""
+    if not _WORD_TYPES.issuperset(map(type, words)):
+        raise TypeError("a text was expected")
+
+
+def _given(word: str | None) -> str:
+    if word is None:
+        raise TypeError("a text is missing")
+    return word
+
+
+def _optional_us(text: str | None) -> int | None:
+    return None if text is None else us_of(text)

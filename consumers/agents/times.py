@@ -1,0 +1,38 @@
+"""RFC 3339 to microseconds and back, fast: a document tells a dozen times, and its minutes come again and again."""
+
+from functools import lru_cache
+from typing import Final
+
+from bridge.events import microseconds, rfc3339
+
+_MINUTE_US: Final = 60_000_000
+_LAST_US: Final = microseconds("9000-01-01T00:00:00Z")  # so that deadlines after a time can still be written
+
+
+def us_of(text: str) -> int:
+    """RFC 3339 -> microseconds since 1970. Raises ValueError when it is no time, or none that can be reckoned with."""
+    if len(text) == 27 and text[26] == "Z":  # as we write it ourselves
+        return _start_of_minute(text[:17]) + int(text[17:19] + text[20:26])
+    return _sane(microseconds(text))
+
+
+@lru_cache(maxsize=4096)
+def _start_of_minute(minute: str) -> int:
+    return _sane(microseconds(f"{minute}00Z"))
+
+
+def _sane(at_us: int) -> int:
+    if not 0 <= at_us < _LAST_US:
+        raise ValueError("a time out of all reason")
+    return at_us
+
+
+def text_of(at_us: int) -> str:
+    """Microseconds -> text, as `bridge.events.rfc3339`."""
+    minute, rest_us = divmod(at_us, _MINUTE_US)
+    return f"{_text_of_minute(minute)}{rest_us / 1_000_000:09.6f}Z"  # exact: 8 digits of the 15 that a float holds
+
+
+@lru_cache(maxsize=4096)
+def _text_of_minute(minute: int) -> str:
+    return rfc3339(minute * _MINUTE_US)[:17]

@@ -1,0 +1,284 @@
+"""
+CallProjection: the call fold as a task uses it (pure). In: call events. Out: timelines and what they mean for agents.
+
+The state is the set of the call's events, sorted by their total order, and what was last produced of it. The folded call is kept
+beside it while events come in order, so that such an event costs one step; a late one folds the call anew.
+"""
+
+import zlib
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Final
+
+import orjson
+
+from bridge.events import Event
+from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
+from consumers.calls.agents import activities, removal
+from consumers.calls.call import SECOND_US, Call
+from consumers.calls.deadlines import DEFAULT_LIMITS, Limits, as_of, next_deadline
+from consumers.calls.document import Json, document
+from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
+from consumers.calls.fold import FOLD_VERSION, fold
+from consumers.calls.timeline import CallTimeline
+from consumers.projection import Document
+
+TIMELINE_TYPE: Final = "voipex.call.timeline.v1"
+ACTIVITY_TYPE: Final = "voipex.agent.activity.v1"
+
+KEPT_US: Final = 30 * 24 * 60 * 60 * SECOND_US
+"""As long as the topics keep a timeline and its state."""
+
+COMPRESS_FROM_BYTES: Final = 32 * 1024
+"""A state this large (hundreds of events) is compressed: it must stay below the largest record that a topic takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProducedActivity:
+    """What the topic of agents holds of a leg: enough to see a change, and to take it back."""
+
+    agent: str
+    role: str
+    last_event_us: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What was last told of a call."""
+
+    revision: int = 0
+    updated_us: int = 0
+    digest: str = ""
+    activities: dict[int, ProducedActivity] = field(default_factory=dict)
+
+
+class _Folded:
+    """
+    The call after the first `count` events of a state. It moves on to the state that follows; one that was left behind folds anew, so
+    that a state never changes, whatever becomes of its successors.
+    """
+
+    __slots__ = ("call", "count")
+
+    def __init__(self) -> None:
+        self.call: Call | None = None
+        self.count = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallState:
+    pbx: str
+    call_id: str
+    events: tuple[CallEvent, ...] = ()
+    produced: Produced = Produced()
+    fold_version: int = FOLD_VERSION
+    folded: _Folded = field(default_factory=_Folded, compare=False, repr=False)
+
+    def folded_call(self) -> Call:
+        """The call after all its events; not to be changed."""
+        folded = self.folded
+        if folded.call is None:
+            folded.call, folded.count = fold(self.events), len(self.events)
+        elif folded.count < len(self.events):
+            fold(self.events[folded.count :], folded.call)
+            folded.count = len(self.events)
+        return folded.call
+
+    def call_until(self, as_of_us: int) -> tuple[Sequence[CallEvent], Call]:
+        """The events received until a moment, and the call after them."""
+        if not self.events or self.events[-1].at_us <= as_of_us:
+            return self.events, self.folded_call()
+        events = [event for event in self.events if event.at_us <= as_of_us]
+        return events, fold(events)
+
+    def with_event(self, event: CallEvent) -> "CallState":
+        if not self.events or event > self.events[-1]:
+            moved = _Folded()
+            moved.call, moved.count = self.folded.call, self.folded.count
+            self.folded.call = None
+            return self._with((*self.events, event), moved)
+        place = bisect_left(self.events, event)
+        return self._with((*self.events[:place], event, *self.events[place:]), _Folded())
+
+    def without(self, event: CallEvent) -> "CallState":
+        return self._with(tuple(other for other in self.events if other is not event), _Folded())
+
+    def _with(self, events: tuple[CallEvent, ...], folded: _Folded) -> "CallState":
+        return CallState(self.pbx, self.call_id, events, self.produced, self.fold_version, folded)
+
+    def find(self, event_id: str) -> CallEvent | None:
+        return next((event for event in reversed(self.events) if event.event_id == event_id), None)
+
+
+class CallProjection:
+    """Satisfies `consumers.projection.Projection[CallState]`. Limits of rule 12 are settings, in seconds."""
+
+    name = "timelines"
+    fold_version = FOLD_VERSION
+    inputs: Sequence[TopicKind] = (CALL_EVENTS,)
+    outputs: Sequence[TopicKind] = (CALL_TIMELINES, AGENT_ACTIVITY)
+    changelog = CALL_STATE
+
+    def __init__(
+        self,
+        *,
+        ringing_limit_s: float = DEFAULT_LIMITS.ringing_us / SECOND_US,
+        waiting_limit_s: float = DEFAULT_LIMITS.waiting_us / SECOND_US,
+        talking_limit_s: float = DEFAULT_LIMITS.talking_us / SECOND_US,
+    ) -> None:
+        self.limits = Limits(
+            round(ringing_limit_s * SECOND_US),
+            round(waiting_limit_s * SECOND_US),
+            round(talking_limit_s * SECOND_US),
+        )
+
+    def start(self, pbx: str, key: str) -> CallState:
+        return CallState(pbx, key)
+
+    def fold(self, state: CallState, kind: TopicKind, value: bytes) -> CallState:
+        """Take one call event. Raises ValueError when it cannot be read, or is of another call."""
+        if kind != CALL_EVENTS:
+            raise ValueError(f"no input of this projection: {kind.suffix}")
+        event = Event.model_validate_json(value)
+        if event.unique_id != state.call_id:
+            raise ValueError("an event of another call")
+        return self.take(state, call_event(event))
+
+    def take(self, state: CallState, event: CallEvent) -> CallState:
+        """Add an event to the set; a copy of one that is there changes nothing."""
+        known = state.find(event.event_id)
+        if known is None:
+            return state.with_event(event)
+        kept = earlier_copy(known, event)
+        if kept == known:
+            return state
+        return state.without(known).with_event(kept)
+
+    def produce(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
+        """
+        The timeline and the agents' records that changed. What was told once is not taken back because a late event brought an
+        earlier moment with it: a call is never told as of before its last change.
+        """
+        as_of_us = max(as_of_us, state.produced.updated_us)
+        events, call = state.call_until(as_of_us)
+        if not events:
+            return state, ()
+        call = as_of(call, as_of_us, self.limits)
+        timeline = document(state.pbx, state.call_id, events, call)
+        body = orjson.dumps(timeline)
+        records = {
+            number: (_told_of(call, number, record), record)
+            for number, record in activities(state.pbx, state.call_id, call, timeline).items()
+        }
+        before = state.produced
+        now = Produced(
+            before.revision + 1,
+            as_of_us,
+            _digest(body),
+            {number: told for number, (told, _) in records.items()},
+        )
+        is_current = state.fold_version == FOLD_VERSION
+        if is_current and now.digest == before.digest and now.activities == before.activities:
+            return state, ()
+        documents = [_timeline_document(state.call_id, body, now)]
+        for number, was in before.activities.items():
+            if number not in records or records[number][0].agent != was.agent:
+                record = removal(state.pbx, state.call_id, number, was.agent, was.role, was.last_event_us)
+                documents.append(_activity_document(record, now.revision))
+        for number, (told, record) in records.items():
+            if not is_current or before.activities.get(number) != told:
+                documents.append(_activity_document(record, now.revision))
+        return CallState(state.pbx, state.call_id, state.events, now, FOLD_VERSION, state.folded), documents
+
+    def due(self, state: CallState) -> int | None:
+        """
+        The next moment after the last telling at which it would read differently: by time alone, or by an event received after it. A
+        state folded by older rules is due at once.
+        """
+        told_us = state.produced.updated_us
+        if state.fold_version != FOLD_VERSION:
+            return told_us
+        upcoming_us = next((event.at_us for event in state.events if event.at_us > told_us), None)
+        events, call = state.call_until(told_us)
+        deadline_us = next_deadline(call, told_us, self.limits) if events else None
+        return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
+
+    def expired(self, state: CallState, as_of_us: int) -> bool:
+        """True when the topics have forgotten the call, 30 days after its last event or change."""
+        if not state.events:
+            return True
+        return as_of_us - max(state.events[-1].at_us, state.produced.updated_us) >= KEPT_US
+
+    def encode(self, state: CallState) -> bytes:
+        produced = state.produced
+        value = orjson.dumps(
+            [
+                state.fold_version,
+                state.pbx,
+                state.call_id,
+                [tuple(event) for event in state.events],
+                produced.revision,
+                produced.updated_us,
+                produced.digest,
+                [
+                    [number, each.agent, each.role, each.last_event_us, each.digest]
+                    for number, each in produced.activities.items()
+                ],
+            ]
+        )
+        return value if len(value) < COMPRESS_FROM_BYTES else zlib.compress(value)
+
+    def decode(self, value: bytes) -> CallState:
+        if not value.startswith(b"["):
+            value = zlib.decompress(value)
+        version, pbx, call_id, events, revision, updated_us, digest, told = orjson.loads(value)
+        return CallState(
+            pbx,
+            call_id,
+            tuple(map(from_state, events)),
+            Produced(
+                revision,
+                updated_us,
+                digest,
+                {number: ProducedActivity(*each) for number, *each in told},
+            ),
+            version,
+        )
+
+
+def timeline(
+    pbx: str, call_id: str, events: Sequence[CallEvent], as_of_us: int, limits: Limits = DEFAULT_LIMITS
+) -> CallTimeline | None:
+    """The timeline as of a moment from any events of a call, in any order and number; None when none had come."""
+    projection = CallProjection()
+    projection.limits = limits
+    state = projection.start(pbx, call_id)
+    for event in events:
+        state = projection.take(state, event)
+    _, documents = projection.produce(state, as_of_us)
+    if not documents or documents[0].value is None:
+        return None
+    return CallTimeline.model_validate_json(documents[0].value)
+
+
+def _digest(body: bytes) -> str:
+    return blake2b(body, digest_size=9).hexdigest()
+
+
+def _told_of(call: Call, number: int, record: Json) -> ProducedActivity:
+    leg = call.leg(number)
+    return ProducedActivity(record["agent"], leg.role, leg.touched_us, _digest(orjson.dumps(record)))
+
+
+def _timeline_document(call_id: str, body: bytes, now: Produced) -> Document:
+    """`body` is the timeline but for what counts its changes."""
+    counted = orjson.dumps({"revision": now.revision, "updated_at": time_text(now.updated_us)})
+    return Document(CALL_TIMELINES, call_id, body[:-1] + b"," + counted[1:], TIMELINE_TYPE, now.revision)
+
+
+def _activity_document(record: Json, revision: int) -> Document:
+    record["revision"] = revision
+    return Document(AGENT_ACTIVITY, record["agent"], orjson.dumps(record), ACTIVITY_TYPE, revision)

@@ -1,0 +1,123 @@
+"""`voipex-consumers`: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong usage."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import orjson
+import typer
+from rich.console import Console
+
+from consumers.explain.drawing import draw
+from consumers.explain.replay import DEFAULT_TIME_ZONE, explain
+from consumers.explain.trace import moment_us, read_trace
+
+PIPED_WIDTH = 100
+"""Columns where there is no terminal to ask."""
+
+app = typer.Typer(
+    name="voipex-consumers",
+    help="""What reads the events of a VOIPEX PBX from Kafka, and `explain`, which does the same with a file.""",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # tracebacks with local variables would show bodies
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keep `explain` a command of its own also while it is the only one."""
+
+
+EXPLAIN_HELP = """Fold a recorded trace offline: what would the services say of these calls and agents, and why?
+
+FILE has one JSON object per line, in any order (`-` reads standard input). Either what the PBX sent, and when:
+
+    {"received_at": "2026-03-02T08:00:00Z", "body": {"EventName": "Ringing", "Line": "201", "UniqueId": "1772438400.1"}}
+
+`received_at` is any ISO 8601 time with an offset. `body` is the webhook as it was sent: an object, or its raw text as a string.
+Optional are `pbx` (voipex) and `event_id` (two lines with the same id are copies of one event; lines without are all different).
+Or events of ours, as they lie in the topics:
+
+    voipex-bridge tail voipex.call.events.v1 --from-beginning --no-follow > trace.jsonl
+    voipex-consumers explain trace.jsonl
+
+Shown is each call as lanes, a leg each, and every event with its effect and the reason; each agent as a strip of states.
+With `--json`: one object `{"as_of", "timelines", "agents", "rejected"}` with the documents that the services would have published.
+
+Lines that cannot be used are told (`rejected`) and do not keep the others from being folded.
+"""
+
+
+def _file(name: str) -> str:
+    if name != "-" and not Path(name).is_file():
+        raise typer.BadParameter(f"there is no file {name}")
+    return name
+
+
+def _as_of(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            moment_us(text)
+        except ValueError as fault:
+            raise typer.BadParameter(f"{text!r} is {fault}, such as 2026-03-02T08:00:00Z") from fault
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as fault:  # not found, or no name of a zone at all
+        raise typer.BadParameter(f"{name!r} is no time zone, such as Europe/Prague") from fault
+    return name
+
+
+@app.command("explain", help=EXPLAIN_HELP)
+def explain_command(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", callback=_file, help="JSON lines; `-` is standard input.")
+    ],
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ISO",
+            callback=_as_of,
+            help="Show things as of this moment; later lines are left out. Default: the end of the trace.",
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a drawing.")
+    ] = False,
+    time_zone: Annotated[
+        str,
+        typer.Option(
+            envvar="VOIPEX_TIME_ZONE",
+            metavar="NAME",
+            callback=_time_zone,
+            help="Where the days of agents begin, and of the times in the drawing.",
+        ),
+    ] = DEFAULT_TIME_ZONE,
+) -> None:
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as fault:
+        typer.echo(f"{file} cannot be read: {fault.strerror}", err=True)
+        raise typer.Exit(1) from fault
+    explanation = explain(
+        read_trace(content.splitlines()), None if as_of is None else moment_us(as_of), time_zone
+    )
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(explanation.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    draw(explanation, console, time_zone)
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -1,0 +1,46 @@
+"""`ack=kafka`, the stateless twin: 2xx after the acknowledgement of all in-sync replicas, or 503; nothing on disk."""
+
+import json
+import time
+from pathlib import Path
+
+from bridge.local_kafka import LocalKafka
+from tests.kafka.conftest import apply_topics, read_all
+from tests.processes import BridgeProcess
+
+
+def test_accepted_is_in_kafka_and_an_outage_is_told_by_503_and_by_ready(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    topic = f"{pbx}.call.events.v1"
+    body = b'{"EventName":"Ringing","UniqueId":"1.%d"}'
+    bridge = BridgeProcess(
+        tmp_path,
+        own_kafka.bootstrap_servers,
+        pbx,
+        VOIPEX_ACK="kafka",
+        VOIPEX_ACK_TIMEOUT_S="1",
+        VOIPEX_DRAIN_S="2",
+    )
+    with bridge.start():
+        accepted = [bridge.post(body % n)[0] for n in range(20)]
+        at_once = [
+            json.loads(record.value or b"")["unique_id"]
+            for record in read_all(own_kafka.bootstrap_servers, topic)
+        ]
+        own_kafka.pause()
+        refused, problem = bridge.post(body % 20)
+        own_kafka.resume()
+        deadline = time.monotonic() + 30
+        while bridge.post(body % 21)[0] != 200:
+            assert time.monotonic() < deadline
+        bridge.terminate()
+        exit_code = bridge.ended()
+
+    assert accepted == [200] * 20
+    assert sorted(at_once) == sorted(f"1.{n}" for n in range(20))
+    assert refused == 503
+    assert "may still arrive" in json.loads(problem)["detail"]
+    assert exit_code == 0
+    assert not (tmp_path / "spool").exists()

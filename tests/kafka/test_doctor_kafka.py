@@ -1,0 +1,116 @@
+"""`voipex-bridge doctor` beside a real broker."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge import kafka as bridge_kafka
+from bridge.topics import TOPIC_KINDS, declared
+from tests.commands import Done, called
+from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
+from tests.processes import BridgeProcess
+
+
+@pytest.fixture
+def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> BridgeProcess:
+    """Not started."""
+    return BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_REPLICATION="1")
+
+
+def doctor(bridge: BridgeProcess, **changes: str) -> tuple[Done, dict[str, list[tuple[str, str]]]]:
+    """Verdicts and words, by check."""
+    done = called({**bridge.environment, **changes}, "doctor", "--json")
+    checks: dict[str, list[tuple[str, str]]] = {}
+    for finding in done.json["checks"]:
+        checks.setdefault(finding["check"], []).append((finding["verdict"], finding["found"]))
+    return done, checks
+
+
+def examine(kafka: Broker, *topics: str) -> bridge_kafka.Examination:
+    return asyncio.run(bridge_kafka.examine(settings_of(kafka.bootstrap_servers), topics))
+
+
+def test_all_is_well_beside_a_running_bridge_and_no_record_is_written(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx)
+    release = ".".join(kafka.version.split(".")[:2])
+
+    with bridge.start():
+        done, checks = doctor(bridge)
+
+    assert (done.code, done.err) == (0, "")
+    assert checks["kafka"] == [("ok", f"{kafka.bootstrap_servers} answers")]
+    assert checks["cluster"][0][0] == "ok"
+    assert checks["cluster"][0][1].endswith(f"1 broker, Kafka {release}")
+    assert [each[0] for each in checks["rights"]] == ["ok"]
+    assert [each[0] for each in checks["topics"]] == ["ok"]
+    assert checks["ports"][0][0] == "skipped"
+    assert [read_all(kafka.bootstrap_servers, topic.name) for topic in declared([pbx])] == [[]] * len(
+        TOPIC_KINDS
+    )
+
+
+def test_missing_topics_are_named_and_not_created_by_asking(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    names = [topic.name for topic in declared([pbx])]
+
+    done, checks = doctor(bridge)
+    there = asyncio.run(bridge_kafka.list_topics(settings_of(kafka.bootstrap_servers), names))
+
+    assert done.code == 1
+    assert checks["topics"] == [("fault", f"missing: {', '.join(names)}")]
+    assert checks["rights"][0][0] == "skipped"
+    assert there == ()
+
+
+def test_other_partitions_are_a_fault_and_what_may_be_set_or_grown_a_warning(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
+
+    async def shorten() -> None:
+        async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 10) as admin:
+            config = {"retention.ms": "1000", "cleanup.policy": "delete", "max.message.bytes": "1048588"}
+            await bridge_kafka._alter(admin, f"{pbx}.call.events.v1", config)
+            await bridge_kafka._wait_until_applied(admin, {f"{pbx}.call.events.v1": config})
+
+    asyncio.run(shorten())
+
+    other, other_checks = doctor(bridge)
+    drift, drift_checks = doctor(bridge, VOIPEX_TOPIC_PARTITIONS="3", VOIPEX_TOPIC_REPLICATION="3")
+
+    assert other.code == 1
+    assert f"{pbx}.agent.status.v1 has 3 partitions, not 12" in other_checks["topics"][0][1]
+    assert drift.code == 0
+    assert [verdict for verdict, _ in drift_checks["topics"]] == ["warning", "warning"]
+    assert "1 replicas, VOIPEX_TOPIC_REPLICATION is 3" in drift_checks["topics"][0][1]
+    assert f"topic {pbx}.call.events.v1: retention.ms is 1000" in drift_checks["topics"][1][1]
+
+
+def test_one_address_of_two_that_does_not_answer_is_a_warning(
+    bridge: BridgeProcess, kafka: Broker, pbx: str
+) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx)
+
+    done, checks = doctor(bridge, VOIPEX_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:1,{kafka.bootstrap_servers}")
+
+    assert done.code == 0
+    assert [verdict for verdict, _ in checks["kafka"]] == ["warning", "ok"]
+
+
+def test_rights_and_release_are_read_from_the_broker(kafka: Broker, pbx: str) -> None:
+    """Without an authorizer everything is allowed; that the bits mean what we think is seen by all of them being there."""
+    apply_topics(kafka.bootstrap_servers, pbx)
+
+    found = examine(kafka, f"{pbx}.call.events.v1", f"{pbx}.nothing.v1")
+
+    standings = {standing.name: standing for standing in found.topics}
+    assert found.release == ".".join(kafka.version.split(".")[:2])
+    assert standings[f"{pbx}.call.events.v1"].rights == frozenset({
+        "Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "AlterConfigs"
+    })  # fmt: skip
+    assert standings[f"{pbx}.call.events.v1"].fewest_in_sync == 1
+    assert standings[f"{pbx}.nothing.v1"].refusal == "UnknownTopicOrPartitionError"

@@ -1,0 +1,160 @@
+"""The embedded broker: it is real, it keeps its data, it leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import PortInUse
+from bridge.local_kafka import LocalKafka, LocalKafkaError, Progress
+from tests.kafka.conftest import (
+    JARS,
+    TEST_PROPERTIES,
+    console_consumer,
+    console_producer,
+    free_port,
+    make_event_topics,
+    read_all,
+)
+
+
+def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx: str) -> None:
+    topic = f"{pbx}.call.events.v1"
+    make_event_topics(own_kafka.bootstrap_servers, pbx, partitions=1)
+    console_producer(own_kafka.bootstrap_servers, topic, [("1.1", "kept")])
+    cluster_id = own_kafka.cluster_id
+
+    own_kafka.stop()
+    assert own_kafka.pid is None
+    own_kafka.start()
+    own_kafka.wait_ready()
+
+    assert [seen.value for seen in console_consumer(own_kafka.bootstrap_servers, topic, records=1)] == [
+        "kept"
+    ]
+    assert own_kafka.cluster_id == cluster_id
+
+
+def test_data_are_kept_through_a_kill_and_on_other_ports(own_kafka: LocalKafka, pbx: str) -> None:
+    """`make run KAFKA_PORT=…` moves the ports of a data folder that was made with others."""
+    topic = f"{pbx}.call.events.v1"
+    make_event_topics(own_kafka.bootstrap_servers, pbx, partitions=1)
+    console_producer(own_kafka.bootstrap_servers, topic, [("1.1", "kept")])
+
+    own_kafka.kill()
+    moved = LocalKafka(
+        own_kafka.folder, JARS, port=free_port(), controller_port=free_port(), properties=TEST_PROPERTIES
+    )
+    moved.prepare()
+    moved.start()
+    try:
+        moved.wait_ready()
+
+        assert [record.value for record in read_all(moved.bootstrap_servers, topic)] == [b"kept"]
+    finally:
+        moved.stop()
+
+
+def test_the_version_is_what_the_jar_says(own_kafka: LocalKafka) -> None:
+    assert own_kafka.version == "4.3.1"
+
+
+@pytest.mark.parametrize("which", ["port", "controller_port"])
+def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, which: str) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken: int = other.getsockname()[1]
+        ports = {"port": free_port(), "controller_port": free_port(), which: taken}
+        broker = LocalKafka(tmp_path, JARS, port=ports["port"], controller_port=ports["controller_port"])
+        broker.prepare()
+
+        with pytest.raises(PortInUse, match=f"port {taken} .* is in use"):
+            broker.start()
+
+        assert broker.pid is None
+        assert not (tmp_path / "data").exists()
+
+
+def test_a_broker_that_cannot_start_says_why_with_its_last_lines(tmp_path: Path) -> None:
+    broker = LocalKafka(tmp_path, JARS, port=free_port(), controller_port=free_port())
+    broker.prepare()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "meta.properties").write_text(
+        "version=1\ncluster.id=QUFBQUFBQUFBQUFBQUFBQQ\nnode.id=77\n"
+    )
+    broker.start()
+
+    with pytest.raises(LocalKafkaError, match=r"ended while starting(.|\n)*node.id"):
+        broker.wait_ready()
+
+    assert broker.pid is None
+
+
+def test_a_data_folder_that_cannot_be_formatted_says_why(tmp_path: Path) -> None:
+    broker = LocalKafka(
+        tmp_path, JARS, port=free_port(), controller_port=free_port(), properties={"process.roles": "king"}
+    )
+    broker.prepare()
+
+    with pytest.raises(LocalKafkaError, match=r"cannot format(.|\n)*king"):
+        broker.start()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
+def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """`kill -9` of `voipex-bridge up` must not leave a broker that holds the port."""
+    starts = (
+        "import sys, time; from pathlib import Path; from bridge.local_kafka import LocalKafka\n"
+        f"broker = LocalKafka(Path({str(tmp_path)!r}), Path({str(JARS)!r}), port={free_port()}, "
+        f"controller_port={free_port()})\n"
+        "broker.prepare(); broker.start(); print(broker.pid, flush=True); time.sleep(60)\n"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE)
+    assert starter.stdout is not None
+    broker_pid = int(starter.stdout.readline())
+    os.kill(broker_pid, 0)  # it lives
+
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    starter.stdout.close()
+
+    deadline = time.monotonic() + 5
+    while _lives(broker_pid):
+        assert time.monotonic() < deadline, "the broker outlived us"
+        time.sleep(0.02)
+
+
+def _lives(pid: int) -> bool:
+    """Zombies do not count: in a container nobody may collect them."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_damaged_jar_is_fetched_again_and_progress_is_told(own_kafka: LocalKafka, tmp_path: Path) -> None:
+    """A download that was interrupted, or a disk that forgot: never run code that is not what was locked."""
+    jars = tmp_path / "jars"
+    shutil.copytree(JARS, jars, copy_function=os.link)
+    damaged = next(jars.rglob("log4j-slf4j-impl-*.jar"))
+    whole = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(whole[:-1])
+    told: list[Progress] = []
+
+    LocalKafka(tmp_path, jars).prepare(told.append)
+
+    assert damaged.read_bytes() == whole
+    assert [(each.jars_done, each.jars_total) for each in told] == [(49, 50), (50, 50)]
+
+
+def test_the_lock_names_no_host() -> None:
+    assert "://" not in (files("bridge") / "kafka_jars.lock").read_text()

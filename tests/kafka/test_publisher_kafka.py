@@ -1,0 +1,494 @@
+"""
+The publisher through every trouble of a real broker: nothing lost, nothing invented, order kept per partition, copies recognisable.
+
+Numbers in names are those of the list of what had to be proven.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bridge import kafka as bridge_kafka
+from bridge.kafka import Consumed, KafkaProducer
+from bridge.local_kafka import LocalKafka
+from bridge.metrics import Metrics
+from bridge.partition import partition_of
+from bridge.publisher import Publisher, Timing
+from bridge.wire import Record
+from tests.kafka.conftest import (
+    JARS,
+    TEST_PROPERTIES,
+    Broker,
+    MemoryBacklog,
+    console_consumer,
+    free_port,
+    make_event_topics,
+    read_all,
+    settings_of,
+)
+
+QUICK = Timing(gather_s=0.002, silence_s=1.0, first_backoff_s=0.05, most_backoff_s=0.5)
+
+
+def event(pbx: str, number: int, *, size: int = 500, partitions: int = 12) -> Record:
+    """The n-th event: 50 calls, one after the other."""
+    key = f"1412256225.{number % 50}".encode()
+    headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_type", b"voipex.call.ringing.v1"),
+        ("ce_source", b"/voipex/x"),
+        ("content-type", b"application/json"),
+        ("ce_id", f"event-{number}".encode()),
+        ("ce_time", b"2026-03-02T08:00:00.000000Z"),
+        ("ce_subject", key),
+        ("ce_partitionkey", key),
+    )
+    value = b'{"n":%d,"extra":"%s"}' % (number, b"x" * size)
+    at_ms = time.time_ns() // 1_000_000
+    return Record(f"{pbx}.call.events.v1", partition_of(key, partitions), key, value, headers, at_ms)
+
+
+@dataclass
+class Publishing:
+    """A publisher that runs beside the test, over a backlog in memory."""
+
+    pbx: str
+    bootstrap_servers: str
+    request_timeout_ms: int = 4_000
+    timing: Timing = QUICK
+    partitions: int = 12
+    backlog: MemoryBacklog = field(default_factory=MemoryBacklog)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics("test")
+        self.publisher = Publisher(
+            self.backlog, self._make, self.metrics, partitions=self.partitions, timing=self.timing
+        )
+
+    def _make(self) -> KafkaProducer:
+        return KafkaProducer(settings_of(self.bootstrap_servers), request_timeout_ms=self.request_timeout_ms)
+
+    def put(self, count: int, *, size: int = 500) -> None:
+        start = len(self.backlog.items)
+        self.backlog.put(
+            event(self.pbx, n, size=size, partitions=self.partitions) for n in range(start, start + count)
+        )
+
+    async def stream(self, per_s: int, for_s: float) -> None:
+        """Steady arrivals."""
+        began = time.monotonic()
+        start = len(self.backlog.items)
+        while (elapsed := time.monotonic() - began) < for_s:
+            due = int(elapsed * per_s) - (len(self.backlog.items) - start)
+            self.put(due)
+            await asyncio.sleep(0.005)
+
+    async def until(self, condition: Callable[[], object], within_s: float = 30) -> None:
+        async with asyncio.timeout(within_s):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    async def drained(self, within_s: float = 30) -> None:
+        await self.until(lambda: self.backlog.acknowledged == len(self.backlog.items), within_s)
+
+
+@asynccontextmanager
+async def running(publishing: Publishing) -> AsyncIterator[Publishing]:
+    task = asyncio.create_task(publishing.publisher.run())
+    try:
+        yield publishing
+        publishing.backlog.seal()
+        async with asyncio.timeout(30):
+            await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def copies_after_checks(publishing: Publishing, topic: str | None = None) -> int:
+    """Missing none, invented none, payloads equal, first copies in order per partition; how many copies there are."""
+    read = read_all(publishing.bootstrap_servers, topic or f"{publishing.pbx}.call.events.v1")
+    first: dict[str, Consumed] = {}
+    for record in read:
+        event_id = (dict(record.headers)["ce_id"] or b"").decode()
+        if event_id in first:
+            assert record.value == first[event_id].value, "a copy differs"
+        first.setdefault(event_id, record)
+    wanted = {dict(spooled.record.headers)["ce_id"].decode(): spooled for spooled in publishing.backlog.items}
+    assert first.keys() == wanted.keys()
+    per_partition: dict[int, list[int]] = {}
+    for event_id, record in first.items():
+        spooled = wanted[event_id]
+        headers = dict(record.headers)
+        assert (record.value, record.partition) == (spooled.record.value, spooled.record.partition)
+        assert headers["bridge-spool-id"] == publishing.backlog.spool_id.encode()
+        assert headers["bridge-seq"] == str(spooled.seq).encode()
+        per_partition.setdefault(record.partition, []).append(spooled.seq)
+    assert all(numbers == sorted(numbers) for numbers in per_partition.values()), "order of first copies"
+    return len(read) - len(first)
+
+
+def say(capsys: pytest.CaptureFixture[str], figure: str) -> None:
+    """A figure for the reader of the test's output; nothing depends on it."""
+    with capsys.disabled():
+        sys.stdout.write(f"\n    {figure} ")
+
+
+def test_what_the_publisher_sends_is_what_the_console_consumer_reads(kafka: Broker, pbx: str) -> None:
+    """Key, value, every header and the partition, seen by a client that is not ours."""
+    make_event_topics(kafka.bootstrap_servers, pbx)
+    publishing = Publishing(pbx, kafka.bootstrap_servers)
+    publishing.put(3)
+    publishing.backlog.seal()
+
+    asyncio.run(publishing.publisher.run())
+
+    seen = {
+        each.headers["ce_id"]: each
+        for each in console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=3)
+    }
+    for spooled in publishing.backlog.items:
+        record = spooled.record
+        own = {name: value.decode() for name, value in record.headers}
+        stamps = {"bridge-spool-id": "spool-1", "bridge-seq": str(spooled.seq)}
+        assert record.key is not None
+        assert seen[own["ce_id"]]._replace(offset=0) == (
+            record.timestamp_ms,
+            record.partition,
+            0,
+            own | stamps,
+            record.key.decode(),
+            record.value.decode(),
+        )
+
+
+def test_order_per_partition_without_loss_or_copies(
+    kafka: Broker, pbx: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And how fast: a backlog of 50,000 from memory."""
+    make_event_topics(kafka.bootstrap_servers, pbx)
+    publishing = Publishing(pbx, kafka.bootstrap_servers)
+    publishing.put(50_000)
+    publishing.backlog.seal()
+    began, cpu = time.perf_counter(), time.process_time()
+
+    asyncio.run(publishing.publisher.run())
+
+    took, used = time.perf_counter() - began, time.process_time() - cpu
+    say(capsys, f"drain: {50_000 / took:,.0f} records/s, {used / 50_000 * 1e6:.1f} µs CPU per record")
+    assert copies_after_checks(publishing) == 0
+    assert publishing.publisher.state.generation == 1
+
+
+def test_a_backlog_drains_while_more_arrives_and_events_are_readable_soon(
+    kafka: Broker, pbx: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,000 events/s: from the spool to readable by a consumer; then 30,000 that waited, while they go on. Figures only."""
+    make_event_topics(kafka.bootstrap_servers, pbx)
+    ages: list[float] = []
+
+    async def watch() -> None:
+        async for record in bridge_kafka.read(
+            settings_of(kafka.bootstrap_servers), f"{pbx}.call.events.v1", follow=True
+        ):
+            ages.append(time.time() * 1000 - record.timestamp_ms)  # noqa: PERF401 - read meanwhile
+
+    async def body() -> tuple[Publishing, list[float], float]:
+        async with running(Publishing(pbx, kafka.bootstrap_servers, timing=Timing())) as publishing:
+            watching = asyncio.create_task(watch())
+            await publishing.stream(1_000, 1.0)  # everybody is connected
+            ages.clear()
+            await publishing.stream(1_000, 3.0)
+            steady = sorted(ages)
+            streaming = asyncio.create_task(publishing.stream(1_000, 2.0))
+            began = time.monotonic()
+            publishing.put(30_000)
+            await publishing.until(lambda: publishing.backlog.acknowledged > 34_000)
+            drained_s = time.monotonic() - began
+            await streaming
+            await publishing.drained()
+            watching.cancel()
+            await asyncio.wait({watching})
+        return publishing, steady, 30_000 / drained_s
+
+    publishing, steady, rate = asyncio.run(body())
+    assert copies_after_checks(publishing) == 0
+    p50, p99 = steady[len(steady) // 2], steady[int(len(steady) * 0.99)]
+    say(capsys, f"at 1,000/s readable after p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    say(capsys, f"backlog beside that: {rate:,.0f} records/s")
+
+
+def test_8a_killed_broker_loses_nothing_and_makes_no_copies(own_kafka: LocalKafka, pbx: str) -> None:
+    """The producer is kept: idempotence is what it retries with."""
+    make_event_topics(own_kafka.bootstrap_servers, pbx)
+
+    async def body() -> Publishing:
+        async with running(Publishing(pbx, own_kafka.bootstrap_servers)) as publishing:
+            streaming = asyncio.create_task(publishing.stream(1_000, 4.0))
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(own_kafka.kill)
+            await publishing.until(lambda: not publishing.publisher.state.reachable)
+            own_kafka.start()
+            await asyncio.to_thread(own_kafka.wait_ready)
+            await streaming
+            await publishing.drained()
+            assert publishing.publisher.state.reachable
+        return publishing
+
+    publishing = asyncio.run(body())
+
+    assert copies_after_checks(publishing) == 0
+    assert publishing.publisher.state.generation == 1
+
+
+def test_8a_stopped_broker_process_loses_nothing(own_kafka: LocalKafka, pbx: str) -> None:
+    """SIGSTOP: connections stay open and nothing answers, for longer than a request may take."""
+    make_event_topics(own_kafka.bootstrap_servers, pbx)
+
+    async def body() -> Publishing:
+        async with running(
+            Publishing(pbx, own_kafka.bootstrap_servers, request_timeout_ms=3_000)
+        ) as publishing:
+            streaming = asyncio.create_task(publishing.stream(500, 9.0))
+            await asyncio.sleep(0.5)
+            own_kafka.pause()
+            await asyncio.sleep(7)
+            assert not publishing.publisher.state.reachable
+            own_kafka.resume()
+            await streaming
+            await publishing.drained()
+        return publishing
+
+    publishing = asyncio.run(body())
+
+    assert copies_after_checks(publishing) == 0
+
+
+def test_8b_the_broker_comes_back_on_another_port(own_kafka: LocalKafka, pbx: str) -> None:
+    """
+    The client asks only the brokers of its last metadata, for ever; after the watchdog's time a new one asks the addresses of the settings,
+    where another broker of the cluster, or a load balancer, knows the new place. Here the address is a relay that follows the broker.
+    """
+    make_event_topics(own_kafka.bootstrap_servers, pbx)
+    target = own_kafka.port
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", target)
+        except OSError:
+            writer.close()
+            return
+
+        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while chunk := await source.read(65536):
+                sink.write(chunk)
+            sink.close()
+
+        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+
+    async def body() -> Publishing:
+        nonlocal target
+        door = await asyncio.start_server(relay, "127.0.0.1", 0)
+        address = f"127.0.0.1:{door.sockets[0].getsockname()[1]}"
+        timing = Timing(
+            gather_s=0.002, silence_s=0.5, watchdog_s=1.5, first_backoff_s=0.05, most_backoff_s=0.3
+        )
+        async with (
+            door,
+            running(Publishing(pbx, address, request_timeout_ms=2_000, timing=timing)) as publishing,
+        ):
+            publishing.put(100)
+            await publishing.drained()
+            await asyncio.to_thread(own_kafka.stop)
+            moved = LocalKafka(
+                own_kafka.folder,
+                JARS,
+                port=free_port(),
+                controller_port=free_port(),
+                properties=TEST_PROPERTIES,
+            )
+            moved.prepare()
+            moved.start()
+            try:
+                await asyncio.to_thread(moved.wait_ready)
+                target = moved.port
+                publishing.put(100)
+                await publishing.drained()
+                publishing.bootstrap_servers = moved.bootstrap_servers
+                await asyncio.to_thread(copies_after_checks, publishing)
+            finally:
+                await asyncio.to_thread(moved.stop)
+        return publishing
+
+    publishing = asyncio.run(body())
+
+    assert publishing.publisher.state.generation >= 2
+
+
+def test_kafka_out_of_reach_at_the_start_only_delays(own_kafka: LocalKafka, pbx: str) -> None:
+    make_event_topics(own_kafka.bootstrap_servers, pbx)
+    own_kafka.stop()
+
+    async def body() -> Publishing:
+        async with running(Publishing(pbx, own_kafka.bootstrap_servers)) as publishing:
+            publishing.put(500)
+            await publishing.until(lambda: publishing.publisher.state.last_error == "KafkaUnreachable")
+            assert publishing.backlog.acknowledged == 0
+            own_kafka.start()
+            await asyncio.to_thread(own_kafka.wait_ready)
+            await publishing.drained()
+        return publishing
+
+    assert copies_after_checks(asyncio.run(body())) == 0
+
+
+def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: LocalKafka, pbx: str) -> None:
+    """The drain ran out of time: what is not acknowledged stays in the spool."""
+    make_event_topics(own_kafka.bootstrap_servers, pbx)
+
+    async def body() -> float:
+        publishing = Publishing(pbx, own_kafka.bootstrap_servers)
+        task = asyncio.create_task(publishing.publisher.run())
+        publishing.put(10)
+        await publishing.drained()
+        own_kafka.pause()
+        publishing.put(10)
+        await publishing.until(lambda: publishing.backlog.taken == 20)
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        task.cancel()
+        await asyncio.wait({task})
+        assert publishing.backlog.acknowledged == 10
+        return time.monotonic() - began
+
+    assert asyncio.run(body()) < 2
+
+
+def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
+    async def alter() -> None:
+        async with bridge_kafka._admin(settings_of(broker.bootstrap_servers), 10) as admin:
+            topic = f"{pbx}.call.events.v1"
+            limit = {"max.message.bytes": str(max_message_bytes)}
+            await bridge_kafka._alter(admin, topic, limit)
+
+    asyncio.run(alter())
+
+
+def test_7_a_partition_poisoned_by_a_record_that_is_too_large_heals(kafka: Broker, pbx: str) -> None:
+    """A refused batch leaves a gap in the sequence numbers: without a new producer the broker refuses the partition for ever."""
+    make_event_topics(kafka.bootstrap_servers, pbx, partitions=1)
+    set_limit(kafka, pbx, 100_000)
+    publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
+    publishing.put(20)
+    publishing.put(1, size=150_000)
+    publishing.put(20)
+    too_large = publishing.backlog.items[20]
+    publishing.backlog.seal()
+
+    asyncio.run(publishing.publisher.run())
+
+    del publishing.backlog.items[20]
+    assert copies_after_checks(publishing) == 0
+    [letter] = read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (too_large.record.key, too_large.record.value)
+    assert headers["ce_id"] == b"event-20"
+    assert headers["bridge-error-message"] == b"Kafka refused it: MessageSizeTooLargeError"
+    assert headers["__dlq.errors.topic"] == f"{pbx}.call.events.v1".encode()
+    assert publishing.publisher.state.generation > 1
+
+
+def test_a_low_limit_of_the_topic_only_makes_smaller_batches(kafka: Broker, pbx: str) -> None:
+    make_event_topics(kafka.bootstrap_servers, pbx, partitions=1)
+    set_limit(kafka, pbx, 60_000)
+    publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
+    publishing.put(3_000)
+    publishing.backlog.seal()
+
+    asyncio.run(publishing.publisher.run())
+
+    assert copies_after_checks(publishing) == 0
+    assert read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1") == []
+
+
+def test_a_topic_that_comes_later_is_waited_for(kafka: Broker, pbx: str) -> None:
+    async def body() -> Publishing:
+        async with running(Publishing(pbx, kafka.bootstrap_servers)) as publishing:
+            publishing.put(100)
+            await publishing.until(
+                lambda: publishing.publisher.state.last_error == "UnknownTopicOrPartitionError"
+            )
+            await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
+            await publishing.drained()
+        return publishing
+
+    assert copies_after_checks(asyncio.run(body())) == 0
+
+
+@pytest.fixture
+def second_node(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[LocalKafka]:
+    """Another broker of the same cluster; it leads what is placed on it, without replicas."""
+    port = free_port()
+    node = LocalKafka(
+        tmp_path / "second",
+        JARS,
+        port=port,
+        controller_port=free_port(),
+        cluster_id=own_kafka.cluster_id,
+        heap_mb=256,
+        properties={
+            **TEST_PROPERTIES,
+            "node.id": "2",
+            "process.roles": "broker",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{own_kafka.controller_port}",
+        },
+    )
+    node.prepare()
+    node.start()
+    node.wait_ready()
+    yield node
+    node.stop()
+
+
+def test_7_a_partition_without_a_leader_heals_and_others_go_on_15_without_burning_the_cpu(
+    own_kafka: LocalKafka, second_node: LocalKafka, pbx: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No leader for longer than a request may take: the batch fails and its partition is poisoned."""
+    topic = f"{pbx}.call.events.v1"
+
+    async def place() -> None:
+        async with bridge_kafka._admin(settings_of(own_kafka.bootstrap_servers), 15) as admin:
+            replicas = {0: [1], 1: [2]}
+            await bridge_kafka._create(admin, [bridge_kafka._NewTopic(topic, -1, -1, replicas)])
+            await bridge_kafka._wait_until_applied(admin, {topic: {}})
+
+    async def body() -> tuple[Publishing, float]:
+        await place()
+        async with running(
+            Publishing(pbx, own_kafka.bootstrap_servers, request_timeout_ms=2_000, partitions=2)
+        ) as publishing:
+            publishing.put(100)
+            await publishing.drained()
+            await asyncio.to_thread(second_node.kill)
+            publishing.put(100)
+            await publishing.until(lambda: publishing.publisher.state.generation > 1)
+            began, cpu = time.perf_counter(), time.process_time()
+            await asyncio.sleep(2)
+            share = (time.process_time() - cpu) / (time.perf_counter() - began)
+            second_node.start()
+            await asyncio.to_thread(second_node.wait_ready)
+            await publishing.drained()
+        return publishing, share
+
+    publishing, share = asyncio.run(body())
+
+    copies = copies_after_checks(publishing)
+    say(capsys, f"leaderless: {share * 100:.0f} % of a core, {copies} copies")
+    assert share < 0.5

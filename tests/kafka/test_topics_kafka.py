@@ -1,0 +1,296 @@
+"""Topics, partitions and reading, on a real broker and against clients that are not ours."""
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from bridge import kafka as bridge_kafka
+from bridge.connection import KafkaSettings
+from bridge.errors import KafkaUnreachable, TopicsWrong
+from bridge.local_kafka import LocalKafka
+from bridge.partition import partition_of
+from bridge.tail import tail
+from bridge.topics import TOPIC_KINDS, Topic, declared
+from bridge.wire import Record
+from tests.kafka.conftest import (
+    Broker,
+    apply_topics,
+    console_consumer,
+    console_producer,
+    make_event_topics,
+    read_all,
+    settings_of,
+)
+
+
+def check(broker: Broker, topics: tuple[Topic, ...]) -> tuple[str, ...]:
+    return asyncio.run(bridge_kafka.check_topics(settings_of(broker.bootstrap_servers), topics))
+
+
+def apply(broker: Broker, topics: tuple[Topic, ...], replication: int = 1) -> dict[str, bridge_kafka.Outcome]:
+    return asyncio.run(
+        bridge_kafka.apply_topics(settings_of(broker.bootstrap_servers), topics, replication, min_insync=1)
+    )
+
+
+def set_config(broker: Broker, topic: str, wanted: Mapping[str, str]) -> None:
+    """Set a topic's whole configuration, as an operator's tool would."""
+
+    async def alter() -> None:
+        async with bridge_kafka._admin(settings_of(broker.bootstrap_servers), 10) as admin:
+            await bridge_kafka._alter(admin, topic, dict(wanted))
+            await bridge_kafka._wait_until_applied(admin, {topic: wanted})
+
+    asyncio.run(alter())
+
+
+def state(broker: Broker, topic: str) -> bridge_kafka.TopicState:
+    [found] = asyncio.run(bridge_kafka.list_topics(settings_of(broker.bootstrap_servers), {topic}))
+    return found
+
+
+def test_missing_topics_are_all_named_with_the_remedy_and_applying_makes_them(
+    kafka: Broker, pbx: str
+) -> None:
+    topics = declared([pbx])
+    with pytest.raises(TopicsWrong, match="voipex-bridge topics apply") as wrong:
+        check(kafka, topics)
+    assert all(topic.name in str(wrong.value) for topic in topics)
+
+    assert set(apply(kafka, topics).values()) == {"created"}
+    assert set(apply(kafka, topics).values()) == {"unchanged"}
+
+    assert check(kafka, topics) == ()
+    made = state(kafka, f"{pbx}.call.events.v1")
+    assert (made.partitions, made.replication) == (12, 1)
+    assert made.config["retention.ms"] == str(7 * 24 * 3600 * 1000)
+    assert made.config["min.insync.replicas"] == "1"
+    assert state(kafka, f"{pbx}.agent.status.v1").config["cleanup.policy"] == "compact"
+
+
+def test_another_number_of_partitions_is_refused_and_nothing_is_touched(kafka: Broker, pbx: str) -> None:
+    """More partitions move keys: the order per call would break silently."""
+    one, other = declared([pbx])[:2]
+    apply(kafka, (Topic(one.name, one.kind, 6),))
+
+    for attempt in (check, apply):
+        with pytest.raises(TopicsWrong, match=re.escape(f"{one.name} has 6 partitions, not 12")):
+            attempt(kafka, (one, other))
+
+    assert state(kafka, one.name).partitions == 6
+    with pytest.raises(TopicsWrong, match="missing"):
+        check(kafka, (other,))
+
+
+def test_drift_is_a_warning_and_applying_mends_it_without_touching_what_an_operator_set(
+    kafka: Broker, pbx: str
+) -> None:
+    topic = declared([pbx])[0]
+    apply(kafka, (topic,))
+    set_config(
+        kafka, topic.name, {"retention.ms": "1000", "cleanup.policy": "compact", "compression.type": "zstd"}
+    )
+
+    warnings = check(kafka, (topic,))
+    assert [line.split(": ")[1] for line in warnings] == [
+        "cleanup.policy is compact, declared is delete",
+        "retention.ms is 1000, declared is 604800000",
+    ]
+    assert apply(kafka, (topic,)) == {topic.name: "changed"}
+
+    assert check(kafka, (topic,)) == ()
+    assert state(kafka, topic.name).config["compression.type"] == "zstd"
+
+
+def test_a_low_max_message_bytes_is_told_and_a_high_one_is_not(kafka: Broker, pbx: str) -> None:
+    topic = declared([pbx])[0]
+    apply(kafka, (topic,))
+    whole = dict(topic.config)
+
+    set_config(kafka, topic.name, {**whole, "max.message.bytes": "2000000"})
+    assert check(kafka, (topic,)) == ()
+    set_config(kafka, topic.name, {**whole, "max.message.bytes": "100000"})
+    assert [line.split(": ")[1] for line in check(kafka, (topic,))] == [
+        "max.message.bytes is 100000, declared is 1048588"
+    ]
+
+
+def test_what_the_cluster_refuses_is_said_in_its_words(kafka: Broker, pbx: str) -> None:
+    with pytest.raises(TopicsWrong, match=r"create topic .*InvalidReplicationFactorError, .*replicat"):
+        apply(kafka, declared([pbx])[:1], replication=3)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "cause"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1 ConnectionRefusedError"),
+        ("nowhere.invalid:9092", "nowhere.invalid:9092 gaierror"),
+    ],
+)
+def test_an_unreachable_cluster_is_named_with_the_cause(addresses: str, cause: str) -> None:
+    settings = settings_of(addresses)
+
+    for call in (
+        bridge_kafka.describe_cluster(settings),
+        bridge_kafka.check_topics(settings, declared(["x"])),
+        bridge_kafka.KafkaProducer(settings).start(),
+        _first_record(settings),
+    ):
+        with pytest.raises(KafkaUnreachable, match=re.escape(cause)):
+            asyncio.run(_awaited(call))
+
+
+async def _awaited(call: object) -> None:
+    await call  # type: ignore[misc]
+
+
+async def _first_record(settings: KafkaSettings) -> None:
+    async for _ in bridge_kafka.read(settings, "x"):
+        return
+
+
+def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> None:
+    settings = KafkaSettings(
+        kafka_bootstrap_servers=kafka.bootstrap_servers,
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_username="bridge",
+        kafka_sasl_password="very-secret",
+    )
+
+    with pytest.raises(KafkaUnreachable, match="IllegalSaslState") as told:
+        asyncio.run(bridge_kafka.describe_cluster(settings))
+
+    assert "very-secret" not in str(told.value)
+
+
+def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKafka) -> None:
+    own_kafka.pause()
+    began = time.monotonic()
+
+    with pytest.raises(KafkaUnreachable, match="no answer"):
+        asyncio.run(bridge_kafka.describe_cluster(settings_of(own_kafka.bootstrap_servers), timeout_s=0.5))
+
+    assert time.monotonic() - began < 6
+
+
+def test_javas_partitioner_agrees_with_ours(kafka: Broker, pbx: str) -> None:
+    """Whoever writes with Kafka's own clients, or reads with a co-partitioned stream, finds the same key in the same place."""
+    seed = random.Random(3)
+    alphabet = "0123456789.-abcXYZěščřž☎"
+    keys = {"".join(seed.choices(alphabet, k=seed.randint(1, 40))) for _ in range(2000)} | {"1412256225.1940"}
+    topic = f"{pbx}.call.events.v1"
+    make_event_topics(kafka.bootstrap_servers, pbx)
+
+    console_producer(kafka.bootstrap_servers, topic, [(key, "x") for key in sorted(keys)])
+
+    placed = {record.key: record.partition for record in read_all(kafka.bootstrap_servers, topic)}
+    assert placed == {key.encode(): partition_of(key.encode(), 12) for key in keys}
+
+
+@pytest.fixture
+def events(kafka: Broker, pbx: str) -> str:
+    """A topic with three records of one call, the last of them bytes, and one of another."""
+    topic = f"{pbx}.call.events.v1"
+    make_event_topics(kafka.bootstrap_servers, pbx)
+    headers = (("ce_id", b"0190"), ("ce_type", b"voipex.call.ringing.v1"), ("odd", b"\xff"))
+
+    def record(key: bytes, value: bytes) -> Record:
+        return Record(topic, partition_of(key, 12), key, value, headers, 1_700_000_000_000)
+
+    async def produce() -> None:
+        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        await producer.start()
+        for each in (
+            record(b"1.1", b'{"step":1,"unique_id":1412256225.1940}'),
+            record(b"1.1", b'{"step":2}'),
+            record(b"2.2", b'{"step":1}'),
+            record(b"1.1", b"\xff\x00"),
+        ):
+            _, future = await producer.send(topic, each.partition, [each])
+            await future
+        await producer.stop()
+
+    asyncio.run(produce())
+    return topic
+
+
+def lines(broker: Broker, topic: str, **options: object) -> list[str]:
+    async def collect() -> list[str]:
+        settings = settings_of(broker.bootstrap_servers)
+        return [line async for line in tail(settings, topic, from_beginning=True, follow=False, **options)]  # type: ignore[arg-type]
+
+    return asyncio.run(collect())
+
+
+def test_tail_shows_one_key_in_order_as_json(kafka: Broker, events: str) -> None:
+    shown = lines(kafka, events, key="1.1")
+
+    assert json.loads(shown[0]) == {
+        "topic": events,
+        "partition": partition_of(b"1.1", 12),
+        "offset": 0,
+        "timestamp": 1_700_000_000_000,
+        "key": "1.1",
+        "headers": {"ce_id": "0190", "ce_type": "voipex.call.ringing.v1", "odd": {"base64": "/w=="}},
+        "value": {"step": 1, "unique_id": 1412256225.1940},
+    }
+    assert '"unique_id":1412256225.1940}' in shown[0]  # the number as it was written
+    assert [json.loads(line)["value"] for line in shown[1:]] == [{"step": 2}, {"base64": "/wA="}]
+
+
+def test_tail_stops_at_the_limit_and_at_the_end(kafka: Broker, events: str) -> None:
+    assert len(lines(kafka, events)) == 4
+    assert len(lines(kafka, events, limit=2)) == 2
+    assert lines(kafka, events, key="nobody") == []
+
+
+def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
+    async def next_line() -> str:
+        followed = tail(settings_of(kafka.bootstrap_servers), events, follow=True)
+        waiting = asyncio.ensure_future(anext(followed))
+        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        await producer.start()
+        async with asyncio.timeout(20):
+            while not waiting.done():  # the reader may not stand at the end yet
+                await (await producer.send(events, 5, [Record(events, 5, b"9.9", b"{}", (), 1)]))[1]
+                await asyncio.wait({waiting}, timeout=0.2)
+        await producer.stop()
+        await followed.aclose()
+        return await waiting
+
+    assert json.loads(asyncio.run(next_line()))["key"] == "9.9"
+
+
+def test_tail_of_a_missing_topic_says_so(kafka: Broker) -> None:
+    with pytest.raises(TopicsWrong, match="topic nope is not there"):
+        lines(kafka, "nope")
+
+
+def test_a_record_of_ours_is_what_the_console_consumer_shows(kafka: Broker, events: str) -> None:
+    seen = [
+        each for each in console_consumer(kafka.bootstrap_servers, events, records=4) if each.key == "2.2"
+    ]
+
+    assert [(each.partition, each.timestamp_ms, each.value) for each in seen] == [
+        (partition_of(b"2.2", 12), 1_700_000_000_000, '{"step":1}')
+    ]
+    assert seen[0].headers["ce_type"] == "voipex.call.ringing.v1"
+
+
+def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: str) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx)
+
+    async def write() -> None:
+        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        await producer.start()
+        for kind in TOPIC_KINDS:
+            topic = f"{pbx}.{kind.suffix}"
+            await (await producer.send(topic, 11, [Record(topic, 11, b"k", b"{}", (), 1)]))[1]
+        await producer.stop()
+
+    asyncio.run(write())

@@ -1,0 +1,475 @@
+"""Clients that mean no good, against the real process: what they are told, and that a good client beside them hardly notices."""
+
+import contextlib
+import http.client
+import json
+import re
+import resource
+import selectors
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.factories import body
+from tests.processes import BridgeProcess, free_port
+
+CROWD = 1000
+HEAD = b"POST /voipex HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    """A bridge with room for two crowds, and with short limits of time."""
+    process = BridgeProcess(
+        tmp_path_factory.mktemp("bridge"),
+        f"127.0.0.1:{free_port()}",
+        VOIPEX_REQUEST_TIMEOUT_S="1.5",
+        VOIPEX_IDLE_TIMEOUT_S="3",
+        VOIPEX_MAX_CONNECTIONS="3000",
+        VOIPEX_DRAIN_S="0",
+    )
+    with process.start():
+        yield process
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard) if hard > 0 else 4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def authorization(bridge: BridgeProcess) -> bytes:
+    return b"Authorization: " + bridge.authorization()["Authorization"].encode() + b"\r\n"
+
+
+def request(bridge: BridgeProcess, raw: bytes = body(), first_line: bytes = HEAD) -> bytes:
+    return first_line + authorization(bridge) + b"Content-Length: %d\r\n\r\n" % len(raw) + raw
+
+
+def connect(bridge: BridgeProcess) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", bridge.port), timeout=10)
+
+
+def said(bridge: BridgeProcess, *pieces: bytes) -> bytes:
+    """All that the bridge says to these bytes until it closes; ours stays open."""
+    with connect(bridge) as sock:
+        for piece in pieces:
+            sock.sendall(piece)
+        return rest_of(sock)
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    received = b""
+    while piece := sock.recv(65536):
+        received += piece
+    return received
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+# ---------------------------------------------------------------- slow
+
+
+def test_idle_and_dribbling_crowds_hardly_slow_a_good_client(tmp_path: Path, many_files: None) -> None:
+    roomy = BridgeProcess(
+        tmp_path, f"127.0.0.1:{free_port()}", VOIPEX_MAX_CONNECTIONS="3000", VOIPEX_DRAIN_S="0"
+    )
+    with roomy.start(), contextlib.ExitStack() as crowd, selectors.DefaultSelector() as hung_up:
+        alone = statistics.median(good_answers(roomy, 200))
+        idle = [crowd.enter_context(connect(roomy)) for _ in range(CROWD)]
+        dribbling = [crowd.enter_context(connect(roomy)) for _ in range(CROWD)]
+        for sock in (*idle, *dribbling):
+            hung_up.register(sock, selectors.EVENT_READ)
+        times: list[float] = []
+        for byte in HEAD[:10]:
+            for sock in dribbling:
+                sock.send(bytes([byte]))
+            times += good_answers(roomy, 20)
+        among_others = statistics.median(times)
+        gone = len(hung_up.select(0))
+
+    print(f"a good client alone {alone * 1e3:.2f} ms, among {2 * CROWD} others {among_others * 1e3:.2f} ms")
+    assert gone == 0
+    assert (
+        among_others <= 3 * alone + 0.005
+    )  # twice is the aim; the rest is for machines that do other things meanwhile
+
+
+def good_answers(bridge: BridgeProcess, count: int) -> list[float]:
+    """Times of *count* accepted POSTs on one connection, in seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        connection.request("POST", "/voipex", body(), bridge.authorization())
+        answer = connection.getresponse()
+        answer.read()
+        times.append(time.perf_counter() - started)
+        assert answer.status == 200
+    connection.close()
+    return times
+
+
+def test_silent_connections_are_closed_and_half_sent_requests_answered_408(
+    bridge: BridgeProcess, many_files: None
+) -> None:
+    with contextlib.ExitStack() as crowd:
+        idle = [crowd.enter_context(connect(bridge)) for _ in range(50)]
+        in_head = [crowd.enter_context(connect(bridge)) for _ in range(50)]
+        in_body = [crowd.enter_context(connect(bridge)) for _ in range(50)]
+        started = time.monotonic()
+        for sock in in_head:
+            sock.sendall(HEAD)
+        for sock in in_body:
+            sock.sendall(request(bridge)[:-10])
+        slow = {status for sock in (*in_head, *in_body) for status in statuses(rest_of(sock))}
+        slow_after_s = time.monotonic() - started
+        silent = {rest_of(sock) for sock in idle}
+
+    assert (slow, silent) == ({408}, {b""})
+    assert 1.5 <= slow_after_s < 5
+
+
+def test_new_bytes_do_not_buy_a_slow_request_more_time(bridge: BridgeProcess) -> None:
+    with connect(bridge) as sock:
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            for byte in HEAD + b"X: " + b"y" * 1000:
+                sock.send(bytes([byte]))
+                time.sleep(0.02)
+                if time.monotonic() - started > 5:
+                    break
+
+    assert time.monotonic() - started < 5
+
+
+def test_blank_lines_are_no_request_that_keeps_a_connection(bridge: BridgeProcess) -> None:
+    with connect(bridge) as sock, contextlib.suppress(OSError):
+        started = time.monotonic()
+        while time.monotonic() - started < 8:
+            sock.send(b"\r\n")
+            time.sleep(0.05)
+
+    assert time.monotonic() - started < 8
+
+
+def test_a_kept_connection_has_the_full_time_for_each_request(bridge: BridgeProcess) -> None:
+    with connect(bridge) as sock:
+        got = []
+        for _ in range(3):
+            time.sleep(0.8)  # together longer than one request may take
+            sock.sendall(request(bridge))
+            got.append(sock.recv(4096).split(b"\r\n")[0])
+
+    assert got == [b"HTTP/1.1 200 OK"] * 3
+
+
+# ---------------------------------------------------------------- large
+
+
+def test_endless_headers_are_cut_at_32_kib_and_take_no_memory(bridge: BridgeProcess) -> None:
+    before = rss_bytes(bridge)
+    sent, answer = flood(bridge, HEAD + b"X-Endless: ", b"x" * 65536, 150 * 1024 * 1024)
+
+    assert statuses(answer) in ([431], [])  # a client that never reads may miss it
+    assert sent < 16 * 1024 * 1024  # what fits between us
+    assert rss_bytes(bridge) - before < 8 * 1024 * 1024
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_more_than_32_kib_of_headers_is_431_in_one_piece_too(bridge: BridgeProcess, count: int) -> None:
+    size = 33 * 1024 // count
+    large = b"".join(b"X-%d: %s\r\n" % (n, b"y" * size) for n in range(count))
+
+    assert statuses(said(bridge, HEAD + large + b"Content-Length: 0\r\n\r\n")) == [431]
+
+
+def test_a_long_url_is_431(bridge: BridgeProcess) -> None:
+    assert statuses(said(bridge, b"POST /" + b"x" * 40_000 + b" HTTP/1.1\r\n\r\n")) == [431]
+
+
+def test_30_kib_of_headers_are_fine(bridge: BridgeProcess) -> None:
+    head = HEAD + b"X-Large: " + b"y" * 30 * 1024 + b"\r\nConnection: close\r\n"
+
+    assert statuses(said(bridge, request(bridge, first_line=head))) == [200]
+
+
+def test_a_body_that_is_too_long_is_413_and_the_client_hears_it(bridge: BridgeProcess) -> None:
+    assert statuses(said(bridge, request(bridge, b"x" * 300_000))) == [413]
+
+
+def test_an_endless_body_or_trailer_is_cut(bridge: BridgeProcess) -> None:
+    head = HEAD + authorization(bridge) + b"Transfer-Encoding: chunked\r\n\r\n"
+    before = rss_bytes(bridge)
+
+    of_body, _ = flood(bridge, head, b"10000\r\n" + b"x" * 65536 + b"\r\n", 150 * 1024 * 1024)
+    of_trailer, _ = flood(bridge, head + b"1\r\nx\r\n0\r\nX-Endless: ", b"x" * 65536, 150 * 1024 * 1024)
+    unauthorized, _ = flood(
+        bridge, HEAD + b"Content-Length: 500000000\r\n\r\n", b"x" * 65536, 150 * 1024 * 1024
+    )
+
+    assert max(of_body, of_trailer, unauthorized) < 16 * 1024 * 1024
+    assert rss_bytes(bridge) - before < 8 * 1024 * 1024
+
+
+def flood(bridge: BridgeProcess, start: bytes, piece: bytes, limit_bytes: int) -> tuple[int, bytes]:
+    """Send until the bridge has had enough; bytes that went out, and what came back."""
+    sent, answer = len(start), b""
+    with connect(bridge) as sock:
+        sock.sendall(start)
+        with contextlib.suppress(OSError):
+            while sent < limit_bytes:
+                sent += sock.send(piece)
+        with contextlib.suppress(OSError):
+            answer = rest_of(sock)
+    return sent, answer
+
+
+def rss_bytes(bridge: BridgeProcess) -> int:
+    """0 where there is no /proc."""
+    assert bridge.process is not None
+    status = Path(f"/proc/{bridge.process.pid}/status")
+    if not status.exists():
+        return 0
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+# ---------------------------------------------------------------- ambiguous
+
+
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        b"Content-Length: 3, 3\r\n\r\nabc",
+        b"Content-Length: +3\r\n\r\nabc",
+        b"Content-Length: -1\r\n\r\n",
+        b"Content-Length: 0x3\r\n\r\nabc",
+        b"Content-Length: 99999999999999999999999\r\n\r\n",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"Transfer-Encoding: identity\r\n\r\nabc",
+        b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n",
+        b"Content-Length : 3\r\n\r\nabc",
+        b"X: a\r\n folded\r\nContent-Length: 0\r\n\r\n",
+        b"X: a\rContent-Length: 3\r\n\r\nabc",
+        b"X: a\0b\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_two_servers_could_read_in_two_ways_gets_one_answer_and_a_close(
+    bridge: BridgeProcess, framing: bytes
+) -> None:
+    answer = said(bridge, HEAD + authorization(bridge) + framing + SMUGGLED)
+
+    assert statuses(answer) == [400]
+    assert b"connection: close" in answer.lower()
+    assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["type"].startswith("urn:voipex-bridge:problem:")
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /voipex HTTP/1.7\r\nContent-Length: 0\r\n\r\n",
+        b"POST /voi pex HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        b"CONNECT voipex:443 HTTP/1.1\r\nHost: voipex:443\r\n\r\n",
+        "POST /vóipex HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode(),
+        b"POST /voipex HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_of_ours_gets_one_answer_and_a_close(bridge: BridgeProcess, nonsense: bytes) -> None:
+    assert statuses(said(bridge, nonsense + SMUGGLED)) == [400]
+
+
+def test_nothing_behind_a_malformed_request_is_answered_and_what_was_before_it_is(
+    bridge: BridgeProcess,
+) -> None:
+    answer = said(bridge, request(bridge) + request(bridge) + b"nonsense\r\n\r\n" + SMUGGLED)
+
+    assert statuses(answer) == [200, 200]
+
+
+def test_nothing_behind_a_connection_close_is_answered(bridge: BridgeProcess) -> None:
+    last = request(bridge, first_line=HEAD + b"Connection: close\r\n")
+
+    assert statuses(said(bridge, last + SMUGGLED)) == [200]
+
+
+def test_an_early_answer_is_the_only_one_when_the_body_turns_out_malformed(bridge: BridgeProcess) -> None:
+    with connect(bridge) as sock:
+        sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        early = sock.recv(4096)
+        sock.sendall(b"zz\r\n" + SMUGGLED)
+        answer = early + rest_of(sock)
+
+    assert statuses(answer) == [401]
+
+
+def test_trailers_are_no_headers(bridge: BridgeProcess) -> None:
+    chunked = (
+        HEAD
+        + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n"
+        + authorization(bridge)
+    )
+
+    assert statuses(said(bridge, chunked + b"\r\n")) == [401]
+
+
+# ---------------------------------------------------------------- unusual, but fine
+
+
+def test_pipelined_requests_are_answered_in_order(bridge: BridgeProcess) -> None:
+    last = request(bridge, first_line=HEAD + b"Connection: close\r\n")
+
+    answer = said(bridge, request(bridge) + request(bridge, b"not json") + request(bridge) + last)
+
+    assert statuses(answer) == [200, 400, 200, 200]
+
+
+def test_a_flood_of_pipelined_requests_is_answered_in_part_and_closed(bridge: BridgeProcess) -> None:
+    answered = statuses(said(bridge, request(bridge) * 500))
+
+    assert set(answered) == {200}
+    assert 1 <= len(answered) < 500
+
+
+def test_who_sends_without_end_and_never_reads_does_not_stay(bridge: BridgeProcess) -> None:
+    waiting = selectors.DefaultSelector()
+    with connect(bridge) as sock:
+        sock.setblocking(False)
+        waiting.register(sock, selectors.EVENT_WRITE)
+        started = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() - started < 15:
+                if waiting.select(0.1):
+                    with contextlib.suppress(BlockingIOError):
+                        sock.send(b"GET / HTTP/1.1\r\n\r\n")
+    waiting.close()
+
+    assert time.monotonic() - started < 15
+
+
+def test_100_continue_comes_only_after_the_headers_were_good(bridge: BridgeProcess) -> None:
+    expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\nConnection: close\r\n" % len(body())
+    with connect(bridge) as sock:
+        sock.sendall(expecting + authorization(bridge) + b"\r\n")
+        first = sock.recv(4096)
+        sock.sendall(body())
+        second = rest_of(sock)
+    unauthorized = said(bridge, expecting + b"\r\n")
+
+    assert (statuses(first), statuses(second)) == ([100], [200])
+    assert statuses(unauthorized) == [401]
+
+
+def test_chunked_bodies_and_absolute_urls_are_taken(bridge: BridgeProcess) -> None:
+    head = b"POST http://elsewhere:1/voipex HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+    raw = body()
+    chunks = b"5;note=1\r\n%s\r\n%x\r\n%s\r\n0\r\nX-Trailer: 1\r\n\r\n" % (raw[:5], len(raw) - 5, raw[5:])
+
+    assert statuses(said(bridge, head + authorization(bridge) + b"\r\n" + chunks)) == [200]
+
+
+@pytest.mark.parametrize(
+    "offer", [b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", b"Upgrade: websocket\r\n"]
+)
+def test_an_offered_upgrade_is_ignored_and_the_body_is_read(bridge: BridgeProcess, offer: bytes) -> None:
+    """Java's HttpClient sends the first."""
+    head = HEAD + offer + b"Connection: Upgrade, HTTP2-Settings\r\n"
+    with connect(bridge) as sock:
+        whole = request(bridge, first_line=head)
+        sock.sendall(whole)
+        in_one_piece = sock.recv(4096)
+        sock.sendall(whole[:-7])
+        time.sleep(0.05)
+        sock.sendall(whole[-7:])
+        in_two_pieces = sock.recv(4096)
+
+    assert statuses(in_one_piece) == [200]
+    assert statuses(in_two_pieces) == [200]
+
+
+@pytest.mark.parametrize(
+    ("method", "status"), [("GET", 405), ("HEAD", 405), ("OPTIONS", 405), ("PUT", 405), ("TRACE", 405)]
+)
+def test_other_methods_are_told_which_is_right_and_the_connection_stays(
+    bridge: BridgeProcess, method: str, status: int
+) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)
+    seen = []
+    for _ in range(2):
+        connection.request(method, "/voipex")
+        answer = connection.getresponse()
+        answer.read()
+        seen.append((answer.status, answer.headers["Allow"]))
+    connection.close()
+
+    assert seen == [(status, "POST")] * 2
+
+
+# ---------------------------------------------------------------- many
+
+
+def test_one_connection_too_many_hears_503_and_a_place_that_is_freed_is_given_again(tmp_path: Path) -> None:
+    small = BridgeProcess(
+        tmp_path, f"127.0.0.1:{free_port()}", VOIPEX_MAX_CONNECTIONS="20", VOIPEX_DRAIN_S="0"
+    )
+    with small.start(), contextlib.ExitStack() as crowd:
+        held = [crowd.enter_context(connect(small)) for _ in range(20)]
+        for sock in held:
+            sock.sendall(request(small))
+            sock.recv(4096)
+        refused = said(small)
+        held[0].close()
+        deadline = time.monotonic() + 5
+        while (status := small.post(body())[0]) != 200 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        log = small.log()
+
+    assert statuses(refused) == [503]
+    assert b"retry-after: 2" in refused
+    assert status == 200
+    assert "VOIPEX_MAX_CONNECTIONS" in log
+
+
+def test_stopping_does_not_wait_for_half_sent_requests(tmp_path: Path) -> None:
+    with (
+        BridgeProcess(tmp_path, f"127.0.0.1:{free_port()}", VOIPEX_DRAIN_S="0").start() as stopping,
+        connect(stopping) as in_head,
+        connect(stopping) as in_body,
+        connect(stopping),
+    ):
+        in_head.sendall(HEAD)
+        in_body.sendall(request(stopping)[:-10])
+        time.sleep(0.2)
+        started = time.monotonic()
+        stopping.terminate()
+        code = stopping.ended()
+        took_s = time.monotonic() - started
+
+    assert code == 0
+    assert took_s < 5

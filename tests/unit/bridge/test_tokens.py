@@ -1,0 +1,275 @@
+"""Tokens of our own: what they prove, for how long, and what a client must say to get one."""
+
+import asyncio
+import hashlib
+import json
+from base64 import b64encode
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.auth import Caller, Credentials, LiveSecret, authenticate
+from bridge.clock import ReceiptClock
+from bridge.errors import TokenInvalid, Unauthorized
+from bridge.ingress import Ingress
+from bridge.metrics import Metrics
+from bridge.token_endpoint import TokenEndpoint
+from bridge.tokens import LIFETIME_S, claims, issue
+from bridge.webhook import DOCUMENTED_KEYS
+from tests.factories import body
+from tests.fakes import Answer, FakeOutbox, ask
+
+NOW_S = 1_772_438_400.5
+KEY = b"k" * 43
+SITE = Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS)
+ODD = Caller("a.b_c-d", "voipex", "CZ", DOCUMENTED_KEYS)
+
+
+def live(secret_id: str, secret: str) -> LiveSecret:
+    return LiveSecret(secret_id, hashlib.sha256(secret.encode()).digest())
+
+
+CREDENTIALS = Credentials(
+    [
+        (SITE, [live("aaaa", "older-secret"), live("bbbb", "newer-secret")]),
+        (ODD, [live("cccc", "100% good+more")]),
+    ],
+    KEY,
+)
+
+
+def bearer(token: str) -> bytes:
+    return b"Bearer " + token.encode()
+
+
+# ---------------------------------------------------------------- what a token proves
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_token_names_its_caller_until_its_hour_is_over(scheme: str) -> None:
+    header = f"{scheme} {issue('site-7', 'bbbb', NOW_S, KEY)}".encode()
+
+    assert authenticate(header, CREDENTIALS, NOW_S) is SITE
+    assert authenticate(header, CREDENTIALS, NOW_S + LIFETIME_S - 1) is SITE
+    with pytest.raises(TokenInvalid, match="expired"):
+        authenticate(header, CREDENTIALS, NOW_S + LIFETIME_S)
+
+
+def test_a_token_is_good_for_every_replica_and_ends_with_its_secret() -> None:
+    token = bearer(issue("site-7", "aaaa", NOW_S, KEY))
+    replica = Credentials([(SITE, [live("aaaa", "older-secret")])], KEY)
+    rotated = Credentials([(SITE, [live("bbbb", "newer-secret")])], KEY)
+    revoked = Credentials([], KEY)
+
+    assert authenticate(token, replica, NOW_S) is SITE
+    for later in (rotated, revoked):
+        with pytest.raises(TokenInvalid, match="no longer good"):
+            authenticate(token, later, NOW_S)
+
+
+def test_another_signing_key_or_none_ends_all_tokens() -> None:
+    token = bearer(issue("site-7", "aaaa", NOW_S, KEY))
+    forged = bearer(issue("site-7", "aaaa", NOW_S, b""))
+    secrets = [live("aaaa", "older-secret")]
+
+    for header, key in ((token, b"x" * 43), (token, b""), (forged, b""), (forged, KEY)):
+        with pytest.raises(TokenInvalid):
+            authenticate(header, Credentials([(SITE, secrets)], key), NOW_S)
+
+
+def test_a_caller_without_a_clock_lets_no_token_in() -> None:
+    with pytest.raises(TokenInvalid):
+        authenticate(bearer(issue("site-7", "aaaa", NOW_S, KEY)), CREDENTIALS)
+
+
+@pytest.mark.parametrize("secret_id", ["", "cccc", "zzzz"])
+def test_a_token_of_a_secret_that_its_caller_does_not_have_is_refused(secret_id: str) -> None:
+    with pytest.raises(TokenInvalid):
+        authenticate(bearer(issue("site-7", secret_id, NOW_S, KEY)), CREDENTIALS, NOW_S)
+
+
+GOOD = issue("site-7", "aaaa", NOW_S, KEY)
+
+
+@given(st.integers(0, len(GOOD) - 1), st.characters(codec="ascii", min_codepoint=33))
+def test_a_token_with_any_character_changed_is_refused(place: int, character: str) -> None:
+    changed = GOOD[:place] + character + GOOD[place + 1 :]
+
+    if changed != GOOD:
+        with pytest.raises(Unauthorized):
+            authenticate(bearer(changed), CREDENTIALS, NOW_S)
+
+
+@given(st.binary(max_size=100))
+def test_bytes_that_are_no_token_are_refused(token: bytes) -> None:
+    with pytest.raises(TokenInvalid):
+        claims(token, NOW_S, KEY)
+
+
+@pytest.mark.parametrize(
+    "token", [b"", b"~", b"~~~~", GOOD[:-1].encode(), GOOD.encode() + b"=", b"x~" + GOOD.encode()]
+)
+def test_almost_tokens_are_refused(token: bytes) -> None:
+    with pytest.raises(TokenInvalid):
+        claims(token, NOW_S, KEY)
+
+
+# ---------------------------------------------------------------- how to get one
+
+
+def token_answer(
+    *chunks: bytes, method: str = "POST", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Answer:
+    app = front_door()
+    return asyncio.run(ask(app, *chunks, path="/token", method=method, headers=headers))
+
+
+def front_door(metrics: Metrics | None = None) -> Ingress:
+    metrics = metrics or Metrics("test")
+    return Ingress(
+        FakeOutbox(),
+        lambda header: authenticate(header, CREDENTIALS, NOW_S),
+        ReceiptClock(),
+        metrics,
+        TokenEndpoint(lambda: CREDENTIALS, metrics, lambda: NOW_S),
+        partitions=12,
+        max_body_bytes=1024,
+    )
+
+
+def form(**fields: str) -> bytes:
+    return urlencode({"grant_type": "client_credentials", **fields}).encode()
+
+
+def basic(text: str) -> tuple[tuple[bytes, bytes], ...]:
+    return ((b"authorization", b"Basic " + b64encode(text.encode())),)
+
+
+IN_FORM = form(client_id="site-7", client_secret="newer-secret")
+IN_JSON = json.dumps(
+    {"grant_type": "client_credentials", "client_id": "site-7", "client_secret": "newer-secret", "ttl": 1}
+).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers"),
+    [
+        (IN_FORM, ()),
+        (b"  " + IN_JSON + b"\n", ()),
+        (IN_JSON, ((b"content-type", b"text/plain"),)),
+        (IN_FORM + b"&scope=everything", ()),
+        (form(), basic("site-7:newer-secret")),
+        (form(client_id="site-7"), basic("site-7:newer-secret")),
+        (b'{"grant_type":"client_credentials"}', basic("site-7:newer-secret")),
+    ],
+)
+def test_form_json_and_basic_all_give_a_token_that_the_front_door_takes(
+    raw: bytes, headers: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    answer = token_answer(raw[:7], raw[7:], headers=headers)
+
+    token = json.loads(answer.body)
+    used = asyncio.run(
+        ask(front_door(), body(), headers=((b"authorization", bearer(token["access_token"])),))
+    )
+    assert answer.status == 200
+    assert (token["token_type"], token["expires_in"]) == ("Bearer", 3600)
+    assert answer.headers[b"cache-control"] == b"no-store"
+    assert claims(token["access_token"].encode(), NOW_S, KEY).secret_id == b"bbbb"
+    assert used.status == 200
+
+
+@pytest.mark.parametrize("text", ["a.b_c-d:100% good+more", "a.b_c-d:100%25+good%2Bmore"])
+def test_basic_is_taken_as_it_is_and_as_rfc_6749_encodes_it(text: str) -> None:
+    assert token_answer(form(), headers=basic(text)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "status", "error"),
+    [
+        (b"", (), 400, "invalid_request"),
+        (b"nonsense", (), 400, "invalid_request"),
+        (b"{nonsense", (), 400, "invalid_request"),
+        (b"\xff=1", (), 400, "invalid_request"),
+        (b"client_id=site-7&client_secret=newer-secret", (), 400, "invalid_request"),
+        (IN_FORM + b"&client_id=other", (), 400, "invalid_request"),
+        (
+            b'{"grant_type":"client_credentials","client_id":7,"client_secret":"x"}',
+            (),
+            400,
+            "invalid_request",
+        ),
+        (b"&".join(b"a%d=1" % n for n in range(100)), (), 400, "invalid_request"),
+        (IN_FORM, basic("site-7:newer-secret"), 400, "invalid_request"),
+        (form(client_id="other"), basic("site-7:newer-secret"), 400, "invalid_request"),
+        (b"grant_type=password&username=a&password=b", (), 400, "unsupported_grant_type"),
+        (b"grant_type=client_credentials", (), 401, "invalid_client"),
+        (form(client_id="site-7", client_secret=""), (), 401, "invalid_client"),
+        (form(client_id="site-7", client_secret="wrong"), (), 401, "invalid_client"),
+        (form(client_id="nobody", client_secret="newer-secret"), (), 401, "invalid_client"),
+        (form(client_id="site-7\0", client_secret="newer-secret"), (), 401, "invalid_client"),
+        (form(), basic("site-7:wrong"), 401, "invalid_client"),
+        (form(), basic("site-7"), 401, "invalid_client"),
+        (form(), ((b"authorization", b"Basic !!!"),), 401, "invalid_client"),
+        (form(), ((b"authorization", b"Bearer " + GOOD.encode()),), 401, "invalid_client"),
+    ],
+)
+def test_everything_else_is_refused_in_the_words_of_rfc_6749(
+    raw: bytes, headers: tuple[tuple[bytes, bytes], ...], status: int, error: str
+) -> None:
+    answer = token_answer(raw, headers=headers)
+
+    said = json.loads(answer.body)
+    assert (answer.status, said["error"]) == (status, error)
+    assert answer.headers[b"content-type"] == b"application/json"
+    assert (b"www-authenticate" in answer.headers) == (status == 401)
+    assert b"secret" not in answer.body.replace(b"client_secret", b"").replace(b"wrong secret", b"")
+
+
+def test_an_unknown_client_and_a_wrong_secret_look_alike() -> None:
+    unknown, wrong = (
+        token_answer(form(client_id=name, client_secret=secret))
+        for name, secret in (("nobody", "newer-secret"), ("site-7", "wrong"))
+    )
+
+    assert unknown == wrong
+
+
+def test_a_long_body_is_refused_before_it_is_read_to_its_end() -> None:
+    answer = token_answer(*[b"x" * 1000] * 50)
+
+    assert (answer.status, json.loads(answer.body)["error"]) == (413, "invalid_request")
+    assert answer.reads < 8
+
+
+def test_a_token_is_fetched_by_post() -> None:
+    answer = token_answer(method="GET")
+
+    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
+
+
+def test_tokens_are_counted_as_requests_of_their_own_route() -> None:
+    metrics = Metrics("test")
+    app = front_door(metrics)
+
+    asyncio.run(ask(app, IN_FORM, path="/token", headers=()))
+
+    value = metrics.registry.get_sample_value
+    assert (
+        value("voipex_bridge_http_requests_total", {"route": "/token", "method": "POST", "code": "200"}) == 1
+    )
+
+
+def test_a_401_offers_both_schemes_and_says_when_it_was_the_token() -> None:
+    nothing = asyncio.run(ask(front_door(), body(), headers=()))
+    bad_token = asyncio.run(ask(front_door(), body(), headers=((b"authorization", b"Bearer x"),)))
+
+    assert nothing.headers[b"www-authenticate"] == (
+        b'Basic realm="voipex-bridge", charset="UTF-8", Bearer realm="voipex-bridge"'
+    )
+    assert bad_token.headers[b"www-authenticate"].endswith(
+        b'Bearer realm="voipex-bridge", error="invalid_token"'
+    )
+    assert (nothing.status, bad_token.status) == (401, 401)

@@ -1,0 +1,1114 @@
+"""One test or more per sentence of contract 5, with exact results."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import orjson
+import pytest
+
+from bridge.events import rfc3339
+from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
+from consumers.agents.days import LocalDays
+from consumers.agents.projection import AgentProjection
+from consumers.agents.status import AgentStatus
+from tests.unit.consumers.agent_traffic import (
+    DAY,
+    HOUR,
+    MONDAY,
+    PRAGUE,
+    SECOND,
+    Record,
+    at,
+    event,
+    folded,
+    leg,
+    status,
+)
+
+MINUTE = 60 * SECOND
+T = MONDAY  # 2026-03-02 08:00 in Prague
+TODAY = "2026-03-02"
+
+
+def text(at_us: int) -> str:
+    return rfc3339(at_us)
+
+
+def day(told: dict[str, Any], date: str = TODAY) -> dict[str, Any]:
+    totals: dict[str, Any] = told["days"][date]
+    return totals
+
+
+# ---------------------------------------------------------------- presence
+
+
+def test_a_login_makes_the_agent_available() -> None:
+    told = status(event(T, "login", "NOC", email="nejaky@email.cz"), as_of=T)
+
+    assert (told["presence"], told["availability"], told["activity"], told["state"]) == (
+        "logged_in",
+        "available",
+        "idle",
+        "available",
+    )
+    assert told["since"] == text(T)
+    assert told["previous"] is None
+    assert told["queues"] == {
+        "NOC": {
+            "logged_in": True,
+            "since": text(T),
+            "paused": False,
+            "pause_name": None,
+            "paused_since": None,
+            "inferred": False,
+        }
+    }
+    assert (told["login"], told["line"], told["email"]) == ("janecek", "163", "nejaky@email.cz")
+    assert (told["last_event_at"], told["updated_at"], told["revision"]) == (text(T), text(T), 1)
+    assert (told["days"], told["queue_days"]) == ({}, {})
+
+
+def test_the_document_is_an_agent_status() -> None:
+    _, documents = PRAGUE.produce(folded(event(T, "login", "NOC"), leg(ring=T + 1)), T + 1)
+
+    assert documents[0].kind == AGENT_STATUS
+    assert documents[0].key == "janecek"
+    assert documents[0].ce_type == "voipex.agent.status.v1"
+    told = AgentStatus.model_validate_json(documents[0].value or b"")
+    assert told.model_dump(mode="json") == orjson.loads(documents[0].value or b"")
+
+
+def test_a_second_queue_adds_and_a_repeated_login_changes_nothing() -> None:
+    told = status(
+        event(T, "login", "A"), event(T + 10, "login", "B"), event(T + 20, "login", "A"), as_of=T + 20
+    )
+
+    assert {name: queue["since"] for name, queue in told["queues"].items()} == {
+        "A": text(T),
+        "B": text(T + 10),
+    }
+
+
+def test_the_last_logout_means_offline_and_closes_the_pause() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T, "login", "B", event_id="b"),
+        event(T + HOUR, "paused", "A", pause_name="Oběd"),
+        event(T + HOUR, "paused", "B", event_id="c", pause_name="Oběd"),
+        event(T + 2 * HOUR, "logout", "A"),
+        event(T + 3 * HOUR, "logout", "B"),
+        as_of=T + 4 * HOUR,
+    )
+
+    assert (told["presence"], told["availability"], told["state"]) == ("offline", None, "offline")
+    assert (told["queues"], told["pause_name"]) == ({}, None)
+    assert told["since"] == text(T + 3 * HOUR)
+    assert told["previous"] == {"state": "paused", "since": text(T + HOUR)}
+    assert day(told)["login_s"] == 3 * 3600
+    assert (day(told)["paused_s"], day(told)["pauses"], day(told)["pause_s"]) == (7200, 1, {"Oběd": 7200})
+    assert told["queue_days"]["A"][TODAY]["paused_s"] == 3600
+    assert told["queue_days"]["B"][TODAY]["paused_s"] == 7200
+
+
+def test_logout_of_one_of_two_queues_leaves_the_agent_logged_in() -> None:
+    told = status(
+        event(T, "login", "A"), event(T + 1, "login", "B"), event(T + 2, "logout", "A"), as_of=T + 2
+    )
+
+    assert told["presence"] == "logged_in"
+    assert list(told["queues"]) == ["B"]
+
+
+@pytest.mark.parametrize("name", ["paused", "unpaused"])
+def test_after_a_logout_of_all_pauses_are_ignored(name: str) -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + 1, "logout", "A"),
+        event(T + 2, name, "A"),
+        event(T + 3, name),
+        as_of=T + 3,
+    )
+
+    assert (told["presence"], told["queues"]) == ("offline", {})
+    assert told["last_event_at"] == text(T + 3)
+
+
+def test_after_a_logout_of_that_queue_a_pause_there_is_ignored() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T, "login", "B", event_id="b"),
+        event(T + 1, "logout", "A"),
+        event(T + 2, "paused", "A"),
+        as_of=T + 2,
+    )
+
+    assert list(told["queues"]) == ["B"]
+    assert told["state"] == "available"
+
+
+def test_logging_in_again_lets_pauses_count_again() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + 1, "logout", "A"),
+        event(T + 2, "login", "A"),
+        event(T + 3, "paused", "A"),
+        as_of=T + 3,
+    )
+
+    assert told["state"] == "paused"
+    assert told["queues"]["A"]["since"] == text(T + 2)
+
+
+def test_a_second_pause_keeps_the_first_start() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + 100, "paused", "A", pause_name="Oběd"),
+        event(T + 400, "paused", "A", pause_name="Oběd"),
+        event(T + 500, "paused", "A"),
+        as_of=T + 500,
+    )
+
+    assert told["queues"]["A"]["paused_since"] == text(T + 100)
+    assert told["queues"]["A"]["pause_name"] == told["pause_name"] == "Oběd"
+    assert day(told)["pauses"] == 1
+
+
+def test_another_pause_name_splits_the_interval() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + HOUR, "paused", "A"),
+        event(T + 2 * HOUR, "paused", "A", pause_name="Oběd"),
+        event(T + 3 * HOUR, "paused", "A", pause_name="Káva"),
+        event(T + 5 * HOUR, "unpaused", "A"),
+        as_of=T + 6 * HOUR,
+    )
+
+    assert day(told)["pause_s"] == {"": 3600, "Oběd": 3600, "Káva": 7200}
+    assert day(told)["paused_s"] == 4 * 3600
+    assert day(told)["pauses"] == 3
+    assert told["previous"] == {"state": "paused", "since": text(T + HOUR)}
+
+
+def test_unpaused_without_paused_does_nothing() -> None:
+    told = status(
+        event(T, "login", "A"), event(T + 1, "unpaused", "A"), event(T + 2, "unpaused", "X"), as_of=T + 2
+    )
+
+    assert told["state"] == "available"
+    assert list(told["queues"]) == ["A"]
+
+
+def test_unpaused_of_an_agent_never_seen_leaves_presence_unknown() -> None:
+    told = status(event(T, "unpaused", "A"), as_of=T)
+
+    assert (told["presence"], told["availability"], told["state"], told["queues"]) == (
+        "unknown",
+        None,
+        "unknown",
+        {},
+    )
+
+
+def test_who_takes_calls_and_never_logs_in_is_implicit_also_after_an_unpaused() -> None:
+    told = status(event(T, "unpaused", "A"), leg(ring=T + 1, ended=T + 2, result="busy"), as_of=T + 2)
+
+    assert (told["presence"], told["availability"], told["state"]) == ("implicit", "available", "implicit")
+
+
+def test_a_pause_in_a_queue_never_seen_means_logged_in_there() -> None:
+    told = status(event(T, "login", "A"), event(T + 1, "paused", "B", pause_name="Oběd"), as_of=T + 1)
+
+    assert told["state"] == told["availability"] == "partially_paused"
+    assert told["queues"]["B"] == {
+        "logged_in": True,
+        "since": text(T + 1),
+        "paused": True,
+        "pause_name": "Oběd",
+        "paused_since": text(T + 1),
+        "inferred": True,
+    }
+
+
+def test_a_pause_of_an_agent_never_seen_means_logged_in() -> None:
+    told = status(event(T, "paused", "B"), as_of=T)
+
+    assert (told["presence"], told["state"], told["pause_name"]) == ("logged_in", "paused", None)
+    assert told["queues"]["B"]["inferred"] is True
+
+
+def test_a_logout_of_an_agent_never_seen_means_offline() -> None:
+    assert status(event(T, "logout", "A"), as_of=T)["presence"] == "offline"
+
+
+def test_a_logout_where_the_agent_is_not_logged_in_leaves_the_rest() -> None:
+    assert status(event(T, "login", "A"), event(T + 1, "logout", "B"), as_of=T + 1)["state"] == "available"
+
+
+def test_an_empty_queue_means_those_logged_in() -> None:
+    records = [
+        event(T, "login", "A"),
+        event(T + 1, "login", "B"),
+        event(T + 2, "logout", "B"),
+        event(T + 3, "login", "C"),
+        event(T + 4, "paused", pause_name="Oběd"),
+    ]
+    paused = status(*records, as_of=T + 4)
+    unpaused = status(*records, event(T + 5, "unpaused"), as_of=T + 5)
+    logged_out = status(*records, event(T + 5, "logout"), as_of=T + 5)
+
+    assert {name: queue["paused"] for name, queue in paused["queues"].items()} == {"A": True, "C": True}
+    assert paused["state"] == "paused"
+    assert unpaused["state"] == "available"
+    assert (logged_out["presence"], logged_out["queues"]) == ("offline", {})
+
+
+def test_an_empty_queue_of_a_login_means_all_ever_named() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + 1, "logout", "A"),
+        event(T + 2, "unpaused", "B"),
+        event(T + 3, "login"),
+        as_of=T + 3,
+    )
+
+    assert {name: queue["since"] for name, queue in told["queues"].items()} == {
+        "A": text(T + 3),
+        "B": text(T + 3),
+    }
+
+
+def test_a_login_without_any_queue_is_continued_by_the_first_named_one() -> None:
+    records = [event(T, "login"), event(T + 1, "login"), event(T + 2, "paused", pause_name="Oběd")]
+    unnamed = status(*records, as_of=T + 2)
+    named = status(*records, event(T + 3 * SECOND, "login", "A"), as_of=T + 4 * SECOND)
+
+    assert status(*records, as_of=T + HOUR)["queue_days"] == {}
+    assert (unnamed["presence"], unnamed["state"], unnamed["queues"]) == ("logged_in", "paused", {})
+    assert unnamed["pause_name"] == "Oběd"
+    assert named["queues"] == {
+        "A": {
+            "logged_in": True,
+            "since": text(T),
+            "paused": True,
+            "pause_name": "Oběd",
+            "paused_since": text(T + 2),
+            "inferred": False,
+        }
+    }
+    assert named["queue_days"]["A"][TODAY]["paused_s"] == 3.999998
+    assert day(named)["pauses"] == 1
+
+
+def test_a_pause_of_no_queue_that_ends_unnamed_counts_for_no_queue() -> None:
+    told = status(
+        event(T, "login"),
+        event(T + 1, "paused"),
+        event(T + SECOND, "unpaused"),
+        event(T + 2 * SECOND, "login", "A"),
+        as_of=T + 3 * SECOND,
+    )
+
+    assert told["queue_days"] == {}
+    assert day(told)["paused_s"] == 0.999999
+
+
+def test_the_first_named_queue_continues_also_where_only_a_pause_named_it() -> None:
+    told = status(event(T, "login"), event(T + 1, "paused", "A"), as_of=T + 1)
+
+    assert told["queues"]["A"]["inferred"] is True
+    assert told["queues"]["A"]["since"] == text(T)
+
+
+def test_a_login_of_all_queues_continues_an_unnamed_pause_in_the_first_of_them() -> None:
+    told = status(
+        event(T, "unpaused", "A"),
+        event(T + 1, "unpaused", "B"),
+        event(T + 2, "paused"),
+        event(T + 3, "login"),
+        as_of=T + 3,
+    )
+
+    assert {name: queue["paused"] for name, queue in told["queues"].items()} == {"A": True, "B": False}
+
+
+def test_the_pause_of_the_agent_runs_under_the_name_of_the_one_begun_last() -> None:
+    records = [
+        event(T, "login", "A"),
+        event(T, "login", "B", event_id="b"),
+        event(T + HOUR, "paused", "A", pause_name="Oběd"),
+        event(T + 2 * HOUR, "paused", "B", pause_name="Káva"),
+    ]
+    partly = status(*records[:3], as_of=T + HOUR)
+    wholly = status(*records, as_of=T + 3 * HOUR)
+
+    assert (partly["state"], partly["pause_name"]) == ("partially_paused", "Oběd")
+    assert day(partly)["pauses"] == 0
+    assert (wholly["state"], wholly["pause_name"]) == ("paused", "Káva")
+    assert day(wholly)["pause_s"] == {"Káva": 3600}
+    assert day(wholly)["paused_s"] == 3600
+
+
+def test_of_pauses_begun_at_one_moment_the_event_id_tells_the_last() -> None:
+    told = status(
+        event(T, "login", "A", event_id="1"),
+        event(T, "login", "B", event_id="2"),
+        event(T + 1, "paused", "A", event_id="4", pause_name="Oběd"),
+        event(T + 1, "paused", "B", event_id="3", pause_name="Káva"),
+        as_of=T + 1,
+    )
+
+    assert told["pause_name"] == "Oběd"
+
+
+def test_pauses_count_by_their_first_day_and_are_cut_at_local_midnight() -> None:
+    evening = at("2026-03-02T23:00:00+01:00")
+    told = status(
+        event(evening, "login", "A"),
+        event(evening + HOUR // 2, "paused", "A", pause_name="Oběd"),
+        event(evening + 3 * HOUR, "unpaused", "A"),
+        as_of=evening + 3 * HOUR,
+    )
+
+    assert day(told)["pauses"] == 1
+    assert (day(told)["paused_s"], day(told)["login_s"]) == (1800, 3600)
+    assert day(told, "2026-03-03")["pauses"] == 0
+    assert day(told, "2026-03-03")["pause_s"] == {"Oběd": 7200}
+
+
+def test_a_pause_that_begins_now_counts_already() -> None:
+    told = status(event(T, "login", "A"), event(T + 1, "paused", "A", pause_name="Oběd"), as_of=T + 1)
+
+    assert day(told)["pauses"] == 1
+    assert day(told)["pause_s"] == {"Oběd": 0}
+
+
+def test_states_of_no_length_are_none() -> None:
+    told = status(
+        event(T, "login", "A", event_id="1"),
+        event(T, "paused", "A", event_id="2"),
+        event(T + 10, "unpaused", "A", event_id="3"),
+        event(T + 10, "paused", "A", event_id="4"),
+        event(T + 20, "unpaused", "A", event_id="5"),
+        as_of=T + 30,
+    )
+
+    assert (told["state"], told["since"]) == ("available", text(T + 20))
+    assert told["previous"] == {"state": "paused", "since": text(T)}
+    assert day(told)["pauses"] == 1
+
+
+# ---------------------------------------------------------------- silence and the end
+
+
+def test_after_24_hours_without_anything_presence_is_unknown_and_time_stops() -> None:
+    records = [event(T, "login", "A"), event(T + HOUR, "paused", "A", pause_name="Oběd")]
+    before = status(*records, as_of=T + 25 * HOUR - 1)
+    after = status(*records, as_of=T + 25 * HOUR)
+    later = status(*records, as_of=T + 40 * HOUR)
+
+    assert before["state"] == "paused"
+    assert (after["presence"], after["availability"], after["state"]) == ("unknown", None, "unknown")
+    assert after["since"] == text(T + 25 * HOUR)
+    assert after["previous"] == {"state": "paused", "since": text(T + HOUR)}
+    assert later["days"] == after["days"]
+    assert day(later)["login_s"] == 16 * 3600
+    assert day(later, "2026-03-03")["paused_s"] == 9 * 3600
+
+
+def test_time_grows_again_from_the_next_event_or_call() -> None:
+    told = status(
+        event(T, "login", "A"),
+        event(T + 1, "paused", "A", pause_name="Oběd"),
+        leg(ring=T + 3 * DAY, ended=T + 3 * DAY + MINUTE, result="no_answer"),
+        as_of=T + 3 * DAY + HOUR,
+    )
+
+    assert (told["state"], told["since"]) == ("paused", text(T + 3 * DAY + MINUTE))
+    assert day(told, "2026-03-05")["login_s"] == 3600
+    assert "2026-03-04" not in told["days"]
+    assert [day(told, date)["pauses"] for date in told["days"]] == [1, 0, 0]
+
+
+def test_silence_counts_from_the_last_event_of_a_call() -> None:
+    filled = leg(ring=T, ended=T + MINUTE, result="busy", last=T + HOUR)
+
+    assert status(filled, as_of=T + 25 * HOUR - 1)["presence"] == "implicit"
+    assert status(filled, as_of=T + 25 * HOUR)["presence"] == "unknown"
+
+
+def test_an_open_call_is_no_silence() -> None:
+    told = status(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2), as_of=T + 3 * DAY)
+
+    assert (told["presence"], told["state"]) == ("logged_in", "on_call")
+
+
+def test_unseen_for_90_days_the_agent_is_deleted_and_starts_empty() -> None:
+    state, documents = PRAGUE.produce(folded(event(T, "login", "A")), T)
+    assert documents[0].value is not None
+    assert not PRAGUE.expired(state, T + 90 * DAY - 1)
+    assert PRAGUE.expired(state, T + 90 * DAY)
+
+    deleted, documents = PRAGUE.produce(state, T + 90 * DAY)
+    assert [document.value for document in documents] == [None]
+    assert PRAGUE.produce(deleted, T + 91 * DAY)[1] == ()
+    assert PRAGUE.due(deleted) is None
+
+    again = status(event(T, "login", "A"), event(T + 91 * DAY, "paused", line=None), as_of=T + 91 * DAY)
+    assert again["queues"] == {}
+    assert again["line"] is None
+    assert again["previous"] is None
+
+
+def test_an_event_at_the_90th_day_precedes_the_deadline() -> None:
+    told = status(event(T, "login", "A"), event(T + 90 * DAY, "paused"), as_of=T + 90 * DAY)
+
+    assert list(told["queues"]) == ["A"]
+
+
+def test_an_agent_whose_only_leg_was_taken_back_is_no_agent() -> None:
+    """A leg of `line:201` whose Login came later belongs to the Login: nobody sees a phantom."""
+    state, documents = PRAGUE.produce(folded(leg(ring=T)), T)
+    state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
+    state, deletion = PRAGUE.produce(state, T + 1)
+
+    assert documents[0].value is not None
+    assert [document.value for document in deletion] == [None]
+    assert PRAGUE.due(state) == T + 90 * DAY
+    assert not PRAGUE.expired(state, T + 90 * DAY - 1)
+    assert PRAGUE.expired(state, T + 90 * DAY)
+    assert PRAGUE.produce(state, T + 2)[1] == ()
+
+
+def test_nothing_is_told_of_an_agent_of_whom_nothing_came() -> None:
+    state, documents = PRAGUE.produce(PRAGUE.start("voipex", "janecek"), T)
+
+    assert documents == ()
+    assert PRAGUE.expired(state, T)
+
+
+# ---------------------------------------------------------------- when time alone changes the document
+
+
+def due(*records: Record, as_of: int) -> int | None:
+    return PRAGUE.due(PRAGUE.produce(folded(*records), as_of)[0])
+
+
+MIDNIGHT = at("2026-03-03T00:00:00+01:00")
+
+
+def test_due_is_midnight_while_logged_in_or_in_a_call() -> None:
+    """So that yesterday's totals are complete in the morning."""
+    assert due(event(T, "login", "A"), as_of=T) == MIDNIGHT
+    assert due(leg(ring=T), as_of=T) == MIDNIGHT
+
+
+def test_due_is_silence_then_the_end() -> None:
+    assert due(event(T, "login", "A"), as_of=MIDNIGHT) == T + DAY
+    assert due(event(T, "logout", "A"), as_of=T) == T + DAY
+    assert due(event(T, "logout", "A"), as_of=T + DAY) == T + 90 * DAY
+
+
+def test_at_midnight_the_day_is_complete() -> None:
+    told = status(event(T, "login", "A"), as_of=MIDNIGHT)
+
+    assert day(told)["login_s"] == 16 * 3600
+    assert "2026-03-03" not in told["days"]
+
+
+def test_a_document_that_did_not_change_is_not_told_again() -> None:
+    state, first = PRAGUE.produce(folded(event(T, "login", "A"), event(T + 1, "logout", "A")), T + 1)
+    state, second = PRAGUE.produce(state, T + HOUR)
+
+    assert [document.revision for document in first] == [1]
+    assert second == ()
+
+
+def test_a_document_is_never_older_than_what_it_tells_nor_than_the_one_before() -> None:
+    state, documents = PRAGUE.produce(folded(event(T + HOUR, "login", "A")), T)
+    assert orjson.loads(documents[0].value or b"")["updated_at"] == text(T + HOUR)
+
+    state, _ = PRAGUE.produce(state, T + 2 * HOUR)
+    _, documents = PRAGUE.produce(PRAGUE.fold(state, AGENT_EVENTS, event(T, "login", "B").value), T + HOUR)
+    told = orjson.loads(documents[0].value or b"")
+    assert (told["updated_at"], told["revision"]) == (text(T + 2 * HOUR), 3)
+
+
+# ---------------------------------------------------------------- calls: activity and state
+
+
+@pytest.mark.parametrize(
+    ("record", "activity", "state"),
+    [
+        (leg(ring=T), "ringing", "ringing"),
+        (leg(ring=T, answered=T + 1), "on_call_in", "on_call"),
+        (leg(role="caller", ring=T), "on_call_out", "on_call"),
+        (leg(role="caller", ring=T, answered=T + 1), "on_call_out", "on_call"),
+        (leg(role="consult", ring=T), "ringing", "ringing"),
+        (leg(role="consult", ring=T, answered=T + 1), "consulting", "consulting"),
+        (leg(role="monitor", ring=T), "monitoring", "monitoring"),
+        (leg(role="monitor", ring=T, answered=T + 1), "monitoring", "monitoring"),
+        (leg(answered=T), "on_call_in", "on_call"),
+    ],
+)
+def test_what_a_leg_means_by_its_role(record: Record, activity: str, state: str) -> None:
+    told = status(record, as_of=T + 2)
+
+    assert (told["activity"], told["state"]) == (activity, state)
+
+
+def test_of_several_on_call_begun_last_then_monitoring_consulting_ringing() -> None:
+    ringing = leg("1.1", ring=T)
+    consulting = leg("1.2", role="consult", ring=T, answered=T)
+    monitoring = leg("1.3", role="monitor", ring=T)
+    incoming = leg("1.4", ring=T, answered=T + 5)
+    outgoing = leg("1.5", role="caller", ring=T + 6)
+
+    assert status(ringing, consulting, as_of=T + 9)["activity"] == "consulting"
+    assert status(ringing, consulting, monitoring, as_of=T + 9)["activity"] == "monitoring"
+    assert status(ringing, consulting, monitoring, incoming, as_of=T + 9)["activity"] == "on_call_in"
+    assert status(outgoing, monitoring, incoming, as_of=T + 9)["activity"] == "on_call_out"
+
+
+def test_a_call_is_shown_before_presence() -> None:
+    records = [event(T, "login", "A"), event(T + 1, "paused", "A"), leg(ring=T + 2, queue="A")]
+    told = status(*records, as_of=T + 3)
+
+    assert (told["state"], told["availability"]) == ("ringing", "paused")
+    assert told["previous"] == {"state": "paused", "since": text(T + 1)}
+    assert status(event(T, "logout"), leg(ring=T + 2), as_of=T + 3)["presence"] == "offline"
+
+
+def test_current_calls_are_all_but_the_ringing_ones() -> None:
+    told = status(
+        leg("1.1", ring=T, queue="A", number="777", direction="incoming"),
+        leg("1.2", role="caller", ring=T + 1, answered=T + 9, direction="outgoing", number="601"),
+        leg("1.3", ring=T, answered=T + 5),
+        as_of=T + 10,
+    )
+
+    assert told["ringing_calls"] == [
+        {"call_id": "1.1", "queue": "A", "number": "777", "direction": "incoming", "since": text(T)}
+    ]
+    assert told["current_calls"] == [
+        {"call_id": "1.2", "queue": None, "number": "601", "direction": "outgoing", "since": text(T + 1)},
+        {
+            "call_id": "1.3",
+            "queue": None,
+            "number": "777888999",
+            "direction": "incoming",
+            "since": text(T + 5),
+        },
+    ]
+
+
+def test_a_colleague_who_took_over_consulted_before() -> None:
+    taken = leg(ring=T, answered=T + 10 * SECOND, talk=T + 30 * SECOND)
+    told = status(taken, as_of=T + 40 * SECOND)
+
+    assert told["previous"] == {"state": "consulting", "since": text(T + 10 * SECOND)}
+    assert told["current_calls"][0]["since"] == text(T + 30 * SECOND)
+    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["answered_in"]) == (10, 10, 1)
+
+
+def test_a_caller_who_consulted_first_is_on_the_call_from_then() -> None:
+    told = status(leg(role="caller", ring=T, answered=T + SECOND, talk=T + 2 * SECOND), as_of=T + 3 * SECOND)
+
+    assert told["current_calls"][0]["since"] == text(T + 2 * SECOND)
+    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["answered_out"]) == (1, 0, 1)
+
+
+def test_login_line_and_email_are_the_last_that_were_told() -> None:
+    told = status(
+        event(T, "login", "A", login="Janecek", line="163", email="a@b.cz"),
+        leg(ring=T + 1, login="janecek", line="164", email=None),
+        event(T + 2, "paused", "A", login=None, line=None, email="c@d.cz"),
+        as_of=T + 2,
+    )
+
+    assert (told["login"], told["line"], told["email"]) == ("janecek", "164", "c@d.cz")
+
+
+# ---------------------------------------------------------------- calls: totals
+
+
+def test_answers_count_on_the_day_they_begin_and_talk_is_cut_at_midnight() -> None:
+    evening = at("2026-03-02T23:50:00+01:00")
+    told = status(
+        leg(
+            ring=evening,
+            answered=evening + MINUTE,
+            ended=evening + 30 * MINUTE,
+            result="completed",
+            queue="A",
+        ),
+        as_of=evening + HOUR,
+    )
+
+    assert (day(told)["answered_in"], day(told)["ring_s"], day(told)["talk_s"]) == (1, 60, 540)
+    assert (day(told, "2026-03-03")["answered_in"], day(told, "2026-03-03")["talk_s"]) == (0, 1200)
+    assert told["queue_days"] == {
+        "A": {
+            "2026-03-02": {"answered": 1, "missed_rings": 0, "talk_s": 540, "paused_s": 0},
+            "2026-03-03": {"answered": 0, "missed_rings": 0, "talk_s": 1200, "paused_s": 0},
+        }
+    }
+
+
+def test_the_rest_counts_on_the_day_it_ends() -> None:
+    evening = at("2026-03-02T23:59:50+01:00")
+    told = status(
+        leg("1.1", ring=evening, ended=evening + 20 * SECOND, result="no_answer", queue="A"),
+        leg("1.2", role="caller", ring=evening, ended=evening + 20 * SECOND, result="no_answer"),
+        leg("1.3", ring=evening, ended=evening + 20 * SECOND, result="answered_elsewhere"),
+        leg("1.4", answered=evening, ended=evening + 20 * SECOND, result="transferred", transferred=evening),
+        as_of=evening + HOUR,
+    )
+
+    counts = ("missed_rings", "unanswered_out", "answered_elsewhere", "transfers")
+    assert [day(told)[name] for name in counts] == [0, 0, 0, 0]
+    assert [day(told, "2026-03-03")[name] for name in counts] == [1, 1, 1, 1]
+    assert told["queue_days"]["A"] == {
+        "2026-03-03": {"answered": 0, "missed_rings": 1, "talk_s": 0, "paused_s": 0}
+    }
+
+
+@pytest.mark.parametrize(
+    ("result", "missed"),
+    [
+        ("no_answer", 1),
+        ("busy", 1),
+        ("rejected", 1),
+        ("unreachable", 0),
+        ("answered_elsewhere", 0),
+        ("cancelled", 0),
+        ("failed", 0),
+        ("timeout", 0),
+    ],
+)
+def test_missed_rings_are_attempts_of_role_agent_that_ended_so(result: str, missed: int) -> None:
+    told = status(leg(ring=T, ended=T + MINUTE, result=result), as_of=T + HOUR)
+    consult = status(
+        leg(role="consult", ring=T, ended=T + MINUTE, result=result), leg("1.2", ring=T), as_of=T + HOUR
+    )
+
+    assert told["days"].get(TODAY, {"missed_rings": 0})["missed_rings"] == missed
+    assert day(consult)["missed_rings"] == 0
+
+
+def test_a_blind_transfer_counts_too() -> None:
+    told = status(
+        leg(answered=T, ended=T + MINUTE, result="completed", transferred=T + MINUTE), as_of=T + HOUR
+    )
+
+    assert day(told)["transfers"] == 1
+
+
+def test_a_consult_gives_no_caller_away() -> None:
+    told = status(
+        leg(
+            role="consult",
+            ring=T,
+            answered=T + 1,
+            ended=T + MINUTE,
+            result="transferred",
+            transferred=T + MINUTE,
+        ),
+        as_of=T + HOUR,
+    )
+
+    assert "transfers" not in told["days"] or day(told)["transfers"] == 0
+
+
+def test_talk_and_ring_are_unions() -> None:
+    told = status(
+        leg("1.1", ring=T, answered=T + 10 * SECOND, ended=T + 60 * SECOND, result="completed", queue="A"),
+        leg("1.2", ring=T, answered=T + 20 * SECOND, ended=T + 70 * SECOND, result="completed", queue="B"),
+        leg(
+            "1.3", role="caller", ring=T, answered=T + 30 * SECOND, ended=T + 40 * SECOND, result="completed"
+        ),
+        leg(
+            "1.4",
+            role="consult",
+            ring=T + 15 * SECOND,
+            answered=T + 25 * SECOND,
+            ended=T + 26 * SECOND,
+            result="completed",
+        ),
+        leg("1.5", role="monitor", ring=T, ended=T + 100 * SECOND, result="completed"),
+        as_of=T + HOUR,
+    )
+
+    assert (day(told)["talk_s"], day(told)["ring_s"]) == (60, 25)
+    assert {queue: days[TODAY]["talk_s"] for queue, days in told["queue_days"].items()} == {"A": 50, "B": 50}
+
+
+def test_time_outs_count_in_no_sum() -> None:
+    told = status(
+        leg("1.1", ring=T, answered=T + SECOND, ended=T + HOUR, result="timeout", queue="A"),
+        leg("1.2", ring=T, ended=T + MINUTE, result="timeout"),
+        leg("1.3", role="caller", ring=T, ended=T + MINUTE, result="timeout"),
+        as_of=T + 2 * HOUR,
+    )
+
+    assert (day(told)["talk_s"], day(told)["ring_s"]) == (0, 1)
+    assert (day(told)["answered_in"], day(told)["unanswered_out"]) == (1, 1)
+
+
+def test_open_intervals_count_up_to_updated_at() -> None:
+    told = status(leg(ring=T, answered=T + SECOND), as_of=T + MINUTE)
+
+    assert (day(told)["talk_s"], told["updated_at"]) == (59, text(T + MINUTE))
+
+
+def test_the_highest_revision_counts_and_replaces() -> None:
+    first = leg(ring=T, ended=T + MINUTE, result="no_answer", revision=2)
+    revised = leg(ring=T, answered=T + SECOND, ended=T + MINUTE, result="completed", revision=3)
+    for records in ([first, revised], [revised, first], [revised, revised, first, first]):
+        told = status(*records, as_of=T + HOUR)
+
+        assert (day(told)["missed_rings"], day(told)["answered_in"], day(told)["talk_s"]) == (0, 1, 59)
+
+
+def test_a_leg_taken_back_counts_for_nothing() -> None:
+    kept = leg("1.2", ring=T, ended=T + MINUTE, result="busy")
+    told = status(
+        leg(ring=T, ended=T + MINUTE, result="no_answer"),
+        leg(ring=T, revision=2, removed=True),
+        kept,
+        as_of=T + HOUR,
+    )
+
+    assert day(told)["missed_rings"] == 1
+
+
+def test_times_that_contradict_each_other_make_no_negative_length() -> None:
+    told = status(
+        leg("1.1", ring=T + MINUTE, answered=T, ended=T - MINUTE, result="completed", talk=T - HOUR),
+        leg("1.2", ended=T - MINUTE, last=T, result="busy"),
+        leg("1.3", ended=T + MINUTE, last=T, result="busy"),
+        as_of=T + HOUR,
+    )
+
+    assert day(told)["talk_s"] == day(told)["ring_s"] - 60 == 0
+
+
+# ---------------------------------------------------------------- days
+
+
+@pytest.mark.parametrize(
+    ("date", "hours"), [("2026-03-28", 24), ("2026-03-29", 23), ("2026-10-25", 25), ("2026-10-26", 24)]
+)
+def test_a_day_has_23_to_25_hours(date: str, hours: int) -> None:
+    """Clocks in Prague: forward on 29 March 2026, back on 25 October 2026."""
+    start = at(f"{date}T00:00:00+02:00") - 3 * HOUR
+    told = status(
+        *(event(start + hour * 6 * HOUR, "login", "A") for hour in range(8)), as_of=start + 48 * HOUR
+    )
+
+    assert day(told, date)["login_s"] == hours * 3600
+
+
+def test_seven_local_days_are_shown() -> None:
+    records = [event(T + n * DAY, "login", "A") for n in range(10)]
+    told = status(*records, as_of=T + 9 * DAY)
+
+    assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (5, 6, 7, 8, 9, 10, 11)]
+
+
+def test_days_are_those_of_the_time_zone() -> None:
+    tokyo = AgentProjection("Asia/Tokyo")
+    told = status(
+        event(T, "login", "A"),
+        event(at("2026-03-03T01:00:00+09:00"), "logout", "A"),
+        as_of=T + DAY,
+        projection=tokyo,
+    )
+
+    assert {date: totals["login_s"] for date, totals in told["days"].items()} == {
+        "2026-03-02": 8 * 3600,
+        "2026-03-03": 3600,
+    }
+
+
+def test_a_clock_that_goes_back_over_midnight_keeps_days_apart() -> None:
+    """In St. John's clocks went back from 00:01 to 23:01: the rest of that evening belongs to the day that had begun."""
+    days = LocalDays(ZoneInfo("America/St_Johns"))
+    midnight = at("2006-10-29T00:00:00-02:30")
+
+    assert days.day_of(at("2006-10-28T23:40:00-03:30")).name == "2006-10-29"
+    assert days.day_of(midnight - 1).name == "2006-10-28"
+    assert days.day_of(midnight).name == "2006-10-29"
+    assert days.day_of(at("2006-10-28T23:30:00-03:30")).name == "2006-10-29"
+    assert days.day_of(at("2006-10-30T00:00:00-03:30") - 1).name == "2006-10-29"
+
+
+def test_a_clock_that_skips_midnight_begins_the_day_later() -> None:
+    """In Beirut clocks go from 00:00 to 01:00."""
+    day = LocalDays(ZoneInfo("Asia/Beirut")).day_of(at("2026-03-29T12:00:00+03:00"))
+
+    assert (day.start_us, day.end_us - day.start_us) == (at("2026-03-29T00:00:00+02:00"), 23 * HOUR)
+
+
+def test_a_calendar_of_many_years_forgets_the_days_it_was_asked_for() -> None:
+    days = LocalDays(ZoneInfo("Europe/Prague"))
+    lengths = {day.end_us - day.start_us for day in (days.day_of(T + n * DAY) for n in range(1500))}
+
+    assert lengths == {23 * HOUR, 24 * HOUR, 25 * HOUR}
+
+
+def test_an_unknown_time_zone_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        AgentProjection("Moon/Tranquility")
+
+
+# ---------------------------------------------------------------- records that cannot be read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"no json",
+        b"[]",
+        b"{}",
+        b"null",
+        event(T, "login", login=5).value,
+        event(T, "login", received_at="yesterday").value,
+        event(T, "login", received_at="9999-01-01T00:00:00Z").value,
+        event(T, "login", received_at="1969-01-01T00:00:00.000000Z").value,
+        event(T, "login").value.replace(b'"event_id":', b'"id":'),
+        event(T, "login", event_id="x").value.replace(b'"x"', b"null"),
+    ],
+)
+def test_an_event_that_cannot_be_read_is_a_value_error(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_EVENTS, value)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"role": "boss"}, {"result": "won"}, {"leg": "1"}, {"revision": None}, {"queue": []}]
+)
+def test_an_activity_that_cannot_be_read_is_a_value_error(changes: dict[str, Any]) -> None:
+    record = leg(ring=T)
+    value = orjson.dumps({**orjson.loads(record.value), **changes})
+    with pytest.raises(ValueError, match=r".*"):
+        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, value)
+
+
+def test_a_type_of_agent_event_that_is_new_shows_that_the_agent_is_there() -> None:
+    told = status(event(T, "login", "A"), event(T + 20 * HOUR, "wrapup", "A"), as_of=T + 30 * HOUR)
+
+    assert told["state"] == "available"
+    assert told["last_event_at"] == text(T + 20 * HOUR)
+
+
+def test_times_with_an_offset_are_read_too() -> None:
+    told = status(event(T, "login", "A", received_at="2026-03-02T08:00:00+01:00"), as_of=T)
+
+    assert told["since"] == text(T)
+
+
+# ---------------------------------------------------------------- memory: late, twice, old
+
+
+def produced(*records: Record, then: int) -> Any:
+    """A state whose past is settled."""
+    state = PRAGUE.start("voipex", "janecek")
+    for record in records:
+        state = PRAGUE.fold(state, record.kind, record.value)
+        state, _ = PRAGUE.produce(state, record.at_us)
+    state, _ = PRAGUE.produce(state, then)
+    return PRAGUE.decode(PRAGUE.encode(state))
+
+
+def told_of(state: Any, as_of: int) -> dict[str, Any]:
+    _, documents = PRAGUE.produce(state._replace(digest=0), as_of)
+    told: dict[str, Any] = orjson.loads(documents[0].value or b"")
+    return told
+
+
+CALL = (leg(ring=T, queue="A"), leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=2))
+
+
+def test_what_is_settled_is_kept_as_lines() -> None:
+    state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
+
+    assert (state.events, state.legs) == ({}, {})
+    assert state.settled.archive.count(b"\n") == 2
+
+
+def test_a_copy_of_what_is_settled_changes_nothing() -> None:
+    login = event(T - HOUR, "login", "A")
+    state = produced(login, *CALL, then=T + HOUR)
+    for record in (login, *CALL):
+        assert PRAGUE.fold(state, record.kind, record.value) is state
+
+
+def test_a_revision_without_news_only_takes_the_place_of_the_old_one() -> None:
+    state = produced(*CALL, then=T + HOUR)
+    again = leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=9)
+    revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
+
+    assert (revised.legs, revised.events) == ({}, {})
+    assert told_of(revised, T + HOUR)["days"] == told_of(state, T + HOUR)["days"]
+    assert PRAGUE.fold(revised, AGENT_ACTIVITY, leg(ring=T, queue="A", revision=8).value) is revised
+
+
+def test_a_revision_with_news_of_what_is_settled_changes_the_totals() -> None:
+    state = produced(*CALL, then=T + HOUR)
+    answered = leg(ring=T, answered=T + SECOND, ended=T + MINUTE, result="completed", queue="A", revision=3)
+    told = told_of(PRAGUE.fold(state, AGENT_ACTIVITY, answered.value), T + HOUR)
+
+    assert (day(told)["missed_rings"], day(told)["answered_in"], day(told)["talk_s"]) == (0, 1, 59)
+
+
+def test_two_records_of_one_event_id_that_are_no_copies_count_as_the_first() -> None:
+    early, late = event(T, "login", "A", event_id="x"), event(T + HOUR, "login", "B", event_id="x")
+    same_time = event(T, "login", "B", event_id="x")
+
+    for records in ([early, late], [late, early], [early, same_time, late], [same_time, late, early]):
+        assert list(status(*records, as_of=T + HOUR)["queues"]) == ["A"]
+    assert list(
+        told_of(PRAGUE.fold(produced(late, then=T + DAY), AGENT_EVENTS, early.value), T + DAY)["queues"]
+    ) == ["A"]
+    assert list(
+        told_of(PRAGUE.fold(produced(early, then=T + DAY), AGENT_EVENTS, late.value), T + DAY)["queues"]
+    ) == ["A"]
+
+
+def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
+    logins = [event(T + n * DAY // 2, "login", "A") for n in range(24)]
+    state = produced(*logins, then=T + 12 * DAY)
+    oldest = at("2026-03-07T00:00:00+01:00")
+
+    assert state.settled.base_us == oldest
+    assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest - 1, "logout", "A").value) is state
+    assert PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, ended=T + 1, result="busy").value) is state
+    late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "login", "B").value)
+    assert told_of(late, T + 12 * DAY)["queues"]["B"]["since"] == text(oldest)
+    assert told_of(late, T + 12 * DAY)["queues"]["A"]["since"] == text(T)
+
+
+def test_days_that_are_not_shown_any_more_are_forgotten_without_new_records() -> None:
+    state = produced(
+        event(T, "login", "A"),
+        event(T + HOUR, "paused", "A"),
+        event(T + DAY, "logout", "A"),
+        then=T + 2 * DAY,
+    )
+    assert list(told_of(state, T + 6 * DAY)["days"]) == ["2026-03-02", "2026-03-03"]
+    assert list(told_of(state, T + 7 * DAY)["days"]) == ["2026-03-03"]
+    assert told_of(state, T + 8 * DAY)["queue_days"] == {}
+
+
+def test_a_record_ahead_of_its_time_moves_the_days_that_are_shown() -> None:
+    """Its document is as of that record; days that are out of its sight are forgotten, and so are queues with nothing else."""
+    records = [
+        event(T, "login", "A"),
+        event(T, "paused", "A", event_id="p"),
+        event(T + DAY, "login", "B"),
+        event(T + DAY, "paused", "B", event_id="q"),
+        event(T + 2 * DAY - HOUR, "logout"),
+    ]
+    state = produced(*records, then=T + 3 * DAY)
+    ahead = PRAGUE.fold(state, AGENT_EVENTS, event(T + 7 * DAY, "login", "A").value)
+    told = told_of(ahead, T + 3 * DAY)
+
+    assert list(told_of(state, T + 3 * DAY)["days"]) == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    assert list(told["days"]) == ["2026-03-03", "2026-03-04"]
+    assert list(told["queue_days"]) == ["A", "B"]
+    far = told_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + 3 * DAY)
+    assert (far["days"], far["queue_days"], far["updated_at"]) == ({}, {}, text(T + 10 * DAY))
+
+
+def test_a_record_far_ahead_puts_today_out_of_sight() -> None:
+    state = produced(
+        event(T, "login", "A"), event(T + 1, "paused", "A"), event(T + MINUTE, "logout"), then=T + HOUR
+    )
+    told = told_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + HOUR)
+
+    assert (told["days"], told["queue_days"]) == ({}, {})
+
+
+def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
+    state = produced(
+        event(T, "login", "A"),
+        event(T + HOUR, "paused", "A"),
+        event(T + 2 * HOUR, "unpaused", "A"),
+        leg(ring=T + 3 * HOUR, answered=T + 3 * HOUR),
+        then=T + 8 * DAY,
+    )
+    told = told_of(state, T + 8 * DAY)
+
+    assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
+    assert told["queue_days"] == {}
+
+
+def test_queues_of_old_days_are_forgotten_with_them() -> None:
+    state = produced(
+        event(T, "login", "A"),
+        event(T, "paused", "A", event_id="p"),
+        event(T + HOUR, "logout"),
+        event(T + 5 * DAY, "login", "B"),
+        event(T + 5 * DAY, "paused", "B", event_id="q"),
+        event(T + 6 * DAY, "logout"),
+        then=T + 12 * DAY,
+    )
+
+    assert list(told_of(state, T + 12 * DAY)["queue_days"]) == ["B"]
+    assert state.settled.picture.queue_days.keys() | state.settled.past_queue_days.keys() == {b'"B"'}
+    assert b'"A":' not in PRAGUE.encode(produced(event(T + 20 * DAY, "login"), then=T + 20 * DAY))
+
+
+def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
+    """And their totals stay right: only lateness is met for less long."""
+    state = PRAGUE.start("voipex", "janecek")
+    pauses = 0
+    for n in range(6000):
+        name = "paused" if n % 2 else "unpaused"
+        pauses += n % 2
+        record = (
+            event(T + n * 10 * SECOND, name, "A", pause_name="Oběd" if n % 2 else None)
+            if n
+            else event(T, "login", "A")
+        )
+        state = PRAGUE.fold(state, record.kind, record.value)
+        if n % 500 == 499:
+            state, _ = PRAGUE.produce(state, record.at_us)
+            state = PRAGUE.decode(PRAGUE.encode(state))
+    told = told_of(state, T + 60000 * SECOND)
+
+    assert len(PRAGUE.encode(state)) < 400_000
+    assert state.settled.base_us > T
+    assert day(told)["login_s"] == 57600
+    assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
+    assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 10
+
+    state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
+    state, _ = PRAGUE.produce(state, T + 10 * DAY)
+    assert told_of(state, T + 10 * DAY)["queue_days"] == {}
+    assert len(PRAGUE.encode(state)) < 2000
+
+
+def test_a_state_of_an_older_version_is_folded_anew() -> None:
+    state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
+    older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[1,", b"[0,", 1))
+
+    assert len(older.events) + len(older.legs) == 2
+    assert told_of(older, T + HOUR)["days"] == told_of(state, T + HOUR)["days"]
+
+
+def test_a_pause_of_no_queue_over_midnight_counts_for_the_queue_that_continues_it() -> None:
+    state = produced(
+        event(T, "login"),
+        event(T + HOUR, "paused"),
+        event(T + 2 * HOUR, "paused"),
+        leg(ring=T + 20 * HOUR, ended=T + 20 * HOUR + 1, result="busy"),
+        event(T + 30 * HOUR, "login", "A"),
+        then=T + 31 * HOUR,
+    )
+    told = told_of(state, T + 31 * HOUR)
+
+    assert {date: totals["paused_s"] for date, totals in told["queue_days"]["A"].items()} == {
+        "2026-03-02": 15 * 3600,
+        "2026-03-03": 15 * 3600,
+    }

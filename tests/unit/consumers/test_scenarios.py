@@ -1,0 +1,28 @@
+"""Every scenario of tests/scenarios, end to end: webhooks in, the documents that the services publish out."""
+
+import pytest
+
+from bridge.events import microseconds
+from consumers.explain.replay import explain
+from consumers.explain.trace import read_trace
+from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
+
+
+@pytest.mark.parametrize("name", scenario_names())
+@pytest.mark.parametrize("reverse", [False, True], ids=["as sent", "lines in reverse"])
+def test_scenario_holds(name: str, reverse: bool) -> None:
+    """A subset of each document is expected at each moment; the order of lines in the file does not matter."""
+    told = scenario(name)
+    lines = lines_of(told)
+    if reverse:
+        lines.reverse()
+    with_pbx = any("pbx" in event for event in told["events"])
+    for expected in told["expect"]:
+        as_of_us = microseconds(moment(told["base"], expected["as_of"]))
+        explanation = explain(read_trace(lines), as_of_us)
+
+        timelines = by_key(explanation.timelines, "call_id", with_pbx=with_pbx)
+        agents = by_key(explanation.agents, "agent", with_pbx=with_pbx)
+        faults = differences(expected["timelines"] or {}, timelines) if expected["timelines"] else []
+        faults += differences(expected["agents"], agents) if expected["agents"] else []
+        assert faults == []
