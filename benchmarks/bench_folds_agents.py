@@ -130,7 +130,7 @@ def call_of(chance: random.Random, at_us: int, number: int) -> Iterator[Traffic]
 
 
 def activity(at_us: int, call_id: str, revision: int, told: dict[str, Any]) -> Traffic:
-    record = {
+    record: dict[str, Any] = {
         "pbx": "voipex",
         "agent": "janecek",
         "call_id": call_id,
@@ -152,7 +152,7 @@ def activity(at_us: int, call_id: str, revision: int, told: dict[str, Any]) -> T
 
 
 def agent_event(at_us: int, name: str, queue: str, pause: str | None = None) -> Traffic:
-    record = {
+    record: dict[str, Any] = {
         "event_id": f"019cade5-4c00-7000-8000-{at_us % 10**12:012d}",
         "pbx": "voipex",
         "type": f"agent_{name}",

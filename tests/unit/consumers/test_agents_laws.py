@@ -1,13 +1,20 @@
 """Laws of the agent fold, over any traffic that hypothesis makes."""
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.events import agent_key, rfc3339
+from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS
+from consumers.agents.days import LocalDays
 from consumers.agents.memory import AgentMemory
 from consumers.agents.status import AgentStatus
+from consumers.explain.replay import explain
+from consumers.explain.trace import read_trace
 from tests.unit.consumers.agent_reference import reference
 from tests.unit.consumers.agent_traffic import DAY, HOUR, LONG_STEPS, MONDAY, PRAGUE, Record, folded, traffic
 
@@ -77,3 +84,176 @@ def test_order_and_repetition_do_not_matter(records: list[Record], data: st.Data
 
 
 STEPS_BETWEEN = st.sampled_from([0, 60 * 1_000_000, HOUR, DAY])
+
+
+@given(traffic(steps=LONG_STEPS), AFTER)
+@settings(max_examples=100, deadline=None)
+def test_totals_are_sums_of_intervals_that_do_not_overlap(records: list[Record], after_us: int) -> None:
+    """So none is negative, none longer than its day, and pauses by name add up to the paused time, which is part of the login."""
+    told = shown(folded(*records), end_of(records) + after_us)
+    calendar = LocalDays(ZoneInfo("Europe/Prague"))
+    for date, totals in (told or {"days": {}})["days"].items():
+        day = calendar.day_of(round(datetime.fromisoformat(f"{date}T12:00:00Z").timestamp()) * 1_000_000)
+        length_s = (day.end_us - day.start_us) / 1e6
+        assert all(value >= 0 for name, value in totals.items() if name != "pause_s")
+        assert all(totals[name] <= length_s for name in ("talk_s", "ring_s", "login_s"))
+        assert totals["paused_s"] <= totals["login_s"] + 1e-6
+        assert abs(sum(totals["pause_s"].values()) - totals["paused_s"]) < 1e-5
+    for queue, days in (told or {"queue_days": {}})["queue_days"].items():
+        for date, of_queue in days.items():
+            assert told is not None
+            assert min(of_queue.values()) >= 0
+            assert of_queue["talk_s"] <= told["days"][date]["talk_s"] + 1e-6, queue
+            assert of_queue["answered"] <= told["days"][date]["answered_in"]
+            assert of_queue["missed_rings"] <= told["days"][date]["missed_rings"]
+
+
+@given(traffic(steps=LONG_STEPS), st.lists(st.integers(0, 3 * DAY), max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_time_alone_makes_no_interval_shorter(records: list[Record], steps: list[int]) -> None:
+    as_of_us, before = end_of(records), {}
+    state = folded(*records)
+    for step_us in steps:
+        told = shown(state, as_of_us) or {"days": {}}
+        for date in before.keys() & told["days"].keys():
+            for name in ("login_s", "paused_s", "talk_s", "ring_s", "answered_in", "missed_rings", "pauses"):
+                assert told["days"][date][name] >= before[date][name]
+        before = told["days"]
+        as_of_us += step_us
+
+
+@given(traffic(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_the_changelog_keeps_all_that_matters(records: list[Record], data: st.DataObject) -> None:
+    state = folded(*records)
+    if data.draw(st.booleans()):
+        state, _ = PRAGUE.produce(state, end_of(records) + data.draw(AFTER))
+    twin = PRAGUE.decode(PRAGUE.encode(state))
+
+    assert PRAGUE.encode(twin) == PRAGUE.encode(state)
+    assert PRAGUE.due(twin) == PRAGUE.due(state)
+
+
+@given(traffic(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_state_does_not_change_when_another_is_made_of_it(
+    records: list[Record], data: st.DataObject
+) -> None:
+    """A task that fails goes on from the state that it had."""
+    state = PRAGUE.start("voipex", "janecek")
+    for record in records:
+        kept = PRAGUE.encode(state)
+        following = PRAGUE.fold(state, record.kind, record.value)
+        PRAGUE.produce(following, record.at_us + data.draw(AFTER))
+        PRAGUE.produce(state, record.at_us)
+        assert PRAGUE.encode(state) == kept
+        state = following
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "received_at": st.sampled_from([rfc3339(MONDAY + n * HOUR) for n in range(0, 400, 13)]),
+                "event_id": st.text(max_size=3),
+                "type": st.sampled_from(
+                    [f"agent_{name}" for name in ("login", "logout", "paused", "unpaused")] + ["cdr"]
+                ),
+            },
+            optional={
+                name: st.none() | st.text(max_size=4)
+                for name in ("queue", "pause_name", "login", "line", "email", "extra")
+            },
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_the_fold_never_raises(events: list[Json]) -> None:
+    """Any text is a name; the same event_id may come with anything."""
+    state = PRAGUE.start("voipex", "janecek")
+    for told in events:
+        state = PRAGUE.fold(state, AGENT_EVENTS, orjson.dumps(told))
+        state, _ = PRAGUE.produce(state, at_us := max(state.touched_us, MONDAY))
+        state = PRAGUE.decode(PRAGUE.encode(state))
+        shown(state, at_us)
+
+
+# ---------------------------------------------------------------- both folds, from webhooks on
+
+PARTIES = st.sampled_from(
+    [{"Line": "201", "Login": "a"}, {"Line": "202", "Login": "b"}, {"Line": "201"}, {"Login": "A"}, {}]
+)
+
+
+@st.composite
+def webhooks(draw: st.DrawFn) -> list[bytes]:
+    """Lines of a trace of a few calls and agents, each with an event_id."""
+    lines = []
+    at_us = MONDAY
+    for number in range(draw(st.integers(0, 14))):
+        at_us += draw(st.sampled_from([0, 1_000_000, 4_000_000, 20_000_000, 300_000_000, 5 * HOUR, DAY]))
+        if draw(st.booleans()):
+            names = [
+                "NewCall",
+                "Ringing",
+                "Ringing",
+                "Answered",
+                "Hangup",
+                "AttendedTransfer",
+                "CancelAttendedTransfer",
+                "CDR",
+            ]
+            body = {
+                "EventName": draw(st.sampled_from(names)),
+                "UniqueId": draw(st.sampled_from(["1.1", "1.2"])),
+                "From": draw(st.sampled_from(["777888999", "201", "202"])),
+                "Direction": draw(st.sampled_from(["incoming", "outgoing", "barge", ""])),
+                "Reason": draw(st.sampled_from(["", "Normal Clearing", "Answered elsewhere", "User busy"])),
+            }
+        else:
+            body = {
+                "EventName": draw(
+                    st.sampled_from(["AgentLogin", "AgentLogout", "AgentPaused", "AgentUnPaused"])
+                ),
+                "Email": "x@y.cz",
+            }
+        body |= draw(PARTIES) | {"Queue": draw(st.sampled_from(["", "NOC", "Sales"]))}
+        lines.append(orjson.dumps({"received_at": rfc3339(at_us), "event_id": f"{number:04d}", "body": body}))
+    return lines
+
+
+@given(webhooks(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_order_and_repetition_of_lines_gives_the_same_documents(
+    lines: list[bytes], data: st.DataObject
+) -> None:
+    shuffled = data.draw(st.permutations(lines + lines[: data.draw(st.integers(0, 3))]))
+
+    assert explain(read_trace(shuffled)).to_json() == explain(read_trace(lines)).to_json()
+
+
+@given(webhooks(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_the_services_may_read_their_topics_in_any_order(lines: list[bytes], data: st.DataObject) -> None:
+    """The agents service gets events and activity in any interleaving, and says what it says when all comes in order."""
+    explanation = explain(read_trace(lines))
+    as_of_us = explanation.as_of_us or MONDAY
+    for told in explanation.agents:
+        records = [
+            (AGENT_ACTIVITY, orjson.dumps(activity))
+            for activity in explanation.activities
+            if activity["agent"] == told["agent"]
+        ]
+        for received in read_trace(lines).received:
+            event = received.event
+            if event.type.is_agent and agent_key(event.login, event.line, event.email) == told["agent"]:
+                records.append((AGENT_EVENTS, event.model_dump_json(by_alias=True).encode()))
+        state = PRAGUE.start("voipex", told["agent"])
+        for kind, value in data.draw(st.permutations(records)):
+            state = PRAGUE.fold(state, kind, value)
+            if data.draw(st.booleans()):
+                state, _ = PRAGUE.produce(state, data.draw(st.integers(MONDAY, as_of_us)))
+
+        expected = {name: value for name, value in told.items() if name not in {"revision", "updated_at"}}
+        assert shown(state, as_of_us) == expected

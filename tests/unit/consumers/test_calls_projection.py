@@ -136,6 +136,16 @@ class TestTimelines:
             ("ended", 3, at(9))
         ]
 
+    @pytest.mark.parametrize("told_at", [5, 190, 1e6], ids=["live", "attempt released", "stale"])
+    def test_deadlines_that_were_told_leave_nothing_behind(self, told_at: float) -> None:
+        *before, last = numbered(*TALK, ring(10, "202"), answer(300, "202"))
+        state, _ = PROJECTION.produce(state_of(*before), BASE_US + round(told_at * S))
+        _, documents = PROJECTION.produce(state_of(last, state=state), BASE_US + 2_000_000 * S)
+        _, afresh = PROJECTION.produce(state_of(*before, last), BASE_US + 2_000_000 * S)
+
+        (first,), (second,) = told(documents), told(afresh)
+        assert first | {"revision": 1} == second
+
     def test_an_event_of_the_future_is_due_when_its_time_comes(self) -> None:
         state, _ = PROJECTION.produce(state_of(*numbered(new(0), hangup(9))), BASE_US)
 

@@ -380,7 +380,7 @@ class TestRule4:
     def test_a_late_answer_fills_its_leg(self) -> None:
         made = call(new(0), ring(1, "201", login=None), hangup(10, "201", login=None), answer(12, "201"))
 
-        assert only(made).login == "ada"
+        assert (only(made).login, effects(made)[-1]) == ("ada", "answered")
 
     def test_after_2_s_it_is_a_leg_of_its_own(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(10, "201"), answer(12.000001, "201"))
@@ -437,6 +437,11 @@ class TestRule4:
         made = call(new(0), ring(1, "201"), hangup(10), answer(11, None))
 
         assert ("answered", "completed", at(10)) == (made.outcome, only(made).result, only(made).answered_at)
+
+    def test_who_barges_in_is_none_of_those(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(2, "900", **BARGE), hangup(10), answer(11, None))
+
+        assert (made.outcome, made.answered_by) == ("answered", ("201",))
 
     def test_naming_nobody_after_a_hangup_that_closed_two_attempts_it_is_a_note(self) -> None:
         made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10), answer(11, None))
@@ -1059,6 +1064,16 @@ class TestRule8:
 
         assert moves(made) == [("cancelled", "201", "202", "high")]
 
+    def test_of_two_consults_the_newest_is_cancelled(self) -> None:
+        made = call(*CONSULT, ring(13, "203", from_="201"), cancel(15, "201"))
+
+        assert [leg.result for leg in made.legs] == [None, None, "cancelled"]
+
+    def test_one_that_is_open_before_one_that_is_not(self) -> None:
+        made = call(*CONSULT, ring(13, "203", from_="201"), hangup(14, "203"), cancel(15, "201"))
+
+        assert [leg.result for leg in made.legs] == [None, "completed", "no_answer"]
+
     def test_it_counts_once_per_consult(self) -> None:
         made = call(*CONSULT, cancel(15, "201"), cancel(16, "201"))
 
@@ -1310,6 +1325,7 @@ class TestRule10:
     def test_of_a_call_known_by_cdrs_only_the_outcome_is_unknown(self) -> None:
         made = call(cdr(10), as_of=100)
 
+        assert made.anomalies == ("no_new_call", "end_inferred")
         assert (made.status, made.outcome, made.ended_by, made.legs) == ("ended", "unknown", "cdr", ())
         assert (at(0), "unique_id", None, "partial") == (
             made.started_at,
@@ -1357,6 +1373,11 @@ class TestRule11:
         made = call(*TALK, ring(10, "201", **BARGE), hangup(20, "201"))
 
         assert (made.status, made.legs[0].result) == ("ended", "completed")
+
+    def test_one_that_barges_in_right_after_a_hangup_is_not_late(self) -> None:
+        made = call(*TALK, hangup(9, "900"), ring(10, "900", **BARGE))
+
+        assert legs(made)[1] == ("900", "monitor", None)
 
     def test_nothing_is_to_be_monitored_after_the_end(self) -> None:
         made = call(*TALK, hangup(9, "201"), ring(10, "900", **BARGE), answer(11, "900", **BARGE))

@@ -1,0 +1,404 @@
+"""`voipex-consumers explain`: what it reads, how it runs the folds, what it prints, and how it ends."""
+
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from bridge.events import microseconds
+from consumers.agents.status import AgentStatus
+from consumers.calls.timeline import CallTimeline
+from consumers.cli import app
+from consumers.explain.drawing import draw
+from consumers.explain.replay import explain
+from consumers.explain.trace import made_up_id, read_trace
+from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
+
+TRACE = Path(__file__).parents[3] / "docs" / "contract" / "examples" / "trace.jsonl"
+
+
+def line(at: str = "2026-03-02T08:00:00Z", body: Any = None, **more: Any) -> bytes:
+    """A line of a trace; the body is that of an AgentLogin."""
+    login = {"EventName": "AgentLogin", "Queue": "NOC", "Login": "janecek"}
+    return json.dumps({"received_at": at, "body": login if body is None else body, **more}).encode()
+
+
+def ringing(unique_id: str = '"1412256225.1941"', **more: Any) -> bytes:
+    """A Ringing whose UniqueId stands there as given, as JSON."""
+    head = json.dumps({"received_at": "2026-03-02T08:00:00Z", **more})[:-1]
+    return f'{head}, "body": {{"EventName": "Ringing", "Line": "201", "UniqueId": {unique_id} }} }}'.encode()
+
+
+# ---------------------------------------------------------------- reading
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"{", "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[1]", "no JSON object"),
+        (b"{}", "no received_at"),
+        (line(at="2026-03-02T08:00:00"), "received_at is no ISO 8601 time with an offset"),
+        (line(at="yesterday"), "received_at is no ISO 8601 time with an offset"),
+        (line(at="9000-01-01T00:00:00Z"), "received_at is no time between 1970 and 9000"),
+        (line(at="1969-12-31T23:59:59Z"), "received_at is no time between 1970 and 9000"),
+        (b'{"received_at": 5, "body": {}}', "received_at is no text"),
+        (b'{"received_at": "2026-03-02T08:00:00Z"}', "neither a body nor an Event of ours"),
+        (line(pbx=5), "pbx is no text"),
+        (line(event_id="\ud800"), "event_id is no text"),
+        (line(body=[1]), "the body is no JSON object"),
+        (line(body=5), "the body is no JSON object"),
+        (line(body="nonsense"), "neither JSON nor the relaxed notation"),
+        (line(body={"Login": "janecek"}), "no EventName"),
+        (line(body={"EventName": "Ringing"}), "no UniqueId, and no agent to key it by"),
+        (
+            b'{"received_at": "2026-03-02T08:00:00Z", "type": "won"}',
+            "no Event: event_id, event_name, pbx, type",
+        ),
+        (
+            b'{"received_at": "2026-03-02T08:00:00Z", "type": "cdr", "event_name": "CDR", "pbx": "a", "event_id": "1"}',
+            "no UniqueId, and no agent to key it by",
+        ),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_told_and_keeps_nobody_from_being_folded(
+    content: bytes, why: str
+) -> None:
+    explanation = explain(read_trace([b"", line(), content]))
+
+    assert explanation.to_json()["rejected"] == [{"line": 3, "why": why}]
+    assert [agent["agent"] for agent in explanation.agents] == ["janecek"]
+
+
+def test_a_number_keeps_its_text() -> None:
+    """`1412256225.1940` read as a number would be another call."""
+    timelines = explain(read_trace([ringing("1412256225.1940")])).timelines
+
+    assert [timeline["call_id"] for timeline in timelines] == ["1412256225.1940"]
+
+
+def test_a_body_may_be_the_raw_text() -> None:
+    raw = "{EventName: Ringing, From: 777888999, Line: 201, UniqueId: 1412256225.1941}"
+    timelines = explain(read_trace([line(body=raw)])).timelines
+
+    assert [(timeline["call_id"], timeline["from"]) for timeline in timelines] == [
+        ("1412256225.1941", "777888999")
+    ]
+
+
+def test_any_form_of_time_is_read() -> None:
+    lines = [
+        line("2026-03-02T09:00:00.5+01:00"),
+        line("20260302T080000Z"),
+        line(" 2026-03-02 08:00:01+00:00 "),
+    ]
+    read = read_trace(lines)
+
+    assert [each.event.received_at for each in read.received] == [
+        "2026-03-02T08:00:00.000000Z",
+        "2026-03-02T08:00:00.500000Z",
+        "2026-03-02T08:00:01.000000Z",
+    ]
+
+
+def test_events_of_ours_are_read_as_they_lie_in_a_topic_and_as_tail_prints_them() -> None:
+    events = [each.event for each in read_trace(lines_of(scenario("M02"))).received]
+    values = [event.model_dump_json(by_alias=True).encode() for event in events]
+    printed = [b'{"topic": "voipex.call.events.v1", "offset": 1, "value": %b}' % value for value in values]
+
+    assert [each.event for each in read_trace(values).received] == events
+    assert [each.event for each in read_trace(printed).received] == events
+
+
+def test_lines_without_an_id_are_all_different_and_keep_their_order_within_a_moment() -> None:
+    login, logout = (
+        {"EventName": f"Agent{name}", "Login": "janecek", "Queue": "A"} for name in ("Login", "Logout")
+    )
+    at_us = microseconds("2026-03-02T08:00:00Z")
+
+    assert explain(read_trace([line(body=login), line(body=logout)])).agents[0]["presence"] == "offline"
+    assert explain(read_trace([line(body=logout), line(body=login)])).agents[0]["presence"] == "logged_in"
+    assert made_up_id(at_us, 0) < made_up_id(at_us, 1) < made_up_id(at_us + 1, 0)
+    assert made_up_id(at_us, 1) == "019cad8f-ac00-7000-8000-000000000001"
+
+
+def test_lines_with_one_id_are_copies_of_one_event() -> None:
+    lines = [ringing(event_id="a"), ringing(event_id="a"), ringing(event_id=" ")]
+
+    assert len(explain(read_trace(lines)).timelines[0]["events"]) == 2
+
+
+# ---------------------------------------------------------------- running
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_every_document_is_of_its_published_model(name: str) -> None:
+    told = scenario(name)
+    for expected in told["expect"]:
+        as_of_us = microseconds(moment(told["base"], expected["as_of"]))
+        explanation = explain(read_trace(lines_of(told)), as_of_us)
+        for timeline in explanation.timelines:
+            CallTimeline.model_validate(timeline)
+        for agent in explanation.agents:
+            AgentStatus.model_validate(agent)
+
+
+@pytest.mark.parametrize("name", ["G01", "S02", "M02", "X11", "W23"])
+def test_as_of_leaves_out_what_came_later(name: str) -> None:
+    """The document at a moment is the fold of what was received until then."""
+    told = scenario(name)
+    lines = lines_of(told)
+    for event in told["events"]:
+        as_of_us = microseconds(moment(told["base"], event["at"]))
+        known = [each for each, of in zip(lines, told["events"], strict=True) if of["at"] <= event["at"]]
+
+        assert (
+            explain(read_trace(lines), as_of_us).to_json() == explain(read_trace(known), as_of_us).to_json()
+        )
+
+
+def test_timers_fire_in_the_run() -> None:
+    """A call whose Hangup never came is stale at its deadline, the agent is free from then, and unknown a day later."""
+    told = scenario("S02")
+    explanation = explain(read_trace(lines_of(told)), microseconds(told["base"]) + 40 * 3600 * 1_000_000)
+    (agent,) = explanation.agents
+
+    assert explanation.timelines[0]["ended_at"] == "2026-03-02T12:00:06.000000Z"
+    assert agent["since"] == "2026-03-03T12:00:06.000000Z"
+    assert [state for _, state in explanation.states["voipex", "agent201"]] == [
+        "ringing",
+        "on_call",
+        "implicit",
+        "unknown",
+    ]
+
+
+def test_an_agent_unseen_for_90_days_is_gone() -> None:
+    lines = [line(), line("2026-05-31T08:00:00Z", {"EventName": "CDR", "UniqueId": "1.1"})]
+
+    assert explain(read_trace(lines)).agents == []
+    assert len(explain(read_trace(lines), microseconds("2026-05-31T07:59:59Z")).agents) == 1
+
+
+def test_an_agent_seen_again_after_90_days_starts_empty() -> None:
+    lines = [line(), line("2026-06-30T08:00:00Z", {"EventName": "AgentPaused", "Login": "janecek"})]
+    (agent,) = explain(read_trace(lines)).agents
+
+    assert (agent["queues"], agent["previous"], agent["revision"]) == ({}, None, 1)
+
+
+def test_calls_are_sorted_as_numbers_within_their_pbx() -> None:
+    ids = [("b", "9.1"), ("a", "10.1"), ("a", "9.10"), ("a", "9.9"), ("a", "no number")]
+    lines = [ringing(f'"{unique_id}"', pbx=pbx) for pbx, unique_id in ids]
+    timelines = explain(read_trace(lines)).timelines
+
+    assert [(timeline["pbx"], timeline["call_id"]) for timeline in timelines] == [
+        ("a", "no number"),
+        ("a", "9.9"),
+        ("a", "9.10"),
+        ("a", "10.1"),
+        ("b", "9.1"),
+    ]
+
+
+def test_a_login_that_comes_later_leaves_no_phantom_agent() -> None:
+    body = {"Line": "201", "UniqueId": "1.1"}
+    lines = [
+        line(body={"EventName": "Ringing", **body}),
+        line("2026-03-02T08:00:05Z", {"EventName": "Answered", "Login": "janecek", **body}),
+    ]
+    explanation = explain(read_trace(lines))
+
+    assert [agent["agent"] for agent in explanation.agents] == ["janecek"]
+    assert [(each["agent"], each["removed"]) for each in explanation.activities] == [
+        ("line:201", False),
+        ("line:201", True),
+        ("janecek", False),
+    ]
+
+
+def test_an_empty_trace_has_no_moment() -> None:
+    assert explain(read_trace([])).to_json() == {"as_of": None, "timelines": (), "agents": (), "rejected": []}
+    assert explain(read_trace([]), 0).to_json() == {
+        "as_of": "1970-01-01T00:00:00.000000Z",
+        "timelines": [],
+        "agents": [],
+        "rejected": [],
+    }
+
+
+# ---------------------------------------------------------------- printing and ending
+
+
+@pytest.fixture
+def run() -> Any:
+    runner = CliRunner()
+    return lambda *arguments, **more: runner.invoke(app, ["explain", *map(str, arguments)], **more)
+
+
+@pytest.mark.parametrize("name", ["M02", "X07"])
+def test_json_is_one_object_with_what_is_expected(name: str, run: Any, tmp_path: Path) -> None:
+    told = scenario(name)
+    expected = told["expect"][-1]
+    file = tmp_path / "trace.jsonl"
+    file.write_bytes(b"\n".join(lines_of(told)))
+    result = run(file, "--as-of", moment(told["base"], expected["as_of"]), "--json")
+
+    assert result.exit_code == 0
+    printed = json.loads(result.stdout)
+    assert list(printed) == ["as_of", "timelines", "agents", "rejected"]
+    timelines = by_key(printed["timelines"], "call_id", with_pbx=name == "X07")
+    assert differences(expected["timelines"], timelines) == []
+
+
+def test_standard_input_is_a_dash(run: Any) -> None:
+    result = run("-", "--json", input=line())
+
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["agents"][0]["agent"] == "janecek"
+
+
+def test_a_drawing_tells_each_event_with_its_effect(run: Any) -> None:
+    result = run(TRACE)
+
+    assert result.exit_code == 0
+    for told in (
+        "CALL voipex 1772435129.41",
+        "transfer attended: 7009 to 7051, confidence high",
+        "+191.437  AttendedTransfer  7009  transferred",
+        "2 7009 petr.novak",
+        "queues: podpora (paused, Oběd), prodej (paused, Oběd)",
+        "Europe/Prague",
+    ):
+        assert told in result.stdout
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def drawn(
+    lines: list[bytes], as_of: str | None = None, *, encoding: str = "utf-8", colour: bool = False
+) -> str:
+    class Output(StringIO):
+        @property
+        def encoding(self) -> str:  # type: ignore[override]
+            return encoding
+
+    output = Output()
+    console = Console(
+        file=output, width=100, force_terminal=colour, color_system="truecolor" if colour else None
+    )
+    explanation = explain(read_trace(lines), None if as_of is None else microseconds(as_of))
+    draw(explanation, console, "Europe/Prague")
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_every_scenario_can_be_drawn(name: str) -> None:
+    told = scenario(name)
+    for expected in told["expect"]:
+        drawing = drawn(lines_of(told), moment(told["base"], expected["as_of"]))
+
+        assert len(drawing.splitlines()) >= 4
+
+
+def test_phases_of_a_leg_are_told_apart_by_glyph() -> None:
+    lanes = drawn(lines_of(scenario("M02"))).splitlines()
+    first, second = (next(lane for lane in lanes if lane.startswith(f" {number} ")) for number in (1, 2))
+
+    assert set(first) & set("░█▒┄") == {"░", "█"}
+    assert set(second) & set("░█▒┄") == {"░", "▒", "█"}
+    assert second.index("░") < second.index("▒") < second.index("█")
+    assert "┄" in drawn(lines_of(scenario("X10")))
+
+
+def test_colours_are_for_terminals() -> None:
+    assert "\x1b[32m█" in drawn(lines_of(scenario("M02")), colour=True)
+
+
+def test_where_there_are_no_block_characters_plain_ones_stand_for_them() -> None:
+    drawing = drawn(lines_of(scenario("M02")), encoding="ascii")
+
+    assert drawing.isascii()
+    assert "..%%%%%####" in drawing
+
+
+def test_control_characters_from_the_pbx_do_not_reach_the_terminal() -> None:
+    body = {"EventName": "Ringing\x1b[31m", "UniqueId": "1.1", "Line": "2\x1b[2J", "Login": "a\x1b]0;x\x07"}
+    drawing = drawn([line(body=body), line(body={**body, "EventName": "Ringing"})])
+
+    assert "\x1b" not in drawing
+    assert "2·[2J" in drawing
+
+
+def test_what_is_empty_or_wrong_is_drawn_too() -> None:
+    assert drawn([]) == "The trace is empty.\n"
+    assert "1  no JSON" in drawn([b"{", line()])
+
+
+def test_long_calls_tell_how_many_events_are_left_out() -> None:
+    body = {"EventName": "Whatever", "UniqueId": "1.1"}
+    lines = [line(f"2026-03-02T08:{n // 60:02d}:{n % 60:02d}Z", body) for n in range(502)]
+
+    assert "and 2 more events" in drawn(lines)
+
+
+def test_many_states_are_told_by_their_last_ones() -> None:
+    names = ["AgentPaused", "AgentUnPaused"] * 6
+    lines = [line()] + [
+        line(f"2026-03-02T09:{n:02d}:00Z", {"EventName": name, "Login": "janecek"})
+        for n, name in enumerate(names)
+    ]
+
+    assert "…, 10:04:00 paused" in drawn(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["no such file"], "there is no file"),
+        ([TRACE, "--as-of", "2026-03-02"], "no ISO 8601 time with an offset"),
+        ([TRACE, "--as-of", "9999-12-31T00:00:00Z"], "no time between 1970 and 9000"),
+        ([TRACE, "--time-zone", "Moon/Tranquility"], "is no time zone"),
+        ([TRACE, "--time-zone", "../etc/passwd"], "is no time zone"),
+        ([TRACE, "--what"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: list[Any], told: str, run: Any) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_file_that_cannot_be_read_ends_with_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = run(TRACE)
+
+    assert result.exit_code == 1
+    assert "cannot be read: Permission denied" in result.stderr
+
+
+def test_help_shows_a_line_of_a_trace(run: Any) -> None:
+    result = run("--help")
+
+    assert result.exit_code == 0
+    assert '"received_at"' in result.stdout
+
+
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "consumers", "explain", str(TRACE), "--json"], capture_output=True, check=True
+    )
+
+    assert json.loads(done.stdout)["rejected"] == []
