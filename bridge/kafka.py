@@ -293,7 +293,12 @@ def _client_arguments(settings: KafkaSettings) -> dict[str, Any]:
 
 async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
     causes = await _causes(settings)
-    why = "; ".join(causes) if causes else f"{type(error).__name__} {error}".strip()
+    if causes:
+        why = "; ".join(causes)
+    elif isinstance(error, TimeoutError):
+        why = str(error) or "connections are taken, but what was asked was not answered in time"
+    else:
+        why = f"{type(error).__name__} {error}".strip()
     return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
 
 
@@ -695,6 +700,7 @@ async def _alter(admin: Any, name: str, config: dict[str, str]) -> None:
 
 async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]]) -> None:
     """Return once each partition can be written to and each setting is seen: brokers follow a moment later. `_admin` bounds it."""
+    pause_s = 0.05
     while True:
         led = {
             topic["topic"]
@@ -705,7 +711,8 @@ async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]
             states = await _states(admin, wanted)
             if not any(_drift(wanted[state.name], state.config) for state in states):
                 return
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, 1.0)  # the whole cluster is described each time
 
 
 def _refuse_code(code: int, what: str, message: str | None) -> None:

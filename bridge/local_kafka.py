@@ -27,6 +27,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from bridge.children import dying_with_parent
 from bridge.errors import BridgeError, PortInUse
 
 _SPEC: Final = (
@@ -212,13 +213,11 @@ class LocalKafka:
             "kafka.Kafka",
             str(self.folder / "server.properties"),
         ]
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
         try:
             with self.log_file.open("wb") as log:
                 # A session of its own: Ctrl-C in the terminal is for us, and we stop the broker last.
                 process = subprocess.Popen(  # noqa: S603 - our own command
-                    command,
+                    dying_with_parent(command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -351,14 +350,6 @@ class LocalKafka:
             lines = (done.stdout + done.stderr).splitlines()[-_LOG_LINES_IN_ERRORS:]
             raise LocalKafkaError(f"cannot format {self.folder / 'data'}:\n" + "\n".join(lines))
 
-
-_DIE_WITH_PARENT: Final = """\
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL; it outlives exec
-if os.getppid() == int(sys.argv[1]):  # else the parent died before the line above
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
-"""Run by a new Python that then becomes Java: code between fork and exec would not be safe in a process with threads."""
 
 _LOG4J2: Final = """\
 Configuration:

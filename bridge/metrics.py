@@ -44,7 +44,7 @@ class Metrics:
         )
         self.publish = Counter(
             "voipex_bridge_publish",
-            "Records handed to Kafka: delivered, failed (will be sent again) or dead (kept as a dead letter instead).",
+            "Records handed to Kafka: delivered, failed (will be sent again), dead (kept as a dead letter instead) or lost (that was refused too).",
             ["topic", "outcome"],
             registry=keep,
         )

@@ -32,6 +32,7 @@ IMAGE_VERSION = "4.3.1"
 TEST_PROPERTIES = {
     "broker.session.timeout.ms": "2000",  # after kill -9 the next start waits so long
     "log.cleaner.backoff.ms": "300",
+    "log.segment.delete.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",
 }
 
@@ -84,14 +85,20 @@ def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
 
 
 @pytest.fixture(scope="session")
-def kafka(request: pytest.FixtureRequest) -> Iterator[Broker]:
-    """A broker that the test only uses. Its topics: see `topics_of`."""
+def _used(request: pytest.FixtureRequest) -> Iterator[Broker]:
     if os.environ.get("BROKER") != "docker":
         yield request.getfixturevalue("_embedded")
         return
     with _docker() as broker:
         _versions.append(f"apache/kafka:{IMAGE_VERSION}, in a container")
         yield broker
+
+
+@pytest.fixture
+def kafka(_used: Broker) -> Iterator[Broker]:
+    """A broker that the test only uses. It has no topics: see `apply_topics`."""
+    yield _used
+    _delete_topics(_used.bootstrap_servers)
 
 
 @pytest.fixture
@@ -102,6 +109,20 @@ def own_kafka(_embedded: LocalKafka) -> Iterator[LocalKafka]:
     if _embedded.pid is None:
         _embedded.start()
         _embedded.wait_ready()
+    _delete_topics(_embedded.bootstrap_servers)
+
+
+def _delete_topics(bootstrap_servers: str) -> None:
+    """A thousand partitions make a start and a stop of the broker last ten seconds."""
+
+    async def delete() -> None:
+        settings = settings_of(bootstrap_servers)
+        names = [topic.name for topic in await bridge_kafka.list_topics(settings)]
+        async with bridge_kafka._admin(settings, 30) as admin:
+            if names:
+                await admin.delete_topics(names)
+
+    asyncio.run(delete())
 
 
 @contextmanager
