@@ -174,14 +174,13 @@ def _given_away_by(call: Call, party: Named) -> Transfer | None:
 
 def _confirm(call: Call, transfer: Transfer) -> Told:
     """Had L given the caller away before: this confirms it; twice it is a note."""
-    giver = call.leg(transfer.giver) if transfer.giver else None
     if transfer.told:
-        return Told(Effect.NONE, "this transfer was told before", giver)
+        return Told(Effect.NONE, "this transfer was told before")
     transfer.told = True
     transfer.kind = TransferKind.ATTENDED
     transfer.confidence = Confidence.HIGH
-    if giver is not None and giver.result is LegResult.COMPLETED:
-        giver.result = LegResult.TRANSFERRED
+    giver = call.leg(transfer.giver)
+    giver.result = LegResult.TRANSFERRED
     return Told(Effect.TRANSFERRED, "confirms what was inferred", giver)
 
 
@@ -202,8 +201,8 @@ def _keep_unexplained(call: Call, event: CallEvent) -> Told:
 
 def infer_blind_to(call: Call, taker: Leg, at_us: int) -> None:
     """Rule 9: *taker* began to ring or was answered at a moment within 10 s after another line's talk had ended; nobody else talks."""
-    if not taker.is_customer or any(leg is not taker for leg in call.talking()):
-        return
+    if any(leg is not taker for leg in call.talking()):
+        return  # so it is for every consult: who consults it talks
     last_us, giver = -1, None
     for leg in call.legs:  # whom the caller left last
         if leg.caller_since_us is not None and leg.ended_us is not None and leg.ended_us >= last_us:
@@ -247,7 +246,7 @@ def infer_handover(call: Call, taker: Leg) -> None:
     Rule 9: *taker*, just answered, began to ring after another line had got the caller, who is still there: they were handed over
     when the taker began to ring.
     """
-    if not taker.is_customer or taker.ring_started_us is None:
+    if taker.ring_started_us is None:
         return
     for giver in call.talking():
         if giver is taker or same_party(giver, taker) or giver.caller_since_no >= taker.began_no:

@@ -108,7 +108,6 @@ def test_a_data_folder_that_cannot_be_formatted_says_why(tmp_path: Path) -> None
         broker.start()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux does it")
 def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     """`kill -9` of `voipex-bridge up` must not leave a broker that holds the port."""
     starts = (

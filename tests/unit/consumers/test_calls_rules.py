@@ -348,6 +348,11 @@ class TestRule4:
         assert legs(made) == [("201", "agent", None)]
         assert effects(made)[3:] == ["none"]
 
+    def test_naming_nobody_while_several_ring_it_repeats_nothing(self) -> None:
+        made = call(*TALK, ring(6, "202"), ring(6, "203"), answer(8, None))
+
+        assert legs(made)[-1] == (None, "agent", None)
+
     def test_on_an_ended_call_it_reopens(self) -> None:
         made = call(new(0), hangup(1), answer(5, "201"))
 
