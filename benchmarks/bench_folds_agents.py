@@ -1,172 +1,144 @@
 """
-CPU time of the agent fold per record: decode the state, fold, produce the document, encode the state; as a task without any cache would.
+The agent fold alone: CPU (user + system) per record of a working day, with the state read and written as a task does when it is cold.
 
-The traffic is a working week of one agent, seeded: calls of two queues, some missed, some outgoing; pauses in both queues. Records are
-measured on the last day, in the order of time.
+    python -m benchmarks.bench_folds_agents [--json] [--agents 20 --hours 9]
 
-    python benchmarks/bench_folds_agents.py --json
+The day is simulated (bridge.simulate); activity records are what the call fold makes of its calls, which is not counted. `fold`: state
+decoded, record read and taken, state encoded. `documents`: settled and walked over what came since, the document written as JSON.
 """
 
 import argparse
 import json
-import platform
-import random
 import statistics
 import time
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from bridge.events import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
+from benchmarks.machine import described
+from bridge.events import agent_key, rfc3339
+from bridge.normalize import Receipt, normalize
+from bridge.simulate import SimulationPlan, events
+from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind
+from bridge.webhook import parse
+from bridge.wire import encode
 from consumers.agents.projection import AgentProjection
+from consumers.calls.projection import CallProjection, CallState
 
-SECOND = 1_000_000
-QUEUES = ("support", "sales")
+START_US = 1_772_434_800_000_000
+"""2026-03-02 08:00 in Prague."""
 
-Traffic = tuple[int, TopicKind, bytes]
+CALLS_PER_AGENT_AND_HOUR = 15
+BATCH = 500
+
+Traffic = tuple[str, int, TopicKind, bytes]
+"""(agent, when, topic, value)."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="CPU time of the agent fold per record.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--days", type=int, default=5, help="working days before the end (default 5)")
-    parser.add_argument("--calls-per-day", type=int, default=90)
-    parser.add_argument("--agents", type=int, default=5, help="how many weeks to measure")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--agents", type=int, default=20)
+    parser.add_argument("--hours", type=float, default=9.0)
     options = parser.parse_args()
-    result = measure(options.agents, options.days, options.calls_per_day)
+    found = run(options.agents, options.hours)
     if options.json:
-        print(json.dumps(result))
+        print(json.dumps({"machine": described(), **found}, indent=2))
     else:
-        for name, value in result.items():
-            print(f"{name:>24}  {value}")
+        print("\n".join(f"{name:>24}  {value}" for name, value in found.items()))
 
 
-def measure(agents: int, days: int, calls_per_day: int) -> dict[str, Any]:
+def run(agents: int, hours: float) -> dict[str, Any]:
+    records = day(agents, hours)
+    totals, states = measure(records)
+    folding, documents, _ = measure_parts(records)
+    sizes = [len(state) for state in states.values()]
+    return {
+        "agents": len(states),
+        "hours": hours,
+        "records": len(records),
+        "records_per_agent": round(len(records) / len(states)),
+        "total_us_median": round(statistics.median(totals), 1),
+        "total_us_best": round(min(totals), 1),
+        "total_us_first_tenth": round(statistics.median(totals[: max(1, len(totals) // 10)]), 1),
+        "total_us_last_tenth": round(statistics.median(totals[-max(1, len(totals) // 10) :]), 1),
+        "fold_us_median": round(statistics.median(folding), 1),
+        "documents_us_median": round(statistics.median(documents), 1),
+        "target_us_median": 30,
+        "state_bytes_mean": round(statistics.mean(sizes)),
+        "state_bytes_max": max(sizes),
+    }
+
+
+def measure(records: Sequence[Traffic]) -> tuple[list[float], dict[str, bytes]]:
+    """CPU per record by batches, in microseconds, with nothing measured inside of a batch."""
     projection = AgentProjection()
-    costs_us: list[float] = []
-    state_bytes: list[int] = []
-    for seed in range(agents):
-        encoded = projection.encode(projection.start("voipex", "janecek"))
-        for day, (at_us, kind, value) in week(seed, days, calls_per_day):
-            started_ns = time.process_time_ns()
-            state = projection.decode(encoded)
+    states: dict[str, bytes] = {}
+    costs = []
+    for first in range(0, len(records), BATCH):
+        batch = records[first : first + BATCH]
+        started = time.process_time()
+        for agent, at_us, kind, value in batch:
+            encoded = states.get(agent)
+            state = projection.start("voipex", agent) if encoded is None else projection.decode(encoded)
             state = projection.fold(state, kind, value)
             state, _ = projection.produce(state, at_us)
-            encoded = projection.encode(state)
-            cost_ns = time.process_time_ns() - started_ns
-            if day == days - 1:
-                costs_us.append(cost_ns / 1000)
-                state_bytes.append(len(encoded))
-    costs_us.sort()
-    return {
-        "benchmark": "folds_agents",
-        "records": len(costs_us),
-        "median_us": round(statistics.median(costs_us), 1),
-        "mean_us": round(statistics.fmean(costs_us), 1),
-        "p95_us": round(costs_us[len(costs_us) * 95 // 100], 1),
-        "p99_us": round(costs_us[len(costs_us) * 99 // 100], 1),
-        "state_bytes_median": statistics.median(state_bytes),
-        "state_bytes_max": max(state_bytes),
-        "target_median_us": 30,
-        "days": days,
-        "calls_per_day": calls_per_day,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "at": datetime.now().astimezone().isoformat(timespec="seconds"),
-    }
+            states[agent] = projection.encode(state)
+        costs.append((time.process_time() - started) / len(batch) * 1e6)
+    return costs, states
 
 
-def week(seed: int, days: int, calls_per_day: int) -> Iterator[tuple[int, Traffic]]:
-    chance = random.Random(seed)
-    monday_us = 1_772_434_800 * SECOND  # 2026-03-02 08:00 in Prague
-    for day in range(days):
-        start_us = monday_us + day * 24 * 3600 * SECOND
-        records = [agent_event(start_us + n * SECOND, "login", queue) for n, queue in enumerate(QUEUES)]
-        at_us = start_us + 60 * SECOND
-        for call in range(calls_per_day):
-            at_us += chance.randrange(30, 300) * SECOND
-            if chance.random() < 0.15:
-                pause = chance.choice(["Oběd", "Káva", "Administrativa"])
-                records += [agent_event(at_us + n, "paused", queue, pause) for n, queue in enumerate(QUEUES)]
-                at_us += chance.randrange(60, 1800) * SECOND
-                records += [agent_event(at_us + n, "unpaused", queue) for n, queue in enumerate(QUEUES)]
-                at_us += 30 * SECOND
-            records += list(call_of(chance, at_us, call))
-            at_us = records[-1][0]
-        records += [agent_event(at_us + n * SECOND, "logout", queue) for n, queue in enumerate(QUEUES, 60)]
-        for record in records:
-            yield day, record
+def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float], int]:
+    """The same in two parts; looking at the clock between them takes a microsecond."""
+    projection = AgentProjection()
+    states: dict[str, bytes] = {}
+    folding, documents, told = [], [], 0
+    for first in range(0, len(records), BATCH):
+        batch = records[first : first + BATCH]
+        fold_s = documents_s = 0.0
+        for agent, at_us, kind, value in batch:
+            started = time.process_time()
+            encoded = states.get(agent)
+            state = projection.start("voipex", agent) if encoded is None else projection.decode(encoded)
+            state = projection.fold(state, kind, value)
+            folded = time.process_time()
+            state, produced = projection.produce(state, at_us)
+            written = time.process_time()
+            states[agent] = projection.encode(state)
+            fold_s += folded - started + time.process_time() - written
+            documents_s += written - folded
+            told += len(produced)
+        folding.append(fold_s / len(batch) * 1e6)
+        documents.append(documents_s / len(batch) * 1e6)
+    return folding, documents, told
 
 
-def call_of(chance: random.Random, at_us: int, number: int) -> Iterator[Traffic]:
-    """Rings, is answered (or not), ends; and one time in three a CDR's revision that changes nothing of the leg."""
-    call_id = f"{at_us // SECOND}.{number}"
-    outgoing = chance.random() < 0.2
-    told: dict[str, Any] = {
-        "role": "caller" if outgoing else "agent",
-        "queue": None if outgoing else chance.choice(QUEUES),
-        "direction": "outgoing" if outgoing else "incoming",
-        "number": f"7{chance.randrange(10**8):08d}",
-        "ring_started_at": rfc3339(at_us),
-    }
-    yield activity(at_us, call_id, 2, told)
-    at_us += chance.randrange(1, 20) * SECOND + chance.randrange(SECOND)
-    revision = 3
-    if chance.random() < 0.8:
-        told["answered_at"] = told["talk_started_at"] = rfc3339(at_us)
-        yield activity(at_us, call_id, revision, told)
-        revision += 1
-        at_us += chance.randrange(10, 400) * SECOND + chance.randrange(SECOND)
-        told["result"] = "completed"
-    else:
-        told["result"] = "no_answer"
-    told["ended_at"] = rfc3339(at_us)
-    yield activity(at_us, call_id, revision, told)
-    if chance.random() < 0.3:
-        yield activity(at_us + SECOND, call_id, revision + 1, told)
-
-
-def activity(at_us: int, call_id: str, revision: int, told: dict[str, Any]) -> Traffic:
-    record: dict[str, Any] = {
-        "pbx": "voipex",
-        "agent": "janecek",
-        "call_id": call_id,
-        "leg": 1,
-        "revision": revision,
-        "removed": False,
-        "login": "janecek",
-        "line": "163",
-        "email": "janecek@example.com",
-        "answered_at": None,
-        "talk_started_at": None,
-        "ended_at": None,
-        "result": None,
-        "transferred_at": None,
-        **told,
-        "last_event_at": rfc3339(at_us),
-    }
-    return at_us, AGENT_ACTIVITY, orjson.dumps(record)
-
-
-def agent_event(at_us: int, name: str, queue: str, pause: str | None = None) -> Traffic:
-    record: dict[str, Any] = {
-        "event_id": f"019cade5-4c00-7000-8000-{at_us % 10**12:012d}",
-        "pbx": "voipex",
-        "type": f"agent_{name}",
-        "event_name": "Agent",
-        "received_at": rfc3339(at_us),
-        "unique_id": None,
-        "line": "163",
-        "login": "janecek",
-        "email": "janecek@example.com",
-        "queue": queue,
-        "pause_name": pause,
-        "extra": {},
-    }
-    return at_us, AGENT_EVENTS, orjson.dumps(record)
+def day(agents: int, hours: float) -> list[Traffic]:
+    """Agent events and activity records of a simulated day."""
+    calls_per_s = agents * CALLS_PER_AGENT_AND_HOUR / 3600
+    plan = SimulationPlan(seed=1, agents=agents, queues=4, calls_per_s=calls_per_s, speed=1.0)
+    calls = CallProjection()
+    states: dict[str, CallState] = {}
+    records: list[Traffic] = []
+    for number, (at_s, words) in enumerate(events(plan)):
+        if at_s > hours * 3600:
+            break
+        at_us = START_US + round(at_s * 1_000_000)
+        receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+        event = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
+        value = encode(event, at_us // 1000, 12).value
+        if event.unique_id is None:
+            agent = agent_key(event.login, event.line, event.email) or ""
+            records.append((agent, at_us, AGENT_EVENTS, value))
+            continue
+        state = states.get(event.unique_id) or calls.start("voipex", event.unique_id)
+        state, documents = calls.produce(calls.fold(state, CALL_EVENTS, value), at_us)
+        states[event.unique_id] = state
+        records += [
+            (document.key, at_us, AGENT_ACTIVITY, document.value or b"")
+            for document in documents
+            if document.kind == AGENT_ACTIVITY
+        ]
+    return records
 
 
 if __name__ == "__main__":

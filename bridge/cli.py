@@ -405,7 +405,7 @@ def letters_show(
     raw: Annotated[bool, typer.Option("--raw", help="The body's bytes alone, as they are.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Headers and body of one dead letter. This is the only command that shows a body: it may hold numbers, names and e-mails."""
+    """Headers and body of one dead letter. The only one of these commands that shows a body: it may hold numbers, names, e-mails."""
     loaded = settings.load()
     pbxs = _pbxs(loaded, pbx)
     if len(pbxs) > 1:
@@ -420,9 +420,8 @@ def letters_show(
     else:
         for name, value in letter.headers:
             typer.echo(f"{name}: {replay.printable((value or b'').decode(errors='replace'))}")
-        typer.echo(
-            f"key: {'' if letter.key is None else replay.printable(letter.key.decode(errors='replace'))}"
-        )
+        key = "(none)" if letter.key is None else replay.printable(letter.key.decode(errors="replace"))
+        typer.echo(f"key: {key}")
         typer.echo(f"\n{replay.printable(body.decode(errors='backslashreplace'), keep=(chr(10), chr(9)))}")
 
 
@@ -430,7 +429,7 @@ def letters_show(
 def letters_replay(
     position: Annotated[
         str | None,
-        typer.Argument(metavar="[PARTITION:OFFSET]", help="Only this one; needs --pbx with several."),
+        typer.Argument(metavar="PARTITION:OFFSET", help="Only this one; needs --pbx with several."),
     ] = None,
     pbx: PbxOption = None,
     since: SinceOption = None,

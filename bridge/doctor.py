@@ -8,9 +8,12 @@ A fault keeps the bridge from starting, or from doing its work. A warning is wha
 """
 
 import asyncio
+import contextlib
+import http.client
 import os
 import shutil
 import socket
+import ssl
 import statistics
 import tempfile
 import time
@@ -24,6 +27,7 @@ from bridge.credentials import CredentialStore
 from bridge.errors import BridgeError, CredentialsInvalid, KafkaUnreachable, SettingsInvalid
 from bridge.events import rfc3339
 from bridge.settings import Settings, load, unknown_variables, variable_of
+from bridge.tls import Certificate
 from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, Topic
 
 Verdict = Literal["ok", "warning", "fault", "skipped"]
@@ -33,21 +37,15 @@ _SYNC_BYTES: Final = 4096
 _SLOW_SYNC_MS: Final = 10.0  # every answer waits for one; the promise is a p99 of 10 ms
 _SEGMENT_BYTES: Final = 32 << 20  # the spool allocates that much at a time
 _LATE_S: Final = 60.0
+_SOON_DAYS: Final = 14
 _CLOCK_SLACK_US: Final = 2_000_000
 _EARLIEST_US: Final = 1_735_689_600_000_000  # 2025-01-01: this program is younger
 _LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01
 _OLDEST_TESTED: Final = (4, 0)
 _PASSING: Final = {"tmpfs": "memory", "ramfs": "memory", "overlay": "a container's own layer"}
 _WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})
-_LOCAL_CHECKS: Final = (
-    "spool directory",
-    "spool disk",
-    "spool space",
-    "spool",
-    "credentials",
-    "clock",
-    "ports",
-)
+_SPOOL_CHECKS: Final = ("spool directory", "spool disk", "spool space", "spool")
+_LOCAL_CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "clock", "ports")
 _KAFKA_CHECKS: Final = ("kafka", "cluster", "rights", "topics")
 
 
@@ -114,27 +112,35 @@ def _settings() -> Iterator[Finding]:
 
 
 def _local(settings: Settings, now_us: int) -> Iterator[Finding]:
-    folder = _spool_folder(settings.spool_dir)
-    yield folder
-    if folder.verdict == "fault":
-        yield from _not_looked_at(("spool disk", "spool space", "spool"), "the spool directory has a fault")
-        held: tuple[str, ...] | None = None
+    held: tuple[str, ...] = ()
+    if settings.ack == "kafka":
+        yield from _not_looked_at(_SPOOL_CHECKS, f"{variable_of('ack')}=kafka keeps nothing on disk")
     else:
-        there = _nearest(settings.spool_dir)
-        yield _disk(there)
-        try:
-            spools = spool.inspect(settings.spool_dir, lambda: now_us / 1e6)
-        except (BridgeError, OSError) as error:
-            yield from _not_looked_at(("spool space",), "the spool cannot be read")
-            yield Finding("spool", "fault", _said(error), "start the bridge's user and version that wrote it")
-            held = None
-        else:
-            yield _space(there, settings, sum(each.bytes for each in spools))
-            yield _backlog(settings, spools)
-            held = tuple(each.spool_id for each in spools if each.in_use)
+        findings, held = _spool(settings, now_us)
+        yield from findings
     yield from _credentials(settings)
+    yield _certificate(settings, now_us)
     yield _clock(settings, now_us)
     yield from _ports(settings, held)
+
+
+def _spool(settings: Settings, now_us: int) -> tuple[list[Finding], tuple[str, ...]]:
+    """What is found, and which spools are held by running bridges."""
+    folder = _spool_folder(settings.spool_dir)
+    if folder.verdict == "fault":
+        return [folder, *_not_looked_at(_SPOOL_CHECKS[1:], "the spool directory has a fault")], ()
+    there = _nearest(settings.spool_dir)
+    findings = [folder, _disk(there)]
+    try:
+        spools = spool.inspect(settings.spool_dir, lambda: now_us / 1e6)
+    except (BridgeError, OSError) as error:
+        remedy = (
+            "run doctor as the bridge's user; drain the spool with the version of the bridge that wrote it"
+        )
+        findings += _not_looked_at(("spool space",), "the spool cannot be read")
+        return [*findings, Finding("spool", "fault", _said(error), remedy)], ()
+    findings += [_space(there, settings, sum(each.bytes for each in spools)), _backlog(settings, spools)]
+    return findings, tuple(each.spool_id for each in spools if each.in_use)
 
 
 def _spool_folder(folder: Path) -> Finding:
@@ -300,6 +306,64 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
         yield Finding(check, "ok", f"{len(callers)} in {path}, for {', '.join(settings.pbxs)}")
 
 
+def _certificate(settings: Settings, now_us: int) -> Finding:
+    check, cert_file, key_file = "certificate", settings.tls_cert_file, settings.tls_key_file
+    if cert_file is None or key_file is None:
+        return Finding(
+            check,
+            "ok",
+            "none: the front door speaks HTTP; encrypt in front of it, or on a network of your own",
+        )
+    remedy = "renew it; a running bridge takes new files within seconds"
+    try:
+        context = Certificate(cert_file, key_file).context
+    except SettingsInvalid as error:
+        return Finding(
+            check,
+            "fault",
+            str(error),
+            f"correct {variable_of('tls_cert_file')} and {variable_of('tls_key_file')}",
+        )
+    try:
+        until_s = _valid_until_s(context, cert_file)
+    except ssl.SSLCertVerificationError as error:
+        return Finding(check, "fault", f"{cert_file}: {error.verify_message}", remedy)
+    if until_s is None:
+        return Finding(check, "ok", f"{cert_file} can be used; until when it is valid could not be read")
+    days = (until_s - now_us / 1e6) / 86_400
+    found = f"{cert_file} is valid until {rfc3339(int(until_s) * 1_000_000)}"
+    if days < 0:
+        return Finding(check, "fault", found, remedy)
+    return Finding(
+        check, "warning" if days < _SOON_DAYS else "ok", found, remedy if days < _SOON_DAYS else None
+    )
+
+
+def _valid_until_s(server: ssl.SSLContext, cert_file: Path) -> float | None:
+    """
+    Shake hands with ourselves, since the standard library reads certificates of a connection only; None when that fails.
+
+    Trusted is the certificate itself, so nothing but its dates can be wrong: SSLCertVerificationError.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server)
+    try:
+        client.load_verify_locations(cafile=cert_file)
+        for side in (theirs, ours, theirs):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        peer = theirs.getpeercert()
+    except ssl.SSLCertVerificationError:
+        raise
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return None
+    return ssl.cert_time_to_seconds(str(peer["notAfter"])) if peer else None
+
+
 def _clock(settings: Settings, now_us: int) -> Finding:
     """Only what can be known here: Kafka's answers carry no time of the brokers."""
     now = rfc3339(now_us) if now_us >= 0 else "before 1970"
@@ -322,9 +386,12 @@ def _modified(settings: Settings) -> Iterator[tuple[int, Path]]:
             continue
 
 
-def _ports(settings: Settings, held: Sequence[str] | None) -> Iterator[Finding]:
+def _ports(settings: Settings, held: Sequence[str]) -> Iterator[Finding]:
     if held:
         yield Finding("ports", "skipped", f"not looked at: a bridge runs; it holds spool {', '.join(held)}")
+        return
+    if settings.ack == "kafka" and _lives(settings):
+        yield Finding("ports", "skipped", "not looked at: a bridge runs; it answers at its management port")
         return
     places = (
         ("port", settings.host, settings.port),
@@ -345,6 +412,19 @@ def _ports(settings: Settings, held: Sequence[str] | None) -> Iterator[Finding]:
         yield Finding("ports", "ok", f"{' and '.join(f'{host}:{port}' for _, host, port in places)} are free")
 
 
+def _lives(settings: Settings) -> bool:
+    host = settings.management_host or settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what is listened on is asked at home
+    connection = http.client.HTTPConnection(host, settings.management_port, timeout=2)
+    try:
+        connection.request("GET", "/live")
+        return connection.getresponse().read() == b'{"live":true}'
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def _cannot_listen(host: str, port: int) -> str | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -362,7 +442,11 @@ def _cannot_listen(host: str, port: int) -> str | None:
 async def _kafka(settings: Settings) -> list[Finding]:
     remedy = (
         "see that the broker runs and answers there; check VOIPEX_KAFKA_BOOTSTRAP_SERVERS, VOIPEX_KAFKA_SSL_*, VOIPEX_KAFKA_SASL_*. "
-        "Events wait in the spool meanwhile"
+        + (
+            "Events wait in the spool meanwhile"
+            if settings.ack == "spool"
+            else "No event is accepted meanwhile"
+        )
     )
     rest = ("cluster", "rights", "topics")
     try:

@@ -13,6 +13,7 @@ looks at every connection twice a second; it takes the place of uvicorn's own ke
 """
 
 import asyncio
+import contextlib
 import resource
 import socket
 import ssl
@@ -44,6 +45,7 @@ _LINGER_BYTES: Final = 512 * 1024
 _LAST_BYTES_S: Final = 1.0  # for a request that is half here when we stop
 _SURPLUS: Final = 256  # connections that may hear their 503 at the same time; above they are just closed
 _OTHER_FILES: Final = 256  # descriptors for spool, Kafka, management port, libraries
+_ACCEPT_AGAIN_S: Final = 0.1
 _SWEEP_TICKS: Final = 5  # of uvicorn's 0.1 s
 
 # Where the parser stands, of the newest message. Deaf: what is due is answered, nothing more is read. Parted: no more answers either.
@@ -308,7 +310,8 @@ class BoundedServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, tls: Callable[[], ssl.SSLContext] | None = None) -> None:
         super().__init__(config)
         self.tls = tls
-        self.handshakes: set[asyncio.Task[None]] = set()
+        self._accepting: set[asyncio.Task[None]] = set()
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _SWEEP_TICKS == 0:
@@ -316,87 +319,61 @@ class BoundedServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """With TLS the handshake is ours: uvicorn's would be unseen, unbounded in number, and a minute long each."""
+        """With TLS we accept ourselves: uvicorn's handshakes would be unseen, unbounded in number, and a minute long each."""
         if self.tls is None:
             await super().startup(sockets)
             return
         await self.lifespan.startup()
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(lambda: _Handshake(self), sock=sock, backlog=self.config.backlog)
-            for sock in sockets or ()
-        ]
+        self.servers = []
+        for listening in sockets or ():
+            accepting = asyncio.create_task(self._accept(listening, self.tls))
+            accepting.add_done_callback(self._stopped_accepting)
+            self._accepting.add(accepting)
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for handshake in self.handshakes:
-            handshake.cancel()
+        for task in (*self._accepting, *self._handshakes):
+            task.cancel()
         await super().shutdown(sockets)
 
+    def _stopped_accepting(self, task: "asyncio.Task[None]") -> None:
+        """A door that opens to nobody is no door: the end of this ends the server, too."""
+        self._accepting.discard(task)
+        self.should_exit = True
 
-class _Handshake(asyncio.Protocol):
-    """A connection from accept until its TLS is agreed; then an HTTP protocol takes its place."""
-
-    def __init__(self, server: BoundedServer) -> None:
-        self._server = server
-        self._early = bytearray()
-        self._ended = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for mypy
-        server = self._server
-        limits = server.config.http_protocol_class.limits  # type: ignore[attr-defined]
-        if len(server.handshakes) + len(server.server_state.connections) >= limits.max_connections:
-            limits.refused(TooManyConnections("more connections than VOIPEX_MAX_CONNECTIONS"))
-            transport.abort()
-            return
-        transport.pause_reading()  # what comes is for the handshake
-        task = asyncio.create_task(self._agree(transport, limits.request_timeout_s))
-        server.handshakes.add(task)
-        task.add_done_callback(server.handshakes.discard)
-
-    async def _agree(self, transport: asyncio.Transport, timeout_s: float) -> None:
-        server = self._server
+    async def _accept(self, listening: socket.socket, tls: Callable[[], ssl.SSLContext]) -> None:
         loop = asyncio.get_running_loop()
-        assert server.tls is not None  # noqa: S101  # only then we are here
-        try:
-            secured = await loop.start_tls(
-                transport,
-                self,
-                server.tls(),
-                server_side=True,
+        limits: Limits = self.config.http_protocol_class.limits  # type: ignore[attr-defined]
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError:  # no descriptors left, or the client is gone already
+                await asyncio.sleep(_ACCEPT_AGAIN_S)
+                continue
+            if len(self._handshakes) + len(self.server_state.connections) >= limits.max_connections:
+                limits.refused(TooManyConnections("more connections than VOIPEX_MAX_CONNECTIONS"))
+                accepted.close()
+                continue
+            handshake = asyncio.create_task(self._agree(accepted, tls(), limits.request_timeout_s))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
+
+    async def _agree(self, accepted: socket.socket, context: ssl.SSLContext, timeout_s: float) -> None:
+        def http() -> asyncio.Protocol:
+            return self.config.http_protocol_class(
+                config=self.config,  # type: ignore[call-arg]
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                _loop=loop,
+            )
+
+        loop = asyncio.get_running_loop()
+        # No TLS, none that we speak, gone, or too slow: ssl.SSLError and TimeoutError are OSErrors.
+        with contextlib.suppress(OSError):
+            await loop.connect_accepted_socket(
+                http,
+                accepted,
+                ssl=context,
                 ssl_handshake_timeout=timeout_s,
                 ssl_shutdown_timeout=_LINGER_S,
             )
-        except (
-            OSError
-        ):  # no TLS, none that we speak, gone, or too slow; ssl.SSLError and TimeoutError are OSErrors
-            transport.abort()
-            return
-        except BaseException:
-            transport.abort()
-            raise
-        if secured is None or self._ended:
-            transport.abort()
-            return
-        http = server.config.http_protocol_class(
-            config=server.config,  # type: ignore[call-arg]
-            server_state=server.server_state,
-            app_state=server.lifespan.state,
-            _loop=loop,
-        )
-        secured.set_protocol(http)
-        http.connection_made(secured)
-        if self._early:
-            http.data_received(bytes(self._early))
-
-    def data_received(self, data: bytes) -> None:
-        """The request may come with the end of the handshake, before `start_tls` returns."""
-        self._early += data
-
-    def eof_received(self) -> None:
-        self._ended = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        self._ended = True

@@ -322,7 +322,7 @@ class LocalKafka:
             "num.io.threads": "4",
             "num.network.threads": "2",
             # After kill -9 a new start waits until the controller forgets the old one.
-            "broker.session.timeout.ms": "4000",
+            "broker.session.timeout.ms": "6000",
             "broker.heartbeat.interval.ms": "500",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
             **self._extra_properties,

@@ -48,6 +48,7 @@ _ADDED: Final = frozenset(
 )
 """Headers that a dead letter adds to those of its record, beside all that begin with `_SOURCE`."""
 
+_LATEST_MS: Final = 253_402_300_799_000  # the last second that RFC 3339 can write
 _AT_ONCE: Final = 20_000  # with bodies of events some 60 MB
 _DELIVERY_S: Final = 30.0
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
@@ -148,7 +149,7 @@ class Letter:
         try:
             return microseconds(self.header("bridge-received-at") or "")
         except ValueError:
-            return self.timestamp_ms * 1000
+            return min(max(0, self.timestamp_ms), _LATEST_MS) * 1000  # others may write any number
 
     @property
     def at(self) -> str:
@@ -276,6 +277,8 @@ def _read_again(
         received_at_us = microseconds(received_at)
     except ValueError:
         raise StillUnusable("its bridge-received-at is no time") from None
+    if rfc3339(received_at_us) != received_at:
+        raise StillUnusable("its bridge-received-at is not as a bridge writes it")
     caller = _reader(letter, caller_of, instead)
     receipt = Receipt(received_at_us, received_at, event_id, letter.header(TRACEPARENT_HEADER))
     try:

@@ -2,7 +2,8 @@
 Memory: what is kept of one agent between two records (the private changelog), and how lateness is met.
 
     base      a Picture seven to eight local days back: all before it is folded in for good, later news of it are ignored
-    archive   agent events and legs since then that are over, one line each, as bytes that are normally not even read
+    archive   agent events and legs since then that are over, one line each, as bytes that are normally not even read;
+              all but the latest are sealed: compressed, with three bytes of each line's name to tell that it is there
     settled   a Picture a minute back: base plus archive, so that the normal path walks over the last minute only
     recent    agent events and legs since `settled`, among them every open leg
 
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
+from zlib import compress, crc32, decompress
 
 import orjson
 
@@ -33,8 +35,11 @@ FOLD_VERSION: Final = 1
 SETTLE_AFTER_US: Final = 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
 
-ARCHIVE_LIMIT_BYTES: Final = 256 * 1024
-"""A quarter of the largest record: about 3000 legs or agent events. Beyond it the base moves forward early."""
+SEAL_FROM_BYTES: Final = 8 * 1024
+"""About a hundred lines: they become a third as long, at the cost of a microsecond or two for each."""
+
+ARCHIVE_LIMIT_BYTES: Final = 128 * 1024
+"""An eighth of the largest record: about 4000 legs or agent events. Beyond it the base moves forward early."""
 
 KEPT_DAYS: Final = 7
 """Base lies at the beginning of the local day so many days back: one more than a document shows."""
@@ -65,6 +70,15 @@ class Settled(NamedTuple):
     base: bytes = b""
     archive: bytes = b""
     """Each line begins with a line break, so that a line can be found by how it begins."""
+    sealed: bytes = b""
+    """Older lines: compressed pieces, one after the other."""
+    sealed_sizes: tuple[int, ...] = ()
+    traces: bytes = b""
+    """Of each sealed line, three bytes: without them there it is not there; with them it may be."""
+
+    @property
+    def kept_bytes(self) -> int:
+        return len(self.archive) + len(self.sealed) + len(self.traces)
 
 
 class AgentMemory(NamedTuple):
@@ -99,7 +113,7 @@ def take_event(memory: AgentMemory, event: AgentEvent) -> AgentMemory:
     if known is None:
         if event.at_us < settled.base_us:
             return memory
-        line = _archived_line(settled.archive, _event_mark(event.event_id))
+        settled, line = _archived(settled, _event_mark(event.event_id))
         if line is not None:
             known = _event_of_line(orjson.loads(line), settled.words)
     if known is not None and _first(event, known) is known:
@@ -128,7 +142,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
         if leg.revision <= known.revision:
             return memory
     else:
-        line = _archived_line(settled.archive, _leg_mark(leg))
+        settled, line = _archived(settled, _leg_mark(leg.leg, leg.call_id))
         if line is not None:
             archived = _leg_of_line(orjson.loads(line), settled.words)
             if leg.revision <= archived.revision:
@@ -151,7 +165,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 def settle(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays) -> AgentMemory:
     """Carry `settled` on to a minute before *as_of_us*, or to the beginning of the first leg that is not over by then."""
     settled = memory.settled
-    if as_of_us >= settled.trim_us or len(settled.archive) > ARCHIVE_LIMIT_BYTES:
+    if as_of_us >= settled.trim_us or settled.kept_bytes > ARCHIVE_LIMIT_BYTES:
         memory = _trim(memory, as_of_us, until_us, local_days)
         settled = memory.settled
     horizon_us = as_of_us - SETTLE_AFTER_US
@@ -172,7 +186,7 @@ def settle(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalD
     settled = settled._replace(
         picture=picture, archive=b"".join((settled.archive, *lines)), words=words.told()
     )
-    settled = _roll_over(settled, local_days)
+    settled = _seal(_roll_over(settled, local_days))
     return memory._replace(settled=settled, events=later_events, legs=later_legs)
 
 
@@ -189,7 +203,7 @@ def unsettle(memory: AgentMemory) -> AgentMemory:
     if settled.picture.at_us == settled.base_us:
         return memory
     events, legs = {}, {}
-    for line in settled.archive.splitlines()[1:]:
+    for line in unsealed(settled).archive.splitlines()[1:]:
         kept = orjson.loads(line)
         if type(kept[0]) is str:
             event = _event_of_line(kept, settled.words)
@@ -215,6 +229,33 @@ def _base_picture(base: bytes) -> Picture:
     return Picture.from_json(kept, presence.encode(), queues.encode())
 
 
+def _seal(settled: Settled) -> Settled:
+    """Compress the archive when it has grown long."""
+    if len(settled.archive) < SEAL_FROM_BYTES:
+        return settled
+    piece = compress(settled.archive)
+    traces = [_trace(_mark_of(orjson.loads(line))) for line in settled.archive.splitlines()[1:]]
+    return settled._replace(
+        archive=b"",
+        sealed=settled.sealed + piece,
+        sealed_sizes=(*settled.sealed_sizes, len(piece)),
+        traces=b"".join((settled.traces, *traces)),
+    )
+
+
+def unsealed(settled: Settled) -> Settled:
+    pieces, start = [], 0
+    for size in settled.sealed_sizes:
+        pieces.append(decompress(settled.sealed[start : start + size]))
+        start += size
+    archive = b"".join((*pieces, settled.archive))
+    return settled._replace(archive=archive, sealed=b"", sealed_sizes=(), traces=b"")
+
+
+def _trace(mark: bytes) -> bytes:
+    return (crc32(mark) & 0xFFFFFF).to_bytes(3)
+
+
 def forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
     """Forget past days that no document shows any more."""
     settled = memory.settled
@@ -238,7 +279,7 @@ def _trim(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDa
     """Move `base` forward, to the beginning of the day that is kept last; further while there is too much to keep."""
     oldest = local_days.days_before(as_of_us, KEPT_DAYS)
     keep_us = oldest.start_us
-    too_much = len(memory.settled.archive) > ARCHIVE_LIMIT_BYTES
+    too_much = memory.settled.kept_bytes > ARCHIVE_LIMIT_BYTES
     memory = unsettle(memory)
     if too_much:
         moments = [event.at_us for event in memory.events.values()] + [
@@ -373,12 +414,24 @@ def _event_mark(event_id: str) -> bytes:
     return b"\n[%b," % orjson.dumps(event_id)
 
 
-def _leg_mark(leg: Leg) -> bytes:
-    return b"\n[%d,%b," % (leg.leg, orjson.dumps(leg.call_id))
+def _leg_mark(leg: int, call_id: str) -> bytes:
+    return b"\n[%d,%b," % (leg, orjson.dumps(call_id))
 
 
-def _archived_line(archive: bytes, mark: bytes) -> bytes | None:
-    """The line of an event or leg by how it begins, without its line break."""
+def _mark_of(kept: list[Any]) -> bytes:
+    return _event_mark(kept[0]) if type(kept[0]) is str else _leg_mark(kept[0], kept[1])
+
+
+def _archived(settled: Settled, mark: bytes) -> tuple[Settled, bytes | None]:
+    """The line of an event or leg by how it begins, without its line break; and settled, unsealed where that was needed to look."""
+    line = _line_in(settled.archive, mark)
+    if line is None and _trace(mark) in settled.traces:
+        settled = unsealed(settled)
+        line = _line_in(settled.archive, mark)
+    return settled, line
+
+
+def _line_in(archive: bytes, mark: bytes) -> bytes | None:
     start = archive.find(mark)
     if start < 0:
         return None
@@ -493,6 +546,8 @@ def encode(memory: AgentMemory) -> bytes:
             settled.past_from,
             settled.base_us,
             settled.trim_us,
+            settled.sealed_sizes,
+            len(settled.traces),
             [tuple(event) for event in memory.events.values()],
             [tuple(leg) for leg in memory.legs.values()],
         )
@@ -507,7 +562,8 @@ def encode(memory: AgentMemory) -> bytes:
             settled.past_days,
             past_queue_days,
             settled.base,
-            settled.archive,
+            # From here on by length: the archive has line breaks, what is sealed is no text.
+            settled.traces + settled.sealed + settled.archive,
         )
     )
 
@@ -535,9 +591,13 @@ def decode(value: bytes) -> AgentMemory:
         past_from,
         base_us,
         trim_us,
+        sealed_sizes,
+        length_of_traces,
         events,
         legs,
     ) = orjson.loads(value[: ends[0]])
+    traces_end = ends[5] + 1 + length_of_traces
+    sealed_end = traces_end + sum(sealed_sizes)
     names = past_queue_days.split(b"\t") if past_queue_days else []
     settled = Settled(
         Picture.from_json(picture, presence, queues),
@@ -548,7 +608,10 @@ def decode(value: bytes) -> AgentMemory:
         base_us,
         trim_us,
         base,
-        value[ends[5] + 1 :],
+        value[sealed_end:],
+        value[traces_end:sealed_end],
+        tuple(sealed_sizes),
+        value[ends[5] + 1 : traces_end],
     )
     memory = AgentMemory(
         pbx,

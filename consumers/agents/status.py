@@ -47,7 +47,11 @@ class AgentState(StrEnum):
 
 
 class _Published(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        hide_input_in_errors=True,
+        json_schema_serialization_defaults_required=True,  # every field is written, also when it is null
+    )
 
 
 class PreviousState(_Published):

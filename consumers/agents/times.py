@@ -30,7 +30,8 @@ def _sane(at_us: int) -> int:
 def text_of(at_us: int) -> str:
     """Microseconds -> text, as `bridge.events.rfc3339`."""
     minute, rest_us = divmod(at_us, _MINUTE_US)
-    return f"{_text_of_minute(minute)}{rest_us / 1_000_000:09.6f}Z"  # exact: 8 digits of the 15 that a float holds
+    # Exact: 8 digits of the 15 that a float holds. (An f-string takes a third longer.)
+    return "%s%09.6fZ" % (_text_of_minute(minute), rest_us / 1_000_000)  # noqa: UP031
 
 
 @lru_cache(maxsize=4096)

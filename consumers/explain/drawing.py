@@ -20,7 +20,7 @@ from consumers.explain.replay import Explanation
 Json = Mapping[str, Any]
 
 LABEL_WIDTH: Final = 30
-RESULT_WIDTH: Final = 24
+RESULT_WIDTH: Final = 28
 SHOWN_CHANGES: Final = 8
 """Of an agent's states, the last ones are also told with their time."""
 

@@ -166,9 +166,11 @@ class _Replay:
     def _remember_state(self, key: Key, status: Json) -> None:
         """Keep the strip of states; what came late may have changed its end."""
         states = self.states.setdefault(key, [])
-        while states and states[-1][0] >= status["since"]:
-            states.pop()
-        states.append((status["since"], status["state"]))
+        for shown in (status["previous"], status):
+            if shown is not None:
+                while states and states[-1][0] >= shown["since"]:
+                    states.pop()
+                states.append((shown["since"], shown["state"]))
 
     def _set_timer(self, folds: "_Folds[Any]", key: Key, as_of_us: int, *, of_agent: bool) -> None:
         due_us = folds.due_us(key)

@@ -30,7 +30,7 @@ BUILD = HERE.parent.parent / "build"
 JARS = BUILD / "kafka-jars"
 IMAGE_VERSION = "4.3.1"
 TEST_PROPERTIES = {
-    "broker.session.timeout.ms": "2000",  # after kill -9 the next start waits so long
+    "broker.session.timeout.ms": "6000",  # after kill -9 the next start waits so long
     "log.cleaner.backoff.ms": "300",
     "log.segment.delete.delay.ms": "100",
     "group.min.session.timeout.ms": "1000",

@@ -136,7 +136,7 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(bridge: 
                     break
                 except ssl.SSLWantReadError:
                     sock.sendall(outgoing.read())
-                    incoming.write(sock.recv(65536))
+                    incoming.write(received(sock))
             tls.write(request)
             sock.sendall(outgoing.read())
             while True:
@@ -144,9 +144,15 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(bridge: 
                     answers.append(tls.read(15))
                     break
                 except ssl.SSLWantReadError:
-                    incoming.write(sock.recv(65536))
+                    incoming.write(received(sock))
 
     assert answers == [b"HTTP/1.1 200 OK"] * 20
+
+
+def received(sock: socket.socket) -> bytes:
+    piece = sock.recv(65536)
+    assert piece, "the bridge hung up"
+    return piece
 
 
 def test_who_speaks_no_tls_or_nothing_at_all_is_closed_and_bounded_in_number(bridge: SecureBridge) -> None:

@@ -61,6 +61,7 @@ def test_offline_all_is_well_and_nothing_is_left_in_the_spool(
         "spool space": "ok",
         "spool": "ok",
         "credentials": "ok",
+        "certificate": "ok",
         "clock": "ok",
         "ports": "ok",
         "kafka": "skipped",
@@ -149,6 +150,17 @@ def test_a_spool_that_waits_and_ports_in_use_are_seen_beside_a_bridge_and_after_
     assert "VOIPEX_PORT" in elsewhere[1]["ports"][0]["remedy"]
     assert after["spool"][0]["verdict"] == "warning"
     assert "no bridge runs" in after["spool"][0]["found"]
+
+
+def test_without_a_spool_no_disk_is_looked_at(environment: dict[str, str]) -> None:
+    done, checks = doctor(
+        {**environment, "VOIPEX_ACK": "kafka", "VOIPEX_SPOOL_DIR": "/proc/nowhere"}, "--offline"
+    )
+
+    assert done.code == 0
+    assert [
+        checks[check][0]["found"] for check in ("spool directory", "spool disk", "spool space", "spool")
+    ] == ["not looked at: VOIPEX_ACK=kafka keeps nothing on disk"] * 4
 
 
 def test_people_get_aligned_lines_with_what_to_do(environment: dict[str, str]) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import trustme
 
 from bridge import doctor, kafka
 from bridge.doctor import Finding, Report, file_system_of, missing_rights
@@ -109,6 +112,32 @@ def test_a_clock_behind_our_own_files_is_a_warning(tmp_path: Path) -> None:
 
     assert (behind.verdict, later.verdict) == ("warning", "ok")
     assert str(file) in behind.found
+
+
+@pytest.mark.parametrize(
+    ("days_left", "verdict", "said"),
+    [(90, "ok", "valid until"), (5, "warning", "valid until"), (-2, "fault", "expired")],
+)
+def test_a_certificate_is_told_before_it_expires(
+    tmp_path: Path, days_left: int, verdict: str, said: str
+) -> None:
+    leaf = trustme.CA().issue_cert("bridge.example", not_after=datetime.now(UTC) + timedelta(days=days_left))
+    cert_file, key_file = tmp_path / "tls.crt", tmp_path / "tls.key"
+    cert_file.write_bytes(leaf.cert_chain_pems[0].bytes())
+    key_file.write_bytes(leaf.private_key_pem.bytes())
+
+    finding = doctor._certificate(
+        Settings(tls_cert_file=cert_file, tls_key_file=key_file), time.time_ns() // 1000
+    )
+
+    assert finding.verdict == verdict
+    assert said in finding.found
+
+
+def test_a_certificate_that_cannot_be_loaded_is_a_fault(tmp_path: Path) -> None:
+    settings = Settings(tls_cert_file=tmp_path / "none.crt", tls_key_file=tmp_path / "none.key")
+
+    assert doctor._certificate(settings, NOW_US).verdict == "fault"
 
 
 def test_a_full_disk_is_a_fault_and_one_that_fills_before_the_limit_a_warning(

@@ -181,11 +181,12 @@ def test_without_the_headers_of_its_receipt_nothing_is_made_up(header: str) -> N
         revived(dataclasses.replace(letter, headers=headers), only(MENDED), 12)
 
 
-def test_a_time_that_is_none_is_not_repaired() -> None:
+@pytest.mark.parametrize("text", [b"yesterday", b"2026-03-02T09:00:00.000000+01:00", b"\xff"])
+def test_a_time_that_no_bridge_wrote_is_not_repaired(text: bytes) -> None:
     letter = refused(RENAMED)
-    headers = (*letter.headers, ("bridge-received-at", b"yesterday"))
+    headers = (*letter.headers, ("bridge-received-at", text))
 
-    with pytest.raises(StillUnusable, match="no time"):
+    with pytest.raises(StillUnusable, match="bridge-received-at"):
         revived(dataclasses.replace(letter, headers=headers), only(MENDED), 12)
 
 
@@ -288,6 +289,13 @@ def test_what_is_told_of_a_letter_is_nothing_personal() -> None:
         "source_topic": None,
         "size_bytes": len(RENAMED),
     }
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, 0, 2**62])
+def test_a_letter_of_any_timestamp_can_be_listed(timestamp_ms: int) -> None:
+    record = kafka.Consumed("brno.dead-letters.v1", 0, 0, timestamp_ms, None, b"", ())
+
+    assert str(letter_of("brno", record).described()["received_at"]).endswith("Z")
 
 
 def test_selections_are_by_time_class_stage_and_position() -> None:

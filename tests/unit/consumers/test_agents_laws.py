@@ -111,7 +111,8 @@ def test_totals_are_sums_of_intervals_that_do_not_overlap(records: list[Record],
 @given(traffic(steps=LONG_STEPS), st.lists(st.integers(0, 3 * DAY), max_size=4))
 @settings(max_examples=100, deadline=None)
 def test_time_alone_makes_no_interval_shorter(records: list[Record], steps: list[int]) -> None:
-    as_of_us, before = end_of(records), {}
+    as_of_us = end_of(records)
+    before: Json = {}
     state = folded(*records)
     for step_us in steps:
         told = shown(state, as_of_us) or {"days": {}}
