@@ -1,6 +1,7 @@
 """The bridge as a real process, and a PBX that notes what it was promised."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -24,11 +25,17 @@ from bridge import credentials
 USER = "site-7"
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+def free_port(wanted: int = 1) -> int:
+    """A port nobody listens on, and so many - 1 behind it; below those that the system gives to outgoing connections."""
+    while True:
+        first = random.randrange(15_000, 32_000)
+        try:
+            with contextlib.ExitStack() as stack:
+                for port in range(first, first + wanted):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
 
 
 class BridgeProcess:

@@ -7,7 +7,6 @@ one. Otherwise one embedded broker serves both.
 
 import asyncio
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from bridge.errors import KafkaUnreachable
 from bridge.local_kafka import LocalKafka
 from bridge.spool import Spooled
 from bridge.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, TopicKind, declared
+from tests.processes import free_port
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent.parent / "build"
@@ -58,13 +58,6 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     for version in _versions:
         terminalreporter.write_line(f"broker: {version}")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

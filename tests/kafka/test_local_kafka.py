@@ -19,10 +19,10 @@ from tests.kafka.conftest import (
     TEST_PROPERTIES,
     console_consumer,
     console_producer,
-    free_port,
     make_event_topics,
     read_all,
 )
+from tests.processes import free_port
 
 
 def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx: str) -> None:

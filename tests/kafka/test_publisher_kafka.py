@@ -27,11 +27,11 @@ from tests.kafka.conftest import (
     Broker,
     MemoryBacklog,
     console_consumer,
-    free_port,
     make_event_topics,
     read_all,
     settings_of,
 )
+from tests.processes import free_port
 
 QUICK = Timing(gather_s=0.002, silence_s=1.0, first_backoff_s=0.05, most_backoff_s=0.5)
 

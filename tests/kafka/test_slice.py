@@ -14,7 +14,7 @@ import pytest
 
 from bridge.partition import partition_of
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer
-from tests.processes import BridgeProcess
+from tests.processes import BridgeProcess, free_port
 
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -158,9 +158,7 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     folder = tmp_path / "build"
     folder.mkdir()
     (folder / "kafka-jars").symlink_to(Path("build/kafka-jars").absolute())
-    from tests.processes import free_port
-
-    ports = [free_port() for _ in range(3)]
+    ports = [free_port(), free_port(), free_port(2)]
     command = [sys.executable, "-m", "bridge", "up", "--folder", str(folder), "--rate", "5"]
     for option, port in zip(("--port", "--management-port", "--kafka-port"), ports, strict=True):
         command += [option, str(port)]
