@@ -275,7 +275,7 @@ def test_an_unknown_event_of_an_agent_without_a_unique_id_has_no_key() -> None:
         event_of(b'{"EventName":"AgentDancing","Login":"janecek"}')
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(sent=bodies)
 def test_whatever_is_an_event_is_written_and_read_back_as_the_same_event(sent: bytes) -> None:
     """decode ∘ encode = id, for anything a PBX or an attacker may send; everything else is refused with a reason."""
@@ -287,7 +287,7 @@ def test_whatever_is_an_event_is_written_and_read_back_as_the_same_event(sent: b
     assert decode(encode(event, at_ms=0, partitions=12).value) == event
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_reason_and_direction_have_a_class_or_none(text: str) -> None:
     assert reason_class(text) in ReasonClass

@@ -54,7 +54,7 @@ def test_regions_are_two_capital_letters_that_exist() -> None:
     assert [is_region(region) for region in ("CZ", "SK", "cz", "XX", "CZE", "")] == [True, True] + [False] * 4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(st.text("+0123456789 ()/.-x", max_size=20))
 def test_any_text_is_a_number_or_none(text: str) -> None:
     number = e164(text, "CZ")

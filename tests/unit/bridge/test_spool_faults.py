@@ -390,7 +390,7 @@ def template(tmp_path: Path) -> list[tuple[str, bytes]]:
     return TEMPLATE
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_costs_one_frame_at_most_and_invents_nothing(
     tmp_path: Path, data: st.DataObject

@@ -327,7 +327,7 @@ def test_key_tables_cannot_be_changed() -> None:
     assert key_table({}) == DOCUMENTED_KEYS
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(body=bodies)
 def test_whatever_comes_is_a_webhook_or_is_refused(body: bytes) -> None:
     try:

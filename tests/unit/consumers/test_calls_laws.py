@@ -19,7 +19,7 @@ from tests.traces import CALL_ID, S, calls, moments, value_of
 
 PROJECTION = CallProjection()
 Json = dict[str, Any]
-laws = settings(max_examples=60, deadline=None)
+laws = settings(deadline=None)
 
 
 def state_of(events: Iterable[CallEvent]) -> CallState:
