@@ -36,7 +36,7 @@ test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
 	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow"
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
-	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow" tests/unit tests/service
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow" tests/unit
 
 check: $(READY) ## format, lint, types, import contracts, generated documents, locks
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from benchmarks.machine import described
@@ -113,31 +114,42 @@ def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float],
 
 
 def day(agents: int, hours: float) -> list[Traffic]:
-    """Agent events and activity records of a simulated day."""
+    """Agent events and activity records of a simulated day; calls whose Hangup never comes are ended by their timers."""
     calls_per_s = agents * CALLS_PER_AGENT_AND_HOUR / 3600
     plan = SimulationPlan(seed=1, agents=agents, queues=4, calls_per_s=calls_per_s, speed=1.0)
     calls = CallProjection()
     states: dict[str, CallState] = {}
+    timers: list[tuple[int, str]] = []
     records: list[Traffic] = []
+
+    def tell(call_id: str, state: CallState, at_us: int) -> None:
+        states[call_id], documents = calls.produce(state, at_us)
+        records.extend(
+            (document.key, at_us, AGENT_ACTIVITY, document.value or b"")
+            for document in documents
+            if document.kind == AGENT_ACTIVITY
+        )
+        due_us = calls.due(states[call_id])
+        if due_us is not None:
+            heappush(timers, (due_us, call_id))
+
     for number, (at_s, words) in enumerate(events(plan)):
         if at_s > hours * 3600:
             break
         at_us = START_US + round(at_s * 1_000_000)
+        while timers and timers[0][0] < at_us:
+            due_us, call_id = heappop(timers)
+            if calls.due(states[call_id]) == due_us:
+                tell(call_id, states[call_id], due_us)
         receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         event = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
         value = encode(event, at_us // 1000, 12).value
         if event.unique_id is None:
             agent = agent_key(event.login, event.line, event.email) or ""
             records.append((agent, at_us, AGENT_EVENTS, value))
-            continue
-        state = states.get(event.unique_id) or calls.start("voipex", event.unique_id)
-        state, documents = calls.produce(calls.fold(state, CALL_EVENTS, value), at_us)
-        states[event.unique_id] = state
-        records += [
-            (document.key, at_us, AGENT_ACTIVITY, document.value or b"")
-            for document in documents
-            if document.kind == AGENT_ACTIVITY
-        ]
+        else:
+            state = states.get(event.unique_id) or calls.start("voipex", event.unique_id)
+            tell(event.unique_id, calls.fold(state, CALL_EVENTS, value), at_us)
     return records
 
 

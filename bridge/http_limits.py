@@ -93,6 +93,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fed_bytes = 0
         self._big_piece = False
         self._upgrade_ignored = False
+        self._client_ended = False
 
     # ---------------------------------------------------------------- connection
 
@@ -259,7 +260,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _part(self) -> None:
         """Close; but say so first, and hear what comes for a moment, when the client may still be sending."""
-        if self._phase == _BETWEEN or not self.transport.can_write_eof():
+        if self._phase == _BETWEEN or self._client_ended or not self.transport.can_write_eof():
             self.transport.close()
             return
         self._phase = _PARTED
@@ -268,8 +269,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write_eof()
 
-    def eof_received(self) -> None:
-        """The transport closes itself after this."""
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client may end its side after its request and wait for the answer; False: the transport closes itself."""
+        waits = (
+            self._phase == _BETWEEN and self._busy() and self.scheme == "http"
+        )  # TLS has no half-open state
+        if waits:
+            self._phase = _DEAF
+            self._client_ended = True
+        return waits
 
 
 class _CourteousTransport:
@@ -326,6 +334,7 @@ class BoundedServer(uvicorn.Server):
         await self.lifespan.startup()
         self.servers = []
         for listening in sockets or ():
+            listening.listen(self.config.backlog)
             accepting = asyncio.create_task(self._accept(listening, self.tls))
             accepting.add_done_callback(self._stopped_accepting)
             self._accepting.add(accepting)

@@ -1,5 +1,6 @@
 """
-The reference pages that are made from the code: docs/settings.md from `Settings`, docs/answers.md from `errors`.
+The reference pages that are made from the code: docs/settings.md from `Settings`, docs/answers.md from `errors`, and the front door in
+OpenAPI (`bridge/openapi.py`).
 
 `python -m bridge.reference write` writes them, `check` fails when they are not what the code says.
 """
@@ -12,6 +13,7 @@ from typing import Any, get_args
 from pydantic_core import PydanticUndefined
 
 from bridge import errors
+from bridge.openapi import openapi_page
 from bridge.settings import SECRETS_DIR_VARIABLE, Settings, variable_of
 
 _DOCS = Path(__file__).parent.parent / "docs"
@@ -64,31 +66,51 @@ def answers_page() -> str:
         "| status | problem | try again | kept as dead letter | cause |",
         "|---|---|---|---|---|",
     ]
-    for error in sorted(_leaves(errors.IngressError), key=lambda each: (each.status, each.__name__)):
+    answered = sorted(_leaves(errors.IngressError), key=lambda each: (each.status, each.__name__))
+    for error in answered:
+        if issubclass(error, errors.TokenRefused):
+            continue
         kept = "yes" if issubclass(error, errors.Unusable) else "no"
         again = (
             "yes, after `Retry-After`"
             if issubclass(error, errors.Unavailable)
             else ("yes" if error.retriable else "no")
         )
-        cause = " ".join((error.__doc__ or "").split())
-        lines.append(f"| {error.status} | `{error.__name__}` | {again} | {kept} | {cause} |")
+        lines.append(f"| {error.status} | `{error.__name__}` | {again} | {kept} | {_cause(error)} |")
+    lines += [
+        "",
+        "`POST /token` is answered 200 with `access_token`, `token_type` and `expires_in`. Its other answers are those of RFC 6749, section 5.2:",
+        "JSON with `error` and `error_description`. 405, 413, 415 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
+        "",
+        "| status | problem | `error` | cause |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {error.status} | `{error.__name__}` | `{error.error}` | {_cause(error)} |"
+        for error in answered
+        if issubclass(error, errors.TokenRefused)
+    ]
     return "\n".join(lines) + "\n"
 
 
+def _cause(error: type[errors.IngressError]) -> str:
+    return " ".join((error.__doc__ or "").split())
+
+
 def _leaves(error: type[errors.IngressError]) -> Iterator[type[errors.IngressError]]:
-    """Errors that are answered: all but the two that only group others."""
-    if error not in (errors.IngressError, errors.Unusable):
+    """Errors that are answered: all but those that only group others."""
+    if error not in (errors.IngressError, errors.Unusable, errors.TokenRefused):
         yield error
     for child in error.__subclasses__():
         yield from _leaves(child)
 
 
-PAGES = {"settings.md": settings_page, "answers.md": answers_page}
+PAGES = {"settings.md": settings_page, "answers.md": answers_page, "contract/openapi.json": openapi_page}
 
 
 def write(folder: Path = _DOCS) -> None:
     for name, make in PAGES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(make(), encoding="utf-8")
 
 

@@ -5,7 +5,7 @@ The fold: one walk through time, over agent events and legs, that computes all t
 begins or ends nothing changes; so each such slice of time is added once to what runs in it, and unions, cuts at midnight, states of
 no length and the silence rule need no further code. The law that everything else rests on:
 
-    advance(p, all, t) == advance(advance(p, those before s, s), those from s on, t)     when no leg is open at s
+    advance(p, all, t) == advance(advance(p, what begins before s, s), what is not over before s, t)
 
 It allows to keep a picture of what is settled and to walk only over what came since (`memory`), and to walk again from an older
 picture when something comes late. Sums are never corrected: a late or revised input means another walk.
@@ -212,7 +212,7 @@ class Picture:
 def view(
     picture: Picture,
     events: Iterable[AgentEvent],
-    legs: Iterable[Leg],
+    legs: Sequence[Leg],
     until_us: int,
     local_days: LocalDays,
     floor_us: int,
@@ -223,7 +223,7 @@ def view(
     Returns the phases that run at *until_us*.
     """
     walk = _Walk(picture, local_days, floor_us)
-    walk.over(events, legs, until_us)
+    walk.over(events, legs, until_us, before_us=until_us + 1)
     if picture.seen_us is not None:
         walk.look(until_us, silent=not walk.active and picture.is_silent(until_us))
     return list(walk.active.values())
@@ -232,32 +232,45 @@ def view(
 def advance(
     picture: Picture,
     events: Iterable[AgentEvent],
-    legs: Iterable[Leg],
+    legs: Sequence[Leg],
     until_us: int,
     local_days: LocalDays,
     floor_us: int,
 ) -> None:
     """
-    Carry *picture* on to *until_us*, in place, over events in their total order and legs that are not removed, all of them from
-    `picture.at_us` to `until_us`. Time before *floor_us* is not summed up: no document shows those days any more.
+    Carry *picture* on to *until_us*, in place. Time before *floor_us* is not summed up: no document shows those days any more.
+
+    *events* are those of this time, in their total order. *legs* are those that begin before *until_us*, without removed ones; what
+    they did before `picture.at_us` is in the picture, and who they say the agent is comes in when they are over.
     """
-    _Walk(picture, local_days, floor_us).over(events, legs, until_us)
+    _Walk(picture, local_days, floor_us).over(events, legs, until_us, before_us=until_us)
 
 
 class _Walk:
-    __slots__ = ("active", "floor_us", "local_days", "owned", "picture")
+    __slots__ = ("active", "before_us", "floor_us", "local_days", "owned", "picture")
 
     def __init__(self, picture: Picture, local_days: LocalDays, floor_us: int) -> None:
         self.picture = picture
         self.local_days = local_days
         self.floor_us = floor_us
+        self.before_us = BEGINNING
         self.active: dict[tuple[str, int], Phase] = {}
         # What of the picture is not shared with another one: "presence", days, (queue, day).
         self.owned: dict[object, Any] = {}
 
-    def over(self, events: Iterable[AgentEvent], legs: Iterable[Leg], until_us: int) -> None:
+    def over(
+        self, events: Iterable[AgentEvent], legs: Sequence[Leg], until_us: int, *, before_us: int
+    ) -> None:
         picture = self.picture
-        for at_us, _, happen, what in _moments(events, legs):
+        from_us = picture.at_us
+        moments = _moments(events, legs, from_us)
+        self.before_us = before_us
+        for leg in legs:
+            if leg.start_us < from_us:
+                self._resume(leg, from_us)
+        for at_us, _, happen, what in moments:
+            if at_us >= before_us:
+                break
             if at_us > picture.at_us:
                 self._pass(at_us)
             if picture.seen_us is None or at_us > picture.seen_us:
@@ -291,18 +304,31 @@ class _Walk:
             if heir is not None:
                 self._queue_totals(heir, day)[PAUSED_HERE_US] += totals[PAUSED_HERE_US]
 
-    def meet(self, leg: Leg) -> None:
-        """A leg begins: from now on the agent takes calls."""
+    def _meet(self, leg: Leg) -> None:
+        """A leg begins: the agent takes calls. Who it says the agent is may be said otherwise until it is over."""
         picture = self.picture
         picture.took_calls = True
+        if leg.latest_us >= self.before_us:
+            return
         picture.last_event_us = max(picture.last_event_us, leg.last_event_us)
         self._identify([leg.last_event_us, 0, leg.call_id, leg.leg], leg)
+
+    def _resume(self, leg: Leg, from_us: int) -> None:
+        """A leg began before the walk: go on with what it does, should it not be over."""
+        self._meet(leg)
+        end_us = leg.end_us
+        if end_us is None or end_us >= from_us:
+            self.active[leg.call_id, leg.leg] = [phase for phase in phases(leg) if phase.start_us < from_us][
+                -1
+            ]
 
     def see(self, _leg: Leg) -> None:
         """The last event of a leg came after its end: a Hangup that only fills. Still the agent was seen."""
 
     def go_on(self, phase: Phase) -> None:
-        """A leg goes over to what it does next."""
+        """A leg begins, or goes over to what it does next."""
+        if phase.start_us == phase.leg.start_us:
+            self._meet(phase.leg)
         self.active[phase.call_id, phase.number] = phase
         if phase.answers and phase.start_us >= self.floor_us:
             day = self.local_days.day_of(phase.start_us).name
@@ -447,9 +473,9 @@ class _Walk:
 _Moment = tuple[int, int, Callable[[_Walk, Any], None], Any]
 
 
-def _moments(events: Iterable[AgentEvent], legs: Iterable[Leg]) -> list[_Moment]:
+def _moments(events: Iterable[AgentEvent], legs: Sequence[Leg], from_us: int) -> list[_Moment]:
     """
-    All that happens, in the order of time: (at_us, running number, what, to whom).
+    All that happens from a moment on, in the order of time: (at_us, running number, what, to whom).
 
     The number keeps the order of events, and that of what a leg does. Among the others order does not matter, since a state is looked
     at only between two moments.
@@ -460,16 +486,17 @@ def _moments(events: Iterable[AgentEvent], legs: Iterable[Leg]) -> list[_Moment]
         moments.append((event.at_us, number, _Walk.hear, event))
         number += 1
     for leg in legs:
-        moments.append((leg.start_us, number, _Walk.meet, leg))
         for phase in phases(leg):
+            if phase.start_us >= from_us:
+                moments.append((phase.start_us, number, _Walk.go_on, phase))
             number += 1
-            moments.append((phase.start_us, number, _Walk.go_on, phase))
         end_us = leg.end_us
         if end_us is not None:
-            moments.append((end_us, number + 1, _Walk.close, leg))
-            if leg.last_event_us > end_us:
-                moments.append((leg.last_event_us, number + 2, _Walk.see, leg))
-        number += 3
+            if end_us >= from_us:
+                moments.append((end_us, number, _Walk.close, leg))
+            if leg.last_event_us > end_us and leg.last_event_us >= from_us:
+                moments.append((leg.last_event_us, number + 1, _Walk.see, leg))
+            number += 2
     moments.sort()
     return moments
 

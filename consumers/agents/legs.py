@@ -181,3 +181,18 @@ def outcome_of(leg: Leg) -> Outcome:
         unanswered_out=calls and leg.answered_us is None,
         transfer=(of_agent or calls) and (leg.transferred_us is not None or leg.result == _TRANSFERRED),
     )
+
+
+def past_of(leg: Leg, until_us: int) -> tuple[object, ...]:
+    """All of a leg that made a difference before a moment: two revisions that agree in it differ only from then on."""
+    if leg.removed or leg.start_us >= until_us:
+        return ()
+    past: list[object] = [
+        (phase.start_us, phase.activity, phase.talks, phase.rings, phase.answers)
+        for phase in phases(leg)
+        if phase.start_us < until_us
+    ]
+    end_us = leg.end_us
+    if end_us is not None and end_us < until_us:
+        past.append((end_us, outcome_of(leg), end_us < leg.last_event_us < until_us and leg.last_event_us))
+    return (leg.role, leg.queue, *past)

@@ -5,9 +5,9 @@ Memory: what is kept of one agent between two records (the private changelog), a
     archive   agent events and legs since then that are over, one line each, as bytes that are normally not even read;
               all but the latest are sealed: compressed, with three bytes of each line's name to tell that it is there
     settled   a Picture a minute back: base plus archive, so that the normal path walks over the last minute only
-    recent    agent events and legs since `settled`, among them every open leg
+    recent    agent events since `settled`, and legs that were not over then
 
-A document is `settled` carried on over `recent`. What comes late (before `settled`), or revises a leg of the archive, turns settled
+A document is `settled` carried on over `recent`. What comes late (before `settled`), or revises what a leg did before, turns settled
 back to base and all of the archive into recent; then the walk is done again over the whole week. That costs milliseconds and gives
 the same result as if everything had come in order: so order of arrival and repetition do not matter within these days.
 
@@ -26,7 +26,7 @@ import orjson
 from consumers.activity import LegResult, LegRole
 from consumers.agents.days import LocalDays, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, Picture, advance
-from consumers.agents.legs import Leg, bounds_of
+from consumers.agents.legs import Leg, bounds_of, past_of
 from consumers.agents.presence import UNNAMED, AgentEvent
 
 FOLD_VERSION: Final = 1
@@ -154,7 +154,8 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
             memory = unsettle(memory)
         elif leg.latest_us < settled.base_us:
             return memory
-    if leg.start_us < settled.picture.at_us and not leg.removed:
+    settled_us = settled.picture.at_us
+    if past_of(leg, settled_us) != (() if known is None else past_of(known, settled_us)):
         memory = unsettle(memory)
     return memory._replace(legs={**memory.legs, key: leg}, touched_us=max(memory.touched_us, leg.latest_us))
 
@@ -163,23 +164,18 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
 
 def settle(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays) -> AgentMemory:
-    """Carry `settled` on to a minute before *as_of_us*, or to the beginning of the first leg that is not over by then."""
+    """Carry `settled` on to a minute before *as_of_us*, should anything have become over by then."""
     settled = memory.settled
     if as_of_us >= settled.trim_us or settled.kept_bytes > ARCHIVE_LIMIT_BYTES:
         memory = _trim(memory, as_of_us, until_us, local_days)
         settled = memory.settled
     horizon_us = as_of_us - SETTLE_AFTER_US
-    if _all_since(memory, horizon_us):
-        return memory
-    horizon_us = _without_straddling(memory.legs, horizon_us)
-    if horizon_us <= settled.picture.at_us:
-        return memory
-    events, later_events = _split(memory.events, horizon_us)
-    legs, later_legs = _split_legs(memory.legs, horizon_us)
-    if not events and not legs:
+    if horizon_us <= settled.picture.at_us or _all_since(memory, horizon_us):
         return memory
     picture = settled.picture.copy()
-    _advance(picture, events, legs, horizon_us, until_us, local_days)
+    events, later_events = _split(memory.events, horizon_us)
+    legs, later_legs = _split_legs(memory.legs, horizon_us)
+    _advance(picture, events, memory.legs.values(), horizon_us, until_us, local_days)
     words = _Words(settled.words)
     lines = [_line_of_event(event, words) for event in events]
     lines += [_line_of_leg(leg, words) for leg in legs]
@@ -192,7 +188,7 @@ def settle(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalD
 
 def _all_since(memory: AgentMemory, horizon_us: int) -> bool:
     for leg in memory.legs.values():
-        if leg.latest_us < horizon_us:
+        if leg.latest_us < horizon_us and not leg.is_open:
             return False
     return all(event.at_us >= horizon_us for event in memory.events.values())
 
@@ -286,14 +282,13 @@ def _trim(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDa
             leg.latest_us for leg in memory.legs.values()
         ]
         keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
-    keep_us = _without_straddling(memory.legs, keep_us)
     settled = memory.settled._replace(trim_us=local_days.day_of(as_of_us).end_us)
     if keep_us <= settled.base_us:
         return memory._replace(settled=settled)
     base = settled.picture.copy()
     events, later_events = _split(memory.events, keep_us)
-    legs, later_legs = _split_legs(memory.legs, keep_us)
-    _advance(base, events, legs, keep_us, until_us, local_days)
+    _, later_legs = _split_legs(memory.legs, keep_us)
+    _advance(base, events, memory.legs.values(), keep_us, until_us, local_days)
     base.days = {day: totals for day, totals in base.days.items() if day >= oldest.name}
     for queue, of_queue in list(base.queue_days.items()):
         kept = {day: totals for day, totals in of_queue.items() if day >= oldest.name}
@@ -313,7 +308,7 @@ def _advance(
     until_us: int,
     local_days: LocalDays,
 ) -> None:
-    standing = (leg for leg in legs if not leg.removed)
+    standing = [leg for leg in legs if leg.start_us < horizon_us and not leg.removed]
     advance(picture, events, standing, horizon_us, local_days, local_days.window(until_us).floor_us)
 
 
@@ -325,19 +320,14 @@ def _split(events: dict[str, AgentEvent], horizon_us: int) -> tuple[list[AgentEv
 
 def _split_legs(legs: dict[LegKey, Leg], horizon_us: int) -> tuple[list[Leg], dict[LegKey, Leg]]:
     """Legs that are over before a moment, and the others."""
-    before = [leg for leg in legs.values() if leg.latest_us < horizon_us]
-    return before, {key: leg for key, leg in legs.items() if leg.latest_us >= horizon_us}
-
-
-def _without_straddling(legs: dict[LegKey, Leg], horizon_us: int) -> int:
-    """The latest moment up to *horizon_us* at which no leg is under way: each is over before it, or begins at it or later."""
-    moved = True
-    while moved:
-        moved = False
-        for leg in legs.values():
-            if leg.start_us < horizon_us and (leg.latest_us >= horizon_us or leg.is_open):
-                horizon_us, moved = leg.start_us, True
-    return horizon_us
+    before: list[Leg] = []
+    later: dict[LegKey, Leg] = {}
+    for key, leg in legs.items():
+        if leg.latest_us < horizon_us and not leg.is_open:
+            before.append(leg)
+        else:
+            later[key] = leg
+    return before, later
 
 
 def _roll_over(settled: Settled, local_days: LocalDays) -> Settled:

@@ -135,7 +135,6 @@ class Presence:
             return None
         unnamed.inferred = unnamed.inferred or inferred
         self.queues[name] = unnamed
-        self.left[name] = False
         return name
 
     def _log_in(self, event: AgentEvent) -> str | None:
@@ -147,8 +146,6 @@ class Presence:
         for name in names:
             if name not in self.queues:
                 self.queues[name] = QueueRegister(event.at_us)
-            if name != UNNAMED:
-                self.left[name] = False
         self.status = IN
         return heir
 

@@ -373,6 +373,17 @@ def test_who_sends_without_end_and_never_reads_does_not_stay(bridge: BridgeProce
     assert time.monotonic() - started < 15
 
 
+def test_who_ends_its_side_after_the_request_still_hears_the_answer(bridge: BridgeProcess) -> None:
+    answers = []
+    for _ in range(20):
+        with connect(bridge) as sock:
+            sock.sendall(request(bridge))
+            sock.shutdown(socket.SHUT_WR)
+            answers.append(statuses(rest_of(sock)))
+
+    assert answers == [[200]] * 20
+
+
 def test_100_continue_comes_only_after_the_headers_were_good(bridge: BridgeProcess) -> None:
     expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\nConnection: close\r\n" % len(body())
     with connect(bridge) as sock:

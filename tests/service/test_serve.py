@@ -13,8 +13,6 @@ from bridge import credentials, spool
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 
-pytestmark = pytest.mark.process
-
 
 @pytest.fixture
 def nowhere() -> str:

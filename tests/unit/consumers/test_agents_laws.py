@@ -40,7 +40,7 @@ def end_of(records: list[Record]) -> int:
 
 
 @given(traffic(), AFTER)
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_the_fold_agrees_with_brute_force(records: list[Record], after_us: int) -> None:
     as_of_us = end_of(records) + after_us
 
@@ -48,7 +48,7 @@ def test_the_fold_agrees_with_brute_force(records: list[Record], after_us: int) 
 
 
 @given(traffic(steps=LONG_STEPS), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_incremental_is_batch_over_any_time(records: list[Record], data: st.DataObject) -> None:
     """Documents in between, settling, forgetting old days and the changelog's encoding change nothing; timers neither."""
     state = PRAGUE.start("voipex", "janecek")
@@ -67,7 +67,7 @@ def test_incremental_is_batch_over_any_time(records: list[Record], data: st.Data
 
 
 @given(traffic(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_order_and_repetition_do_not_matter(records: list[Record], data: st.DataObject) -> None:
     """Within the days that are kept: any order of the two topics and of each, any copies, documents produced in between."""
     as_of_us = end_of(records) + data.draw(AFTER)
@@ -87,7 +87,7 @@ STEPS_BETWEEN = st.sampled_from([0, 60 * 1_000_000, HOUR, DAY])
 
 
 @given(traffic(steps=LONG_STEPS), AFTER)
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_totals_are_sums_of_intervals_that_do_not_overlap(records: list[Record], after_us: int) -> None:
     """So none is negative, none longer than its day, and pauses by name add up to the paused time, which is part of the login."""
     told = shown(folded(*records), end_of(records) + after_us)
@@ -109,7 +109,7 @@ def test_totals_are_sums_of_intervals_that_do_not_overlap(records: list[Record],
 
 
 @given(traffic(steps=LONG_STEPS), st.lists(st.integers(0, 3 * DAY), max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_time_alone_makes_no_interval_shorter(records: list[Record], steps: list[int]) -> None:
     as_of_us = end_of(records)
     before: Json = {}
@@ -124,7 +124,7 @@ def test_time_alone_makes_no_interval_shorter(records: list[Record], steps: list
 
 
 @given(traffic(), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_the_changelog_keeps_all_that_matters(records: list[Record], data: st.DataObject) -> None:
     state = folded(*records)
     if data.draw(st.booleans()):
@@ -136,7 +136,7 @@ def test_the_changelog_keeps_all_that_matters(records: list[Record], data: st.Da
 
 
 @given(traffic(), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 def test_a_state_does_not_change_when_another_is_made_of_it(
     records: list[Record], data: st.DataObject
 ) -> None:
@@ -169,7 +169,7 @@ def test_a_state_does_not_change_when_another_is_made_of_it(
         max_size=12,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_the_fold_never_raises(events: list[Json]) -> None:
     """Any text is a name; the same event_id may come with anything."""
     state = PRAGUE.start("voipex", "janecek")
@@ -225,7 +225,7 @@ def webhooks(draw: st.DrawFn) -> list[bytes]:
 
 
 @given(webhooks(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_any_order_and_repetition_of_lines_gives_the_same_documents(
     lines: list[bytes], data: st.DataObject
 ) -> None:
@@ -235,7 +235,7 @@ def test_any_order_and_repetition_of_lines_gives_the_same_documents(
 
 
 @given(webhooks(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 def test_the_services_may_read_their_topics_in_any_order(lines: list[bytes], data: st.DataObject) -> None:
     """The agents service gets events and activity in any interleaving, and says what it says when all comes in order."""
     explanation = explain(read_trace(lines))

@@ -962,6 +962,78 @@ def test_a_revision_with_news_of_what_is_settled_changes_the_totals() -> None:
     assert (day(told)["missed_rings"], day(told)["answered_in"], day(told)["talk_s"]) == (0, 1, 59)
 
 
+def test_a_long_call_does_not_keep_what_happens_meanwhile_from_being_settled() -> None:
+    """A Hangup that is lost leaves a leg open for hours; its revisions may end it, or turn out to be something else."""
+    pauses = [event(T + n * HOUR, "paused" if n % 2 else "unpaused", "A") for n in range(1, 6)]
+    state = produced(
+        event(T, "login", "A"), leg(ring=T, answered=T + MINUTE, queue="A"), *pauses, then=T + 6 * HOUR
+    )
+    assert (state.events, list(state.legs)) == ({}, [("1.1", 1)])
+    assert day(told_of(state, T + 6 * HOUR))["talk_s"] == 6 * 3600 - 60
+
+    ended = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="completed", revision=2)
+    goes_on = PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)
+    assert goes_on.settled is state.settled
+    assert day(told_of(goes_on, T + 7 * HOUR))["talk_s"] == 6 * 3600 - 60
+    assert told_of(goes_on, T + 7 * HOUR)["state"] == "paused"
+
+    timed_out = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="timeout", revision=3)
+    anew = PRAGUE.fold(goes_on, AGENT_ACTIVITY, timed_out.value)
+    assert len(anew.events) == 6
+    assert day(told_of(anew, T + 7 * HOUR))["talk_s"] == 0
+
+
+def test_what_happens_at_the_very_moment_that_is_settled_counts_once() -> None:
+    """Settled is a minute back; here the answer, the end and a pause lie exactly there."""
+    records = [
+        event(T, "login", "A"),
+        leg("1.1", ring=T, answered=T + MINUTE),
+        leg("1.2", ring=T, ended=T + MINUTE, result="busy"),
+        event(T + MINUTE, "paused", "A", pause_name="Oběd"),
+    ]
+    state = produced(*records, then=T + 2 * MINUTE)
+    told = told_of(state, T + 2 * MINUTE)
+
+    assert state.settled.picture.at_us == T + MINUTE
+    assert (len(state.events), len(state.legs)) == (1, 2)
+    assert (day(told)["answered_in"], day(told)["missed_rings"], day(told)["pauses"]) == (1, 1, 1)
+    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["paused_s"]) == (60, 60, 60)
+
+
+def test_the_first_moment_of_the_oldest_day_counts() -> None:
+    midnight = at("2026-03-02T00:00:00+01:00")
+    told = status(
+        event(midnight - HOUR, "login", "A"),
+        event(midnight, "paused", "A"),
+        leg("1.1", answered=midnight, ended=midnight, result="completed", queue="A"),
+        leg("1.2", ring=midnight - SECOND, ended=midnight, result="busy"),
+        as_of=midnight + 6 * DAY,
+    )
+
+    assert (day(told)["pauses"], day(told)["answered_in"], day(told)["missed_rings"]) == (1, 1, 1)
+    assert day(told)["login_s"] == 24 * 3600
+    assert day(told)["ring_s"] == 0
+
+
+def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
+    state = produced(leg(ring=T, ended=T + MINUTE, result="busy"), then=T + MINUTE + SECOND)
+    filled = leg(ring=T, ended=T + MINUTE, result="busy", last=T + HOUR, revision=2)
+    state, _ = PRAGUE.produce(PRAGUE.fold(state, AGENT_ACTIVITY, filled.value), T + HOUR)
+
+    assert list(state.legs) == [("1.1", 1)]
+    assert told_of(state, T + HOUR)["last_event_at"] == text(T + HOUR)
+    assert PRAGUE.due(state) == T + 25 * HOUR
+
+    state, _ = PRAGUE.produce(
+        PRAGUE.fold(state, AGENT_EVENTS, event(T + 2 * MINUTE, "logout").value), T + HOUR
+    )
+    assert state.settled.picture.at_us == T + 59 * MINUTE
+    assert list(state.legs) == [("1.1", 1)]
+    told = told_of(state, T + HOUR)
+    assert (told["last_event_at"], told["line"], day(told)["missed_rings"]) == (text(T + HOUR), "163", 1)
+    assert PRAGUE.due(state) == T + 25 * HOUR
+
+
 def test_two_records_of_one_event_id_that_are_no_copies_count_as_the_first() -> None:
     early, late = event(T, "login", "A", event_id="x"), event(T + HOUR, "login", "B", event_id="x")
     same_time = event(T, "login", "B", event_id="x")
@@ -1042,7 +1114,8 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
 
     assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
     assert told["queue_days"] == {}
-    assert state.settled.base_us == T + 3 * HOUR
+    assert state.settled.base_us == at("2026-03-03T00:00:00+01:00")
+    assert (told["current_calls"][0]["since"], told["since"]) == (text(T + 3 * HOUR), text(T + 3 * HOUR))
     assert list(told_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
 
 
@@ -1123,6 +1196,9 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
     assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 5
 
+    base_us = state.settled.base_us
+    state, _ = PRAGUE.produce(state, T + DAY)
+    assert state.settled.base_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
     state, _ = PRAGUE.produce(state, T + 10 * DAY)
     assert told_of(state, T + 10 * DAY)["queue_days"] == {}
