@@ -555,6 +555,7 @@ def test_a_directory_without_a_segment_is_not_continued(root: Path) -> None:
     spool.close_sync()
 
 
+@pytest.mark.process
 def test_processes_started_together_get_a_directory_each(root: Path) -> None:
     write_spool(root, [[0]])
     program = (

@@ -161,6 +161,7 @@ def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch
 # ---------------------------------------------------------------- after a crash
 
 
+@pytest.mark.process
 def test_a_kill_loses_nothing_that_was_answered(root: Path) -> None:
     """On the real disk, by a real process; the answers are noted outside of it."""
     program = (
@@ -188,6 +189,7 @@ def test_a_kill_loses_nothing_that_was_answered(root: Path) -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 5000, b"\xff" * 5000], ids=["cut", "zeros", "ones"])
+@pytest.mark.process
 def test_a_torn_write_is_cut_wherever_it_tore(root: Path, garbage: bytes) -> None:
     """It was never answered; everything before it is good, and so is everything after the restart."""
     write_spool(root, FRAMES)

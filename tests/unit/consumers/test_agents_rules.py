@@ -568,6 +568,9 @@ def test_of_several_on_call_begun_last_then_monitoring_consulting_ringing() -> N
     assert status(ringing, consulting, monitoring, as_of=T + 9)["activity"] == "monitoring"
     assert status(ringing, consulting, monitoring, incoming, as_of=T + 9)["activity"] == "on_call_in"
     assert status(outgoing, monitoring, incoming, as_of=T + 9)["activity"] == "on_call_out"
+    assert status(ringing, consulting, as_of=T + 9)["state"] == "consulting"
+    assert status(ringing, consulting, monitoring, as_of=T + 9)["state"] == "monitoring"
+    assert status(ringing, monitoring, incoming, as_of=T + 9)["state"] == "on_call"
 
 
 def test_a_call_is_shown_before_presence() -> None:
@@ -1032,6 +1035,33 @@ def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
     told = told_of(state, T + HOUR)
     assert (told["last_event_at"], told["line"], day(told)["missed_rings"]) == (text(T + HOUR), "163", 1)
     assert PRAGUE.due(state) == T + 25 * HOUR
+
+
+def test_a_leg_taken_back_counts_for_nothing_when_it_is_settled_either() -> None:
+    removed = leg("1.2", ring=T, answered=T, ended=T + MINUTE, result="completed", removed=True)
+    state = produced(event(T, "login", "A"), removed, then=T + HOUR)
+    told = told_of(state, T + HOUR)
+
+    assert state.settled.archive.count(b"\n") == 2
+    assert (day(told)["answered_in"], day(told)["talk_s"], told["last_event_at"]) == (0, 0, text(T))
+
+
+def test_no_day_is_told_twice() -> None:
+    evening = at("2026-03-02T23:30:00+01:00")
+    state = produced(
+        event(evening, "login", "A"),
+        event(evening, "paused", "A", event_id="p"),
+        event(evening + HOUR, "unpaused", "A"),
+        then=evening + 2 * HOUR,
+    )
+    _, documents = PRAGUE.produce(state._replace(digest=0), evening + 2 * HOUR)
+    value = documents[0].value or b""
+
+    assert (state.settled.past_from, value.count(b'"2026-03-02":'), value.count(b'"2026-03-03":')) == (
+        "2026-03-02",
+        2,
+        2,
+    )
 
 
 def test_two_records_of_one_event_id_that_are_no_copies_count_as_the_first() -> None:

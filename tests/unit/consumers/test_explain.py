@@ -396,6 +396,7 @@ def test_help_shows_a_line_of_a_trace(run: Any) -> None:
     assert '"received_at"' in result.stdout
 
 
+@pytest.mark.process
 def test_the_package_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "consumers", "explain", str(TRACE), "--json"], capture_output=True, check=True
