@@ -6,7 +6,7 @@ One place makes answers of errors (`_refuse`), and no answer ever repeats a body
 """
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -27,13 +27,12 @@ from bridge.errors import (
     Unusable,
     problem_of,
 )
-from bridge.events import Event
 from bridge.logs import get_logger
 from bridge.metrics import Metrics
-from bridge.normalize import normalize
+from bridge.normalize import fields_of
 from bridge.tracing import traceparent_of
 from bridge.webhook import parse
-from bridge.wire import Record, encode
+from bridge.wire import Record, encode_fields
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -126,13 +125,13 @@ class Ingress:
         else:
             await send(self._accepted_start)
             await send(self._accepted_body)
-            self._metrics.events_received.inc(event.pbx, event.type)
+            self._metrics.events_received.inc(event["pbx"], event["type"])
             self._metrics.http_requests.inc("/voipex", "POST", self._accepted_code)
             self._metrics.http_request_duration.observe(time.perf_counter() - started)
 
-    async def receive_webhook(self, scope: Scope, receive: Receive) -> Event:
+    async def receive_webhook(self, scope: Scope, receive: Receive) -> Mapping[str, Any]:
         """
-        Take one webhook. Returning means that its event is safe (`Outbox`); an IngressError says what to answer instead.
+        Take one webhook. Returning its event (as fields) means that it is safe (`Outbox`); an IngressError says what to answer instead.
 
         A body that is no event is safe too, as a dead letter, before it is refused.
         """
@@ -142,7 +141,7 @@ class Ingress:
         body = await read_body(asked, receive, self._max_body_bytes)
         receipt = self._clock.receipt(traceparent_of(asked.traceparent))
         try:
-            event = normalize(parse(body, caller.keys), caller.pbx, receipt, caller.region)
+            event = fields_of(parse(body, caller.keys), caller.pbx, receipt, caller.region)
         except Unusable as fault:
             letter = dead_letter(body, fault, caller.pbx, caller.name, receipt, self._partitions)
             await self._outbox.append((letter,))
@@ -154,7 +153,7 @@ class Ingress:
                 credential=caller.name,
             )
             raise
-        record = encode(event, receipt.received_at_us // 1000, self._partitions, receipt.traceparent)
+        record = encode_fields(event, receipt.received_at_us // 1000, self._partitions, receipt.traceparent)
         await self._outbox.append((record,))
         return event
 

@@ -1,7 +1,7 @@
 """Webhook -> Event: the PBX's words become ours (pure; contract 3)."""
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bridge.errors import NotAnEvent
 from bridge.events import (
@@ -60,8 +60,15 @@ class Receipt(NamedTuple):
 
 
 def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") -> Event:
+    """Say what happened, in our words; raises as `fields_of` does."""
+    return Event.model_validate(fields_of(webhook, pbx, receipt, region))
+
+
+def fields_of(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") -> dict[str, Any]:
     """
-    Say what happened, in our words.
+    Say what happened, as the JSON object of an Event, in the order of its fields: what the front door keeps.
+
+    It checks nothing that was made here a moment ago; a model would take a tenth of the answer's time (a test compares the two).
 
     Raises:
         NotAnEvent: nothing to key it by: neither a UniqueId nor, for agent events, a Login, Line or Email.
@@ -83,28 +90,28 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     if said_direction is not None and direction is None:
         extra = {**extra, "Direction": said_direction}  # a direction we do not know is not lost
     number_from, number_to, reason = words.get("From"), words.get("To"), words.get("Reason")
-    return Event(
-        event_id=receipt.event_id,
-        pbx=pbx,
-        type=event_type,
-        event_name=event_name,
-        received_at=receipt.received_at,
-        unique_id=unique_id,
-        pbx_started_at=None if unique_id is None else pbx_started_at(unique_id),
-        direction=direction,
-        from_=number_from,
-        to=number_to,
-        from_e164=None if number_from is None else e164(number_from, region),
-        to_e164=None if number_to is None else e164(number_to, region),
-        line=line,
-        login=login,
-        email=email,
-        queue=words.get("Queue"),
-        pause_name=words.get("PauseName"),
-        reason=reason,
-        reason_class=None if reason is None else reason_class(reason),
-        extra=extra,
-    )
+    return {
+        "event_id": receipt.event_id,
+        "pbx": pbx,
+        "type": event_type,
+        "event_name": event_name,
+        "received_at": receipt.received_at,
+        "unique_id": unique_id,
+        "pbx_started_at": None if unique_id is None else pbx_started_at(unique_id),
+        "direction": direction,
+        "from": number_from,
+        "to": number_to,
+        "from_e164": None if number_from is None else e164(number_from, region),
+        "to_e164": None if number_to is None else e164(number_to, region),
+        "line": line,
+        "login": login,
+        "email": email,
+        "queue": words.get("Queue"),
+        "pause_name": words.get("PauseName"),
+        "reason": reason,
+        "reason_class": None if reason is None else reason_class(reason),
+        "extra": extra,
+    }
 
 
 def direction_of(word: str) -> Direction | None:

@@ -70,6 +70,8 @@ __all__ = ["Files", "Spool", "SpoolFormat", "SpoolStats", "SpoolStatus", "Spoole
 # A group takes no more appends once it has either: one commit stays in the milliseconds.
 _GROUP_RECORDS: Final = 512
 _GROUP_BYTES: Final = 4 << 20
+_CROWD: Final = 8  # appends in the last group: so many at a time, more are coming
+_GATHER_S: Final = 0.001
 # Most bytes with the writer: events are below 1 KiB, but 4,096 great dead letters would be 2 GiB.
 _WAITING_BYTES: Final = 32 << 20
 _CURSOR_EVERY_S: Final = 1.0
@@ -137,6 +139,8 @@ class Spool:
         self._queue: SimpleQueue[list[_Append] | _Chore | None] = SimpleQueue()
         self._gathering: deque[_Append] = deque()  # the next group, while the writer has one
         self._writing = False
+        self._last_group = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting_appends = self._waiting_bytes = 0  # gathering, or with the writer
         self._adopted_bytes = sum(log.waiting_bytes for log in logs[:-1])
         self._sealed = self._broken = self._closed = False
@@ -225,11 +229,13 @@ class Spool:
             raise Unavailable("too many appends wait for the disk")
         self._waiting_appends += 1
         self._waiting_bytes = waiting_bytes
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asking for it is a system call
+            loop = self._loop = asyncio.get_running_loop()
         done = loop.create_future()
         self._gathering.append(_Append(done, records, body))
         if not self._writing and len(self._gathering) == 1:
-            loop.call_soon(self._hand_over)  # with what else arrives in this turn of the loop
+            self._hand_over_soon(loop)
         await done
 
     def seal(self) -> None:
@@ -237,11 +243,23 @@ class Spool:
         self._sealed = True
         self._tell()
 
+    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """
+        Hand over with what else arrives in this turn of the loop, or, while many append at a time, within a millisecond: groups twice as
+        large save a third of the core, since events that are handled one after another find their code and data in its caches.
+        """
+        if self._last_group >= _CROWD:
+            loop.call_later(_GATHER_S, self._hand_over)
+        else:
+            loop.call_soon(self._hand_over)
+
     def _hand_over(self) -> None:
         """Give the writer the next group, one at a time: waking a thread costs more than keeping a record."""
         if self._gathering and not self._writing:
             self._writing = True
-            self._queue.put(self._next_group())
+            group = self._next_group()
+            self._last_group = len(group)
+            self._queue.put(group)
 
     def _next_group(self) -> list[_Append]:
         group: list[_Append] = []
@@ -289,7 +307,8 @@ class Spool:
         self, group: list[_Append], records: list[Record], outcome: Written | _Refused, seconds: float
     ) -> None:
         self._writing = False
-        self._hand_over()
+        if self._gathering:
+            self._hand_over_soon(group[0].done.get_loop())
         self._waiting_appends -= len(group)
         self._waiting_bytes -= sum([len(append.body) for append in group])
         if isinstance(outcome, Written):

@@ -3,14 +3,16 @@
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
+from hypothesis import given
 
+from bridge.errors import Unusable
 from bridge.events import EVENT_TYPES, Event, EventType
-from bridge.normalize import normalize
+from bridge.normalize import fields_of, normalize
 from bridge.partition import partition_of
 from bridge.webhook import parse
-from bridge.wire import Record, ce_type, decode, encode
+from bridge.wire import Record, ce_type, decode, encode, encode_fields
 from tests.factories import body, receipt
-from tests.unit.bridge.webhook_bodies import recorded
+from tests.unit.bridge.webhook_bodies import bodies, recorded
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 AT_MS = 1_772_438_400_000
@@ -140,3 +142,17 @@ def test_the_size_of_a_record_counts_everything_it_carries() -> None:
 
     assert large.size_bytes == small.size_bytes + 1000 - len("null") + len('""')
     assert small.size_bytes > len(small.value)
+
+
+@given(bodies)
+def test_the_fields_that_the_front_door_keeps_are_those_of_the_model(body: bytes) -> None:
+    try:
+        fields = fields_of(parse(body), "voipex", receipt())
+    except Unusable:
+        return
+
+    event = Event.model_validate(fields)
+
+    assert list(fields) == [field.alias or name for name, field in Event.model_fields.items()]
+    assert encode_fields(fields, 1, 12) == encode(event, 1, 12)
+    assert decode(encode_fields(fields, 1, 12).value) == event
