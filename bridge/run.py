@@ -163,6 +163,8 @@ class Bridge:
         spool = Spool.open(
             settings.spool_dir,
             limit_bytes=settings.spool_limit_bytes,
+            # The newest segment stays when all of it is in Kafka: a small disk needs small ones, or it would stay full.
+            segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8)),
             on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
             on_broken=spool_broke,
             on_damage=lambda path, records: log.error(

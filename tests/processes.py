@@ -43,6 +43,7 @@ class BridgeProcess:
 
     def __init__(self, folder: Path, bootstrap_servers: str, pbx: str = "voipex", **changes: str) -> None:
         self.folder = folder
+        self.wrapper: tuple[str, ...] = ()  # a command that runs it
         self.port, self.management_port = free_port(), free_port()
         self.password = credentials.create(
             folder / "credentials.json", USER, pbx, pbxs=(pbx,), now_us=time.time_ns() // 1000
@@ -67,7 +68,10 @@ class BridgeProcess:
     def start(self, *, ready: bool = True) -> Self:
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bridge", "serve"], env=self.environment, stdout=log, stderr=log
+                [*self.wrapper, sys.executable, "-m", "bridge", "serve"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
             )
         if ready:
             self.await_ready()

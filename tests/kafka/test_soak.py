@@ -1,0 +1,92 @@
+"""The long forms, for `make soak`: hundreds of kills, and a disk that is really full."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.local_kafka import LocalKafka
+from tests.kafka.conftest import apply_topics, read_all
+from tests.kafka.test_conservation import PERFECT, compare
+from tests.processes import BridgeProcess, NotingPbx
+
+pytestmark = pytest.mark.slow
+
+
+def test_two_hundred_kills_at_random_moments_lose_nothing(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    """Every now and then the broker is killed, frozen or stopped too. Another run, other moments: the seed is printed."""
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    with (
+        BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx).start() as bridge,
+        NotingPbx(bridge) as phones,
+    ):
+        for _ in range(200):
+            time.sleep(dice.uniform(0.02, 1.0))
+            trouble = dice.random()
+            if trouble < 0.05:
+                own_kafka.kill()
+            elif trouble < 0.1:
+                own_kafka.pause()
+            bridge.kill()
+            bridge.start()
+            if trouble < 0.1:
+                time.sleep(dice.uniform(0, 8))
+                own_kafka.resume()
+                if own_kafka.pid is None:
+                    own_kafka.start()
+                    own_kafka.wait_ready()
+        phones.stop()
+        bridge.await_drained(120)
+        bridge.terminate()
+        assert bridge.ended() == 0
+
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    print(outcome)
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
+
+
+def test_a_full_disk_refuses_keeps_every_promise_and_resumes_by_itself(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    """A tmpfs of 6 MiB in a mount namespace of its own (Linux, `unshare`); the spool's own limit lies above it."""
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    bridge = BridgeProcess(
+        tmp_path,
+        own_kafka.bootstrap_servers,
+        pbx,
+        VOIPEX_SPOOL_DIR=str(disk / "spool"),
+        VOIPEX_SPOOL_LIMIT_BYTES=str(8 << 20),
+    )
+    mount = f'mount -t tmpfs -o size=6m none {disk} && exec "$@"'
+    bridge.wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
+    with bridge.start():
+        own_kafka.stop()
+        with NotingPbx(bridge) as phones:
+            deadline = time.monotonic() + 120
+            while 503 not in phones.obligations.statuses:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            time.sleep(2)
+            refused = phones.obligations.statuses[503]
+            own_kafka.start()
+            own_kafka.wait_ready()
+            accepted_before = phones.obligations.statuses[200]
+            while phones.obligations.statuses[200] < accepted_before + 100:
+                assert time.monotonic() < deadline + 60
+                time.sleep(0.1)
+        bridge.await_drained(60)
+        bridge.terminate()
+        assert bridge.ended() == 0
+
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    print(refused, outcome)
+    assert refused > 0
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
