@@ -7,9 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import described
+
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _PAGE = _HERE.parent / "docs" / "benchmarks.md"
+_OF_THE_MACHINE = ("cores", "memory_gib")
 _BENCHES = ("ingress", "latency", "backlog", "spool", "folds_calls", "folds_agents")
 
 _INGRESS = """\
@@ -30,7 +33,8 @@ def main() -> None:
         )
         if done.returncode != 0:
             sys.exit(f"bench_{name} failed")
-        result = json.loads(done.stdout)
+        found = json.loads(done.stdout)
+        result = {**described(), **found.pop("machine", {}), **found}
         (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _PAGE.write_text(page(), encoding="utf-8")
     print(f"wrote {_PAGE.relative_to(Path.cwd())}")
@@ -77,9 +81,17 @@ def _any(title: str) -> Callable[[dict[str, Any]], str]:
     """A result whose figures stand in a list of rows (`cases`), or as plain numbers."""
 
     def render(result: dict[str, Any]) -> str:
-        rows = result.get("cases") or [
-            {name: value for name, value in result.items() if isinstance(value, int | float)}
-        ]
+        rows = (
+            result.get("cases")
+            or result.get("runs")
+            or [
+                {
+                    name: value
+                    for name, value in result.items()
+                    if isinstance(value, int | float) and name not in _OF_THE_MACHINE
+                }
+            ]
+        )
         columns = list(dict.fromkeys(name for row in rows for name in row))
         lines = [f"## {title}", "", f"{result.get('what', '')}", "", "| " + " | ".join(columns) + " |"]
         lines.append("|" + "---|" * len(columns))

@@ -130,7 +130,7 @@ def reason_class(reason: str) -> ReasonClass:
     return ReasonClass.OTHER
 
 
-@lru_cache(maxsize=65536)  # the events of one call come close together
+@lru_cache(maxsize=8192)  # the events of one call come close together
 def pbx_started_at(unique_id: str) -> str | None:
     """Start of the call on the PBX clock, from the epoch in Asterisk's UniqueId; None when it has none."""
     parts = split_unique_id(unique_id)
