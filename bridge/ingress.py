@@ -1,7 +1,7 @@
 """
 The front door: `receive_webhook` is the sentence of the promise, everything else here serves it.
 
-A plain ASGI application: starlette's Request and Response objects and its middleware cost a third of the throughput (docs/benchmarks.md).
+A plain ASGI application, since every object on this way is paid for by each answer.
 One place makes answers of errors (`_refuse`), and no answer ever repeats a body.
 """
 

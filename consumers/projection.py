@@ -5,7 +5,7 @@ A projection folds the records of one key into a state, derives documents from i
 The state is what the private changelog keeps; documents are what is published.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -66,6 +66,3 @@ class Projection(Protocol[State]):
     def decode(self, value: bytes) -> State:
         """The state as it was encoded; one of an older fold version is folded anew."""
         ...
-
-
-Headers = Mapping[str, str]
