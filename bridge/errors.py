@@ -35,7 +35,7 @@ Everything that can go wrong, with what the caller is told.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class BridgeError(Exception):
@@ -173,6 +173,10 @@ class NotAnEvent(Unusable):
 
     status = 422
     title = "Not an event"
+
+
+RETRY_AFTER_S: Final = 2
+"""With every 503: about one reconnect of ours; at least 1, or clients come back at once."""
 
 
 class Unavailable(IngressError):

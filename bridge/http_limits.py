@@ -27,6 +27,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bridge.errors import (
+    RETRY_AFTER_S,
     Draining,
     HeadersTooLarge,
     IngressError,
@@ -38,7 +39,6 @@ from bridge.errors import (
 )
 
 MAX_HEAD_BYTES: Final = 32 * 1024
-RETRY_AFTER_S: Final = 2  # about one reconnect of ours; at least 1, or clients come back at once
 _MAX_WAITING: Final = 16  # pipelined requests behind the one in flight; real clients send none
 _LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 512 * 1024

@@ -15,6 +15,7 @@ from bridge.auth import Caller
 from bridge.clock import ReceiptClock
 from bridge.dead_letters import dead_letter
 from bridge.errors import (
+    RETRY_AFTER_S,
     BodyEncoded,
     BodyTooLarge,
     IncompleteRequest,
@@ -43,7 +44,6 @@ WEBHOOK_PATHS: Final = frozenset({"/voipex", "/voipex/"})
 TOKEN_PATH: Final = "/token"  # noqa: S105  # a path
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 BASIC_CHALLENGE: Final = b'Basic realm="voipex-bridge", charset="UTF-8"'
-_RETRY_AFTER_S: Final = b"2"  # about one reconnect of ours; at least 1, or clients come back at once
 
 log = get_logger("ingress")
 
@@ -243,7 +243,7 @@ def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", b"POST")]
     if isinstance(error, Unavailable):
-        return [(b"retry-after", _RETRY_AFTER_S)]
+        return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
     if isinstance(error, BodyTooLarge):
         return [(b"connection", b"close")]  # the rest of the body is not read
     return []

@@ -246,7 +246,8 @@ class Spool:
     def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """
         Hand over with what else arrives in this turn of the loop, or, while many append at a time, within a millisecond: larger groups
-        cost less for each (about a quarter of the core, measured with 64 connections), since events that are handled one after another find their code and data in its caches.
+        cost less for each (about a quarter of the core, measured with 64 connections), since events that are handled one after
+        another find their code and data in its caches.
         """
         if self._last_group >= _CROWD:
             loop.call_later(_GATHER_S, self._hand_over)
