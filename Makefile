@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 
 PORT ?= 8080
 MANAGEMENT_PORT ?= 8081
+TIMELINES_PORT ?= 8082
+AGENTS_PORT ?= 8083
 KAFKA_PORT ?= 9092
 RATE ?= 0.5
 SIM ?= 1
@@ -16,7 +18,7 @@ BROKER ?= embedded
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
-	@echo "  options of run: PORT=8080 MANAGEMENT_PORT=8081 KAFKA_PORT=9092 RATE=0.5 (calls/s) SIM=0 (no simulated calls)"
+	@echo "  options of run: PORT=8080 MANAGEMENT_PORT=8081 TIMELINES_PORT=8082 AGENTS_PORT=8083 KAFKA_PORT=9092 RATE=0.5 (calls/s) SIM=0 (no simulated calls)"
 
 setup: $(READY) ## the environment in .venv
 
@@ -28,8 +30,9 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(READY)
 
-run: $(READY) ## a real Kafka, the bridge and simulated calls, until Ctrl-C
+run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls, until Ctrl-C
 	@$(BIN)/voipex-bridge up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
+		--timelines-port $(TIMELINES_PORT) --agents-port $(AGENTS_PORT) \
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 
 test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from bridge import credentials as credentials_file
 from bridge import doctor, kafka, logs, replay, run, settings, simulate, spool, tail, up
+from bridge.environment import unknown_variables
 from bridge.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from bridge.local_kafka import LocalKafka
 
@@ -110,6 +111,8 @@ def up_command(
     kafka_port: Annotated[
         int, typer.Option(help="Port of the local Kafka; its controller takes the next one.")
     ] = 9092,
+    timelines_port: Annotated[int, typer.Option(help="The same of the timelines service.")] = 8082,
+    agents_port: Annotated[int, typer.Option(help="The same of the agents service.")] = 8083,
     folder: Annotated[
         Path, typer.Option(help="Data of this run: Kafka, spool, credentials, logs; kept between runs.")
     ] = Path("build"),
@@ -117,7 +120,7 @@ def up_command(
     rate: Annotated[float, typer.Option(help="Simulated calls per second.", min=0.01, max=500)] = 0.5,
 ) -> None:
     """
-    Start everything on this machine: a real Kafka, its topics, the bridge, simulated calls; until Ctrl-C.
+    Start everything on this machine: a real Kafka, its topics, the bridge, timelines, agents, simulated calls; until Ctrl-C.
 
     With `VOIPEX_KAFKA_BOOTSTRAP_SERVERS` set it uses that cluster, whose topics must be as declared (`topics apply`).
     """
@@ -126,6 +129,8 @@ def up_command(
         port=port,
         management_port=management_port,
         kafka_port=kafka_port,
+        timelines_port=timelines_port,
+        agents_port=agents_port,
         simulate=sim,
         rate=rate,
     )
@@ -137,7 +142,7 @@ def serve() -> None:
     """Run the bridge in the foreground, as a service does. SIGTERM drains and exits 0; SIGHUP reads the credentials again."""
     loaded = settings.load()
     logs.set_up(loaded.log_level, loaded.log_format)
-    for line in settings.unknown_variables():
+    for line in unknown_variables():
         logs.get_logger("settings").warning("unknown variable", detail=line)
     run.run(loaded, VERSION)
 

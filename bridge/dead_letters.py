@@ -4,9 +4,11 @@ What cannot be an event is kept, with its reason: (body, fault) -> Record of `<p
 The body is untouched; the headers hold what a replay needs. Messages are ours and never repeat the body.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from bridge.errors import Unusable
+from bridge.events import rfc3339
 from bridge.normalize import Receipt
 from bridge.partition import partition_of
 from bridge.topics import DEAD_LETTERS, topic_name
@@ -53,4 +55,44 @@ def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Re
     key = record.key if record.key is not None else b""
     return record._replace(
         topic=topic_name(pbx, DEAD_LETTERS), partition=partition_of(key, partitions), headers=headers
+    )
+
+
+def unreadable(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    timestamp_ms: int,
+    *,
+    stage: str,
+    error: str,
+    message: str,
+    pbx: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    partitions: int,
+) -> Record:
+    """
+    Keep a record that a consumer cannot fold; key, value and headers untouched. `partition`, `offset`: where it lies in `topic`;
+    `partitions`: of the dead letters.
+    """
+    kept = tuple((name, each if each is not None else b"") for name, each in headers)
+    return Record(
+        topic_name(pbx, DEAD_LETTERS),
+        partition_of(key or b"", partitions),
+        key,
+        value or b"",
+        (
+            *kept,
+            (ERROR_CLASS_HEADER, error.encode()),
+            ("bridge-error-message", message.encode()),
+            ("bridge-stage", stage.encode()),
+            ("bridge-pbx", pbx.encode()),
+            ("bridge-received-at", rfc3339(timestamp_ms * 1000).encode()),
+            ("__dlq.errors.topic", topic.encode()),
+            ("__dlq.errors.partition", str(partition).encode()),
+            ("__dlq.errors.offset", str(offset).encode()),
+        ),
+        timestamp_ms,
     )

@@ -13,8 +13,9 @@ from typing import Any, get_args
 from pydantic_core import PydanticUndefined
 
 from bridge import errors
+from bridge.environment import SECRETS_DIR_VARIABLE, variable_of
 from bridge.openapi import openapi_page
-from bridge.settings import SECRETS_DIR_VARIABLE, Settings, variable_of
+from bridge.settings import Settings
 
 _DOCS = Path(__file__).parent.parent / "docs"
 

@@ -15,15 +15,14 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Final, Literal
+from typing import Final
 
-import uvicorn
 import uvloop
 
 from bridge.auth import authenticate
 from bridge.clock import ReceiptClock
 from bridge.credentials import CredentialStore, Reload
-from bridge.errors import BridgeError, KafkaUnreachable, PortInUse, SpoolBroken
+from bridge.errors import BridgeError, KafkaUnreachable, SpoolBroken
 from bridge.events import microseconds
 from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
 from bridge.ingress import Ingress
@@ -32,7 +31,8 @@ from bridge.logs import get_logger
 from bridge.management import Readiness, build_management
 from bridge.metrics import Metrics
 from bridge.publisher import Producer, Publisher
-from bridge.settings import Settings, variable_of
+from bridge.server import Server, listening, server_config, started
+from bridge.settings import Settings
 from bridge.spool import Spool
 from bridge.stateless import KafkaOutbox
 from bridge.tls import Certificate, Renewal
@@ -40,10 +40,8 @@ from bridge.token_endpoint import TokenEndpoint
 
 _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not keep the door closed for longer
 _CONNECT_S: Final = 15.0
-_IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
 _KAFKA_AWAY_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
 _RELOAD_S: Final = 1.0
-_BACKLOG: Final = 2048  # connections that may wait for accept()
 
 log = get_logger("bridge")
 
@@ -89,12 +87,12 @@ class Bridge:
         )
         management_host = settings.management_host or settings.host
         with (
-            _listening(settings.host, settings.port, "port") as front_socket,
-            _listening(management_host, settings.management_port, "management_port") as management_socket,
+            listening(settings.host, settings.port, "port") as front_socket,
+            listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
             ingress = self._ingress()
-            front = _FrontServer(_config(ingress, bounded(self._limits(ingress))), self._tls())
-            management = _Server(_config(build_management(self._readiness, self._metrics.registry)))
+            front = _FrontServer(server_config(ingress, bounded(self._limits(ingress))), self._tls())
+            management = Server(server_config(build_management(self._readiness, self._metrics.registry)))
             with self._signals():
                 serving = [
                     self._watched(management.serve([management_socket]), "management server"),
@@ -102,7 +100,7 @@ class Bridge:
                 ]
                 publishing = self._watched(self._publisher.run(), "publisher")
                 reloading = asyncio.create_task(self._reload_credentials())
-                await _started(front, management)
+                await started(front, management)
                 self._say_started(front_socket, management_socket)
                 self._ready = True
                 await self._stopping.wait()
@@ -313,7 +311,7 @@ class Bridge:
             spool=self._outbox.spool_id,
         )
 
-    async def _stop(self, front: "_Server", publishing: "asyncio.Task[None]") -> None:
+    async def _stop(self, front: Server, publishing: "asyncio.Task[None]") -> None:
         """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
         log.info("stopping", waiting=self._outbox.stats().waiting_records)
         deadline = time.monotonic() + self._settings.drain_s
@@ -337,25 +335,7 @@ class Bridge:
         await self._outbox.close()  # (5)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn re-raises the signal after `serve()`, which would kill us before the drain: signals are the root's."""
-
-    def __init__(self, config: uvicorn.Config, *more: Any) -> None:
-        super().__init__(config, *more)
-        self.ended = asyncio.Event()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().serve(sockets)
-        finally:
-            self.ended.set()
-
-
-class _FrontServer(_Server, BoundedServer):
+class _FrontServer(Server, BoundedServer):
     """The front door's."""
 
 
@@ -369,43 +349,3 @@ class _CheckedProducer(KafkaProducer):
     async def start(self, timeout_s: float = _CONNECT_S) -> None:
         await self._check()
         await super().start(timeout_s)
-
-
-def _config(app: object, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools") -> uvicorn.Config:
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=http,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here depends on the client's address
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=_IN_FLIGHT_S,
-    )
-
-
-async def _started(*servers: _Server) -> None:
-    """uvicorn has no event for it."""
-    while not all(server.started or server.ended.is_set() for server in servers):  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
-    """A listening socket. Raises PortInUse with the name of the setting."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"cannot listen on {host}:{port} ({error.strerror}); set {variable_of(setting)} to another port"
-            ) from error
-        sock.setblocking(False)
-        yield sock
-    finally:
-        sock.close()

@@ -1,32 +1,18 @@
 """
-Environment and secret files -> one frozen `Settings`. All faults are reported at once, secrets masked.
-
-Every field is a setting: `VOIPEX_` and its name in capitals, or a file of that name below `VOIPEX_SECRETS_DIR`. docs/settings.md is made
-from this class.
+The settings of the bridge, in one frozen `Settings`. docs/settings.md is made from this class; `environment` says where they come from.
 """
 
-import os
-import re
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import NoDecode, PydanticBaseSettingsSource, SecretsSettingsSource
+from pydantic import Field, model_validator
 
-from bridge.connection import KafkaSettings
-from bridge.errors import SettingsInvalid
-from bridge.topics import DEFAULT_PARTITIONS, Topic, declared
-
-_PBX_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
-SECRETS_DIR_VARIABLE: Final = "VOIPEX_SECRETS_DIR"
-_DEFAULT_SECRETS_DIR: Final = "/run/secrets"
-
-Port = Annotated[int, Field(ge=0, le=65535)]
+from bridge import environment
+from bridge.environment import Port, ServiceSettings
 
 
-class Settings(KafkaSettings):
+class Settings(ServiceSettings):
     """Settings of the bridge."""
 
     host: Annotated[
@@ -48,14 +34,6 @@ class Settings(KafkaSettings):
     tls_key_file: Annotated[
         Path | None, Field(description="Private key (PEM, not encrypted) of that certificate.")
     ] = None
-    pbxs: Annotated[
-        tuple[str, ...],
-        NoDecode,
-        Field(
-            description="Names of the PBXs, comma-separated, `[a-z0-9-]{1,32}`; each has its own topics.",
-            min_length=1,
-        ),
-    ] = ("voipex",)
     credentials_file: Annotated[
         Path,
         Field(
@@ -123,62 +101,18 @@ class Settings(KafkaSettings):
             ge=0,
         ),
     ] = 20.0
-    topic_partitions: Annotated[
-        int, Field(description="Partitions of every topic; frozen once events are there.", ge=1, le=10_000)
-    ] = DEFAULT_PARTITIONS
     topic_replication: Annotated[
         int, Field(description="Replicas of the topics that `topics apply` creates.", ge=1)
     ] = 3
     topic_min_insync: Annotated[
         int, Field(description="`min.insync.replicas` of the topics that `topics apply` creates.", ge=1)
     ] = 2
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="`debug` adds a line per request.")
-    ] = "info"
-    log_format: Annotated[
-        Literal["json", "console"], Field(description="`json`: one object per line; `console`: for people.")
-    ] = "json"
-
-    @field_validator("pbxs", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
-
-    @field_validator("pbxs")
-    @classmethod
-    def _named_well(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [name for name in names if not _PBX_NAME.fullmatch(name)]
-        if wrong:
-            raise ValueError(f"a PBX name is 1 to 32 of a-z, 0-9 and -, not {', '.join(map(repr, wrong))}")
-        if len(set(names)) != len(names):
-            raise ValueError("a PBX is named twice")
-        return names
 
     @model_validator(mode="after")
     def _certificate_with_its_key(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("VOIPEX_TLS_CERT_FILE and VOIPEX_TLS_KEY_FILE belong together: set both or none")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[Any],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del dotenv_settings, file_secret_settings
-        folder = os.environ.get(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR)
-        secret_files = (
-            SecretsSettingsSource(settings_cls, secrets_dir=folder) if Path(folder).is_dir() else None
-        )
-        return (init_settings, env_settings, *([secret_files] if secret_files is not None else []))
-
-    def topics(self) -> tuple[Topic, ...]:
-        """Every topic that these settings need."""
-        return declared(self.pbxs, self.topic_partitions)
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> Settings:
@@ -188,45 +122,4 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     Raises:
         SettingsInvalid: with every fault. Exit 2, before any port opens.
     """
-    try:
-        return Settings(**(overrides or {}))
-    except ValidationError as error:
-        raise SettingsInvalid([_fault(dict(each), overrides or {}) for each in error.errors()]) from None
-
-
-def _fault(error: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
-    """`VOIPEX_PORT='80a0': Input should be a valid integer. Port of the front door …`."""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    location = error["loc"]
-    if not location:
-        return message
-    name = str(location[0])
-    variable = variable_of(name)
-    field = Settings.model_fields[name]
-    if _is_secret(field.annotation):
-        value = "**********"
-    else:
-        value = (
-            repr(str(overrides[name]))
-            if name in overrides
-            else repr(os.environ.get(variable, "(from a secret file)"))
-        )
-    return f"{variable}={value}: {message}. Meaning: {field.description}"
-
-
-def variable_of(name: str) -> str:
-    """Environment variable of a setting."""
-    return f"VOIPEX_{name.upper()}"
-
-
-def _is_secret(annotation: Any) -> bool:
-    return annotation is SecretStr or SecretStr in get_args(annotation)
-
-
-def unknown_variables(known_elsewhere: frozenset[str] = frozenset()) -> Iterator[str]:
-    """A line for each `VOIPEX_` variable that no setting reads: most likely a typing error."""
-    known = {variable_of(name) for name in Settings.model_fields} | {SECRETS_DIR_VARIABLE} | known_elsewhere
-    for variable in sorted(os.environ):
-        if variable.startswith("VOIPEX_") and variable not in known:
-            near = get_close_matches(variable, known, n=1)
-            yield f"{variable} is no setting of the bridge" + (f"; did you mean {near[0]}?" if near else "")
+    return environment.load(Settings, overrides)

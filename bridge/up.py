@@ -32,7 +32,7 @@ from bridge.local_kafka import LocalKafka, Progress
 
 _USER: Final = "demo"
 _READY_S: Final = 30.0
-_BRIDGE_STOP_S: Final = 9.0  # together with the simulator and Kafka below the 20 s that Ctrl-C may take
+_SERVICES_STOP_S: Final = 9.0  # together with the simulator and Kafka below the 20 s that Ctrl-C may take
 _BRIDGE_DRAIN_S: Final = 5
 _SIMULATOR_STOP_S: Final = 3.0
 _BOOTSTRAP_VARIABLE: Final = "VOIPEX_KAFKA_BOOTSTRAP_SERVERS"
@@ -52,6 +52,8 @@ class Plan:
     port: int = 8080
     management_port: int = 8081
     kafka_port: int = 9092
+    timelines_port: int = 8082
+    agents_port: int = 8083
     simulate: bool = True
     rate: float = 0.5
 
@@ -71,6 +73,11 @@ class Plan:
     def management_url(self) -> str:
         return f"http://127.0.0.1:{self.management_port}"
 
+    @property
+    def consumers(self) -> dict[str, int]:
+        """Their management ports, by service."""
+        return {"timelines": self.timelines_port, "agents": self.agents_port}
+
 
 @dataclass(slots=True)
 class Child:
@@ -83,12 +90,14 @@ class Child:
     def died(self) -> bool:
         return self.process.poll() is not None
 
+    def tell_to_stop(self) -> None:
+        if not self.died():
+            self.process.send_signal(signal.SIGTERM)
+
     def stop(self, within_s: float) -> None:
-        if self.died():
-            return
-        self.process.send_signal(signal.SIGTERM)
+        self.tell_to_stop()
         try:
-            self.process.wait(within_s)
+            self.process.wait(max(0.0, within_s))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -156,6 +165,22 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
     )
     running.children.append(bridge)
     _await_ready(bridge, plan.management_url)
+    for name, port in plan.consumers.items():
+        running.children.append(
+            _spawn(
+                name,
+                [name],
+                plan,
+                {
+                    "VOIPEX_HOST": "127.0.0.1",
+                    "VOIPEX_MANAGEMENT_PORT": str(port),
+                    "VOIPEX_STATE_DIR": str(plan.folder / "state"),
+                },
+                package="consumers",
+            )
+        )
+    for consumer in running.children[1:]:
+        _await_ready(consumer, f"http://127.0.0.1:{plan.consumers[consumer.name]}")
     _write_run_file(plan, running, password)
     if plan.simulate:
         running.children.append(
@@ -174,6 +199,8 @@ def _require_free_ports(plan: Plan) -> None:
     wanted = [
         (plan.port, "--port (make run PORT=…)"),
         (plan.management_port, "--management-port (make run MANAGEMENT_PORT=…)"),
+        (plan.timelines_port, "--timelines-port (make run TIMELINES_PORT=…)"),
+        (plan.agents_port, "--agents-port (make run AGENTS_PORT=…)"),
     ]
     if plan.own_kafka:
         option = "--kafka-port (make run KAFKA_PORT=…)"
@@ -249,11 +276,13 @@ def _prepare_topics(plan: Plan, console: Console) -> None:
     console.print(f"{len(loaded.topics())} topics of {', '.join(loaded.pbxs)} are as declared")
 
 
-def _spawn(name: str, arguments: list[str], plan: Plan, environment: Mapping[str, str]) -> Child:
+def _spawn(
+    name: str, arguments: list[str], plan: Plan, environment: Mapping[str, str], package: str = "bridge"
+) -> Child:
     log_path = plan.folder / "logs" / f"{name}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            dying_with_parent([sys.executable, "-m", "bridge", *arguments]),
+            dying_with_parent([sys.executable, "-m", package, *arguments]),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -263,18 +292,18 @@ def _spawn(name: str, arguments: list[str], plan: Plan, environment: Mapping[str
     return Child(name, process, log_path)
 
 
-def _await_ready(bridge: Child, management_url: str) -> None:
+def _await_ready(child: Child, management_url: str) -> None:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
-        if bridge.died():
-            raise ServiceDied(_obituary(bridge))
+        if child.died():
+            raise ServiceDied(_obituary(child))
         try:
             with urllib.request.urlopen(f"{management_url}/ready", timeout=1):  # noqa: S310 - our own address
                 return
         except OSError:
             time.sleep(0.05)
     raise ServiceDied(
-        f"the bridge was not ready within {_READY_S:.0f} s; its last lines:\n{_last_lines(bridge.log_path)}"
+        f"{child.name} was not ready within {_READY_S:.0f} s; its last lines:\n{_last_lines(child.log_path)}"
     )
 
 
@@ -424,11 +453,17 @@ def _skip_to_end(log: IO[bytes], but_bytes: int) -> None:
 
 
 def _stop(plan: Plan, running: Running) -> None:
-    """Simulator, bridge (it drains), Kafka; a second Ctrl-C does not hurry this: it is bounded."""
+    """Simulator, then all services at once (the bridge drains, the others finish their transactions), Kafka; a second Ctrl-C does not hurry this: it is bounded."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for child in reversed(running.children):
-        child.stop(_SIMULATOR_STOP_S if child.name == "simulator" else _BRIDGE_STOP_S)
+    for child in running.children:
+        if child.name == "simulator":
+            child.stop(_SIMULATOR_STOP_S)
+    deadline = time.monotonic() + _SERVICES_STOP_S
+    for child in running.children:
+        child.tell_to_stop()
+    for child in running.children:
+        child.stop(deadline - time.monotonic())
     if running.broker is not None:
         running.broker.stop()
     _run_file(plan).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """`voipex-consumers`: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
 import sys
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -9,6 +10,10 @@ import orjson
 import typer
 from rich.console import Console
 
+from bridge import logs
+from bridge.environment import unknown_variables
+from bridge.errors import BridgeError, SettingsInvalid
+from consumers import run, settings
 from consumers.explain.drawing import draw
 from consumers.explain.replay import DEFAULT_TIME_ZONE, explain
 from consumers.explain.trace import moment_us, read_trace
@@ -26,9 +31,35 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _commands() -> None:
-    """Keep `explain` a command of its own also while it is the only one."""
+VERSION = installed_version("voipex-bridge")
+
+
+def _serve(name: str) -> None:
+    loaded = settings.load()
+    logs.set_up(loaded.log_level, loaded.log_format)
+    for line in unknown_variables():
+        logs.get_logger("settings").warning("unknown variable", detail=line)
+    run.run(name, loaded, VERSION)
+
+
+@app.command()
+def timelines() -> None:
+    """
+    Fold call events into timelines, exactly once, until SIGTERM. Start more of it to share the partitions.
+    """
+    _serve("timelines")
+
+
+@app.command()
+def agents() -> None:
+    """Fold agent events, and what calls did to agents, into their status, exactly once, until SIGTERM."""
+    _serve("agents")
+
+
+@app.command("all")
+def all_services() -> None:
+    """`timelines` and `agents` in one process."""
+    _serve("all")
 
 
 EXPLAIN_HELP = """Fold a recorded trace offline: what would the services say of these calls and agents, and why?
@@ -119,5 +150,12 @@ def explain_command(
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The console script: errors of ours are one message, not a traceback."""
+    try:
+        app()
+    except SettingsInvalid as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+    except BridgeError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

@@ -22,6 +22,8 @@ class Document:
     key: str
     value: bytes | None
     ce_type: str
+    ce_id: str
+    """Names this version of the document: `<key>@<revision>`."""
     revision: int
 
 
@@ -55,8 +57,12 @@ class Projection(Protocol[State]):
         """When the documents change by time alone, in microseconds; None: never."""
         ...
 
-    def expired(self, state: State, as_of_us: int) -> bool:
-        """True when the key is to be forgotten altogether (its documents deleted)."""
+    def expires(self, state: State) -> int | None:
+        """From when on the key is to be forgotten altogether, should nothing more come, in microseconds; None: not yet known."""
+        ...
+
+    def standing(self, state: State) -> str:
+        """How the key stood when it was last told, in a word to be counted by: `talking`, `paused`, and so on."""
         ...
 
     def encode(self, state: State) -> bytes:

@@ -52,6 +52,7 @@ class Produced:
     revision: int = 0
     updated_us: int = 0
     digest: str = ""
+    status: str = ""
     activities: dict[int, ProducedActivity] = field(default_factory=dict)
 
 
@@ -178,6 +179,7 @@ class CallProjection:
             before.revision + 1,
             as_of_us,
             _digest(body),
+            str(timeline["status"]),
             {number: told for number, (told, _) in records.items()},
         )
         is_current = state.fold_version == FOLD_VERSION
@@ -206,11 +208,14 @@ class CallProjection:
         deadline_us = next_deadline(call, told_us, self.limits) if events else None
         return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
 
-    def expired(self, state: CallState, as_of_us: int) -> bool:
-        """True when the topics have forgotten the call, 30 days after its last event or change."""
-        if not state.events:
-            return True
-        return as_of_us - max(state.events[-1].at_us, state.produced.updated_us) >= KEPT_US
+    def expires(self, state: CallState) -> int:
+        """When the topics forget the call: 30 days after its last event or change."""
+        last_us = state.events[-1].at_us if state.events else 0
+        return max(last_us, state.produced.updated_us) + KEPT_US
+
+    def standing(self, state: CallState) -> str:
+        """`status` of the timeline."""
+        return state.produced.status
 
     def encode(self, state: CallState) -> bytes:
         produced = state.produced
@@ -223,6 +228,7 @@ class CallProjection:
                 produced.revision,
                 produced.updated_us,
                 produced.digest,
+                produced.status,
                 [
                     [number, each.agent, each.role, each.last_event_us, each.digest]
                     for number, each in produced.activities.items()
@@ -234,7 +240,7 @@ class CallProjection:
     def decode(self, value: bytes) -> CallState:
         if not value.startswith(b"["):
             value = zlib.decompress(value)
-        version, pbx, call_id, events, revision, updated_us, digest, told = orjson.loads(value)
+        version, pbx, call_id, events, revision, updated_us, digest, status, told = orjson.loads(value)
         return CallState(
             pbx,
             call_id,
@@ -243,6 +249,7 @@ class CallProjection:
                 revision,
                 updated_us,
                 digest,
+                status,
                 {number: ProducedActivity(*each) for number, *each in told},
             ),
             version,
@@ -276,9 +283,12 @@ def _told_of(call: Call, number: int, record: Json) -> ProducedActivity:
 def _timeline_document(call_id: str, body: bytes, now: Produced) -> Document:
     """`body` is the timeline but for what counts its changes."""
     counted = orjson.dumps({"revision": now.revision, "updated_at": time_text(now.updated_us)})
-    return Document(CALL_TIMELINES, call_id, body[:-1] + b"," + counted[1:], TIMELINE_TYPE, now.revision)
+    value = body[:-1] + b"," + counted[1:]
+    return Document(CALL_TIMELINES, call_id, value, TIMELINE_TYPE, f"{call_id}@{now.revision}", now.revision)
 
 
 def _activity_document(record: Json, revision: int) -> Document:
     record["revision"] = revision
-    return Document(AGENT_ACTIVITY, record["agent"], orjson.dumps(record), ACTIVITY_TYPE, revision)
+    agent = record["agent"]
+    ce_id = f"{agent}/{record['call_id']}/{record['leg']}@{revision}"  # an agent has many legs
+    return Document(AGENT_ACTIVITY, agent, orjson.dumps(record), ACTIVITY_TYPE, ce_id, revision)
