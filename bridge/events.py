@@ -13,6 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class EventType(StrEnum):
+    """
+    What happened, in our words. New types may be added.
+
+    - `new_call`: there is a call, nothing rang yet
+    - `ringing`: a line rings; the same event again, seconds later, is another attempt or another device
+    - `answered`: a line picked up
+    - `hangup`: a party left, or the call ended
+    - `attended_transfer`: a line gave its caller to the colleague that it consulted
+    - `attended_transfer_cancelled`: it took the caller back
+    - `cdr`: the PBX wrote its record of the call
+    - `agent_login`, `agent_logout`: an agent joined or left a queue
+    - `agent_paused`, `agent_unpaused`: an agent paused in a queue, or went on
+    - `unknown`: an EventName that we do not know, see `event_name`
+    """
+
     NEW_CALL = "new_call"
     RINGING = "ringing"
     ANSWERED = "answered"
@@ -53,6 +68,15 @@ AGENT_EVENT_TYPES: Final = frozenset(
 
 
 class Direction(StrEnum):
+    """
+    Which way the call goes, as the PBX said it.
+
+    - `incoming`: from outside
+    - `outgoing`: to the outside
+    - `incoming_local`, `outgoing_local`: between extensions
+    - `barge`: a supervisor listens in
+    """
+
     INCOMING = "incoming"
     OUTGOING = "outgoing"
     INCOMING_LOCAL = "incoming_local"
@@ -61,6 +85,20 @@ class Direction(StrEnum):
 
 
 class ReasonClass(StrEnum):
+    """
+    Class of a hangup's reason; the texts are Asterisk's, letter case and spaces do not matter.
+
+    - `normal`: Normal Clearing
+    - `busy`: User busy
+    - `no_answer`: No user response, No user responding, No answer, "User alerting, no answer"
+    - `unreachable`: Subscriber absent, Destination out of order
+    - `rejected`: Call Rejected
+    - `answered_elsewhere`: Answered elsewhere
+    - `failed_number`: Unallocated number, No route to destination, Invalid number format
+    - `failed_network`: congestion, a fault of the network, a temporary failure
+    - `other`: any other text
+    """
+
     NORMAL = "normal"
     BUSY = "busy"
     NO_ANSWER = "no_answer"
@@ -73,32 +111,62 @@ class ReasonClass(StrEnum):
 
 
 class Event(BaseModel):
-    """One step of a call or of an agent, as the PBX told it and the bridge received it. `null` means "not known"."""
+    """
+    One step of a call or of an agent, as the PBX told it and the bridge received it. `null` means "not known".
+
+    The bridge writes every field. What is not always there may be missing in events of another version.
+    """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
-    event_id: str = Field(description="UUIDv7 given on receipt, the same on every republication")
-    pbx: str
-    type: EventType
-    event_name: str = Field(description="EventName as sent")
-    received_at: str = Field(description="RFC 3339, UTC, microseconds, `Z`; never goes back within a process")
-    unique_id: str | None = Field(default=None, description="Asterisk's id of the call, text exactly as sent")
-    pbx_started_at: str | None = Field(
-        default=None, description="start of the call on the PBX clock, 1 s exact"
+    event_id: str = Field(
+        description="UUIDv7 given on receipt, the same on every republication: copies are known by it"
     )
-    direction: Direction | None = None
-    from_: str | None = Field(default=None, alias="from")
-    to: str | None = None
-    from_e164: str | None = None
-    to_e164: str | None = None
-    line: str | None = None
-    login: str | None = None
-    email: str | None = None
-    queue: str | None = None
-    pause_name: str | None = None
-    reason: str | None = None
-    reason_class: ReasonClass | None = None
-    extra: dict[str, Any] = Field(default_factory=dict, description="fields outside the mapping, as sent")
+    pbx: str = Field(description="name of the PBX, also the first part of the topic's name")
+    type: EventType = Field(description="what happened, in our words")
+    event_name: str = Field(description="EventName as sent")
+    received_at: str = Field(
+        description="when the bridge took it (the PBX sends no time): RFC 3339, UTC, microseconds, `Z`; never goes back within a process"
+    )
+    unique_id: str | None = Field(
+        default=None,
+        description="Asterisk's id of the call, `[systemname-]epoch.sequence`, text exactly as sent; null when there was none, as on events of agents",
+    )
+    pbx_started_at: str | None = Field(
+        default=None,
+        description="start of the call on the clock of the PBX, 1 s exact: the epoch in `unique_id`",
+    )
+    direction: Direction | None = Field(
+        default=None,
+        description="as told; the PBX may leave it out, a word that we do not know is in `extra`",
+    )
+    from_: str | None = Field(
+        default=None, alias="from", description="number or extension of the caller, as sent, trimmed"
+    )
+    to: str | None = Field(default=None, description="number or extension called, as sent, trimmed")
+    from_e164: str | None = Field(
+        default=None,
+        description="`from` in E.164 when it is a full number in the region of the PBX; null for extensions",
+    )
+    to_e164: str | None = Field(default=None, description="`to` in E.164, likewise")
+    line: str | None = Field(
+        default=None,
+        description="the extension that it is about; on outgoing calls our caller's own; null when nobody is meant",
+    )
+    login: str | None = Field(
+        default=None, description="login of the agent or user at the line; may change within a call"
+    )
+    email: str | None = Field(default=None, description="e-mail of the agent or user at the line")
+    queue: str | None = Field(default=None, description="name of the queue")
+    pause_name: str | None = Field(default=None, description="why an agent paused (`agent_paused`)")
+    reason: str | None = Field(default=None, description="why somebody hung up, as sent, trimmed (`hangup`)")
+    reason_class: ReasonClass | None = Field(
+        default=None, description="`reason` in one of our words; null without one"
+    )
+    extra: dict[str, Any] = Field(
+        default_factory=dict,
+        description="fields that we do not know, as sent; the contents of a CDR are here",
+    )
 
     @property
     def order(self) -> tuple[str, str]:

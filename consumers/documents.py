@@ -1,38 +1,32 @@
 """
-The published models as JSON Schemas (2020-12), with examples that validate: `docs/contract/schemas` and `docs/contract/examples`.
+The contract in docs/contract, made from the models, the list of topics and a recorded trace: JSON Schemas (2020-12), examples that
+validate, AsyncAPI, and pages for people.
 
-    python -m consumers.documents write     after a model or a fold changed
-    python -m consumers.documents check     exit 1, naming the files, when they are not what the code says
+    python -m consumers.documents write      after a model, a topic or a fold changed
+    python -m consumers.documents check      exit 1, naming the files, when they are not what the code says
+    python -m consumers.documents release    keep today's schemas and examples as those of this version
 
-Examples are not written by hand: `examples/trace.jsonl` is a recorded trace, and the examples are what `explain` makes of it.
+Examples are not written by hand: `examples/trace.jsonl` is a recorded trace, and the examples are what the bridge and the folds make of it.
 """
 
 import argparse
 import json
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
-
-from bridge.events import Event
-from consumers.activity import AgentActivity
-from consumers.agents.status import AgentStatus
-from consumers.calls.timeline import CallTimeline
-from consumers.explain.replay import explain
-from consumers.explain.trace import read_trace
+from consumers.contract.asyncapi import asyncapi
+from consumers.contract.examples import examples_of
+from consumers.contract.messages import MODELS
+from consumers.contract.pages import pages
+from consumers.contract.walkthrough import walkthrough
 
 DEFAULT_FOLDER: Final = Path(__file__).parents[1] / "docs" / "contract"
+PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
 TRACE: Final = "examples/trace.jsonl"
-
-MODELS: Final[Mapping[str, type[BaseModel]]] = {
-    "event": Event,
-    "call-timeline": CallTimeline,
-    "agent-activity": AgentActivity,
-    "agent-status": AgentStatus,
-}
-"""Name of the files -> what the records of a topic hold."""
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,27 +38,17 @@ def schema_of(name: str) -> dict[str, Any]:
     return {"$schema": DIALECT, "$id": f"{name}.json", **schema}
 
 
-def examples_of(trace: bytes) -> dict[str, Any]:
-    """One document of each model: the first call's, and what it did to the agent who answered it."""
-    read = read_trace(trace.splitlines())
-    explanation = explain(read)
-    event = next(each.event for each in read.received if each.event.unique_id is not None)
-    timeline = explanation.timelines[0]
-    agent = explanation.activities[-1]["agent"]
-    return {
-        "event": event.model_dump(mode="json", by_alias=True),
-        "call-timeline": timeline,
-        "agent-activity": next(
-            each for each in reversed(explanation.activities) if each["answered_at"] is not None
-        ),
-        "agent-status": next(each for each in explanation.agents if each["agent"] == agent),
-    }
-
-
 def documents(trace: bytes) -> dict[str, str]:
     """Every generated file, by its name below the folder of the contract."""
-    files = {f"schemas/{name}.json": _text(schema_of(name)) for name in MODELS}
-    return files | {f"examples/{name}.json": _text(example) for name, example in examples_of(trace).items()}
+    examples = examples_of(trace)
+    schemas = {name: schema_of(name) for name in MODELS}
+    return {
+        **{f"schemas/{name}.json": _text(schema) for name, schema in schemas.items()},
+        **{f"examples/{name}.json": _text(example) for name, example in examples.documents.items()},
+        "asyncapi.json": _text(asyncapi(examples.records)),
+        **pages(schemas, examples.records),
+        "example-call.md": walkthrough(trace, examples),
+    }
 
 
 def drifted(folder: Path) -> list[str]:
@@ -87,15 +71,33 @@ def write(folder: Path) -> list[str]:
     return changed
 
 
+def release(folder: Path, version: str) -> Path | None:
+    """Keep schemas and examples as *version* publishes them; None, and nothing done, when that version was kept before."""
+    kept = folder / "releases" / version
+    if kept.exists():
+        return None
+    for name in MODELS:
+        for part in ("schemas", "examples"):
+            (kept / part).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / part / f"{name}.json", kept / part / f"{name}.json")
+    return kept
+
+
+def project_version() -> str:
+    """Of the source tree, not of what is installed: a release has just changed it."""
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))
+    return str(project["project"]["version"])
+
+
 def _text(document: Any) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m consumers.documents", description="JSON Schemas and examples."
+        prog="python -m consumers.documents", description="The contract's files."
     )
-    parser.add_argument("action", choices=["write", "check"])
+    parser.add_argument("action", choices=["write", "check", "release"])
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="of the contract (docs/contract)")
     options = parser.parse_args(arguments)
     if not (options.folder / TRACE).is_file():
@@ -107,7 +109,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = drifted(options.folder)
     for name in names:
         sys.stderr.write(f"{name} is not what the code says: run `python -m consumers.documents write`\n")
-    return 1 if names else 0
+    if names:
+        return 1
+    return _release(options.folder) if options.action == "release" else 0
+
+
+def _release(folder: Path) -> int:
+    version = project_version()
+    kept = release(folder, version)
+    if kept is None:
+        sys.stderr.write(
+            f"releases/{version} is there already: set the new version in pyproject.toml first\n"
+        )
+        return 1
+    sys.stdout.write(f"kept releases/{version}\n")
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,30 @@
-"""The generated schemas and examples: they are what the code says, and fit each other."""
+"""The generated schemas, examples and pages: they are what the code says, and fit each other, today's and those of releases."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from consumers.documents import DEFAULT_FOLDER, MODELS, documents, drifted, main
+from consumers import documents as module
+from consumers.contract.messages import MODELS
+from consumers.documents import DEFAULT_FOLDER, documents, drifted, main, project_version
+from consumers.explain.replay import explain
+from consumers.explain.trace import read_trace
+from tests.unit.consumers.traces import lines_of, scenario, scenario_names
+
+Json = dict[str, Any]
+
+RELEASES = sorted(path for path in (DEFAULT_FOLDER / "releases").iterdir() if path.is_dir())
+
+
+def read(path: Path) -> Json:
+    loaded: Json = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
 
 
 @pytest.fixture
@@ -23,8 +40,8 @@ def test_what_is_checked_in_is_what_the_code_says() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_example_validates_against_its_schema(name: str) -> None:
-    schema = json.loads((DEFAULT_FOLDER / f"schemas/{name}.json").read_text(encoding="utf-8"))
-    example = json.loads((DEFAULT_FOLDER / f"examples/{name}.json").read_text(encoding="utf-8"))
+    schema = read(DEFAULT_FOLDER / f"schemas/{name}.json")
+    example = read(DEFAULT_FOLDER / f"examples/{name}.json")
     Draft202012Validator.check_schema(schema)
 
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -34,7 +51,7 @@ def test_every_example_validates_against_its_schema(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["call-timeline", "agent-status"])
 def test_documents_have_all_their_fields_also_when_they_are_null(name: str) -> None:
-    schema = json.loads((DEFAULT_FOLDER / f"schemas/{name}.json").read_text(encoding="utf-8"))
+    schema = read(DEFAULT_FOLDER / f"schemas/{name}.json")
 
     for described in (schema, *schema["$defs"].values()):
         assert set(described.get("required", ())) == set(described.get("properties", ()))
@@ -42,7 +59,7 @@ def test_documents_have_all_their_fields_also_when_they_are_null(name: str) -> N
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_schema_refuses_what_is_no_document(name: str) -> None:
-    schema = json.loads((DEFAULT_FOLDER / f"schemas/{name}.json").read_text(encoding="utf-8"))
+    schema = read(DEFAULT_FOLDER / f"schemas/{name}.json")
 
     assert not Draft202012Validator(schema).is_valid({})
 
@@ -79,3 +96,169 @@ def test_generating_twice_gives_the_same_bytes() -> None:
     trace = (DEFAULT_FOLDER / "examples/trace.jsonl").read_bytes()
 
     assert documents(trace) == documents(trace)
+
+
+# ---------------------------------------------------------------- what the folds really write
+
+
+def published(name: str) -> Iterator[tuple[str, Json]]:
+    """Every document of a scenario, with the name of its schema."""
+    trace = read_trace(lines_of(scenario(name)))
+    explanation = explain(trace)
+    yield from (("event", each.event.model_dump(mode="json", by_alias=True)) for each in trace.received)
+    yield from (("call-timeline", each) for each in explanation.timelines)
+    yield from (("agent-activity", each) for each in explanation.activities)
+    yield from (("agent-status", each) for each in explanation.agents)
+
+
+def open_words(schema: Any) -> Any:
+    """The schema of a reader that bears new words, as readers are asked to: texts instead of enumerations."""
+    if isinstance(schema, dict):
+        return {name: open_words(value) for name, value in schema.items() if name != "enum"}
+    return [open_words(each) for each in schema] if isinstance(schema, list) else schema
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_whatever_the_folds_write_validates_against_todays_schemas_and_those_of_every_release(
+    name: str,
+) -> None:
+    validators = {
+        (folder, each): Draft202012Validator(schema if folder == DEFAULT_FOLDER else open_words(schema))
+        for folder in (DEFAULT_FOLDER, *RELEASES)
+        for each in MODELS
+        for schema in [read(folder / f"schemas/{each}.json")]
+    }
+
+    faults = [
+        f"{folder.name}, {each}: {fault.json_path} {fault.message}"
+        for each, document in published(name)
+        for folder in (DEFAULT_FOLDER, *RELEASES)
+        for fault in validators[folder, each].iter_errors(document)
+    ]
+
+    assert faults == []
+
+
+# ---------------------------------------------------------------- releases
+
+
+def test_there_is_a_release_to_compare_with() -> None:
+    assert RELEASES != []
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", each.name) for each in RELEASES)
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
+@pytest.mark.parametrize("name", MODELS)
+def test_todays_examples_are_good_for_readers_of_a_release(name: str, release: Path) -> None:
+    """Fields and words that the reader does not know are allowed, and nothing else that is new."""
+    schema = read(release / f"schemas/{name}.json")
+    example = read(DEFAULT_FOLDER / f"examples/{name}.json")
+
+    assert '"additionalProperties": false' not in json.dumps(schema)
+    assert list(Draft202012Validator(open_words(schema)).iter_errors(example)) == []
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
+@pytest.mark.parametrize("name", MODELS)
+def test_records_of_a_release_are_good_for_todays_readers(name: str, release: Path) -> None:
+    """They lie in the topics for as long as those keep them."""
+    today = read(DEFAULT_FOLDER / f"schemas/{name}.json")
+    schema = asking_for_what_there_was(today, read(release / f"schemas/{name}.json"))
+
+    assert list(Draft202012Validator(schema).iter_errors(read(release / f"examples/{name}.json"))) == []
+
+
+def asking_for_what_there_was(today: Json, then: Json) -> Json:
+    """Today's schema, but an old record need not have fields that came later."""
+    known = {path: set(part.get("properties", ())) for path, part in objects_of(then)}
+    for path, part in objects_of(today):
+        if "required" in part:
+            part["required"] = [each for each in part["required"] if each in known.get(path, set())]
+    return today
+
+
+def objects_of(schema: Json) -> Iterator[tuple[str, Json]]:
+    """The schema and its parts, by name."""
+    yield "", schema
+    yield from schema.get("$defs", {}).items()
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
+@pytest.mark.parametrize("name", MODELS)
+def test_nothing_is_taken_away_within_v1(name: str, release: Path) -> None:
+    """Fields, their types, their promise to be there, and words: all of a release is there today."""
+    then, now = read(release / f"schemas/{name}.json"), read(DEFAULT_FOLDER / f"schemas/{name}.json")
+
+    assert taken_away(then, now) == []
+
+
+def taken_away(then: Json, now: Json) -> list[str]:
+    parts = dict(objects_of(now))
+    faults = []
+    for path, part in objects_of(then):
+        today = parts.get(path)
+        if today is None:
+            faults.append(f"{path} is gone")
+            continue
+        faults += [f"{path} lost the word {each}" for each in missing(part, today, "enum")]
+        faults += [f"{path}.{each} may be missing" for each in missing(part, today, "required")]
+        for field, told in part.get("properties", {}).items():
+            if field not in today["properties"]:
+                faults.append(f"{path}.{field} is gone")
+            elif shape_of(told) != shape_of(today["properties"][field]):
+                faults.append(f"{path}.{field} has another type")
+    return faults
+
+
+def missing(then: Json, now: Json, name: str) -> list[str]:
+    return [each for each in then.get(name, ()) if each not in now.get(name, ())]
+
+
+def shape_of(told: Json) -> Json:
+    """A property's type, without words for people."""
+    return {name: value for name, value in told.items() if name not in ("description", "title", "default")}
+
+
+def test_what_is_taken_away_would_be_noticed() -> None:
+    then = read(DEFAULT_FOLDER / "schemas/call-timeline.json")
+    now = read(DEFAULT_FOLDER / "schemas/call-timeline.json")
+    del now["properties"]["wait_s"]
+    now["required"].remove("ring_s")
+    now["properties"]["talk_s"] = {"type": "string"}
+    now["$defs"]["Outcome"]["enum"].remove("busy")
+    del now["$defs"]["Link"]
+
+    assert sorted(taken_away(then, now)) == [
+        ".ring_s may be missing",
+        ".talk_s has another type",
+        ".wait_s is gone",
+        "Link is gone",
+        "Outcome lost the word busy",
+    ]
+
+
+def test_a_release_keeps_todays_schemas_and_examples_and_never_writes_over_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
+
+    assert main(["release", "--folder", str(folder)]) == 0
+    kept = folder / "releases/9.0.0"
+    assert sorted(str(each.relative_to(kept)) for each in kept.rglob("*.json")) == sorted(
+        f"{part}/{name}.json" for part in ("examples", "schemas") for name in MODELS
+    )
+    assert read(kept / "schemas/event.json") == read(folder / "schemas/event.json")
+    assert main(["release", "--folder", str(folder)]) == 1
+    assert "releases/9.0.0 is there already" in capsys.readouterr().err
+
+
+def test_what_has_drifted_is_not_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
+    (folder / "schemas/event.json").write_text("{}", encoding="utf-8")
+
+    assert main(["release", "--folder", str(folder)]) == 1
+    assert not (folder / "releases/9.0.0").exists()
+
+
+def test_the_version_is_that_of_the_source() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", project_version())

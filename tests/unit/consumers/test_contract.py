@@ -1,0 +1,514 @@
+"""The contract's documents against the code that writes records: topics, keys, headers, examples, words for people."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import pytest
+from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
+from pydantic import BaseModel
+
+from bridge.auth import Caller
+from bridge.dead_letters import dead_letter, undeliverable
+from bridge.errors import NotJson, Unusable
+from bridge.events import Event, EventType
+from bridge.kafka import Consumed
+from bridge.normalize import normalize
+from bridge.publisher import _stamped
+from bridge.replay import letter_of, revived
+from bridge.settings import Settings
+from bridge.spool import Spooled
+from bridge.topics import (
+    AGENT_EVENTS,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    DEFAULT_PARTITIONS,
+    TOPIC_KINDS,
+    TopicKind,
+    declared,
+)
+from bridge.webhook import DOCUMENTED_KEYS, parse
+from bridge.wire import Record, ce_type, encode
+from consumers.agents.projection import AgentProjection
+from consumers.batch import Batch, Input, Output, Place
+from consumers.calls.projection import CallProjection
+from consumers.contract.asyncapi import channel_name
+from consumers.contract.examples import examples_of
+from consumers.contract.messages import (
+    ACTIVITY,
+    AGENT_EVENT,
+    CALL_EVENT,
+    FORGOTTEN_AGENT,
+    MESSAGES,
+    MODELS,
+    REFUSED_WEBHOOK,
+    STATUS,
+    TIMELINE,
+    UNDELIVERABLE_RECORD,
+    UNREADABLE_RECORD,
+    Message,
+    headers_schema,
+)
+from consumers.contract.pages import table, type_of
+from consumers.contract.walkthrough import changed
+from consumers.documents import DEFAULT_FOLDER, TRACE
+from tests.factories import body, receipt
+
+Json = dict[str, Any]
+Headers = Mapping[str, str]
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+SPOOL_ID = "5f0b2c3e-8d51-4c0e-9a46-2b7a1f3d9c10"
+AT_MS = 1_772_438_400_000
+
+EXAMPLES = examples_of((DEFAULT_FOLDER / TRACE).read_bytes()).records
+PAGES = sorted(DEFAULT_FOLDER.glob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def asyncapi() -> Json:
+    loaded: Json = json.loads((DEFAULT_FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def public() -> list[TopicKind]:
+    return [kind for kind in TOPIC_KINDS if kind.public]
+
+
+# ---------------------------------------------------------------- AsyncAPI: whole in itself
+
+
+def references(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def resolve(document: Any, reference: str, folder: Path) -> Any:
+    """What a reference names; raises when it names nothing."""
+    name, _, pointer = reference.partition("#")
+    target = json.loads((folder / name).read_text(encoding="utf-8")) if name else document
+    for step in pointer.split("/")[1:]:
+        target = target[step.replace("~1", "/").replace("~0", "~")]
+    return target
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere(asyncapi: Json) -> None:
+    found = list(references(asyncapi))
+
+    assert {f"./schemas/{name}.json" for name in MODELS} <= set(found)
+    for each in found:
+        target = resolve(asyncapi, each, DEFAULT_FOLDER)
+        for inner in references(target) if not each.startswith("#") else ():
+            assert isinstance(resolve(target, inner, DEFAULT_FOLDER / "schemas"), dict)
+
+
+def test_every_public_topic_is_a_channel_and_no_private_one_is(asyncapi: Json) -> None:
+    addresses = {name: channel["address"] for name, channel in asyncapi["channels"].items()}
+
+    assert addresses == {channel_name(kind): f"{{pbx}}.{kind.suffix}" for kind in public()}
+    assert list(addresses) == [
+        "callEvents", "agentEvents", "callTimelines", "agentActivity", "agentStatus", "deadLetters",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("pbx", ["voipex", "brno"])
+def test_the_addresses_are_the_names_that_topics_apply_makes_for_each_pbx(asyncapi: Json, pbx: str) -> None:
+    names = {channel["address"].replace("{pbx}", pbx) for channel in asyncapi["channels"].values()}
+
+    assert names == {topic.name for topic in declared([pbx]) if topic.kind.public}
+    assert pbx in asyncapi["components"]["parameters"]["pbx"]["examples"]
+
+
+def test_each_part_of_an_address_in_braces_is_a_parameter(asyncapi: Json) -> None:
+    """The parser does not ask for it."""
+    for channel in asyncapi["channels"].values():
+        assert set(re.findall(r"{(\w+)}", channel["address"])) == set(channel["parameters"])
+
+
+@pytest.mark.parametrize("kind", public(), ids=lambda kind: kind.suffix)
+def test_partitions_replicas_and_configuration_are_those_of_the_topics(
+    asyncapi: Json, kind: TopicKind
+) -> None:
+    binding = asyncapi["channels"][channel_name(kind)]["bindings"]["kafka"]
+    configuration = {
+        name: ",".join(value) if isinstance(value, list) else str(value)
+        for name, value in binding["topicConfiguration"].items()
+    }
+    min_insync = str(Settings.model_fields["topic_min_insync"].default)
+
+    assert binding["partitions"] == DEFAULT_PARTITIONS == Settings.model_fields["topic_partitions"].default
+    assert binding["replicas"] == Settings.model_fields["topic_replication"].default
+    assert configuration == {**kind.config(), "min.insync.replicas": min_insync}
+
+
+def test_every_message_is_in_the_channel_of_its_topic_and_is_written_by_its_operation(asyncapi: Json) -> None:
+    for kind in public():
+        name = channel_name(kind)
+        expected = [each.name for each in MESSAGES if each.kind == kind]
+        operation = asyncapi["operations"][f"write{name[0].upper()}{name[1:]}"]
+
+        assert list(asyncapi["channels"][name]["messages"]) == expected != []
+        assert operation["channel"] == {"$ref": f"#/channels/{name}"}
+        assert operation["messages"] == [{"$ref": f"#/channels/{name}/messages/{each}"} for each in expected]
+    assert set(asyncapi["components"]["messages"]) == {each.name for each in MESSAGES}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda each: each.name)
+def test_every_example_of_a_message_validates(asyncapi: Json, message: Message) -> None:
+    """The parser does not look."""
+    described = asyncapi["components"]["messages"][message.name]
+    Draft7Validator.check_schema(described["headers"])
+    payload = described["payload"]
+    if message.schema is not None:
+        payload = resolve(asyncapi, payload["schema"]["$ref"], DEFAULT_FOLDER)
+
+    assert described["examples"] != []
+    for example in described["examples"]:
+        assert list(Draft7Validator(described["headers"]).iter_errors(example["headers"])) == []
+        assert list(Draft202012Validator(payload).iter_errors(example["payload"])) == []
+
+
+def test_the_examples_of_documents_are_those_beside_it(asyncapi: Json) -> None:
+    for message in (TIMELINE, ACTIVITY, STATUS):
+        (example,) = asyncapi["components"]["messages"][message.name]["examples"]
+
+        file = DEFAULT_FOLDER / f"examples/{message.schema}.json"
+        assert example["payload"] == json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_keys_of_examples_are_those_that_the_message_says(asyncapi: Json) -> None:
+    for example in EXAMPLES:
+        key = asyncapi["components"]["messages"][example.message.name]["bindings"]["kafka"]["key"]
+
+        assert Draft7Validator(key).is_valid(example.key)
+        if "ce_partitionkey" in example.headers:
+            assert example.headers["ce_partitionkey"] == example.key
+
+
+# ---------------------------------------------------------------- headers: what is described is what is written
+
+
+def texts(headers: Sequence[tuple[str, bytes]]) -> Headers:
+    return {name: value.decode() for name, value in headers}
+
+
+def hold(message: Message, written: Sequence[Headers]) -> None:
+    """All that is described is written by one of them or another, nothing else is, and what is said of it is true."""
+    always = {each.name for each in message.headers if each.always}
+    named = {each.name for each in message.headers}
+    validator = Draft7Validator(headers_schema(message))
+
+    assert set().union(*written) == named
+    for each in written:
+        assert always <= set(each)
+        assert list(validator.iter_errors(each)) == []
+
+
+def published(record: Record) -> Record:
+    """As the publisher sends it."""
+    (sent,) = _stamped([Spooled(SPOOL_ID, 7, record)])
+    return sent
+
+
+def refused(content: bytes, traceparent: str | None = None) -> Record:
+    told = receipt()._replace(traceparent=traceparent)
+    with pytest.raises(Unusable) as fault:
+        normalize(parse(content), "voipex", told)
+    return published(dead_letter(content, fault.value, "voipex", "site-7", told, 12))
+
+
+def replayed(content: bytes, traceparent: str | None = None) -> Record:
+    """An event from the dead letter of a webhook, now that its credential says how to read it."""
+    told = receipt()._replace(traceparent=traceparent)
+    sent = published(dead_letter(content, NotJson("none then"), "voipex", "site-7", told, 12))
+    letter = letter_of(
+        "voipex",
+        Consumed(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
+    )
+    return revived(letter, lambda _: Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
+
+
+def event_of(event_type: EventType, **changes: Any) -> Event:
+    return normalize(parse(body(**changes)), "voipex", receipt()).model_copy(update={"type": event_type})
+
+
+def test_headers_of_call_events_are_those_that_are_written() -> None:
+    written = [
+        texts(published(encode(event_of(each, Line=None, Login=None, Email=None), AT_MS, 12, trace)).headers)
+        for each in EventType
+        for trace in (None, TRACEPARENT)
+    ]
+
+    hold(CALL_EVENT, [*written, texts(replayed(body()).headers)])
+    assert {each["ce_type"] for each in written} == set(types_of(CALL_EVENT))
+
+
+def test_headers_of_agent_events_are_those_that_are_written() -> None:
+    login = body(EventName="AgentLogin", UniqueId=None)
+    written = [
+        texts(published(encode(event_of(each), AT_MS, 12, trace)).headers)
+        for each in EventType
+        if each.is_agent
+        for trace in (None, TRACEPARENT)
+    ]
+
+    hold(AGENT_EVENT, [*written, texts(replayed(login, TRACEPARENT).headers)])
+    assert {each["ce_type"] for each in written} == set(types_of(AGENT_EVENT))
+
+
+def types_of(message: Message) -> list[str]:
+    (limits,) = (each.limits for each in message.headers if each.name == "ce_type")
+    return [limits["const"]] if "const" in limits else list(limits["enum"])
+
+
+class InKafka(NamedTuple):
+    """A record as a consumer reads it."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+def folded(projection: Any, kind: TopicKind, *records: Record) -> list[Output]:
+    """What a service writes of these records, changelog and all."""
+    batch = Batch(projection, Place("voipex", 0), 1)
+    inputs = [
+        Input(kind, InKafka(place, each.timestamp_ms, each.key, each.value, each.headers))
+        for place, each in enumerate(records)
+    ]
+    return [output for outputs in batch.fold(inputs, {}).outputs.values() for output in outputs]
+
+
+def of_topic(outputs: Sequence[Output], message: Message) -> list[Output]:
+    return [each for each in outputs if each.topic == f"voipex.{message.kind.suffix}"]
+
+
+@pytest.mark.parametrize("message", [TIMELINE, ACTIVITY, STATUS], ids=lambda each: each.name)
+def test_headers_of_documents_are_those_that_the_services_write(message: Message) -> None:
+    agent = message.kind == AGENT_STATUS
+    sent = body(EventName="AgentLogin", UniqueId=None) if agent else body()
+    event = normalize(parse(sent), "voipex", receipt())
+    written: list[Output] = []
+    for trace in (None, TRACEPARENT):
+        record = published(encode(event, AT_MS, 1, trace))
+        projection = AgentProjection() if agent else CallProjection()
+        written += of_topic(folded(projection, AGENT_EVENTS if agent else CALL_EVENTS, record), message)
+
+    hold(message, [texts(each.headers) for each in written])
+    for each in written:
+        assert each.key is not None
+        assert each.value is not None
+        named = texts(each.headers)["ce_id"]
+        value = json.loads(each.value)
+        leg = "" if message is not ACTIVITY else f"/{value['call_id']}/{value['leg']}"
+        assert named == f"{each.key.decode()}{leg}@{value['revision']}"
+
+
+def test_an_example_of_a_document_has_the_headers_of_a_written_one() -> None:
+    for example in EXAMPLES:
+        if example.message in (TIMELINE, ACTIVITY, STATUS, FORGOTTEN_AGENT):
+            assert {each.name for each in example.message.headers if each.always} <= set(example.headers)
+
+
+def test_headers_of_refused_webhooks_are_those_that_are_written() -> None:
+    cut = refused(b"{")
+    cut = cut._replace(headers=(*cut.headers, ("bridge-shortened-from", b"70000")))
+    told = [refused(b"{"), refused(b"{}", TRACEPARENT), cut]
+
+    hold(REFUSED_WEBHOOK, [texts(each.headers) for each in told])
+    assert all(each.key is None for each in told)
+
+
+def test_headers_of_undeliverable_records_are_added_to_their_own() -> None:
+    record = encode(event_of(EventType.RINGING), AT_MS, 12)
+    letter = undeliverable(record, "Kafka refused it: MessageSizeTooLarge", "voipex", 12)
+    cut = letter._replace(headers=(*letter.headers, ("bridge-shortened-from", b"2000000")))
+    own = len(record.headers)
+
+    assert letter.headers[:own] == record.headers
+    hold(UNDELIVERABLE_RECORD, [texts(published(each).headers[own:]) for each in (letter, cut)])
+
+
+@pytest.mark.parametrize("stage", ["timelines", "agents"])
+def test_headers_of_unreadable_records_are_added_to_their_own(stage: str) -> None:
+    agent = stage == "agents"
+    sent = body(EventName="AgentLogin", UniqueId=None) if agent else body()
+    record = published(encode(normalize(parse(sent), "voipex", receipt()), AT_MS, 1))
+    broken = record._replace(value=b"{")
+    projection = AgentProjection() if agent else CallProjection()
+    (letter,) = of_topic(
+        folded(projection, AGENT_EVENTS if agent else CALL_EVENTS, broken), UNREADABLE_RECORD
+    )
+    own = len(record.headers)
+
+    assert letter.headers[:own] == record.headers
+    assert (letter.key, letter.value) == (record.key, b"{")
+    hold(UNREADABLE_RECORD, [texts(letter.headers[own:])])
+    assert texts(letter.headers)["bridge-stage"] == stage
+
+
+def test_every_kind_of_dead_letter_is_of_the_topic_of_dead_letters() -> None:
+    letters = (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD)
+
+    assert [each for each in MESSAGES if each.kind == DEAD_LETTERS] == list(letters)
+
+
+def test_what_is_told_of_types_is_what_wire_says() -> None:
+    assert ce_type(EventType.RINGING, is_agent=False) in types_of(CALL_EVENT)
+    assert types_of(TIMELINE) == ["voipex.call.timeline.v1"]
+    assert types_of(ACTIVITY) == ["voipex.agent.activity.v1"]
+    assert types_of(STATUS) == types_of(FORGOTTEN_AGENT) == ["voipex.agent.status.v1"]
+    assert TIMELINE.kind == CALL_TIMELINES
+
+
+# ---------------------------------------------------------------- words for people
+
+
+def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for part in parts_of(field.annotation):
+            if issubclass(part, BaseModel):
+                yield from models_of(part)
+
+
+def parts_of(annotation: Any) -> Iterator[type]:
+    """Every class that a type is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for each in get_args(annotation):
+        yield from parts_of(each)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_of_every_model_is_described(name: str) -> None:
+    silent = [
+        f"{model.__name__}.{field}"
+        for model in models_of(MODELS[name])
+        for field, told in model.model_fields.items()
+        if not told.description
+    ]
+
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_word_of_every_enumeration_is_explained(name: str) -> None:
+    silent = [
+        f"{part.__name__}.{word.value}"
+        for model in models_of(MODELS[name])
+        for field in model.model_fields.values()
+        for part in parts_of(field.annotation)
+        if issubclass(part, Enum)
+        for word in part
+        if not re.search(rf"^\s*- .*`{word.value}`.*: ", part.__doc__ or "", re.MULTILINE)
+    ]
+
+    assert silent == []
+
+
+def page(name: str) -> str:
+    return (DEFAULT_FOLDER / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_page_tells_every_field_and_every_header(name: str) -> None:
+    told = page(f"{name}.md")
+    fields = [
+        field.alias or field_name
+        for model in models_of(MODELS[name])
+        for field_name, field in model.model_fields.items()
+    ]
+    headers = [each.name for message in MESSAGES if message.schema == name for each in message.headers]
+
+    assert [each for each in (*fields, *headers) if f"| `{each}` |" not in told] == []
+
+
+def test_the_page_of_dead_letters_tells_every_kind_and_header() -> None:
+    told = page("dead-letter.md")
+
+    for message in (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD):
+        assert f"## {message.name}\n" in told
+        assert [each.name for each in message.headers if f"| `{each.name}` |" not in told] == []
+
+
+def anchors(text: str) -> set[str]:
+    heads = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_every_link_of_a_page_leads_somewhere(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+
+    assert links != []
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = (file.parent / name) if name else file
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_the_walkthrough_tells_every_event_of_the_call_and_ends_with_the_published_timeline() -> None:
+    told = page("example-call.md")
+    timeline = json.loads(page("examples/call-timeline.json"))
+    blocks = [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", told, re.DOTALL)]
+
+    assert [each["event_id"] for each in timeline["events"]] == [
+        each["event_id"] for each in blocks if "event_id" in each
+    ]
+    assert [each["EventName"] for each in blocks if "EventName" in each] == [
+        each["event_name"] for each in timeline["events"]
+    ]
+    assert timeline in blocks
+
+
+def test_changes_of_a_timeline_are_told_leg_by_leg() -> None:
+    before = {"status": "ringing", "revision": 1, "legs": [{"leg": 1, "line": "201", "result": None}]}
+    now = {
+        "status": "waiting",
+        "revision": 2,
+        "legs": [
+            {"leg": 1, "line": "201", "result": "busy"},
+            {"leg": 2, "line": "202", "result": None},
+        ],
+    }
+
+    assert list(changed(before, now)) == [
+        ("status", "ringing", "waiting"),
+        ("legs[0].result", None, "busy"),
+        ("legs[1].leg", None, 2),
+        ("legs[1].line", None, "202"),
+    ]
+
+
+def test_tables_bear_what_would_end_a_cell() -> None:
+    assert table(["a", "b"], [["1|2", "3"]]) == "| a | b |\n|---|---|\n| 1\\|2 | 3 |"
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"type": "string"}, "string"),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}]}, "number or null"),
+        ({"$ref": "#/$defs/Leg"}, "[Leg](#leg)"),
+        ({"type": "array", "items": {"$ref": "#/$defs/Leg"}}, "array of [Leg](#leg)"),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, "object of number"),
+        ({"type": "object", "additionalProperties": True}, "object"),
+    ],
+)
+def test_types_are_told_in_words(told: Json, expected: str) -> None:
+    assert type_of(told) == expected
