@@ -4,7 +4,9 @@ The agent fold alone: CPU (user + system) per record of a working day, with the 
     python -m benchmarks.bench_folds_agents [--json] [--agents 20 --hours 9]
 
 The day is simulated (bridge.simulate); activity records are what the call fold makes of its calls, which is not counted. `fold`: state
-decoded, record read and taken, state encoded. `documents`: settled and walked over what came since, the document written as JSON.
+decoded, record read and taken, state encoded. `documents`: walked over what came since, the document written as JSON. `batched`: ten
+records of an agent at once, as a task folds them when it catches up; per record. `late`: a record that comes three minutes, or hours, too
+late, at the end of the day.
 """
 
 import argparse
@@ -30,6 +32,8 @@ START_US = 1_772_434_800_000_000
 
 CALLS_PER_AGENT_AND_HOUR = 15
 BATCH = 500
+RECORDS_AT_ONCE = 10
+LATE_US = {"late_us_median": 3 * 60 * 1_000_000, "hours_late_us_median": 5 * 3600 * 1_000_000}
 
 Traffic = tuple[str, int, TopicKind, bytes]
 """(agent, when, topic, value)."""
@@ -64,6 +68,8 @@ def run(agents: int, hours: float) -> dict[str, Any]:
         "total_us_last_tenth": round(statistics.median(totals[-max(1, len(totals) // 10) :]), 1),
         "fold_us_median": round(statistics.median(folding), 1),
         "documents_us_median": round(statistics.median(documents), 1),
+        "batched_us_median": round(statistics.median(measure_batched(records)), 1),
+        **{name: round(measure_late(states, late_us)) for name, late_us in LATE_US.items()},
         "target_us_median": 30,
         "state_bytes_mean": round(statistics.mean(sizes)),
         "state_bytes_max": max(sizes),
@@ -111,6 +117,54 @@ def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float],
         folding.append(fold_s / len(batch) * 1e6)
         documents.append(documents_s / len(batch) * 1e6)
     return folding, documents, told
+
+
+def measure_batched(records: Sequence[Traffic]) -> list[float]:
+    """CPU per record when an agent's records come ten at once, in microseconds."""
+    projection = AgentProjection()
+    states: dict[str, bytes] = {}
+    waiting: dict[str, list[Traffic]] = {}
+    batches: list[list[Traffic]] = []
+    for record in records:
+        of_agent = waiting.setdefault(record[0], [])
+        of_agent.append(record)
+        if len(of_agent) == RECORDS_AT_ONCE:
+            batches.append(waiting.pop(record[0]))
+    costs = []
+    at_once = BATCH // RECORDS_AT_ONCE
+    for first in range(0, len(batches), at_once):
+        measured = batches[first : first + at_once]
+        started = time.process_time()
+        for batch in measured:
+            agent, at_us, _, _ = batch[-1]
+            encoded = states.get(agent)
+            state = projection.start("voipex", agent) if encoded is None else projection.decode(encoded)
+            for _, _, kind, value in batch:
+                state = projection.fold(state, kind, value)
+            state, _ = projection.produce(state, at_us)
+            states[agent] = projection.encode(state)
+        costs.append((time.process_time() - started) / (len(measured) * RECORDS_AT_ONCE) * 1e6)
+    return costs
+
+
+def measure_late(states: dict[str, bytes], late_us: int) -> float:
+    """CPU of one agent event that comes late, in microseconds: median over the agents."""
+    projection = AgentProjection()
+    costs = []
+    for agent, encoded in states.items():
+        at_us = projection.decode(encoded).told_us
+        event = {
+            "event_id": "late",
+            "type": "agent_wrapup",
+            "received_at": rfc3339(at_us - late_us),
+            "login": agent,
+        }
+        value = json.dumps(event).encode()
+        started = time.process_time()
+        state = projection.fold(projection.decode(encoded), AGENT_EVENTS, value)
+        projection.encode(projection.produce(state, at_us)[0])
+        costs.append((time.process_time() - started) * 1e6)
+    return statistics.median(costs)
 
 
 def day(agents: int, hours: float) -> list[Traffic]:

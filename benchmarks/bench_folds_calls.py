@@ -1,7 +1,7 @@
 """
 The call fold alone: CPU (user + system) per event on simulated traffic, with the state read and written as a task does when it is cold.
 
-    python -m benchmarks.bench_folds_calls [--json] [--calls 10000 --calls 100000]
+    python -m benchmarks.bench_folds_calls [--json] [--calls 10000 --calls 1000000]
 
 `fold`: state decoded, record read, event folded, state encoded. `documents`: what changed of timeline and agents' records, as JSON.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--calls", type=int, action="append", help="a run of so many calls; repeatable")
     options = parser.parse_args()
-    runs = [run(calls) for calls in options.calls or [10_000]]
+    runs = [run(calls) for calls in options.calls or [10_000, 100_000]]
     if options.json:
         print(json.dumps({"machine": described(), "runs": runs}, indent=2))
     else:

@@ -1,18 +1,20 @@
 """
 The fold: one walk through time, over agent events and legs, that computes all that a document tells.
 
-`advance(picture, …)` carries a Picture (an agent at a moment) on to a later one. Between two neighbouring moments at which anything
-begins or ends nothing changes; so each such slice of time is added once to what runs in it, and unions, cuts at midnight, states of
-no length and the silence rule need no further code. The law that everything else rests on:
+A Walk carries a Picture (an agent at a moment) on to later ones. Between two neighbouring moments at which anything begins or ends
+nothing changes; so each such slice of time is added once to what runs in it, and unions, cuts at midnight, states of no length and
+the silence rule need no further code. The law that everything else rests on:
 
-    advance(p, all, t) == advance(advance(p, what begins before s, s), what is not over before s, t)
+    over(p, all, t) == over(over(p, what begins until s, s), what begins or goes on after s, t)
 
-It allows to keep a picture of what is settled and to walk only over what came since (`memory`), and to walk again from an older
+It allows to keep the picture of the last record and to walk only over what came since (`memory`), and to walk again from an older
 picture when something comes late. Sums are never corrected: a late or revised input means another walk.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
+
+import orjson
 
 from consumers.agents.days import (
     ANSWERED,
@@ -46,6 +48,7 @@ from consumers.agents.legs import (
     ON_CALL_OUT,
     RINGING,
     Leg,
+    LegKey,
     Phase,
     outcome_of,
     phases,
@@ -79,9 +82,10 @@ Told = list[Any]
 
 class Picture:
     """
-    An agent at `at_us`, with all before it folded in and nothing of what happens at that very moment.
+    An agent at `at_us`, with all folded in that happened until then and at that very moment. What holds from then on was not looked at
+    yet, since more may happen at that moment: it is for the next slice of time, or for who wants to show it.
 
-    A copy shares what is inside with its original: `advance` and `view` replace what they change.
+    A copy shares what is inside with its original: a walk replaces what it changes.
     """
 
     __slots__ = (
@@ -204,73 +208,90 @@ class Picture:
         picture.standing = Standing._make((*standing, queues))
         return picture
 
+    def to_bytes(self) -> bytes:
+        """The picture alone, in JSON."""
+        return orjson.dumps((self.to_json(), self.presence_json().decode(), self.standing.queues.decode()))
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> "Picture":
+        picture, presence, queues = orjson.loads(kept)
+        return cls.from_json(picture, presence.encode(), queues.encode())
+
     def is_silent(self, at_us: int) -> bool:
         """True once nothing was seen for 24 hours; an event at that very moment precedes it. Of an agent without an open leg."""
         return self.seen_us is not None and at_us >= self.seen_us + SILENCE_US
 
+    def hear_from(self, teller: "AgentEvent | Leg", order: Told) -> None:
+        """Login, line and email: each the last that was told."""
+        self.last_event_us = max(self.last_event_us, order[0])
+        if teller.login is not None and (self.login is None or order > self.login[0]):
+            self.login = [order, teller.login]
+        if teller.line is not None and (self.line is None or order > self.line[0]):
+            self.line = [order, teller.line]
+        if teller.email is not None and (self.email is None or order > self.email[0]):
+            self.email = [order, teller.email]
 
-def view(
-    picture: Picture,
-    events: Iterable[AgentEvent],
-    legs: Sequence[Leg],
-    until_us: int,
-    local_days: LocalDays,
-    floor_us: int,
-) -> list[Phase]:
+
+class Walk:
     """
-    As `advance`, but what happens at *until_us* itself counts too: the picture is to be shown, not to be carried on.
+    Carries a picture on, in place, over what happens after it. Time before *floor_us* is not summed up: no document shows those days
+    any more.
 
-    Returns the phases that run at *until_us*.
+    *events*: those after the picture, in their total order. *legs*: those that are not over then, without removed ones; what they did
+    until then is in the picture. Who legs say the agent is may be said otherwise until they are over, so it is left to `identify`.
     """
-    walk = _Walk(picture, local_days, floor_us)
-    walk.over(events, legs, until_us, before_us=until_us + 1)
-    if picture.seen_us is not None:
-        walk.look(until_us, silent=not walk.active and picture.is_silent(until_us))
-    return list(walk.active.values())
 
+    __slots__ = ("_floor_us", "_forgot_us", "_local_days", "_moments", "_owned", "active", "picture")
 
-def advance(
-    picture: Picture,
-    events: Iterable[AgentEvent],
-    legs: Sequence[Leg],
-    until_us: int,
-    local_days: LocalDays,
-    floor_us: int,
-) -> None:
-    """
-    Carry *picture* on to *until_us*, in place. Time before *floor_us* is not summed up: no document shows those days any more.
-
-    *events* are those of this time, in their total order. *legs* are those that begin before *until_us*, without removed ones; what
-    they did before `picture.at_us` is in the picture, and who they say the agent is comes in when they are over.
-    """
-    _Walk(picture, local_days, floor_us).over(events, legs, until_us, before_us=until_us)
-
-
-class _Walk:
-    __slots__ = ("active", "before_us", "floor_us", "local_days", "owned", "picture")
-
-    def __init__(self, picture: Picture, local_days: LocalDays, floor_us: int) -> None:
-        self.picture = picture
-        self.local_days = local_days
-        self.floor_us = floor_us
-        self.before_us = BEGINNING
-        self.active: dict[tuple[str, int], Phase] = {}
-        # What of the picture is not shared with another one: "presence", days, (queue, day).
-        self.owned: dict[object, Any] = {}
-
-    def over(
-        self, events: Iterable[AgentEvent], legs: Sequence[Leg], until_us: int, *, before_us: int
+    def __init__(
+        self,
+        picture: Picture,
+        events: Iterable[AgentEvent],
+        legs: Iterable[Leg],
+        local_days: LocalDays,
+        floor_us: int,
     ) -> None:
-        picture = self.picture
-        from_us = picture.at_us
-        moments = _moments(events, legs, from_us)
-        self.before_us = before_us
+        self.picture = picture
+        self.active: dict[LegKey, Phase] = {}
+        """What runs, by leg."""
+        self._local_days = local_days
+        self._floor_us = floor_us
+        self._forgot_us = BEGINNING
+        # What of the picture is not shared with another one: "presence", days, (queue, day).
+        self._owned: dict[object, Any] = {}
+        # (at_us, running number, what, to whom), the next one last. The number keeps the order of events, and that of what a leg does.
+        # Among the others order does not matter, since a state is looked at only between two moments.
+        self._moments: list[_Moment] = []
+        for event in events:
+            self._moments.append((event.at_us, len(self._moments), Walk._hear, event))
         for leg in legs:
-            if leg.start_us < from_us:
-                self._resume(leg, from_us)
-        for at_us, _, happen, what in moments:
-            if at_us >= before_us:
-                break
+            self._lay_out(leg)
+        self._moments.sort(reverse=True)
+
+    def _lay_out(self, leg: Leg) -> None:
+        """What a leg does after the picture, and what it goes on with."""
+        moments, from_us = self._moments, self.picture.at_us
+        if leg.ended_us is not None and leg.latest_us <= from_us:
+            return
+        if leg.start_us <= from_us:
+            self.picture.took_calls = True
+        end_us = leg.end_us
+        for phase in phases(leg):
+            if phase.start_us > from_us:
+                moments.append((phase.start_us, len(moments), Walk._go_on, phase))
+            elif end_us is None or end_us > from_us:
+                self.active[leg.call_id, leg.leg] = phase
+        if end_us is not None:
+            if end_us > from_us:
+                moments.append((end_us, len(moments), Walk._close, leg))
+            if leg.last_event_us > end_us and leg.last_event_us > from_us:
+                moments.append((leg.last_event_us, len(moments), Walk._see, leg))
+
+    def over(self, until_us: int) -> None:
+        """Carry the picture on to *until_us*, with what happens at that very moment."""
+        moments, picture = self._moments, self.picture
+        while moments and moments[-1][0] <= until_us:
+            at_us, _, happen, what = moments.pop()
             if at_us > picture.at_us:
                 self._pass(at_us)
             if picture.seen_us is None or at_us > picture.seen_us:
@@ -279,16 +300,31 @@ class _Walk:
         if until_us > picture.at_us:
             self._pass(until_us)
 
+    def identify(self, legs: Iterable[Leg]) -> None:
+        """Let legs say who the agent is; but for those that were forgotten on the way."""
+        for leg in legs:
+            if leg.latest_us > self._forgot_us:
+                self.picture.hear_from(leg, [leg.last_event_us, 0, leg.call_id, leg.leg])
+
+    def branch(self) -> None:
+        """From here on carry on a copy: the picture stays as it is."""
+        self.picture = self.picture.copy()
+        self._owned.clear()
+
+    def look_at_last(self) -> None:
+        """See what holds from here on. Only for a picture that is shown and not carried on."""
+        picture = self.picture
+        self._look(picture.at_us, silent=not self.active and picture.is_silent(picture.at_us))
+
     # ------------------------------------------------------------ what happens at a moment
 
-    def hear(self, event: AgentEvent) -> None:
+    def _hear(self, event: AgentEvent) -> None:
         """An agent event."""
         picture = self.picture
-        presence = self.owned.get("presence")
+        presence = self._owned.get("presence")
         if presence is None:
-            presence = self.owned["presence"] = picture.presence.copy()
-        picture.last_event_us = max(picture.last_event_us, event.at_us)
-        self._identify([event.at_us, 1, event.event_id, 0], event)
+            presence = self._owned["presence"] = picture.presence.copy()
+        picture.hear_from(event, [event.at_us, 1, event.event_id, 0])
         heir = presence.apply(event)
         picture.presence = presence
         if UNNAMED in picture.queue_days:
@@ -300,38 +336,19 @@ class _Walk:
         if UNNAMED in picture.standing.paused:
             return
         for day, totals in picture.queue_days.pop(UNNAMED).items():
-            self.owned.pop((UNNAMED, day), None)
+            self._owned.pop((UNNAMED, day), None)
             if heir is not None:
                 self._queue_totals(heir, day)[PAUSED_HERE_US] += totals[PAUSED_HERE_US]
 
-    def _meet(self, leg: Leg) -> None:
-        """A leg begins: the agent takes calls. Who it says the agent is may be said otherwise until it is over."""
-        picture = self.picture
-        picture.took_calls = True
-        if leg.latest_us >= self.before_us:
-            return
-        picture.last_event_us = max(picture.last_event_us, leg.last_event_us)
-        self._identify([leg.last_event_us, 0, leg.call_id, leg.leg], leg)
-
-    def _resume(self, leg: Leg, from_us: int) -> None:
-        """A leg began before the walk: go on with what it does, should it not be over."""
-        self._meet(leg)
-        end_us = leg.end_us
-        if end_us is None or end_us >= from_us:
-            self.active[leg.call_id, leg.leg] = [phase for phase in phases(leg) if phase.start_us < from_us][
-                -1
-            ]
-
-    def see(self, _leg: Leg) -> None:
+    def _see(self, _leg: Leg) -> None:
         """The last event of a leg came after its end: a Hangup that only fills. Still the agent was seen."""
 
-    def go_on(self, phase: Phase) -> None:
+    def _go_on(self, phase: Phase) -> None:
         """A leg begins, or goes over to what it does next."""
-        if phase.start_us == phase.leg.start_us:
-            self._meet(phase.leg)
+        self.picture.took_calls = True
         self.active[phase.call_id, phase.number] = phase
-        if phase.answers and phase.start_us >= self.floor_us:
-            day = self.local_days.day_of(phase.start_us).name
+        if phase.answers and phase.start_us >= self._floor_us:
+            day = self._local_days.day_of(phase.start_us).name
             if phase.leg.role != AGENT:
                 self._totals(day)[ANSWERED_OUT] += 1
                 return
@@ -339,14 +356,14 @@ class _Walk:
             if phase.leg.queue is not None:
                 self._queue_totals(phase.leg.queue, day)[ANSWERED] += 1
 
-    def close(self, leg: Leg) -> None:
+    def _close(self, leg: Leg) -> None:
         """A leg is over: what it comes to."""
         del self.active[leg.call_id, leg.leg]
         at_us = leg.end_us
         outcome = outcome_of(leg)
-        if at_us is None or at_us < self.floor_us or not any(outcome):
+        if at_us is None or at_us < self._floor_us or not any(outcome):
             return
-        day = self.local_days.day_of(at_us).name
+        day = self._local_days.day_of(at_us).name
         totals = self._totals(day)
         totals[MISSED_RINGS] += outcome.missed
         totals[ANSWERED_ELSEWHERE] += outcome.answered_elsewhere
@@ -354,16 +371,6 @@ class _Walk:
         totals[TRANSFERS] += outcome.transfer
         if outcome.missed and leg.queue is not None:
             self._queue_totals(leg.queue, day)[MISSED] += 1
-
-    def _identify(self, order: Told, teller: AgentEvent | Leg) -> None:
-        """Login, line and email: each the last that was told."""
-        picture = self.picture
-        if teller.login is not None and (picture.login is None or order > picture.login[0]):
-            picture.login = [order, teller.login]
-        if teller.line is not None and (picture.line is None or order > picture.line[0]):
-            picture.line = [order, teller.line]
-        if teller.email is not None and (picture.email is None or order > picture.email[0]):
-            picture.email = [order, teller.email]
 
     # ------------------------------------------------------------ how time passes
 
@@ -381,20 +388,22 @@ class _Walk:
         if start_us < silence_us:
             self._slice(start_us, min(until_us, silence_us))
         if until_us > silence_us:
-            self.look(max(start_us, silence_us), silent=True)
-            if until_us > picture.seen_us + FORGET_US:
+            self._look(max(start_us, silence_us), silent=True)
+            forget_us = picture.seen_us + FORGET_US
+            if until_us > forget_us:
+                self._forgot_us = forget_us
                 picture.start_empty()
-                self.owned.clear()
+                self._owned.clear()
 
     def _slice(self, start_us: int, end_us: int) -> None:
         """Add a slice of time to all that runs in it, cut at local midnight."""
-        self.look(start_us, silent=False)
-        start_us = max(start_us, self.floor_us)
+        self._look(start_us, silent=False)
+        start_us = max(start_us, self._floor_us)
         logged_in = self.picture.standing.status == IN
         if not logged_in and not self.active:
             return
         while start_us < end_us:
-            day = self.local_days.day_of(start_us)
+            day = self._local_days.day_of(start_us)
             length_us = min(day.end_us, end_us) - start_us
             if self.active:
                 self._add_calls(day.name, length_us)
@@ -430,7 +439,7 @@ class _Walk:
         for queue in picture.standing.paused:
             self._queue_totals(queue, day)[PAUSED_HERE_US] += length_us
 
-    def look(self, at_us: int, *, silent: bool) -> None:
+    def _look(self, at_us: int, *, silent: bool) -> None:
         """What holds from *at_us* on, for some length: the state to show, and whether a pause begins."""
         picture = self.picture
         if self.active:
@@ -444,61 +453,33 @@ class _Walk:
         pause = picture.standing.pause
         if pause != picture.pause:
             picture.pause = pause
-            if pause is not None and at_us >= self.floor_us:
-                totals = self._totals(self.local_days.day_of(at_us).name)
+            if pause is not None and at_us >= self._floor_us:
+                totals = self._totals(self._local_days.day_of(at_us).name)
                 totals[PAUSES] += 1
                 totals[PAUSE_US].setdefault(pause, 0)
 
     # ------------------------------------------------------------ sums, of which nobody else holds the object
 
     def _totals(self, day: str) -> DayTotals:
-        owned: DayTotals | None = self.owned.get(day)
+        owned: DayTotals | None = self._owned.get(day)
         if owned is None:
             shared = self.picture.days.get(day)
             owned = new_day() if shared is None else copy_of_day(shared)
-            self.picture.days[day] = self.owned[day] = owned
+            self.picture.days[day] = self._owned[day] = owned
         return owned
 
     def _queue_totals(self, queue: str, day: str) -> QueueTotals:
-        owned: QueueTotals | None = self.owned.get((queue, day))
+        owned: QueueTotals | None = self._owned.get((queue, day))
         if owned is None:
             of_queue = self.picture.queue_days.get(queue, {}).copy()
             shared = of_queue.get(day)
             owned = new_queue_day() if shared is None else shared.copy()
-            of_queue[day] = self.owned[queue, day] = owned
+            of_queue[day] = self._owned[queue, day] = owned
             self.picture.queue_days[queue] = of_queue
         return owned
 
 
-_Moment = tuple[int, int, Callable[[_Walk, Any], None], Any]
-
-
-def _moments(events: Iterable[AgentEvent], legs: Sequence[Leg], from_us: int) -> list[_Moment]:
-    """
-    All that happens from a moment on, in the order of time: (at_us, running number, what, to whom).
-
-    The number keeps the order of events, and that of what a leg does. Among the others order does not matter, since a state is looked
-    at only between two moments.
-    """
-    moments: list[_Moment] = []
-    number = 0
-    for event in events:
-        moments.append((event.at_us, number, _Walk.hear, event))
-        number += 1
-    for leg in legs:
-        for phase in phases(leg):
-            if phase.start_us >= from_us:
-                moments.append((phase.start_us, number, _Walk.go_on, phase))
-            number += 1
-        end_us = leg.end_us
-        if end_us is not None:
-            if end_us >= from_us:
-                moments.append((end_us, number, _Walk.close, leg))
-            if leg.last_event_us > end_us and leg.last_event_us >= from_us:
-                moments.append((leg.last_event_us, number + 1, _Walk.see, leg))
-            number += 2
-    moments.sort()
-    return moments
+_Moment = tuple[int, int, Callable[[Walk, Any], None], Any]
 
 
 def presence_of(picture: Picture, *, silent: bool) -> str:

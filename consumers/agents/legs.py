@@ -23,6 +23,10 @@ _ANSWERED_ELSEWHERE: Final = LegResult.ANSWERED_ELSEWHERE.value
 _MISSED: Final = frozenset({LegResult.NO_ANSWER.value, LegResult.BUSY.value, LegResult.REJECTED.value})
 
 
+LegKey = tuple[str, int]
+"""(call_id, leg)."""
+
+
 class Leg(NamedTuple):
     """An AgentActivity in microseconds; (call_id, leg) is its key."""
 
@@ -184,15 +188,20 @@ def outcome_of(leg: Leg) -> Outcome:
 
 
 def past_of(leg: Leg, until_us: int) -> tuple[object, ...]:
-    """All of a leg that made a difference before a moment: two revisions that agree in it differ only from then on."""
-    if leg.removed or leg.start_us >= until_us:
+    """All of a leg that made a difference until a moment: two revisions that agree in it differ only from then on."""
+    start_us = leg.start_us
+    if leg.removed or start_us > until_us:
         return ()
-    past: list[object] = [
-        (phase.start_us, phase.activity, phase.talks, phase.rings, phase.answers)
-        for phase in phases(leg)
-        if phase.start_us < until_us
-    ]
-    end_us = leg.end_us
-    if end_us is not None and end_us < until_us:
-        past.append((end_us, outcome_of(leg), end_us < leg.last_event_us < until_us and leg.last_event_us))
-    return (leg.role, leg.queue, *past)
+    answered_us, talk_us, end_us = leg.answered_us, leg.talk_us, leg.end_us
+    if end_us is not None and end_us <= until_us:
+        last_us = leg.last_event_us
+        seen_us = last_us if end_us < last_us <= until_us else None
+        outcome = (leg.result, leg.transferred_us is None)
+        return (leg.role, leg.queue, start_us, answered_us, talk_us, end_us, outcome, seen_us)
+    if answered_us is None or answered_us > until_us:
+        answered_us = talk_us = None
+    elif talk_us is None:
+        talk_us = answered_us
+    elif talk_us > until_us:
+        talk_us = None
+    return (leg.role, leg.queue, start_us, answered_us, talk_us, leg.result == _TIMEOUT)

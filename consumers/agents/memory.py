@@ -1,39 +1,40 @@
 """
 Memory: what is kept of one agent between two records (the private changelog), and how lateness is met.
 
-    base      a Picture seven to eight local days back: all before it is folded in for good, later news of it are ignored
-    archive   agent events and legs since then that are over, one line each, as bytes that are normally not even read;
-              all but the latest are sealed: compressed, with three bytes of each line's name to tell that it is there
-    settled   a Picture a minute back: base plus archive, so that the normal path walks over the last minute only
-    recent    agent events since `settled`, and legs that were not over then
+    head      a Picture of the last record: the normal path walks from there to the next one
+    stages    older pictures to go back to, each with lines (`archive`) of what became over between it and the next one; the first is the
+              base, seven to eight local days back: all until then is folded in for good, later news of it are ignored
+    legs      those that may still tell more: open, or over for a few seconds only
+    events    agent events that are ahead of the head
+    past      days that are over, as they are published
 
-A document is `settled` carried on over `recent`. What comes late (before `settled`), or revises what a leg did before, turns settled
-back to base and all of the archive into recent; then the walk is done again over the whole week. That costs milliseconds and gives
-the same result as if everything had come in order: so order of arrival and repetition do not matter within these days.
-
-Encoded: a line of JSON (recent, and most of settled), then what is normally not read or published as it stands: two lines for
-presence, two with days that are over, a line with base, and the archive.
+What comes late, or revises what a leg did before, turns the head back to the latest stage that has not seen it yet, and what became
+over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage. Earlier
+ones are met by the base: a walk over the whole week, which costs milliseconds. Each gives the same result as if everything had come in
+order: so order of arrival and repetition do not matter within these days.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
-from zlib import compress, crc32, decompress
 
 import orjson
 
-from consumers.activity import LegResult, LegRole
+from consumers.agents import archive
+from consumers.agents.archive import Sealed, Words
 from consumers.agents.days import LocalDays, published_day, published_queue_day
-from consumers.agents.fold import BEGINNING, Picture, advance
-from consumers.agents.legs import Leg, bounds_of, past_of
+from consumers.agents.fold import BEGINNING, Picture, Walk
+from consumers.agents.legs import Leg, LegKey, past_of
 from consumers.agents.presence import UNNAMED, AgentEvent
 
 FOLD_VERSION: Final = 1
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
-SETTLE_AFTER_US: Final = 60 * 1_000_000
+STAGE_US: Final = 5 * 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
+
+GRACE_US: Final = 15 * 1_000_000
+"""The Hangup of the other party, which only fills, comes within seconds after a leg's end."""
 
 SEAL_FROM_BYTES: Final = 8 * 1024
 """About a hundred lines: they become a third as long, at the cost of a microsecond or two for each."""
@@ -42,43 +43,32 @@ ARCHIVE_LIMIT_BYTES: Final = 128 * 1024
 """An eighth of the largest record: about 4000 legs or agent events. Beyond it the base moves forward early."""
 
 KEPT_DAYS: Final = 7
-"""Base lies at the beginning of the local day so many days back: one more than a document shows."""
-
-LegKey = tuple[str, int]
+"""The base lies at the beginning of the local day so many days back: one more than a document shows."""
 
 
-class Settled(NamedTuple):
+class Stage(NamedTuple):
     """
-    What is over. Changes with every other leg or so, not with every record.
+    A picture to go back to.
 
     Named tuples are made four times as fast as frozen dataclasses, and several are made per record.
     """
 
-    picture: Picture
-    """Its days are those from its own day on; what is over of them is written down in `past_…`."""
-    words: tuple[str, ...] = ()
-    """Texts that the lines of the archive name by number."""
-    past_from: str = ""
-    """The oldest of the past days; empty without any."""
-    past_days: bytes = b""
-    """Days that are over, as members of the JSON object that is published: written once and shown for a week."""
-    past_queue_days: Mapping[bytes, bytes] = MappingProxyType({})
-    """The same by queue; a queue is named by its JSON text."""
-    base_us: int = BEGINNING
-    trim_us: int = BEGINNING
-    """When base moves forward next."""
-    base: bytes = b""
-    archive: bytes = b""
-    """Each line begins with a line break, so that a line can be found by how it begins."""
-    sealed: bytes = b""
-    """Older lines: compressed pieces, one after the other."""
-    sealed_sizes: tuple[int, ...] = ()
-    traces: bytes = b""
-    """Of each sealed line, three bytes: without them there it is not there; with them it may be."""
+    at_us: int
+    picture: bytes
+    """Empty: of an agent never seen."""
+    lines: bytes = b""
+    """What became over since then; of the base without what is sealed."""
 
-    @property
-    def kept_bytes(self) -> int:
-        return len(self.archive) + len(self.sealed) + len(self.traces)
+
+class Past(NamedTuple):
+    """Days that are over, as they are published: written once and shown for a week."""
+
+    first: str = ""
+    """The oldest of them; empty without any."""
+    days: bytes = b""
+    """Members of the JSON object."""
+    queue_days: Mapping[bytes, bytes] = MappingProxyType({})
+    """The same by queue; a queue is named by its JSON text."""
 
 
 class AgentMemory(NamedTuple):
@@ -89,18 +79,35 @@ class AgentMemory(NamedTuple):
     revision: int
     digest: int
     """Of the document published last, but for revision and updated_at; 0 when there is none."""
+    standing: str
+    """`state` of that document; empty when there is none."""
     due_us: int | None
-    touched_us: int
-    """The latest moment of any record."""
     told_us: int
     """The moment of the last document asked for: they do not go back."""
-    settled: Settled
+    touched_us: int
+    """The latest moment of any record."""
+    head: Picture
+    """Its days are those that are not in `past`."""
     events: dict[str, AgentEvent]
     legs: dict[LegKey, Leg]
+    stages: tuple[Stage, ...]
+    sealed: Sealed
+    """The older lines of the base."""
+    words: Words
+    past: Past
+    trim_us: int
+    """When the base moves forward next."""
+
+    @property
+    def base(self) -> Stage:
+        return self.stages[0]
 
 
 def start(pbx: str, key: str) -> AgentMemory:
-    return AgentMemory(pbx, key, 0, 0, None, BEGINNING, BEGINNING, Settled(Picture()), {}, {})
+    base = Stage(BEGINNING, b"")
+    return AgentMemory(
+        pbx, key, 0, 0, "", None, BEGINNING, BEGINNING, Picture(), {}, {}, (base,), Sealed(), (), Past(), BEGINNING
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- taking records
@@ -108,19 +115,20 @@ def start(pbx: str, key: str) -> AgentMemory:
 
 def take_event(memory: AgentMemory, event: AgentEvent) -> AgentMemory:
     """Take an agent event; of copies with one event_id the first in the total order counts."""
-    settled = memory.settled
     known = memory.events.get(event.event_id)
     if known is None:
-        if event.at_us < settled.base_us:
+        if event.at_us <= memory.base.at_us:
             return memory
-        settled, line = _archived(settled, _event_mark(event.event_id))
+        _, line = _find(memory, archive.mark_of_event(event.event_id))
         if line is not None:
-            known = _event_of_line(orjson.loads(line), settled.words)
-    if known is not None and _first(event, known) is known:
-        return memory
-    settled_us = settled.picture.at_us
-    if event.at_us < settled_us or (known is not None and known.at_us < settled_us):
-        memory = unsettle(memory)
+            known = archive.read(line, memory.words)[0][event.event_id]
+    first_us = event.at_us
+    if known is not None:
+        if _first(event, known) is known:
+            return memory
+        first_us = min(first_us, known.at_us)
+    if first_us <= memory.head.at_us:
+        memory = go_back(memory, lambda at_us: at_us < first_us)
     return memory._replace(
         events={**memory.events, event.event_id: event}, touched_us=max(memory.touched_us, event.at_us)
     )
@@ -135,135 +143,246 @@ def _first(one: AgentEvent, other: AgentEvent) -> AgentEvent:
 
 def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
     """Take what a call did to the agent; of the records of one leg the highest revision counts."""
-    settled = memory.settled
     key = (leg.call_id, leg.leg)
     known = memory.legs.get(key)
-    if known is not None:
-        if leg.revision <= known.revision:
-            return memory
-    else:
-        settled, line = _archived(settled, _leg_mark(leg.leg, leg.call_id))
+    mark = b""
+    if known is None:
+        mark = archive.mark_of_leg(leg.leg, leg.call_id)
+        found, line = _find(memory, mark)
         if line is not None:
-            archived = _leg_of_line(orjson.loads(line), settled.words)
-            if leg.revision <= archived.revision:
-                return memory
-            if _as_archived(leg) == _as_archived(archived):
-                revised = _line_of_leg(leg, _Words(settled.words))
-                archive = settled.archive.replace(b"\n" + line, revised, 1)
-                return memory._replace(settled=settled._replace(archive=archive))
-            memory = unsettle(memory)
-        elif leg.latest_us < settled.base_us:
+            known = archive.read(line, memory.words)[1][key]
+            if leg.revision > known.revision and archive.as_kept(leg) == archive.as_kept(known):
+                return _with_line(found, line, leg)
+        elif leg.latest_us <= memory.base.at_us:
             return memory
-    settled_us = settled.picture.at_us
-    if past_of(leg, settled_us) != (() if known is None else past_of(known, settled_us)):
-        memory = unsettle(memory)
+        else:
+            mark = b""
+    if known is not None and leg.revision <= known.revision:
+        return memory
+
+    def agrees(at_us: int) -> bool:
+        return past_of(leg, at_us) == (() if known is None else past_of(known, at_us))
+
+    if mark or not agrees(memory.head.at_us):
+        memory = go_back(memory, agrees, mark)
     return memory._replace(legs={**memory.legs, key: leg}, touched_us=max(memory.touched_us, leg.latest_us))
 
 
-# ---------------------------------------------------------------- settling and forgetting
+def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
+    """The line of an event or leg by how it begins; and the memory, unsealed where that was needed to look."""
+    for stage in memory.stages:
+        line = archive.line_in(stage.lines, mark)
+        if line is not None:
+            return memory, line
+    if not archive.is_traced(memory.sealed, mark):
+        return memory, None
+    memory = _unsealed(memory)
+    return memory, archive.line_in(memory.base.lines, mark)
 
 
-def settle(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays) -> AgentMemory:
-    """Carry `settled` on to a minute before *as_of_us*, should anything have become over by then."""
-    settled = memory.settled
-    if as_of_us >= settled.trim_us or settled.kept_bytes > ARCHIVE_LIMIT_BYTES:
-        memory = _trim(memory, as_of_us, until_us, local_days)
-        settled = memory.settled
-    horizon_us = as_of_us - SETTLE_AFTER_US
-    if horizon_us <= settled.picture.at_us or _all_since(memory, horizon_us):
-        return memory
-    picture = settled.picture.copy()
-    events, later_events = _split(memory.events, horizon_us)
-    legs, later_legs = _split_legs(memory.legs, horizon_us)
-    _advance(picture, events, memory.legs.values(), horizon_us, until_us, local_days)
-    words = _Words(settled.words)
-    lines = [_line_of_event(event, words) for event in events]
-    lines += [_line_of_leg(leg, words) for leg in legs]
-    settled = settled._replace(
-        picture=picture, archive=b"".join((settled.archive, *lines)), words=words.told()
-    )
-    settled = _seal(_roll_over(settled, local_days))
-    return memory._replace(settled=settled, events=later_events, legs=later_legs)
+def _unsealed(memory: AgentMemory) -> AgentMemory:
+    base = memory.base._replace(lines=archive.unseal(memory.sealed) + memory.base.lines)
+    return memory._replace(stages=(base, *memory.stages[1:]), sealed=Sealed())
 
 
-def _all_since(memory: AgentMemory, horizon_us: int) -> bool:
-    for leg in memory.legs.values():
-        if leg.latest_us < horizon_us and not leg.is_open:
-            return False
-    return all(event.at_us >= horizon_us for event in memory.events.values())
-
-
-def unsettle(memory: AgentMemory) -> AgentMemory:
-    """Back to `base`, with all that came since as recent."""
-    settled = memory.settled
-    if settled.picture.at_us == settled.base_us:
-        return memory
-    events, legs = {}, {}
-    for line in unsealed(settled).archive.splitlines()[1:]:
-        kept = orjson.loads(line)
-        if type(kept[0]) is str:
-            event = _event_of_line(kept, settled.words)
-            events[event.event_id] = event
-        else:
-            leg = _leg_of_line(kept, settled.words)
-            legs[leg.call_id, leg.leg] = leg
-    picture = _base_picture(settled.base) if settled.base else Picture()
+def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
+    """A revision without news takes the place of the old one."""
+    writer = archive.Writer(memory.words)
+    writer.add_leg(leg)
     return memory._replace(
-        settled=Settled(picture, base_us=settled.base_us, trim_us=settled.trim_us, base=settled.base),
+        stages=tuple(
+            stage._replace(lines=stage.lines.replace(line, writer.lines, 1)) for stage in memory.stages
+        ),
+        words=writer.words,
+    )
+
+
+def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentMemory:
+    """
+    Back to the latest stage whose moment *agrees* with what came, or to the base, with all that became over since out of its lines.
+
+    *mark*: names the line that is to come out.
+    """
+    stages = list(memory.stages)
+    lines = b""
+    while stages:
+        stage = stages.pop()
+        lines = stage.lines + lines
+        if stages and agrees(stage.at_us) and mark in lines:
+            break
+    past = memory.past
+    if not stages:
+        lines, past = archive.unseal(memory.sealed) + lines, Past()
+    events, legs = archive.read(lines, memory.words)
+    return memory._replace(
+        head=Picture.from_bytes(stage.picture) if stage.picture else Picture(),
         events=events | memory.events,
         legs=legs | memory.legs,
+        stages=(*stages, stage._replace(lines=b"")),
+        sealed=memory.sealed if stages else Sealed(),
+        words=memory.words if stages else (),
+        past=past,
     )
 
 
-def _base_json(picture: Picture) -> bytes:
-    parts = (picture.presence_json().decode(), picture.standing.queues.decode())
-    return orjson.dumps((picture.to_json(), *parts))
+# ---------------------------------------------------------------- walking on and forgetting
 
 
-def _base_picture(base: bytes) -> Picture:
-    kept, presence, queues = orjson.loads(base)
-    return Picture.from_json(kept, presence.encode(), queues.encode())
+def walk_on(
+    memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays
+) -> tuple[AgentMemory, Walk]:
+    """
+    Carry the head on to the last record. What is ahead of *as_of_us* stays ahead: else all that comes in time would be late.
+
+    Returns the walk, too, which can be carried on to *until_us*.
+    """
+    window = local_days.window(until_us)
+    if as_of_us >= memory.trim_us or _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES:
+        memory = _trim(memory, as_of_us, window.floor_us, local_days)
+    head_us, over_us = min(as_of_us, memory.touched_us), as_of_us - GRACE_US
+    memory, walk = _advance(memory, head_us, over_us, window.floor_us, local_days)
+    return _forget_days(_add_stage(memory, local_days), window.first_shown), walk
 
 
-def _seal(settled: Settled) -> Settled:
-    """Compress the archive when it has grown long."""
-    if len(settled.archive) < SEAL_FROM_BYTES:
-        return settled
-    piece = compress(settled.archive)
-    traces = [_trace(_mark_of(orjson.loads(line))) for line in settled.archive.splitlines()[1:]]
-    return settled._replace(
-        archive=b"",
-        sealed=settled.sealed + piece,
-        sealed_sizes=(*settled.sealed_sizes, len(piece)),
-        traces=b"".join((settled.traces, *traces)),
-    )
+def _kept_bytes(memory: AgentMemory) -> int:
+    return len(memory.base.lines) + len(memory.sealed.pieces) + len(memory.sealed.traces)
 
 
-def unsealed(settled: Settled) -> Settled:
-    pieces, start = [], 0
-    for size in settled.sealed_sizes:
-        pieces.append(decompress(settled.sealed[start : start + size]))
-        start += size
-    archive = b"".join((*pieces, settled.archive))
-    return settled._replace(archive=archive, sealed=b"", sealed_sizes=(), traces=b"")
+def _advance(
+    memory: AgentMemory, until_us: int, over_us: int, floor_us: int, local_days: LocalDays
+) -> tuple[AgentMemory, Walk]:
+    """Carry the head on to *until_us*, and write down what is over: events by then, legs by *over_us*."""
+    head = memory.head.copy()
+    until_us = max(until_us, head.at_us)
+    events = sorted(memory.events.values())
+    legs = [leg for leg in memory.legs.values() if not leg.removed]
+    walk = Walk(head, events, legs, local_days, floor_us)
+    walk.over(until_us)
+    over_us = min(over_us, until_us)
+    over = [leg for leg in memory.legs.values() if leg.latest_us <= over_us and not leg.is_open]
+    if over or (events and events[0].at_us <= until_us):
+        walk.identify([leg for leg in over if not leg.removed])
+        memory = _put_away(memory, [event for event in events if event.at_us <= until_us], over)
+    return memory._replace(head=head), walk
 
 
-def _trace(mark: bytes) -> bytes:
-    return (crc32(mark) & 0xFFFFFF).to_bytes(3)
-
-
-def forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
-    """Forget past days that no document shows any more."""
-    settled = memory.settled
-    if not settled.past_from or settled.past_from >= first_shown:
-        return memory
-    past_days = _from(settled.past_days, first_shown)
-    past_queue_days = {queue: _from(days, first_shown) for queue, days in settled.past_queue_days.items()}
-    past_queue_days = {queue: days for queue, days in past_queue_days.items() if days}
-    past_from = first_shown if past_days or past_queue_days else ""
+def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentMemory:
+    """Write down what is over, after the last stage."""
+    writer = archive.Writer(memory.words)
+    later_events, later_legs = memory.events.copy(), memory.legs.copy()
+    for event in events:
+        writer.add_event(event)
+        del later_events[event.event_id]
+    for leg in legs:
+        writer.add_leg(leg)
+        del later_legs[leg.call_id, leg.leg]
+    last = memory.stages[-1]
     return memory._replace(
-        settled=settled._replace(past_from=past_from, past_days=past_days, past_queue_days=past_queue_days),
+        events=later_events,
+        legs=later_legs,
+        stages=(*memory.stages[:-1], last._replace(lines=last.lines + writer.lines)),
+        words=writer.words,
     )
+
+
+def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
+    """
+    Make the head a stage when the last one is old, and keep one before it, so that there is always one that is old enough.
+
+    When a day is over it is written down first: pictures before that have it still, so nobody may go back to them.
+    """
+    head, last = memory.head, memory.stages[-1]
+    if head.at_us < last.at_us + STAGE_US and len(last.lines) < SEAL_FROM_BYTES:
+        return memory
+    today = local_days.day_of(head.at_us).name
+    kept = memory.stages[1:][-1:]
+    # A pause of an unnamed queue may still be counted for the queue that continues it, so its days are not over.
+    if any(day < today for day in head.days) and UNNAMED not in head.queue_days:
+        memory = memory._replace(past=_roll_over(memory.past, head, today))
+        kept = ()
+    lines = b"".join([stage.lines for stage in memory.stages[: len(memory.stages) - len(kept)]])
+    sealed = memory.sealed
+    if len(lines) >= SEAL_FROM_BYTES:
+        sealed, lines = archive.seal(sealed, lines), b""
+    stages = (memory.base._replace(lines=lines), *kept, Stage(head.at_us, head.to_bytes()))
+    return memory._replace(stages=stages, sealed=sealed)
+
+
+def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
+    """Move the base forward, to the beginning of the day that is kept last; further while there is too much to keep."""
+    oldest = local_days.days_before(as_of_us, KEPT_DAYS)
+    keep_us = oldest.start_us
+    too_much = _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES
+    memory = back_to_base(memory)._replace(trim_us=local_days.day_of(as_of_us).end_us)
+    if too_much:
+        moments = [event.at_us for event in memory.events.values()]
+        moments += [leg.latest_us for leg in memory.legs.values()]
+        keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
+    if keep_us - 1 <= memory.base.at_us:
+        return memory
+    memory, _ = _advance(memory, keep_us - 1, keep_us - 1, floor_us, local_days)
+    head = memory.head
+    head.days = {day: totals for day, totals in head.days.items() if day >= oldest.name}
+    for queue, of_queue in list(head.queue_days.items()):
+        _keep_days(head, queue, {day: totals for day, totals in of_queue.items() if day >= oldest.name})
+    return memory._replace(stages=(Stage(head.at_us, head.to_bytes()),), words=())
+
+
+def back_to_base(memory: AgentMemory) -> AgentMemory:
+    return go_back(memory, lambda _: False)
+
+
+def _keep_days(picture: Picture, queue: str, days: dict[str, list[int]]) -> None:
+    if days:
+        picture.queue_days[queue] = days
+    else:
+        del picture.queue_days[queue]
+
+
+# ---------------------------------------------------------------- days that are over
+
+
+def _roll_over(past: Past, picture: Picture, today: str) -> Past:
+    """Move the days before *today* from the picture to the past: write them down as they are published."""
+    first = past.first or min(picture.days)
+    days, going_on = _parted(picture.days, today)
+    picture.days = going_on
+    queue_days = dict(past.queue_days)
+    for queue, of_queue in list(picture.queue_days.items()):
+        over, going_on = _parted(of_queue, today)
+        _keep_days(picture, queue, going_on)
+        if over:
+            name = orjson.dumps(queue)
+            queue_days[name] = members_of(queue_days.get(name, b""), over, published_queue_day)
+    return Past(first, members_of(past.days, days, published_day), queue_days)
+
+
+def _parted(days: dict[str, list[Any]], today: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Days before *today*, and the others."""
+    over = {day: totals for day, totals in days.items() if day < today}
+    return over, {day: totals for day, totals in days.items() if day >= today}
+
+
+def members_of(
+    past: bytes,
+    days: Mapping[str, list[Any]],
+    published: Callable[[list[Any]], dict[str, Any]],
+    first_shown: str = "",
+) -> bytes:
+    """Days that are over, and after them *days*, as members of a JSON object; without those that are not shown any more."""
+    members = orjson.dumps({day: published(days[day]) for day in sorted(days) if day >= first_shown})[1:-1]
+    return b"%b,%b" % (past, members) if past and members else past or members
+
+
+def _forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
+    """Forget past days that no document shows any more."""
+    past = memory.past
+    if not past.first or past.first >= first_shown:
+        return memory
+    days = _from(past.days, first_shown)
+    queue_days = {queue: _from(days, first_shown) for queue, days in past.queue_days.items()}
+    queue_days = {queue: days for queue, days in queue_days.items() if days}
+    return memory._replace(past=Past(first_shown if days or queue_days else "", days, queue_days))
 
 
 def _from(days: bytes, first_shown: str) -> bytes:
@@ -271,348 +390,88 @@ def _from(days: bytes, first_shown: str) -> bytes:
     return orjson.dumps(kept)[1:-1]
 
 
-def _trim(memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays) -> AgentMemory:
-    """Move `base` forward, to the beginning of the day that is kept last; further while there is too much to keep."""
-    oldest = local_days.days_before(as_of_us, KEPT_DAYS)
-    keep_us = oldest.start_us
-    too_much = memory.settled.kept_bytes > ARCHIVE_LIMIT_BYTES
-    memory = unsettle(memory)
-    if too_much:
-        moments = [event.at_us for event in memory.events.values()] + [
-            leg.latest_us for leg in memory.legs.values()
-        ]
-        keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
-    settled = memory.settled._replace(trim_us=local_days.day_of(as_of_us).end_us)
-    if keep_us <= settled.base_us:
-        return memory._replace(settled=settled)
-    base = settled.picture.copy()
-    events, later_events = _split(memory.events, keep_us)
-    _, later_legs = _split_legs(memory.legs, keep_us)
-    _advance(base, events, memory.legs.values(), keep_us, until_us, local_days)
-    base.days = {day: totals for day, totals in base.days.items() if day >= oldest.name}
-    for queue, of_queue in list(base.queue_days.items()):
-        kept = {day: totals for day, totals in of_queue.items() if day >= oldest.name}
-        if kept:
-            base.queue_days[queue] = kept
-        else:
-            del base.queue_days[queue]
-    settled = settled._replace(picture=base, base_us=keep_us, base=_base_json(base))
-    return memory._replace(settled=settled, events=later_events, legs=later_legs)
-
-
-def _advance(
-    picture: Picture,
-    events: Iterable[AgentEvent],
-    legs: Iterable[Leg],
-    horizon_us: int,
-    until_us: int,
-    local_days: LocalDays,
-) -> None:
-    standing = [leg for leg in legs if leg.start_us < horizon_us and not leg.removed]
-    advance(picture, events, standing, horizon_us, local_days, local_days.window(until_us).floor_us)
-
-
-def _split(events: dict[str, AgentEvent], horizon_us: int) -> tuple[list[AgentEvent], dict[str, AgentEvent]]:
-    """Events before a moment in their total order, and the later ones."""
-    before = sorted(event for event in events.values() if event.at_us < horizon_us)
-    return before, {name: event for name, event in events.items() if event.at_us >= horizon_us}
-
-
-def _split_legs(legs: dict[LegKey, Leg], horizon_us: int) -> tuple[list[Leg], dict[LegKey, Leg]]:
-    """Legs that are over before a moment, and the others."""
-    before: list[Leg] = []
-    later: dict[LegKey, Leg] = {}
-    for key, leg in legs.items():
-        if leg.latest_us < horizon_us and not leg.is_open:
-            before.append(leg)
-        else:
-            later[key] = leg
-    return before, later
-
-
-def _roll_over(settled: Settled, local_days: LocalDays) -> Settled:
-    """Days before that of `settled` are over: write them down as they are published."""
-    picture = settled.picture
-    today = local_days.day_of(picture.at_us).name
-    over = sorted({day for day in picture.days if day < today})
-    # A pause of an unnamed queue may still be counted for the queue that continues it, so its days are not over.
-    if not over or UNNAMED in picture.queue_days:
-        return settled
-    past_days = [settled.past_days] if settled.past_days else []
-    past_queue_days = dict(settled.past_queue_days)
-    for day in over:
-        past_days += texts_of({day: picture.days.pop(day)}, published_day)
-    for queue, of_queue in list(picture.queue_days.items()):
-        name = orjson.dumps(queue)
-        texts = texts_of(
-            {day: totals for day, totals in of_queue.items() if day < today}, published_queue_day
-        )
-        if texts:
-            past = past_queue_days.get(name)
-            past_queue_days[name] = b",".join([past, *texts] if past else texts)
-        going_on = {day: totals for day, totals in of_queue.items() if day >= today}
-        if going_on:
-            picture.queue_days[queue] = going_on
-        else:
-            del picture.queue_days[queue]
-    return settled._replace(
-        past_from=settled.past_from or over[0],
-        past_days=b",".join(past_days),
-        past_queue_days=past_queue_days,
-    )
-
-
-def texts_of(
-    days: Mapping[str, list[Any]],
-    published: Callable[[list[Any]], dict[str, Any]],
-    first_shown: str = "",
-) -> list[bytes]:
-    """Days in their order, as members of a JSON object; without those that are not shown any more."""
-    return [
-        b'"%b":%b' % (day.encode(), orjson.dumps(published(days[day])))
-        for day in sorted(days)
-        if day >= first_shown
-    ]
-
-
-# ---------------------------------------------------------------- the lines of the archive
-
-
-class _Words:
-    """The table of texts that lines name by number."""
-
-    def __init__(self, told: tuple[str, ...]) -> None:
-        self._numbers = {word: number for number, word in enumerate(told)}
-
-    def number(self, word: str | None) -> int | None:
-        return None if word is None else self._numbers.setdefault(word, len(self._numbers))
-
-    def told(self) -> tuple[str, ...]:
-        return tuple(self._numbers)
-
-
-def _word(words: tuple[str, ...], number: int | None) -> str | None:
-    return None if number is None else words[number]
-
-
-_ROLES: Final = tuple(role.value for role in LegRole)
-_RESULTS: Final = (None, *(result.value for result in LegResult))
-"""By place, as lines name them: a change is a new FOLD_VERSION."""
-
-
-def _event_mark(event_id: str) -> bytes:
-    return b"\n[%b," % orjson.dumps(event_id)
-
-
-def _leg_mark(leg: int, call_id: str) -> bytes:
-    return b"\n[%d,%b," % (leg, orjson.dumps(call_id))
-
-
-def _mark_of(kept: list[Any]) -> bytes:
-    return _event_mark(kept[0]) if type(kept[0]) is str else _leg_mark(kept[0], kept[1])
-
-
-def _archived(settled: Settled, mark: bytes) -> tuple[Settled, bytes | None]:
-    """The line of an event or leg by how it begins, without its line break; and settled, unsealed where that was needed to look."""
-    line = _line_in(settled.archive, mark)
-    if line is None and _trace(mark) in settled.traces:
-        settled = unsealed(settled)
-        line = _line_in(settled.archive, mark)
-    return settled, line
-
-
-def _line_in(archive: bytes, mark: bytes) -> bytes | None:
-    start = archive.find(mark)
-    if start < 0:
-        return None
-    end = archive.find(b"\n", start + 1)
-    return archive[start + 1 :] if end < 0 else archive[start + 1 : end]
-
-
-def _line_of_event(event: AgentEvent, words: _Words) -> bytes:
-    return b"\n" + orjson.dumps(
-        (
-            event.event_id,
-            event.at_us,
-            words.number(event.kind),
-            words.number(event.queue),
-            words.number(event.pause_name),
-            words.number(event.login),
-            words.number(event.line),
-            words.number(event.email),
-        )
-    )
-
-
-def _event_of_line(kept: list[Any], words: tuple[str, ...]) -> AgentEvent:
-    event_id, at_us, kind, queue, pause_name, login, line, email = kept
-    return AgentEvent(
-        at_us,
-        event_id,
-        words[kind],
-        _word(words, queue),
-        _word(words, pause_name),
-        _word(words, login),
-        _word(words, line),
-        _word(words, email),
-    )
-
-
-def _as_archived(leg: Leg) -> Leg:
-    """What of a leg makes a difference once it is over."""
-    return leg._replace(direction=None, number=None, revision=0)
-
-
-def _line_of_leg(leg: Leg, words: _Words) -> bytes:
-    # Times count from the last event of the leg, which makes them short.
-    from_us = leg.last_event_us
-    return b"\n" + orjson.dumps(
-        (
-            leg.leg,
-            leg.call_id,
-            leg.revision,
-            int(leg.removed),
-            _ROLES.index(leg.role),
-            _RESULTS.index(leg.result),
-            from_us,
-            None if leg.ring_us is None else leg.ring_us - from_us,
-            None if leg.answered_us is None else leg.answered_us - from_us,
-            None if leg.talk_us is None else leg.talk_us - from_us,
-            None if leg.ended_us is None else leg.ended_us - from_us,
-            None if leg.transferred_us is None else leg.transferred_us - from_us,
-            words.number(leg.queue),
-            words.number(leg.login),
-            words.number(leg.line),
-            words.number(leg.email),
-        )
-    )
-
-
-def _leg_of_line(kept: list[Any], words: tuple[str, ...]) -> Leg:
-    leg, call_id, revision, removed, role, result, from_us, *after, queue, login, line, email = kept
-    ring_us, answered_us, talk_us, ended_us, transferred_us = (
-        None if after_us is None else from_us + after_us for after_us in after
-    )
-    return Leg(
-        leg,
-        call_id,
-        revision,
-        bool(removed),
-        _ROLES[role],
-        ring_us,
-        answered_us,
-        talk_us,
-        ended_us,
-        _RESULTS[result],
-        transferred_us,
-        from_us,
-        _word(words, queue),
-        _word(words, login),
-        _word(words, line),
-        _word(words, email),
-        None,
-        None,
-        *bounds_of(bool(removed), ring_us, answered_us, talk_us, ended_us, from_us),
-    )
-
-
 # ---------------------------------------------------------------- the changelog's value
 
 
 def encode(memory: AgentMemory) -> bytes:
-    settled, picture = memory.settled, memory.settled.picture
-    head = orjson.dumps(
+    """A line of JSON, then what is normally not read or published as it stands, by length."""
+    head, stages, sealed, past = memory.head, memory.stages, memory.sealed, memory.past
+    # JSON has no tabs but those that we put.
+    queue_days = b"\t".join([each for named in past.queue_days.items() for each in named])
+    parts = [head.presence_json(), head.standing.queues, past.days, queue_days, sealed.traces, sealed.pieces]
+    for stage in stages:
+        parts += (stage.picture, stage.lines)
+    line = orjson.dumps(
         (
             FOLD_VERSION,
             memory.pbx,
             memory.key,
             memory.revision,
             memory.digest,
+            memory.standing,
             memory.due_us,
-            memory.touched_us,
             memory.told_us,
-            picture.to_json(),
-            settled.words,
-            settled.past_from,
-            settled.base_us,
-            settled.trim_us,
-            settled.sealed_sizes,
-            len(settled.traces),
+            memory.touched_us,
+            head.to_json(),
             [tuple(event) for event in memory.events.values()],
             [tuple(leg) for leg in memory.legs.values()],
+            [stage.at_us for stage in stages],
+            sealed.sizes,
+            memory.words,
+            past.first,
+            memory.trim_us,
+            [len(part) for part in parts],
         )
     )
-    # JSON has no tabs and line breaks but those that we put.
-    past_queue_days = b"\t".join([each for named in settled.past_queue_days.items() for each in named])
-    return b"\n".join(
-        (
-            head,
-            picture.presence_json(),
-            picture.standing.queues,
-            settled.past_days,
-            past_queue_days,
-            settled.base,
-            # From here on by length: the archive has line breaks, what is sealed is no text.
-            settled.traces + settled.sealed + settled.archive,
-        )
-    )
+    return b"".join((line, b"\n", *parts))
 
 
 def decode(value: bytes) -> AgentMemory:
-    """The memory as it was encoded; of an older version of the rules with nothing settled, so that the next document is folded anew."""
-    # By place instead of `split`: the archive is long, and copied once.
-    ends = [value.index(b"\n")]
-    for _ in range(5):
-        ends.append(value.index(b"\n", ends[-1] + 1))
-    presence, queues, past_days, past_queue_days, base = (
-        value[start + 1 : end] for start, end in pairwise(ends)
-    )
+    """The memory as it was encoded; of an older version of the rules back at its base, so that the next document is folded anew."""
+    end = value.index(b"\n")
     (
         version,
         pbx,
         key,
         revision,
         digest,
+        standing,
         due_us,
-        touched_us,
         told_us,
-        picture,
-        words,
-        past_from,
-        base_us,
-        trim_us,
-        sealed_sizes,
-        length_of_traces,
+        touched_us,
+        head,
         events,
         legs,
-    ) = orjson.loads(value[: ends[0]])
-    traces_end = ends[5] + 1 + length_of_traces
-    sealed_end = traces_end + sum(sealed_sizes)
-    names = past_queue_days.split(b"\t") if past_queue_days else []
-    settled = Settled(
-        Picture.from_json(picture, presence, queues),
-        tuple(words),
-        past_from,
-        past_days,
-        dict(zip(names[::2], names[1::2], strict=True)),
-        base_us,
+        stages,
+        sealed_sizes,
+        words,
+        past_first,
         trim_us,
-        base,
-        value[sealed_end:],
-        value[traces_end:sealed_end],
-        tuple(sealed_sizes),
-        value[ends[5] + 1 : traces_end],
-    )
+        lengths,
+    ) = orjson.loads(value[:end])
+    end += 1
+    parts = []
+    for length in lengths:
+        parts.append(value[end : end + length])
+        end += length
+    presence, queues, past_days, past_queue_days, traces, pieces = parts[:6]
+    names = past_queue_days.split(b"\t") if past_queue_days else []
     memory = AgentMemory(
         pbx,
         key,
         revision,
         digest,
+        standing,
         due_us,
-        touched_us,
         told_us,
-        settled,
+        touched_us,
+        Picture.from_json(head, presence, queues),
         {kept[1]: AgentEvent(*kept) for kept in events},
         {(kept[1], kept[0]): Leg(*kept) for kept in legs},
+        tuple(map(Stage, stages, parts[6::2], parts[7::2])),
+        Sealed(pieces, tuple(sealed_sizes), traces),
+        tuple(words),
+        Past(past_first, past_days, dict(zip(names[::2], names[1::2], strict=True))),
+        trim_us,
     )
-    return memory if version == FOLD_VERSION else unsettle(memory)
+    return memory if version == FOLD_VERSION else back_to_base(memory)

@@ -1,16 +1,17 @@
 """AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.projection`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from zlib import adler32, crc32
 from zoneinfo import ZoneInfo
 
 import orjson
 
+from bridge.events import agent_key
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
 from consumers.agents import memory as memories
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
-from consumers.agents.fold import FORGET_US, SILENCE_US, Picture, availability_of, presence_of, view
+from consumers.agents.fold import FORGET_US, SILENCE_US, Picture, availability_of, presence_of
 from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, bounds_of
 from consumers.agents.memory import AgentMemory
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
@@ -43,12 +44,16 @@ class AgentProjection:
         return memories.start(pbx, key)
 
     def fold(self, state: AgentMemory, kind: TopicKind, value: bytes) -> AgentMemory:
-        """Take one record. Raises ValueError when it cannot be read."""
+        """Take one record. Raises ValueError when it cannot be read, or is of another agent."""
         try:
             record = orjson.loads(value)
             if kind == AGENT_EVENTS:
-                return memories.take_event(state, _event_of(record))
-            return memories.take_leg(state, _leg_of(record))
+                event = _event_of(record)
+                _check_owner(state.key, agent_key(event.login, event.line, event.email))
+                return memories.take_event(state, event)
+            leg = _leg_of(record)
+            _check_owner(state.key, record["agent"])
+            return memories.take_leg(state, leg)
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
@@ -56,43 +61,41 @@ class AgentProjection:
         # Records may be ahead of this moment (another clock, the other topic): a document is never older than what it tells.
         until_us = max(as_of_us, state.touched_us, state.told_us)
         window = self._local_days.window(until_us)
-        state = memories.settle(state, as_of_us, until_us, self._local_days)
-        state = memories.forget_days(state, window.first_shown)
-        picture = state.settled.picture.copy()
-        legs = [leg for leg in state.legs.values() if not leg.removed]
-        events = sorted(state.events.values())
-        running = view(picture, events, legs, until_us, self._local_days, window.floor_us)
+        state, walk = memories.walk_on(state, as_of_us, until_us, self._local_days)
+        walk.branch()
+        walk.over(until_us)
+        picture = walk.picture
+        if picture.seen_us is not None:
+            walk.identify([leg for leg in state.legs.values() if not leg.removed])
+            walk.look_at_last()
+        running = list(walk.active.values())
         due_us = _due(picture, running, until_us, window)
         if due_us is None:
             return _forgotten(state, until_us)
         content = _content(state, picture, running, until_us, window)
         digest = _digest(content)
         revision = state.revision if digest == state.digest else state.revision + 1
-        told = AgentMemory(
-            state.pbx,
-            state.key,
-            revision,
-            digest,
-            due_us,
-            state.touched_us,
-            until_us,
-            state.settled,
-            state.events,
-            state.legs,
+        told = state._replace(
+            revision=revision, digest=digest, standing=picture.state or "", due_us=due_us, told_us=until_us
         )
         if revision == state.revision:
             return told, ()
         value = b'%b,"revision":%d,"updated_at":"%b"}' % (content, revision, text_of(until_us).encode())
-        return told, (Document(AGENT_STATUS, state.key, value, CE_TYPE, revision),)
+        return told, (_document(state.key, value, revision),)
 
     def due(self, state: AgentMemory) -> int | None:
         return state.due_us
 
-    def expired(self, state: AgentMemory, as_of_us: int) -> bool:
-        """Unseen for 90 days, or never seen: nothing came, or everything that came was taken back."""
-        return as_of_us >= state.touched_us + FORGET_US and not any(
-            leg.is_open for leg in state.legs.values()
-        )
+    def expires(self, state: AgentMemory) -> int | None:
+        """
+        Unseen for 90 days, or never seen: nothing came, or everything that came was taken back. None while a leg is open: a call that
+        goes on is no silence.
+        """
+        return None if any(leg.is_open for leg in state.legs.values()) else state.touched_us + FORGET_US
+
+    def standing(self, state: AgentMemory) -> str:
+        """`state` of the status: available, paused, on_call and so on; empty when there is none."""
+        return state.standing
 
     def encode(self, state: AgentMemory) -> bytes:
         return memories.encode(state)
@@ -121,8 +124,12 @@ def _forgotten(state: AgentMemory, until_us: int) -> tuple[AgentMemory, Sequence
     state = state._replace(told_us=until_us, due_us=expires_us if until_us < expires_us else None)
     if not state.digest:
         return state, ()
-    state = state._replace(digest=0, revision=state.revision + 1)
-    return state, (Document(AGENT_STATUS, state.key, None, CE_TYPE, state.revision),)
+    state = state._replace(digest=0, standing="", revision=state.revision + 1)
+    return state, (_document(state.key, None, state.revision),)
+
+
+def _document(key: str, value: bytes | None, revision: int) -> Document:
+    return Document(AGENT_STATUS, key, value, CE_TYPE, f"{key}@{revision}", revision)
 
 
 def _content(
@@ -149,12 +156,11 @@ def _content(
         "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
         "last_event_at": text_of(picture.last_event_us),
     }
-    settled = state.settled
     return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
         orjson.dumps(head)[:-1],
         picture.standing.queues,
-        _joined(settled.past_days, picture.days, published_day, window.first_shown),
-        _queue_days(settled.past_queue_days, picture, window.first_shown),
+        memories.members_of(state.past.days, picture.days, published_day, window.first_shown),
+        _queue_days(state.past.queue_days, picture, window.first_shown),
     )
 
 
@@ -178,21 +184,10 @@ def _queue_days(past: Mapping[bytes, bytes], picture: Picture, first_shown: str)
     for queue, days in picture.queue_days.items():
         if queue != UNNAMED:
             name = orjson.dumps(queue)
-            text = _joined(texts.get(name, b""), days, published_queue_day, first_shown)
+            text = memories.members_of(texts.get(name, b""), days, published_queue_day, first_shown)
             if text:
                 texts[name] = text
     return b",".join([b"%b:{%b}" % each for each in sorted(texts.items())])
-
-
-def _joined(
-    past: bytes,
-    days: Mapping[str, list[Any]],
-    published: Callable[[list[Any]], dict[str, Any]],
-    first_shown: str,
-) -> bytes:
-    """Days that are over, and those that go on, as members of a JSON object."""
-    texts = memories.texts_of(days, published, first_shown)
-    return b",".join((past, *texts)) if past else b",".join(texts)
 
 
 def _digest(content: bytes) -> int:
@@ -263,6 +258,12 @@ def _event_of(record: dict[str, Any]) -> AgentEvent:
         line or None,
         email or None,
     )
+
+
+def _check_owner(key: str, agent: str | None) -> None:
+    """A record under a key that is not its own would count for somebody else."""
+    if agent != key:
+        raise ValueError("a record of another agent")
 
 
 _WORD_TYPES: Final = {str, type(None)}

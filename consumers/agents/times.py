@@ -1,4 +1,4 @@
-"""RFC 3339 to microseconds and back, fast: a document tells a dozen times, and its minutes come again and again."""
+"""RFC 3339 to microseconds and back, fast: a document tells a dozen times, and each comes again in the next ones."""
 
 from functools import lru_cache
 from typing import Final
@@ -9,6 +9,7 @@ _MINUTE_US: Final = 60_000_000
 _LAST_US: Final = microseconds("9000-01-01T00:00:00Z")  # so that deadlines after a time can still be written
 
 
+@lru_cache(maxsize=8192)
 def us_of(text: str) -> int:
     """RFC 3339 -> microseconds since 1970. Raises ValueError when it is no time, or none that can be reckoned with."""
     if len(text) == 27 and text[26] == "Z":  # as we write it ourselves
@@ -27,6 +28,7 @@ def _sane(at_us: int) -> int:
     return at_us
 
 
+@lru_cache(maxsize=8192)
 def text_of(at_us: int) -> str:
     """Microseconds -> text, as `bridge.events.rfc3339`."""
     minute, rest_us = divmod(at_us, _MINUTE_US)

@@ -159,7 +159,8 @@ class _Replay:
             else:
                 self.agents[key] = orjson.loads(document.value)
                 self._remember_state(key, self.agents[key])
-        if self._agents.projection.expired(self._agents.states[key], as_of_us):
+        expires_us = self._agents.projection.expires(self._agents.states[key])
+        if expires_us is not None and expires_us <= as_of_us:
             del self._agents.states[key]
         self._set_timer(self._agents, key, as_of_us, of_agent=True)
 

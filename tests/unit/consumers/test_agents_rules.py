@@ -75,6 +75,7 @@ def test_the_document_is_an_agent_status() -> None:
     assert documents[0].kind == AGENT_STATUS
     assert documents[0].key == "janecek"
     assert documents[0].ce_type == "voipex.agent.status.v1"
+    assert documents[0].ce_id == "janecek@1"
     told = AgentStatus.model_validate_json(documents[0].value or b"")
     assert told.model_dump(mode="json") == orjson.loads(documents[0].value or b"")
 
@@ -446,11 +447,12 @@ def test_an_open_call_is_no_silence() -> None:
 def test_unseen_for_90_days_the_agent_is_deleted_and_starts_empty() -> None:
     state, documents = PRAGUE.produce(folded(event(T, "login", "A")), T)
     assert documents[0].value is not None
-    assert not PRAGUE.expired(state, T + 90 * DAY - 1)
-    assert PRAGUE.expired(state, T + 90 * DAY)
+    assert PRAGUE.expires(state) == T + 90 * DAY
 
+    assert PRAGUE.standing(state) == "available"
     deleted, documents = PRAGUE.produce(state, T + 90 * DAY)
-    assert [document.value for document in documents] == [None]
+    assert [(document.value, document.ce_id) for document in documents] == [(None, "janecek@2")]
+    assert PRAGUE.standing(deleted) == ""
     assert PRAGUE.produce(deleted, T + 91 * DAY)[1] == ()
     assert PRAGUE.due(deleted) is None
 
@@ -475,16 +477,35 @@ def test_an_agent_whose_only_leg_was_taken_back_is_no_agent() -> None:
     assert documents[0].value is not None
     assert [document.value for document in deletion] == [None]
     assert PRAGUE.due(state) == T + 90 * DAY
-    assert not PRAGUE.expired(state, T + 90 * DAY - 1)
-    assert PRAGUE.expired(state, T + 90 * DAY)
+    assert PRAGUE.expires(state) == T + 90 * DAY
     assert PRAGUE.produce(state, T + 2)[1] == ()
+
+
+def test_while_a_leg_is_open_nobody_knows_when_the_agent_is_forgotten() -> None:
+    state = folded(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2))
+    ended = leg(ring=T + 1, answered=T + 2, ended=T + HOUR, result="completed", revision=2)
+
+    assert PRAGUE.expires(state) is None
+    assert PRAGUE.expires(PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)) == T + HOUR + 90 * DAY
+
+
+def test_the_standing_is_the_state_that_was_told_last() -> None:
+    state, documents = PRAGUE.produce(folded(event(T, "login", "A"), event(T + 1, "paused", "A")), T + 1)
+    told = orjson.loads(documents[0].value or b"")
+    unpaused = PRAGUE.fold(state, AGENT_EVENTS, event(T + 2, "unpaused", "A").value)
+
+    assert PRAGUE.standing(state) == told["state"] == "paused"
+    assert PRAGUE.standing(PRAGUE.decode(PRAGUE.encode(state))) == "paused"
+    assert PRAGUE.standing(unpaused) == "paused"
+    assert PRAGUE.standing(PRAGUE.produce(unpaused, T + 2)[0]) == "available"
 
 
 def test_nothing_is_told_of_an_agent_of_whom_nothing_came() -> None:
     state, documents = PRAGUE.produce(PRAGUE.start("voipex", "janecek"), T)
 
     assert documents == ()
-    assert PRAGUE.expired(state, T)
+    assert (PRAGUE.expires(state) or 0) <= T
+    assert PRAGUE.standing(state) == ""
 
 
 # ---------------------------------------------------------------- when time alone changes the document
@@ -625,11 +646,12 @@ def test_login_line_and_email_are_the_last_that_were_told() -> None:
     told = status(
         event(T, "login", "A", login="Janecek", line="163", email="a@b.cz"),
         leg(ring=T + 1, login="janecek", line="164", email=None),
-        event(T + 2, "paused", "A", login=None, line=None, email="c@d.cz"),
-        as_of=T + 2,
+        event(T + 2, "paused", "A", login="JANECEK", line=None, email="c@d.cz"),
+        leg("1.2", ring=T + 3, login=None, line=None, email=None),
+        as_of=T + 3,
     )
 
-    assert (told["login"], told["line"], told["email"]) == ("janecek", "164", "c@d.cz")
+    assert (told["login"], told["line"], told["email"]) == ("JANECEK", "164", "c@d.cz")
 
 
 # ---------------------------------------------------------------- calls: totals
@@ -898,6 +920,40 @@ def test_an_activity_that_cannot_be_read_is_a_value_error(changes: dict[str, Any
         PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, value)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        event(T, "login", login="novak"),
+        event(T, "login", login=None),
+        event(T, "login", login=None, line=None, email="janecek"),
+        event(T, "login", login="", line=None),
+        leg(ring=T, agent="novak"),
+        leg(ring=T, agent="Janecek"),
+        leg(ring=T, agent=None),
+    ],
+)
+def test_a_record_of_another_agent_is_a_value_error(record: Record) -> None:
+    """It lies under the wrong key: taken, it would count for somebody else."""
+    with pytest.raises(ValueError, match="another agent"):
+        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), record.kind, record.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "names"),
+    [
+        ("janecek", {"login": "Janecek"}),
+        ("strasse", {"login": "Straße"}),
+        ("line:163", {"login": None}),
+        ("line:163", {"login": "", "email": "a@b.cz"}),
+        ("email:a@b.cz", {"login": None, "line": None, "email": "A@b.cz"}),
+    ],
+)
+def test_an_agent_is_known_by_login_else_line_else_email(key: str, names: dict[str, Any]) -> None:
+    state = PRAGUE.fold(PRAGUE.start("voipex", key), AGENT_EVENTS, event(T, "login", "A", **names).value)
+
+    assert PRAGUE.produce(state, T)[1][0].key == key
+
+
 def test_a_type_of_agent_event_that_is_new_shows_that_the_agent_is_there() -> None:
     told = status(event(T, "login", "A"), event(T + 20 * HOUR, "wrapup", "A"), as_of=T + 30 * HOUR)
 
@@ -930,6 +986,11 @@ def told_of(state: Any, as_of: int) -> dict[str, Any]:
     return told
 
 
+def lines_of(state: Any) -> bytes:
+    """What is over and not sealed, a line each."""
+    return b"".join(stage.lines for stage in state.stages)
+
+
 CALL = (leg(ring=T, queue="A"), leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=2))
 
 
@@ -937,7 +998,7 @@ def test_what_is_settled_is_kept_as_lines() -> None:
     state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
 
     assert (state.events, state.legs) == ({}, {})
-    assert state.settled.archive.count(b"\n") == 2
+    assert lines_of(state).count(b"\n") == 2
 
 
 def test_a_copy_of_what_is_settled_changes_nothing() -> None:
@@ -976,7 +1037,7 @@ def test_a_long_call_does_not_keep_what_happens_meanwhile_from_being_settled() -
 
     ended = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="completed", revision=2)
     goes_on = PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)
-    assert goes_on.settled is state.settled
+    assert (goes_on.head, goes_on.stages) == (state.head, state.stages)
     assert day(told_of(goes_on, T + 7 * HOUR))["talk_s"] == 6 * 3600 - 60
     assert told_of(goes_on, T + 7 * HOUR)["state"] == "paused"
 
@@ -987,7 +1048,7 @@ def test_a_long_call_does_not_keep_what_happens_meanwhile_from_being_settled() -
 
 
 def test_what_happens_at_the_very_moment_that_is_settled_counts_once() -> None:
-    """Settled is a minute back; here the answer, the end and a pause lie exactly there."""
+    """The head lies at the last record; here an answer, an end and a pause lie exactly there, and more comes for that moment."""
     records = [
         event(T, "login", "A"),
         leg("1.1", ring=T, answered=T + MINUTE),
@@ -997,10 +1058,16 @@ def test_what_happens_at_the_very_moment_that_is_settled_counts_once() -> None:
     state = produced(*records, then=T + 2 * MINUTE)
     told = told_of(state, T + 2 * MINUTE)
 
-    assert state.settled.picture.at_us == T + MINUTE
-    assert (len(state.events), len(state.legs)) == (1, 2)
+    assert state.head.at_us == T + MINUTE
+    assert (state.events, list(state.legs)) == ({}, [("1.1", 1)])
     assert (day(told)["answered_in"], day(told)["missed_rings"], day(told)["pauses"]) == (1, 1, 1)
     assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["paused_s"]) == (60, 60, 60)
+
+    state = PRAGUE.fold(state, AGENT_ACTIVITY, leg("1.3", answered=T + MINUTE).value)
+    state = PRAGUE.fold(state, AGENT_EVENTS, event(T + MINUTE, "unpaused", "A", event_id="z").value)
+    told = told_of(state, T + 2 * MINUTE)
+    assert (day(told)["answered_in"], day(told)["missed_rings"], day(told)["pauses"]) == (2, 1, 0)
+    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["paused_s"]) == (60, 60, 0)
 
 
 def test_the_first_moment_of_the_oldest_day_counts() -> None:
@@ -1030,7 +1097,7 @@ def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
     state, _ = PRAGUE.produce(
         PRAGUE.fold(state, AGENT_EVENTS, event(T + 2 * MINUTE, "logout").value), T + HOUR
     )
-    assert state.settled.picture.at_us == T + 59 * MINUTE
+    assert state.head.at_us == T + HOUR
     assert list(state.legs) == [("1.1", 1)]
     told = told_of(state, T + HOUR)
     assert (told["last_event_at"], told["line"], day(told)["missed_rings"]) == (text(T + HOUR), "163", 1)
@@ -1042,7 +1109,7 @@ def test_a_leg_taken_back_counts_for_nothing_when_it_is_settled_either() -> None
     state = produced(event(T, "login", "A"), removed, then=T + HOUR)
     told = told_of(state, T + HOUR)
 
-    assert state.settled.archive.count(b"\n") == 2
+    assert lines_of(state).count(b"\n") == 2
     assert (day(told)["answered_in"], day(told)["talk_s"], told["last_event_at"]) == (0, 0, text(T))
 
 
@@ -1057,7 +1124,7 @@ def test_no_day_is_told_twice() -> None:
     _, documents = PRAGUE.produce(state._replace(digest=0), evening + 2 * HOUR)
     value = documents[0].value or b""
 
-    assert (state.settled.past_from, value.count(b'"2026-03-02":'), value.count(b'"2026-03-03":')) == (
+    assert (state.past.first, value.count(b'"2026-03-02":'), value.count(b'"2026-03-03":')) == (
         "2026-03-02",
         2,
         2,
@@ -1083,7 +1150,7 @@ def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
     state = produced(*logins, then=T + 12 * DAY)
     oldest = at("2026-03-07T00:00:00+01:00")
 
-    assert state.settled.base_us == oldest
+    assert state.base.at_us == oldest - 1
     assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest - 1, "logout", "A").value) is state
     assert PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, ended=T + 1, result="busy").value) is state
     late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "login", "B").value)
@@ -1144,7 +1211,7 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
 
     assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
     assert told["queue_days"] == {}
-    assert state.settled.base_us == at("2026-03-03T00:00:00+01:00")
+    assert state.base.at_us == at("2026-03-03T00:00:00+01:00") - 1
     assert (told["current_calls"][0]["since"], told["since"]) == (text(T + 3 * HOUR), text(T + 3 * HOUR))
     assert list(told_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
 
@@ -1161,7 +1228,7 @@ def test_queues_of_old_days_are_forgotten_with_them() -> None:
     )
 
     assert list(told_of(state, T + 12 * DAY)["queue_days"]) == ["B"]
-    assert state.settled.picture.queue_days.keys() | state.settled.past_queue_days.keys() == {b'"B"'}
+    assert state.head.queue_days.keys() | set(map(orjson.loads, state.past.queue_days)) == {"B"}
     assert b'"A":' not in PRAGUE.encode(produced(event(T + 20 * DAY, "login"), then=T + 20 * DAY))
 
 
@@ -1176,12 +1243,12 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     ]
     state = produced(*sorted(records + calls, key=lambda record: record.at_us), then=T + 6 * HOUR)
 
-    assert len(state.settled.sealed_sizes) >= 1
-    assert len(state.settled.sealed) < len(state.settled.traces) * 10
-    assert state.settled.archive.count(b"\n") + len(state.settled.traces) // 3 == 305
+    assert len(state.sealed.sizes) >= 1
+    assert len(state.sealed.pieces) < len(state.sealed.traces) * 10
+    assert lines_of(state).count(b"\n") + len(state.sealed.traces) // 3 == 305
     for record in records + calls:
         assert PRAGUE.fold(state, record.kind, record.value) is state
-    chance = state._replace(settled=state.settled._replace(traces=bytes(range(256)) * 65536))
+    chance = state._replace(sealed=state.sealed._replace(traces=bytes(range(256)) * 65536))
     assert len(PRAGUE.fold(chance, AGENT_EVENTS, event(T + 7 * HOUR, "login", "B").value).events) == 1
 
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
@@ -1190,7 +1257,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     resealed, _ = PRAGUE.produce(
         PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
     )
-    assert len(resealed.settled.sealed_sizes) == 1
+    assert len(resealed.sealed.sizes) == 1
     answered = leg("9.0", answered=T, ended=T + SECOND, result="completed", revision=3)
     told = told_of(PRAGUE.fold(revised, AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
     assert (day(told)["missed_rings"], day(told)["answered_in"]) == (4, 1)
@@ -1221,14 +1288,15 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     told = told_of(state, T + 40000 * SECOND)
 
     assert len(PRAGUE.encode(state)) < 200_000
-    assert state.settled.base_us > T
+    assert state.base.at_us > T
     assert day(told)["login_s"] == 40000
     assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
     assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 5
 
-    base_us = state.settled.base_us
     state, _ = PRAGUE.produce(state, T + DAY)
-    assert state.settled.base_us == base_us
+    base_us = state.base.at_us
+    state, _ = PRAGUE.produce(state, T + 2 * DAY)
+    assert state.base.at_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
     state, _ = PRAGUE.produce(state, T + 10 * DAY)
     assert told_of(state, T + 10 * DAY)["queue_days"] == {}

@@ -1,0 +1,202 @@
+"""
+Archive: agent events and legs that are over, one line each, as bytes that are normally not even read.
+
+A line is a JSON array and begins with a line break, so that it can be found by how it begins: `[event_id,` or `[leg,call_id,`. Texts
+that come again and again are named by number (`words`). Older lines are sealed: compressed, with three bytes of each line's name to
+tell that it is there.
+"""
+
+from typing import Any, Final, NamedTuple
+from zlib import compress, crc32, decompress
+
+import orjson
+
+from consumers.activity import LegResult, LegRole
+from consumers.agents.legs import Leg, LegKey, bounds_of
+from consumers.agents.presence import AgentEvent
+
+Words = tuple[str, ...]
+
+_ROLES: Final = tuple(role.value for role in LegRole)
+_RESULTS: Final = (None, *(result.value for result in LegResult))
+"""By place, as lines name them: a change is a new FOLD_VERSION."""
+
+
+class Sealed(NamedTuple):
+    """Lines that are compressed: pieces, one after the other."""
+
+    pieces: bytes = b""
+    sizes: tuple[int, ...] = ()
+    traces: bytes = b""
+    """Of each line, three bytes: without them there it is not there; with them it may be."""
+
+
+def seal(sealed: Sealed, lines: bytes) -> Sealed:
+    piece = compress(lines)
+    traces = [_trace(_mark_of(orjson.loads(line))) for line in lines.splitlines()[1:]]
+    return Sealed(sealed.pieces + piece, (*sealed.sizes, len(piece)), b"".join((sealed.traces, *traces)))
+
+
+def unseal(sealed: Sealed) -> bytes:
+    lines, start = [], 0
+    for size in sealed.sizes:
+        lines.append(decompress(sealed.pieces[start : start + size]))
+        start += size
+    return b"".join(lines)
+
+
+def is_traced(sealed: Sealed, mark: bytes) -> bool:
+    return _trace(mark) in sealed.traces
+
+
+def _trace(mark: bytes) -> bytes:
+    return (crc32(mark) & 0xFFFFFF).to_bytes(3)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def mark_of_event(event_id: str) -> bytes:
+    return b"\n[%b," % orjson.dumps(event_id)
+
+
+def mark_of_leg(leg: int, call_id: str) -> bytes:
+    return b"\n[%d,%b," % (leg, orjson.dumps(call_id))
+
+
+def _mark_of(kept: list[Any]) -> bytes:
+    return mark_of_event(kept[0]) if type(kept[0]) is str else mark_of_leg(kept[0], kept[1])
+
+
+def line_in(lines: bytes, mark: bytes) -> bytes | None:
+    """The line that begins so, with its line break."""
+    start = lines.find(mark)
+    if start < 0:
+        return None
+    end = lines.find(b"\n", start + 1)
+    return lines[start:] if end < 0 else lines[start:end]
+
+
+def read(lines: bytes, words: Words) -> tuple[dict[str, AgentEvent], dict[LegKey, Leg]]:
+    """What lines tell, by name."""
+    events: dict[str, AgentEvent] = {}
+    legs: dict[LegKey, Leg] = {}
+    for line in lines.splitlines()[1:]:
+        kept = orjson.loads(line)
+        if type(kept[0]) is str:
+            events[kept[0]] = _event_of(kept, words)
+        else:
+            legs[kept[1], kept[0]] = _leg_of(kept, words)
+    return events, legs
+
+
+class Writer:
+    """Writes lines, and adds to the words what they name."""
+
+    def __init__(self, words: Words) -> None:
+        self._numbers = {word: number for number, word in enumerate(words)}
+        self._lines: list[bytes] = []
+
+    @property
+    def lines(self) -> bytes:
+        return b"".join(self._lines)
+
+    @property
+    def words(self) -> Words:
+        return tuple(self._numbers)
+
+    def _number(self, word: str | None) -> int | None:
+        return None if word is None else self._numbers.setdefault(word, len(self._numbers))
+
+    def add_event(self, event: AgentEvent) -> None:
+        number = self._number
+        self._add(
+            (
+                event.event_id,
+                event.at_us,
+                number(event.kind),
+                number(event.queue),
+                number(event.pause_name),
+                number(event.login),
+                number(event.line),
+                number(event.email),
+            )
+        )
+
+    def add_leg(self, leg: Leg) -> None:
+        # Times count from the last event of the leg, which makes them short.
+        number, from_us = self._number, leg.last_event_us
+        self._add(
+            (
+                leg.leg,
+                leg.call_id,
+                leg.revision,
+                int(leg.removed),
+                _ROLES.index(leg.role),
+                _RESULTS.index(leg.result),
+                from_us,
+                None if leg.ring_us is None else leg.ring_us - from_us,
+                None if leg.answered_us is None else leg.answered_us - from_us,
+                None if leg.talk_us is None else leg.talk_us - from_us,
+                None if leg.ended_us is None else leg.ended_us - from_us,
+                None if leg.transferred_us is None else leg.transferred_us - from_us,
+                number(leg.queue),
+                number(leg.login),
+                number(leg.line),
+                number(leg.email),
+            )
+        )
+
+    def _add(self, kept: tuple[object, ...]) -> None:
+        self._lines.append(b"\n" + orjson.dumps(kept))
+
+
+def _word(words: Words, number: int | None) -> str | None:
+    return None if number is None else words[number]
+
+
+def _event_of(kept: list[Any], words: Words) -> AgentEvent:
+    event_id, at_us, kind, queue, pause_name, login, line, email = kept
+    return AgentEvent(
+        at_us,
+        event_id,
+        words[kind],
+        _word(words, queue),
+        _word(words, pause_name),
+        _word(words, login),
+        _word(words, line),
+        _word(words, email),
+    )
+
+
+def _leg_of(kept: list[Any], words: Words) -> Leg:
+    leg, call_id, revision, removed, role, result, from_us, *after, queue, login, line, email = kept
+    ring_us, answered_us, talk_us, ended_us, transferred_us = (
+        None if after_us is None else from_us + after_us for after_us in after
+    )
+    return Leg(
+        leg,
+        call_id,
+        revision,
+        bool(removed),
+        _ROLES[role],
+        ring_us,
+        answered_us,
+        talk_us,
+        ended_us,
+        _RESULTS[result],
+        transferred_us,
+        from_us,
+        _word(words, queue),
+        _word(words, login),
+        _word(words, line),
+        _word(words, email),
+        None,
+        None,
+        *bounds_of(bool(removed), ring_us, answered_us, talk_us, ended_us, from_us),
+    )
+
+
+def as_kept(leg: Leg) -> Leg:
+    """What of a leg makes a difference once it is over."""
+    return leg._replace(direction=None, number=None, revision=0)
