@@ -1,8 +1,10 @@
 """How to reach Kafka: addresses, TLS, SASL. The same settings in every service; `client_arguments` is what aiokafka wants to hear."""
 
+import contextlib
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -53,7 +55,7 @@ class KafkaSettings(BaseSettings):
         return self
 
     def client_arguments(self) -> dict[str, Any]:
-        """Arguments that every aiokafka client takes. Raises OSError or ssl.SSLError when a certificate file cannot be used."""
+        """Arguments that every aiokafka client takes; the files are read each time. Raises OSError, in words, when one cannot be used."""
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.kafka_bootstrap_servers,
             "security_protocol": self.kafka_security_protocol,
@@ -67,12 +69,46 @@ class KafkaSettings(BaseSettings):
         return arguments
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.kafka_ssl_ca_file)
-        if self.kafka_ssl_cert_file is not None:
-            password = self.kafka_ssl_key_password
-            context.load_cert_chain(
-                self.kafka_ssl_cert_file,
-                self.kafka_ssl_key_file,
-                None if password is None else password.get_secret_value(),
-            )
+        with _told("VOIPEX_KAFKA_SSL_CA_FILE", self.kafka_ssl_ca_file):
+            context = ssl.create_default_context(cafile=self.kafka_ssl_ca_file)
+        certificate, key = self.kafka_ssl_cert_file, self.kafka_ssl_key_file or self.kafka_ssl_cert_file
+        if certificate is not None and key is not None:
+            with _told("VOIPEX_KAFKA_SSL_CERT_FILE", certificate):
+                _expect(certificate, "CERTIFICATE")
+            with _told("VOIPEX_KAFKA_SSL_KEY_FILE", key):
+                _expect(key, "PRIVATE KEY")
+                context.load_cert_chain(certificate, key, self._key_password)
         return context
+
+    def _key_password(self) -> str:
+        """Asked for when the key is encrypted; else OpenSSL would ask whoever sits at the terminal, and wait."""
+        if self.kafka_ssl_key_password is None:
+            raise OSError("it is encrypted: set VOIPEX_KAFKA_SSL_KEY_PASSWORD")
+        return self.kafka_ssl_key_password.get_secret_value()
+
+
+@contextlib.contextmanager
+def _told(setting: str, file: Path | None) -> Iterator[None]:
+    """Raise faults of a certificate file with its setting, and in words."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        why = _IN_WORDS.get(
+            error.reason or "",
+            f"it is damaged, or VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password ({error.strerror})",
+        )
+        raise OSError(f"{setting}={file}: {why}") from error
+    except OSError as error:
+        raise OSError(f"{setting}={file}: {error.strerror or error}") from error
+
+
+_IN_WORDS: Final = {
+    "KEY_VALUES_MISMATCH": "it is not the key of the certificate in VOIPEX_KAFKA_SSL_CERT_FILE",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "there is no certificate in it (PEM)",
+}
+
+
+def _expect(file: Path, what: str) -> None:
+    """Of two files ssl says neither which one it means nor what is wrong."""
+    if f"{what}-----".encode() not in file.read_bytes():
+        raise OSError(f"there is no {what.lower()} in it (PEM)")

@@ -24,11 +24,12 @@ from typing import Final, Literal
 
 from bridge import kafka, spool
 from bridge.credentials import CredentialStore
+from bridge.environment import unknown_variables, variable_of
 from bridge.errors import BridgeError, CredentialsInvalid, KafkaUnreachable, SettingsInvalid
 from bridge.events import rfc3339
-from bridge.settings import Settings, load, unknown_variables, variable_of
+from bridge.settings import Settings, load
 from bridge.tls import Certificate
-from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, Topic
+from bridge.topics import DEAD_LETTERS, Topic
 
 Verdict = Literal["ok", "warning", "fault", "skipped"]
 
@@ -43,7 +44,6 @@ _EARLIEST_US: Final = 1_735_689_600_000_000  # 2025-01-01: this program is young
 _LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01
 _OLDEST_TESTED: Final = (4, 0)
 _PASSING: Final = {"tmpfs": "memory", "ramfs": "memory", "overlay": "a container's own layer"}
-_WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})
 _SPOOL_CHECKS: Final = ("spool directory", "spool disk", "spool space", "spool")
 _LOCAL_CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "clock", "ports")
 _KAFKA_CHECKS: Final = ("kafka", "cluster", "rights", "topics")
@@ -514,11 +514,11 @@ def missing_rights(topics: Sequence[Topic], standings: Iterable[kafka.Standing])
     missing: dict[str, list[str]] = {}
     for topic in topics:
         kind, standing = topic.kind, seen[topic.name]
-        # The start compares partitions and settings of all declared topics; replaying reads what was kept.
+        # The bridge writes; comparing all declared topics is for `topics` and for us; replaying reads what was kept.
         needed = ["Describe", "DescribeConfigs"]
-        needed += ["Write"] if kind in _WRITTEN else []
+        needed += ["Write"] if kind in kafka.WRITTEN else []
         needed += ["Read"] if kind is DEAD_LETTERS else []
-        if standing.refusal == "TopicAuthorizationFailedError":
+        if standing.hidden:
             has: frozenset[str] | None = frozenset()
         else:
             has = standing.rights if standing.refusal is None else None
@@ -539,19 +539,17 @@ def _by_topics(missing: Mapping[str, Sequence[str]]) -> dict[tuple[str, ...], li
 def _rights(settings: Settings, topics: Sequence[Topic], standings: Sequence[kafka.Standing]) -> Finding:
     missing = missing_rights(topics, standings)
     if missing:
-        first, [name, *_] = next(iter(missing.items()))
-        who = settings.kafka_sasl_username or "NAME"
+        first = "Write" if "Write" in missing else next(iter(missing))
         found = "; ".join(
             f"{' and '.join(rights)} on {f'all {len(names)} topics' if len(names) == len(topics) else ', '.join(names)}"
             for names, rights in _by_topics(missing).items()
         )
-        remedy = (
-            f"kafka-acls.sh --add --allow-principal User:{who} --operation {first} --topic {name}, and so on"
-        )
-        if set(missing) == {"Read"}:
-            found += "; only `dead-letters` and `tail` need that"
-            return Finding("rights", "warning", f"missing: {found}", remedy)
-        return Finding("rights", "fault", f"missing: {found}", remedy)
+        remedy = f"{kafka.acl_command(settings, first, missing[first])}; docs/operations.md lists all rights"
+        if "Write" in missing:
+            return Finding("rights", "fault", f"missing: {found}", remedy)
+        # Kafka's own rule: who may write to a topic may describe it.
+        found += "; the bridge does not need that, `topics`, `doctor`, `dead-letters` and `tail` do"
+        return Finding("rights", "warning", f"missing: {found}", remedy)
     if all(each.refusal is not None or each.rights is None for each in standings):
         return Finding("rights", "skipped", "not known: no topic is there, or the brokers do not say")
     return Finding("rights", "ok", "to describe all topics, to write to those of events and dead letters")
@@ -561,18 +559,23 @@ async def _topics(
     settings: Settings, topics: Sequence[Topic], standings: Sequence[kafka.Standing]
 ) -> list[Finding]:
     seen = {each.name: each for each in standings}
-    hidden = [
-        topic
-        for topic in topics
-        if seen[topic.name].refusal == "TopicAuthorizationFailedError"
-        or "DescribeConfigs" not in (seen[topic.name].rights or {"DescribeConfigs"})
-    ]
+    hidden = [topic for topic in topics if seen[topic.name].hidden]
     visible = [topic for topic in topics if topic not in hidden]
+    untold = [topic for topic in visible if seen[topic.name].settings_hidden]
     states = {
-        state.name: state for state in await kafka.list_topics(settings, {topic.name for topic in visible})
+        state.name: state
+        for state in await kafka.list_topics(
+            settings,
+            {topic.name for topic in visible},
+            with_settings={topic.name for topic in visible if topic not in untold},
+        )
     }
     missing = [topic.name for topic in visible if topic.name not in states]
-    findings = _not_looked_at(("topics",), f"a right is missing on {_names(hidden)}") if hidden else []
+    findings = [
+        Finding("topics", "skipped", f"not looked at: the right {right} is missing on {_names(which)}")
+        for right, which in (("Describe", hidden), ("DescribeConfigs", untold))
+        if which
+    ]
     if missing:
         findings.append(
             Finding("topics", "fault", f"missing: {', '.join(missing)}", "voipex-bridge topics apply")
@@ -593,7 +596,8 @@ async def _topics(
         )
     agreed = [topic for topic in there if topic not in other]
     findings += _replicas(settings, [states[topic.name] for topic in there], seen)
-    for line in await kafka.check_topics(settings, agreed) if agreed else ():
+    compared = [topic for topic in agreed if topic not in untold]
+    for line in await kafka.check_topics(settings, compared) if compared else ():
         findings.append(Finding("topics", "warning", line, "voipex-bridge topics apply sets it as declared"))
     return findings or [
         Finding("topics", "ok", f"{len(topics)} are as declared, each partition has its leader and replicas")

@@ -32,6 +32,7 @@ Everything that can go wrong, with what the caller is told.
     ├── SpoolFormat              exit 1 (segments): written by another version
     ├── TopicsWrong              exit 1: missing, or with other partitions
     └── KafkaUnreachable         no broker answered within its time
+        └── NoAccess             it answered and does not let us in, or our certificate files cannot be used
 """
 
 from collections.abc import Sequence
@@ -248,4 +249,8 @@ class TopicsWrong(BridgeError):
 
 
 class KafkaUnreachable(BridgeError):
-    """No broker answered in time, or it refused us. Operator: check the addresses, TLS and SASL settings."""
+    """No broker answered in time. Operator: check the addresses, TLS and SASL settings."""
+
+
+class NoAccess(KafkaUnreachable):
+    """Our certificate files, user or rights do not let us in, and only a person can change that. The message names the setting or the right."""

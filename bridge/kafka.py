@@ -1,11 +1,13 @@
 """
 Kafka's client, typed: a producer, topics, a reader. The only file here that imports aiokafka.
 
-Every call has a deadline and ends in `KafkaUnreachable` (with the addresses and the cause, never a secret) or `TopicsWrong`.
+Every call has a deadline and ends in `KafkaUnreachable` (with the addresses and the cause, never a secret), `NoAccess` (the same, and it
+names the setting or the right that is to blame) or `TopicsWrong`.
 """
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import (
@@ -28,10 +30,11 @@ import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
 from aiokafka.protocol import api, types
+from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.connection import KafkaSettings
-from bridge.errors import KafkaUnreachable, TopicsWrong
-from bridge.topics import Topic
+from bridge.errors import KafkaUnreachable, NoAccess, TopicsWrong
+from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, Topic
 from bridge.wire import Record
 
 # aiokafka ships no types: what comes from these is checked where it leaves this file.
@@ -54,6 +57,9 @@ _RETRY_BACKOFF_MS: Final = 100
 _MISSING_FOR_S: Final = 0.2
 _ADMIN_TIMEOUT_S: Final = 20.0
 _PROBE_TIMEOUT_S: Final = 3.0
+
+WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})
+"""Kinds of topics that the bridge itself writes."""
 
 Fault = Literal["retry", "topic", "rights", "too_large", "refused", "unsure"]
 """
@@ -87,8 +93,9 @@ class KafkaProducer:
 
         Raises:
             KafkaUnreachable: nothing is left open; make a new one to try again.
+            NoAccess: the same, but it will not help before somebody gave access.
         """
-        arguments = _client_arguments(self._settings)
+        arguments = client_arguments(self._settings)
         client = _AIOKafkaProducer(
             **arguments,
             client_id="voipex-bridge",
@@ -99,16 +106,21 @@ class KafkaProducer:
             request_timeout_ms=self._request_timeout_ms,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
-        _ask_for_metadata_calmly(client.client)
+        ask_for_metadata_calmly(client.client)
         try:
             # aiokafka itself asks for a producer id without any limit.
             async with asyncio.timeout(timeout_s):
                 await client.start()
+        except (
+            errors.ClusterAuthorizationFailedError
+        ) as error:  # no producer id for those who may write nowhere
+            await close_producer(client, 1.0)
+            raise no_right(self._settings, "Write", ()) from error
         except (KafkaError, OSError, TimeoutError) as error:
-            await _close(client, 1.0)
-            raise await _unreachable(self._settings, error) from error
+            await close_producer(client, 1.0)
+            raise await unreachable(self._settings, error) from error
         except BaseException:
-            await _close(client, 1.0)
+            await close_producer(client, 1.0)
             raise
         self._client = client
 
@@ -167,7 +179,7 @@ class KafkaProducer:
         """Let go: what is not acknowledged by now is given up (its fate is unknown). Takes at most `timeout_s`."""
         if self._client is not None:
             client, self._client = self._client, None
-            await _close(client, timeout_s)
+            await close_producer(client, timeout_s)
 
     @staticmethod
     def fault_of(error: BaseException) -> Fault:
@@ -195,7 +207,7 @@ def _look_at(future: "asyncio.Future[Any]") -> None:
         future.exception()
 
 
-def _ask_for_metadata_calmly(client: Any) -> None:
+def ask_for_metadata_calmly(client: Any) -> None:
     """Ask for metadata at most ten times a second: while a partition has no leader, aiokafka asks 5,000 times."""
     ask: Callable[[], Awaitable[bool]] = client.force_metadata_update
     loop = asyncio.get_running_loop()
@@ -224,7 +236,7 @@ def _ask_for_metadata_calmly(client: Any) -> None:
     client.force_metadata_update = calmly
 
 
-async def _close(client: Any, timeout_s: float) -> None:
+async def close_producer(client: Any, timeout_s: float) -> None:
     """
     Close a producer without flushing.
 
@@ -284,28 +296,35 @@ async def describe_cluster(settings: KafkaSettings, timeout_s: float = 5.0) -> C
     return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
 
 
-def _client_arguments(settings: KafkaSettings) -> dict[str, Any]:
+def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """Arguments of every client. Raises NoAccess when a certificate file cannot be used."""
     try:
         return settings.client_arguments()
-    except OSError as error:  # ssl.SSLError is one
-        raise KafkaUnreachable(f"the certificate files cannot be used: {error}") from error
+    except OSError as error:
+        raise NoAccess(f"the certificate files cannot be used: {error}") from error
 
 
-async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
-    causes = await _causes(settings)
+async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
+    """Find the cause of *error*: `NoAccess` when it is ours to mend."""
+    named: set[str] = set()
+    answers = await _probe(settings, named=named)
+    causes = [_Cause(f"{address} {cause.words}", cause.access) for address, cause in answers.items() if cause]
+    others = sorted(named.difference(answers))
+    if not causes and others:
+        causes = [
+            _Cause(f"{address}, which a broker names as its own address, {cause.words}", cause.access)
+            for address, cause in (await _probe(settings, ",".join(others))).items()
+            if cause is not None
+        ]
     if causes:
-        why = "; ".join(causes)
+        why = "; ".join(cause.words for cause in causes)
     elif isinstance(error, TimeoutError):
         why = str(error) or "connections are taken, but what was asked was not answered in time"
     else:
         why = f"{type(error).__name__} {error}".strip()
+    if any(cause.access for cause in causes):
+        return NoAccess(f"Kafka does not let us in at {settings.kafka_bootstrap_servers}: {why}")
     return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
-
-
-async def _causes(settings: KafkaSettings) -> tuple[str, ...]:
-    """Connect to each address and say what is wrong; aiokafka only logs it. Empty when all answer."""
-    reached = await reach(settings)
-    return tuple(f"{address} {cause}" for address, cause in reached.items() if cause is not None)
 
 
 async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:
@@ -313,26 +332,152 @@ async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[s
     Connect to each of *addresses* (`host:port,…`, by default those of the settings), TLS and SASL included: what is wrong there, or None.
 
     Raises:
-        KafkaUnreachable: the certificate files cannot be used.
+        NoAccess: the certificate files cannot be used.
     """
-    arguments = _client_arguments(settings)
+    causes = await _probe(settings, addresses)
+    return {address: None if cause is None else cause.words for address, cause in causes.items()}
+
+
+class _Cause(NamedTuple):
+    """Why an address cannot be used."""
+
+    words: str
+    access: bool
+    """Credentials, certificates, settings: trying again does not help."""
+
+
+async def _probe(
+    settings: KafkaSettings, addresses: str | None = None, named: set[str] | None = None
+) -> dict[str, _Cause | None]:
+    """Connect to each address and say what is wrong, which aiokafka only logs; adds to *named* the addresses that brokers name."""
+    arguments = client_arguments(settings)
     servers = arguments.pop("bootstrap_servers")
     hosts = _collect_hosts(addresses or servers, randomize=False)
 
-    async def cause(host: str, port: int) -> str | None:
+    async def cause(host: str, port: int) -> _Cause | None:
+        connection: Any = None
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 connection = await _create_conn(host, port, client_id="voipex-bridge", **arguments)
+                # A listener that wants SASL ends the connection only here.
+                metadata = await connection.send(MetadataRequest([]))
         except TimeoutError:
-            return f"no answer within {_PROBE_TIMEOUT_S:.0f} s"
+            return _Cause(f"no answer within {_PROBE_TIMEOUT_S:.0f} s", access=False)
         except (OSError, KafkaError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return f"{type(error).__name__}: {reason}"
-        connection.close()
+            return _cause(settings, error)
+        finally:
+            if connection is not None:
+                connection.close()
+        if named is not None:
+            named.update(f"{broker[1]}:{broker[2]}" for broker in metadata.brokers)
         return None
 
     found = await asyncio.gather(*(cause(host, port) for host, port, _ in hosts))
     return {f"{host}:{port}": why for (host, port, _), why in zip(hosts, found, strict=True)}
+
+
+def _cause(settings: KafkaSettings, error: OSError | KafkaError) -> _Cause:
+    """Say why a connection failed. Of one that ended aiokafka says only that; what it ended with stands behind."""
+    found = error.__cause__ if isinstance(error.__cause__, OSError | EOFError) else error
+    reason = found.strerror if isinstance(found, OSError) and found.strerror else str(found)
+    advice = _advice(settings, found)
+    if advice is not None:
+        return _Cause(f"{type(found).__name__}: {advice} ({reason.strip().rstrip('.')})", access=True)
+    if isinstance(found, EOFError | ConnectionResetError):
+        return _Cause(
+            f"{type(error).__name__}: it ends the connection without an answer. Does it speak "
+            f"VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?",
+            access=False,
+        )
+    return _Cause(f"{type(found).__name__}: {reason}", access=False)
+
+
+def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
+    """What to do about a refusal that nobody but a person can end; None: it is something else."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _certificate_advice(settings, error)
+    if isinstance(error, ssl.SSLError):
+        if "ALERT" not in (error.reason or ""):
+            return (
+                f"TLS fails. Does it speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
+            )
+        if settings.kafka_ssl_cert_file is None:
+            return "the broker wants a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
+        return (
+            f"the broker refuses our certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
+            "It must be valid, and signed by an authority of the brokers' trust store"
+        )
+    for kind, advice in (
+        (
+            errors.SaslAuthenticationFailed,
+            (
+                f"wrong user or password. Check VOIPEX_KAFKA_SASL_USERNAME={settings.kafka_sasl_username}, "
+                f"VOIPEX_KAFKA_SASL_PASSWORD, and that this user has {settings.kafka_sasl_mechanism} credentials"
+            ),
+        ),
+        (
+            errors.UnsupportedSaslMechanismError,
+            f"it does not take VOIPEX_KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}",
+        ),
+        (
+            errors.IllegalSaslStateError,
+            f"it wants no SASL. Check VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}",
+        ),
+    ):
+        if isinstance(error, kind):
+            return advice
+    return None
+
+
+def _certificate_advice(settings: KafkaSettings, error: ssl.SSLCertVerificationError) -> str:
+    if error.verify_code in _OTHER_NAME:
+        return (
+            "the broker's certificate is not for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS "
+            "and in the brokers' advertised.listeners"
+        )
+    if error.verify_code in _UNKNOWN_AUTHORITY:
+        file = settings.kafka_ssl_ca_file
+        return (
+            "the broker's certificate is signed by an authority that we do not know. Put that authority's certificate into "
+            f"VOIPEX_KAFKA_SSL_CA_FILE ({'not set: the system decides' if file is None else file})"
+        )
+    return "the broker's certificate is not good. Has it expired, or is our clock wrong?"
+
+
+_OTHER_NAME: Final = frozenset(
+    {62, 63, 64}
+)  # X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_ADDRESS_MISMATCH
+_UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer, self-signed, not trusted
+
+
+def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> NoAccess:
+    """A right that Kafka's authorizer refuses us, with the command that gives it; without *topics*: it is missing on all."""
+    where = (
+        f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}" if topics else "any topic"
+    )
+    if right == "Describe":
+        where += " (Read or Write would include it)"
+    return NoAccess(
+        f"Kafka refuses us the right {right} on {where}. Give it: {acl_command(settings, right, topics or ('NAME',))} "
+        "(docs/operations.md lists the rights that each command needs)"
+    )
+
+
+def acl_command(settings: KafkaSettings, right: str, topics: Iterable[str]) -> str:
+    """The command that gives us a right on topics. What a certificate's owner is called is for the brokers to say."""
+    named = settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_username
+    who = named or ("ANONYMOUS" if settings.kafka_security_protocol == "PLAINTEXT" else "NAME")
+    where = " ".join(f"--topic {topic}" for topic in topics)
+    return f"kafka-acls.sh --add --allow-principal User:{who} --operation {right} {where}"
+
+
+class _Refused(Exception):
+    """A right that is missing; `_admin` says it in words."""
+
+    def __init__(self, right: str, *topics: str) -> None:
+        super().__init__(right, *topics)
+        self.right = right
+        self.topics = topics
 
 
 # ---------------------------------------------------------------------------------------------------- examination
@@ -348,6 +493,15 @@ class Standing(NamedTuple):
     """What we may do with it, as Kafka's ACLs name it: `Read`, `Write`, `DescribeConfigs` …; None: the brokers do not say."""
     leaderless: tuple[int, ...]
     fewest_in_sync: int
+
+    @property
+    def hidden(self) -> bool:
+        """Without the right Describe nobody is told whether it is there."""
+        return self.refusal == errors.TopicAuthorizationFailedError.__name__
+
+    @property
+    def settings_hidden(self) -> bool:
+        return self.refusal is None and self.rights is not None and "DescribeConfigs" not in self.rights
 
 
 class Examination(NamedTuple):
@@ -367,7 +521,7 @@ async def examine(settings: KafkaSettings, topics: Sequence[str], timeout_s: flo
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, timeout_s) as admin:
-        metadata = (await admin._send_request(_RightsRequest(topics))).to_object()  # noqa: SLF001 - no public way
+        metadata = await _metadata(admin, topics)
         features = (await admin._send_request(_FeaturesRequest())).to_object()["tags"].get(0)  # noqa: SLF001
     brokers = sorted((each["node_id"], f"{each['host']}:{each['port']}") for each in metadata["brokers"])
     return Examination(
@@ -375,6 +529,16 @@ async def examine(settings: KafkaSettings, topics: Sequence[str], timeout_s: flo
         None if features is None else _release(features),
         tuple(_standing(topic) for topic in metadata["topics"]),
     )
+
+
+async def _metadata(admin: Any, topics: Sequence[str]) -> Mapping[str, Any]:
+    metadata: Mapping[str, Any] = (await admin._send_request(_RightsRequest(topics))).to_object()  # noqa: SLF001 - no public way
+    return metadata
+
+
+async def _standings(admin: Any, topics: Iterable[Topic]) -> dict[str, Standing]:
+    metadata = await _metadata(admin, [topic.name for topic in topics])
+    return {topic["topic"]: _standing(topic) for topic in metadata["topics"]}
 
 
 _RELEASES: Final = {
@@ -561,32 +725,54 @@ Outcome = Literal["created", "changed", "unchanged"]
 
 
 async def list_topics(
-    settings: KafkaSettings, names: Collection[str] | None = None
+    settings: KafkaSettings,
+    names: Collection[str] | None = None,
+    *,
+    with_settings: Collection[str] | None = None,
 ) -> tuple[TopicState, ...]:
     """
-    Topics of the cluster, by name; only those in *names* if given.
+    Topics of the cluster, by name; only those in *names* if given. The settings of all of them, or of those in `with_settings`.
 
     Raises:
+        NoAccess: we may not see settings that were asked for.
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
-        return await _states(admin, names)
+        return await _states(admin, names, with_settings)
 
 
 async def check_topics(settings: KafkaSettings, topics: Sequence[Topic]) -> tuple[str, ...]:
     """
-    Compare the cluster with *topics*; return a line for each setting that differs, which is no reason not to run.
+    Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
 
     Raises:
         TopicsWrong: some are missing or have another number of partitions; names all of them.
+        NoAccess: those that the bridge writes cannot be seen.
         KafkaUnreachable: with the cause.
     """
-    there = {state.name: state for state in await list_topics(settings, {topic.name for topic in topics})}
-    _refuse_wrong(topics, there, missing_is_wrong=True)
-    return tuple(
-        f"topic {topic.name}: {name} is {there[topic.name].config.get(name, 'not set')}, declared is {value}"
-        for topic in topics
-        for name, value in _drift(topic.config, there[topic.name].config).items()
+    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
+        standings = await _standings(admin, topics)
+        hidden = [topic for topic in topics if standings[topic.name].hidden]
+        written = [topic.name for topic in hidden if topic.kind in WRITTEN]
+        if written:
+            raise _Refused("Describe", *written)
+        visible = [topic for topic in topics if topic not in hidden]
+        told = [topic.name for topic in visible if not standings[topic.name].settings_hidden]
+        there = {state.name: state for state in await _states(admin, {topic.name for topic in visible}, told)}
+    _refuse_wrong(visible, there, missing_is_wrong=True)
+    return (
+        *(f"topic {topic.name}: not looked at, the right Describe on it is missing" for topic in hidden),
+        *(
+            f"topic {topic.name}: its settings are not compared, the right DescribeConfigs on it is missing"
+            for topic in visible
+            if topic.name not in told
+        ),
+        *(
+            f"topic {topic.name}: {name} is {there[topic.name].config.get(name, 'not set')}, declared is {value}"
+            for topic in visible
+            if topic.name in told
+            for name, value in _drift(topic.config, there[topic.name].config).items()
+        ),
     )
 
 
@@ -600,10 +786,18 @@ async def apply_topics(
 
     Raises:
         TopicsWrong: a topic has another number of partitions (then nothing was done), or the cluster refused.
+        NoAccess: a right is missing; names it.
         KafkaUnreachable: with the cause.
     """
     wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
     async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
+        standings = await _standings(admin, topics)
+        for right, lacking in (
+            ("Describe", [name for name, standing in standings.items() if standing.hidden]),
+            ("DescribeConfigs", [name for name, standing in standings.items() if standing.settings_hidden]),
+        ):
+            if lacking:
+                raise _Refused(right, *lacking)
         there = {state.name: state for state in await _states(admin, wanted)}
         _refuse_wrong(topics, there, missing_is_wrong=False)
         missing = [topic for topic in topics if topic.name not in there]
@@ -630,7 +824,7 @@ async def apply_topics(
 async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any]:
     """An admin client, within one deadline for all that is done with it."""
     admin = _AIOKafkaAdminClient(
-        **_client_arguments(settings),
+        **client_arguments(settings),
         client_id="voipex-bridge-admin",
         request_timeout_ms=int(timeout_s * 1000),
     )
@@ -638,26 +832,33 @@ async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any
         async with asyncio.timeout(timeout_s):
             await admin.start()
             yield admin
+    except _Refused as refused:
+        raise no_right(settings, refused.right, refused.topics) from refused
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await _unreachable(settings, error) from error
+        raise await unreachable(settings, error) from error
     finally:
         await admin.close()
 
 
-async def _states(admin: Any, names: Collection[str] | None) -> tuple[TopicState, ...]:
+async def _states(
+    admin: Any, names: Collection[str] | None, with_settings: Collection[str] | None = None
+) -> tuple[TopicState, ...]:
     # All topics, since naming a missing one creates it where the cluster allows that.
     described = [
         topic
         for topic in await admin.describe_topics()
         if not topic["is_internal"] and (names is None or topic["topic"] in names)
     ]
-    configs = await _configs(admin, [topic["topic"] for topic in described])
+    configs = await _configs(
+        admin,
+        [topic["topic"] for topic in described if with_settings is None or topic["topic"] in with_settings],
+    )
     return tuple(
         TopicState(
             topic["topic"],
             len(topic["partitions"]),
             min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
-            {name: value for name, (value, _) in configs[topic["topic"]].items()},
+            {name: value for name, (value, _) in configs.get(topic["topic"], {}).items()},
         )
         for topic in sorted(described, key=lambda topic: topic["topic"])
     )
@@ -667,15 +868,21 @@ async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, tupl
     """Topic -> setting -> (value, set on the topic itself?)."""
     if not names:
         return {}
+    refused: list[str] = []
     answers = await admin.describe_configs([_ConfigResource(_TOPIC, name) for name in names])
     configs: dict[str, dict[str, tuple[str, bool]]] = {}
     for answer in answers:
         for code, message, _, topic, entries in answer.resources:
+            if code in _NO_RIGHT:
+                refused.append(topic)
+                continue
             _refuse_code(code, f"describe the settings of topic {topic}", message)
             # name, value, read-only, source (1: the topic itself), …
             configs[topic] = {
                 entry[0]: (entry[1], entry[3] == 1) for entry in entries if entry[1] is not None
             }
+    if refused:
+        raise _Refused("DescribeConfigs", *refused)
     return configs
 
 
@@ -686,6 +893,9 @@ async def _set_by_hand(admin: Any, name: str) -> dict[str, str]:
 
 async def _create(admin: Any, topics: Sequence[Any]) -> None:
     answer = await admin.create_topics(list(topics))
+    refused = [name for name, code, _ in answer.topic_errors if code in _NO_RIGHT]
+    if refused:
+        raise _Refused("Create", *refused)
     for name, code, message in answer.topic_errors:
         if code != errors.TopicAlreadyExistsError.errno:  # somebody else applies at the same time
             _refuse_code(code, f"create topic {name}", message)
@@ -695,6 +905,8 @@ async def _alter(admin: Any, name: str, config: dict[str, str]) -> None:
     answers = await admin.alter_configs([_ConfigResource(_TOPIC, name, config)])
     for answer in answers:
         for code, message, *_ in answer.resources:
+            if code in _NO_RIGHT:
+                raise _Refused("AlterConfigs", name)
             _refuse_code(code, f"change the settings of topic {name}", message)
 
 
@@ -713,6 +925,11 @@ async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]
                 return
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, 1.0)  # the whole cluster is described each time
+
+
+_NO_RIGHT: Final = frozenset(
+    {errors.TopicAuthorizationFailedError.errno, errors.ClusterAuthorizationFailedError.errno}
+)
 
 
 def _refuse_code(code: int, what: str, message: str | None) -> None:
@@ -790,10 +1007,11 @@ async def read(
 
     Raises:
         TopicsWrong: no such topic.
+        NoAccess: we may not read it.
         KafkaUnreachable: no answer; while it reads: nothing came for `timeout_s` although there is more (`follow` waits instead).
     """
     consumer = _AIOKafkaConsumer(
-        **_client_arguments(settings),
+        **client_arguments(settings),
         client_id="voipex-bridge-reader",
         group_id=None,
         enable_auto_commit=False,
@@ -813,8 +1031,10 @@ async def read(
                 consumer.assign(partitions)
                 ends = await consumer.end_offsets(partitions)
                 starts = await consumer.beginning_offsets(partitions) if from_beginning else ends
+        except errors.TopicAuthorizationFailedError as error:
+            raise no_right(settings, "Describe", (topic,)) from error
         except (KafkaError, OSError, TimeoutError) as error:
-            raise await _unreachable(settings, error) from error
+            raise await unreachable(settings, error) from error
         for partition in partitions:
             consumer.seek(partition, max(starts[partition], from_offset))
         async for record in _records(settings, consumer, None if follow else ends, timeout_s):
@@ -828,6 +1048,10 @@ async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], i
     cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` keeps the partitions to itself
     numbers = sorted(cluster.partitions_for_topic(topic) or ())
     if not numbers:
+        client = consumer._client  # noqa: SLF001
+        answer = await client.send(client.get_random_node(), _RightsRequest([topic]))
+        if _standing(answer.to_object()["topics"][0]).hidden:
+            raise errors.TopicAuthorizationFailedError(topic)
         raise TopicsWrong(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
     if partition_of is not None:
         numbers = [partition_of(len(numbers))]
@@ -850,11 +1074,11 @@ async def _records(
             polled = await consumer.getmany(*ready, timeout_ms=200)
         except errors.TopicAuthorizationFailedError as error:
             name = next(iter(consumer.assignment())).topic
-            raise TopicsWrong(f"Kafka refuses us the right to read topic {name}") from error
+            raise no_right(settings, "Read", (name,)) from error
         if polled:
             last_progress = time.monotonic()
         elif ends is not None and time.monotonic() - last_progress > timeout_s:
-            raise await _unreachable(settings, TimeoutError(f"nothing came for {timeout_s:.0f} s"))
+            raise await unreachable(settings, TimeoutError(f"nothing came for {timeout_s:.0f} s"))
         for partition, records in polled.items():
             for record in records:
                 if ends is not None and record.offset >= ends[partition]:

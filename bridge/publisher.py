@@ -33,6 +33,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from prometheus_client import Counter, Histogram
 
 from bridge.dead_letters import undeliverable
+from bridge.errors import NoAccess, TopicsWrong
 from bridge.events import rfc3339
 from bridge.logs import get_logger
 from bridge.metrics import Metrics
@@ -334,20 +335,25 @@ class Publisher:
     def _say_failure(self, place: _Place, error: BaseException, fault: Fault) -> None:
         name = type(error).__name__
         self._state = replace(self._state, last_error=name)
+        more: dict[str, str] = {}
         if fault == "topic":
             said = (
                 "a topic or partition is not there; its events wait in the spool (voipex-bridge topics apply)"
             )
         elif fault == "rights":
             said = "Kafka refuses us the right to write; events wait in the spool"
+            more = {
+                "right": "Write",
+                "remedy": f"kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic {place.topic}",
+            }
         else:
             if self._may_say("delivery"):
                 log.warning(
                     "delivery failed, sending again", topic=place.topic, partition=place.partition, error=name
                 )
             return
-        if self._may_say(fault):
-            log.error(said, topic=place.topic, partition=place.partition, error=name)
+        if self._may_say(f"{fault} {place.topic}"):
+            log.error(said, topic=place.topic, partition=place.partition, error=name, **more)
 
     def _may_say(self, what: str) -> bool:
         """Once a minute for each thing."""
@@ -380,7 +386,9 @@ class Publisher:
             await producer.start()
         except Exception as error:  # noqa: BLE001 - whatever is wrong out there, events wait in the spool
             self._failures += 1
-            self._out_of_reach(type(error).__name__, str(error))
+            self._out_of_reach(
+                type(error).__name__, str(error), for_a_person=isinstance(error, NoAccess | TopicsWrong)
+            )
             return None
         self._producer = producer
         self._state = replace(self._state, generation=self._state.generation + 1)
@@ -405,12 +413,15 @@ class Publisher:
             self._said_at.clear()
             log.info("Kafka is in reach", generation=self._state.generation)
 
-    def _out_of_reach(self, error: str, cause: str) -> None:
+    def _out_of_reach(self, error: str, cause: str, *, for_a_person: bool = False) -> None:
         if self._state.reachable or self._state.since is None:
             self._state = replace(self._state, reachable=False, since=rfc3339(self._now_ms() * 1000))
             self._figures.reachable(0)
         self._state = replace(self._state, last_error=error)
-        if self._may_say("reach"):
+        if for_a_person:
+            if self._may_say(cause):  # one fault is mended, and the next one shows: that is news
+                log.error("Kafka cannot be used; events are accepted and wait in the spool", cause=cause)
+        elif self._may_say("reach"):
             log.warning("Kafka is out of reach; events are accepted and wait in the spool", cause=cause)
 
 

@@ -1,7 +1,8 @@
 """
-Everything on one machine, as processes: Kafka, its topics, the bridge, simulated calls; until Ctrl-C (contract 7).
+Everything on one machine, as processes: Kafka, its topics, the bridge, timelines, agents, simulated calls; until Ctrl-C (contract 7).
 
-Order of starting: ports free? -> credential -> Kafka -> topics -> bridge, ready -> `run.json` -> simulated calls.
+Order of starting: ports free? -> credential -> Kafka -> topics -> bridge, ready -> timelines and agents, ready -> `run.json` ->
+simulated calls.
 Stopping is the reverse; what is not in Kafka by then stays in the spool. A process that dies is named with its last log lines, the
 others are stopped, and the exit code is 1.
 """
@@ -15,10 +16,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -37,6 +38,22 @@ _BRIDGE_DRAIN_S: Final = 5
 _SIMULATOR_STOP_S: Final = 3.0
 _BOOTSTRAP_VARIABLE: Final = "VOIPEX_KAFKA_BOOTSTRAP_SERVERS"
 _PLAIN_LINE_EVERY_S: Final = 5  # without a terminal a line per second only fills logs
+_LAG_WORTH_TELLING: Final = 100  # records; below it they are being folded right now
+
+_OPEN_CALLS: Final = ("ringing", "talking", "waiting", "new")
+_AGENT_STATES: Final = (
+    *(
+        "on_call",
+        "consulting",
+        "monitoring",
+        "ringing",
+        "available",
+        "implicit",
+        "partially_paused",
+        "paused",
+    ),
+    *("offline", "unknown"),
+)
 
 _DOCUMENTED_EVENT: Final = (
     '{"EventName":"Ringing","From":"777888999","To":"222333444","Line":"444","Email":"petr.novak@jehofirma.cz",'
@@ -77,6 +94,11 @@ class Plan:
     def consumers(self) -> dict[str, int]:
         """Their management ports, by service."""
         return {"timelines": self.timelines_port, "agents": self.agents_port}
+
+    @property
+    def consumer_urls(self) -> dict[str, str]:
+        """Where they tell of themselves, by service."""
+        return {service: f"http://127.0.0.1:{port}" for service, port in self.consumers.items()}
 
 
 @dataclass(slots=True)
@@ -180,7 +202,7 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
             )
         )
     for consumer in running.children[1:]:
-        _await_ready(consumer, f"http://127.0.0.1:{plan.consumers[consumer.name]}")
+        _await_ready(consumer, plan.consumer_urls[consumer.name])
     _write_run_file(plan, running, password)
     if plan.simulate:
         running.children.append(
@@ -348,16 +370,25 @@ def _introduce(plan: Plan, password: str, console: Console) -> None:
         else f"{_BOOTSTRAP_VARIABLE}={plan.bootstrap_servers} "
     )
     pbx = settings.load().pbxs[0]
+
+    def tail(topic: str, key: str) -> str:
+        return f"  {elsewhere}{ours} tail {pbx}.{topic} --key {key} --from-beginning --no-follow\n"
+
+    consumers = "".join(f"{service:18}{url}\n" for service, url in plan.consumer_urls.items())
     console.print(
         f"\nGive to VOIPEX    {plan.ingress_url}\n"
         f"user              {_USER}\n"
         f"password          {password}\n"
         f"\nSend an event:\n"
         f"  curl -u '{_USER}:{password}' {plan.ingress_url} -d '{_DOCUMENTED_EVENT}'\n"
-        f"\nSee it in Kafka:\n"
-        f"  {elsewhere}{ours} tail {pbx}.call.events.v1 --key 1412256225.1941 --from-beginning --no-follow\n"
-        f"\nHealth and metrics: {plan.management_url}/ready, {plan.management_url}/metrics; logs: {plan.folder}/logs. "
-        "Ctrl-C stops everything.\n",
+        f"\nSee it in Kafka, and the call's timeline and the agent's status (each change is a line, the last one is how it stands):\n"
+        f"{tail('call.events.v1', '1412256225.1941')}"
+        f"{tail('call.timelines.v1', '1412256225.1941')}"
+        f"{tail('agent.status.v1', 'petr.novak')}"
+        f"\nHealth and metrics, at /ready and /metrics of\n"
+        f"{'bridge':18}{plan.management_url}\n"
+        f"{consumers}"
+        f"\nLogs: {plan.folder}/logs. Ctrl-C stops everything.\n",
         markup=False,
     )
 
@@ -393,46 +424,101 @@ def _every_second(running: Running, show: Callable[[int], None]) -> None:
 
 
 class _Status:
-    """The line that tells whether events flow: from the bridge's own metrics."""
+    """The line that tells whether events flow, and what they come to: from the services' own metrics."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._last: tuple[float, float] | None = None
 
     def line(self) -> str:
-        try:
-            figures = _scrape(f"{self._plan.management_url}/metrics")
-        except OSError:
+        return " · ".join([f"{time.strftime('%H:%M:%S')}  {self._bridge()}", *self._consumers()])
+
+    def _bridge(self) -> str:
+        figures = _scrape(self._plan.management_url)
+        if figures is None:
             return "the bridge does not answer"
-        now, received = time.monotonic(), figures.get("voipex_bridge_events_received_total", 0.0)
+        now, received = time.monotonic(), figures.total("voipex_bridge_events_received_total")
         rate = "" if self._last is None else f" ({(received - self._last[1]) / (now - self._last[0]):.1f}/s)"
         self._last = (now, received)
-        waiting = figures.get("voipex_bridge_spool_appended_total", 0) - figures.get(
-            "voipex_bridge_spool_acknowledged_total", 0
+        waiting = figures.total("voipex_bridge_spool_appended_total") - figures.total(
+            "voipex_bridge_spool_acknowledged_total"
         )
-        reachable = "in reach" if figures.get("voipex_bridge_kafka_reachable") else "OUT OF REACH"
+        reachable = "in reach" if figures.total("voipex_bridge_kafka_reachable") else "OUT OF REACH"
         return (
-            f"{time.strftime('%H:%M:%S')}  events accepted {received:.0f}{rate} · in Kafka "
-            f"{figures.get('voipex_bridge_publish_total', 0):.0f} · waiting {waiting:.0f} · refused "
-            f"{figures.get('voipex_bridge_events_rejected_total', 0):.0f} · dead letters "
-            f"{figures.get('voipex_bridge_dead_letters_total', 0):.0f} · Kafka {reachable}"
+            f"events accepted {received:.0f}{rate} · in Kafka "
+            f"{figures.total('voipex_bridge_publish_total', outcome='delivered'):.0f} · waiting {waiting:.0f} · refused "
+            f"{figures.total('voipex_bridge_events_rejected_total'):.0f} · dead letters "
+            f"{figures.total('voipex_bridge_dead_letters_total'):.0f} · Kafka {reachable}"
         )
 
+    def _consumers(self) -> Iterable[str]:
+        lag = halted = 0.0
+        for service, url in self._plan.consumer_urls.items():
+            figures = _scrape(url)
+            if figures is None:
+                yield f"{service}: no answer"
+                continue
+            standings = figures.by("voipex_consumer_keys", "standing", service=service)
+            yield open_calls(standings) if service == "timelines" else agents_by_state(standings)
+            lag += figures.total("voipex_consumer_lag_records")
+            halted += figures.total("voipex_consumer_partitions", state="halted")
+        if lag >= _LAG_WORTH_TELLING:
+            yield f"lag {lag:.0f}"
+        if halted:
+            yield f"HALTED partitions {halted:.0f}"
 
-def _scrape(url: str) -> dict[str, float]:
-    """Sums over all labels, by sample name; of published records only the delivered ones."""
-    with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
-        text = answer.read().decode()
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.labels.get("outcome", "delivered") == "delivered":
-                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-    return sums
+
+def open_calls(standings: Mapping[str, float]) -> str:
+    """`calls open 14 (3 ringing, 9 talking, 2 waiting)`."""
+    shown = _counts(standings, _OPEN_CALLS)
+    return f"calls open {sum(standings.get(each, 0) for each in _OPEN_CALLS):.0f}" + (
+        f" ({shown})" if shown else ""
+    )
+
+
+def agents_by_state(standings: Mapping[str, float]) -> str:
+    """`agents 3 on_call, 2 available`."""
+    return f"agents {_counts(standings, _AGENT_STATES) or 'none yet'}"
+
+
+def _counts(standings: Mapping[str, float], names: Iterable[str]) -> str:
+    return ", ".join(f"{standings[name]:.0f} {name}" for name in names if standings.get(name))
+
+
+class _Figures:
+    """What a service's metrics said."""
+
+    def __init__(self, samples: Iterable[Any]) -> None:
+        self._samples = list(samples)
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of the samples that have these labels."""
+        return sum((float(each.value) for each in self._of(name, labels)), 0.0)
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """The same for each value of a label."""
+        sums: dict[str, float] = {}
+        for each in self._of(name, labels):
+            value = each.labels[label]
+            sums[value] = sums.get(value, 0.0) + each.value
+        return sums
+
+    def _of(self, name: str, labels: Mapping[str, str]) -> Iterable[Any]:
+        return (each for each in self._samples if each.name == name and labels.items() <= each.labels.items())
+
+
+def _scrape(management_url: str) -> _Figures | None:
+    """None: no answer."""
+    try:
+        with urllib.request.urlopen(f"{management_url}/metrics", timeout=2) as answer:  # noqa: S310 - our own address
+            text = answer.read().decode()
+    except OSError:
+        return None
+    return _Figures(sample for family in text_string_to_metric_families(text) for sample in family.samples)
 
 
 def _obituary(child: Child) -> str:
-    return f"the {child.name} ended by itself (exit {child.process.returncode}); its last lines:\n{_last_lines(child.log_path)}"
+    return f"{child.name} ended by itself (exit {child.process.returncode}); its last lines:\n{_last_lines(child.log_path)}"
 
 
 def _last_lines(path: Path, count: int = 15) -> str:

@@ -135,9 +135,10 @@ class Batch(Generic[State]):
             state = self._projection.decode(value)
             if not self._tell(overlay, key, state, as_of_us, source, None, None):
                 overlay.changes[key] = Change(value, None, standing)  # it stays as it was
-            elif (overlay.changes[key].due_us or as_of_us + 1) <= as_of_us:
+            change = overlay.changes[key]
+            if change.due_us is not None and change.due_us <= as_of_us:
                 # A deadline that changes nothing would fire without end.
-                overlay.changes[key] = overlay.changes[key]._replace(due_us=as_of_us + _FUTILE_US)
+                overlay.changes[key] = change._replace(due_us=as_of_us + _FUTILE_US)
         return overlay
 
     # ---------------------------------------------------------------- one key
@@ -161,13 +162,13 @@ class Batch(Generic[State]):
         traceparent = None
         for each in inputs:
             try:
-                at_us, traceparent = _check(each.record)
+                at_us, trace = _check(each.record)
                 state = projection.fold(state, each.kind, each.record.value or b"")
             except ValueError as fault:  # pydantic's and orjson's errors are ones
                 self._reject(overlay, each, fault)
             else:
                 folded.append(each)
-                as_of_us = max(as_of_us, at_us)
+                as_of_us, traceparent = max(as_of_us, at_us), trace
         if not folded:
             return
         last = folded[-1]
@@ -202,7 +203,7 @@ class Batch(Generic[State]):
             if value
         ):
             return False
-        if change.value == before and not documents:
+        if before is not None and change.value == before and not documents:
             return True
         overlay.changes[key] = change
         overlay.put(self._changelog_record(key, change, as_of_us, source))

@@ -31,7 +31,7 @@ _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
 _TopicPartition: Any = aiokafka.TopicPartition
 
 _MAX_BATCH_BYTES: Final = 512 * 1024
-_FETCH_BYTES: Final = 2 * 1024 * 1024  # per partition; all that one poll returns of it
+_FETCH_BYTES: Final = 512 * 1024  # per partition; all that one poll returns of it
 _FETCH_WAIT_MS: Final = (
     200  # after a pause the next data of a partition wait so long for the fetch that is out
 )
@@ -166,11 +166,15 @@ class GroupConsumer:
         offset: int = await self._client.position(_TopicPartition(*partition))
         return offset
 
-    def highwater(self, partition: Partition) -> int | None:
-        """The end of the partition as of the last fetch."""
+    def lag(self, partition: Partition) -> int | None:
+        """Records (and markers) between what was polled and the end, as of the last fetch; None: not known yet."""
         known = self._still_assigned([partition])
-        end: int | None = self._client.highwater(known[0]) if known else None
-        return end
+        if not known:
+            return None
+        state = self._client._subscription.subscription.assignment.state_value(known[0])  # noqa: SLF001 - `position` may wait
+        if state.highwater is None or not state.has_valid_position:
+            return None
+        return int(max(0, state.highwater - state.position))
 
     def fetched_at_ms(self, partition: Partition) -> int | None:
         """When a broker last answered for this partition, in milliseconds since 1970."""

@@ -48,7 +48,7 @@ from consumers.store import Checkpoint, Store
 
 State = TypeVar("State")
 
-MAX_RECORDS: Final = 4_000
+MAX_RECORDS: Final = 1_000
 """Of a transaction: enough to make its fixed costs small, few enough to be folded in a fraction of a second."""
 MAX_TIMERS: Final = 1_000
 _LOOK_AGAIN_S: Final = 0.2  # for the position to pass what it must before timers fire
@@ -124,6 +124,7 @@ class Task(Generic[State]):
         self._kinds: dict[str, TopicKind] = {topic_name(place.pbx, kind): kind for kind in projection.inputs}
         self._positions = dict(positions)
         self._inbox: deque[Input] = deque()
+        self._unwritten: dict[str, int] = {}
         self._first_at_s = 0.0
         self._news = asyncio.Event()
         self._closing = False
@@ -144,12 +145,18 @@ class Task(Generic[State]):
         """Records that were taken and are not folded."""
         return len(self._inbox)
 
+    def waiting_of(self, topic: str) -> int:
+        """The same of one input topic, with those of the batch that is being written."""
+        return self._unwritten.get(topic, 0)
+
     def take(self, topic: str, records: Iterable[InputRecord]) -> None:
         """Step (1), the worker's side: here are the next records of an input topic."""
         kind = self._kinds[topic]
         if not self._inbox:
             self._first_at_s = asyncio.get_running_loop().time()
+        before = len(self._inbox)
         self._inbox.extend(Input(kind, record) for record in records)
+        self._unwritten[topic] = self._unwritten.get(topic, 0) + len(self._inbox) - before
         self._news.set()
 
     def close(self) -> None:
@@ -236,9 +243,11 @@ class Task(Generic[State]):
                 await producer.add_offsets(offsets, self._terms.group)  # (6)
                 await producer.commit()  # (7)
         except Exception as error:
-            fenced = is_fenced(error)
+            faults = error.exceptions if isinstance(error, ExceptionGroup) else (error,)  # of (4) and (5)
+            fenced = any(map(is_fenced, faults))
             outcome.labels(self._projection.name, "fenced" if fenced else "failed").inc()
-            raise TaskBroken(f"transaction: {type(error).__name__} {error}".strip(), fenced=fenced) from error
+            cause = f"transaction: {type(faults[0]).__name__} {faults[0]}".strip()
+            raise TaskBroken(cause, fenced=fenced) from error
         outcome.labels(self._projection.name, "committed").inc()
         self._positions.update(offsets)
         self._changelog_next = changelog_next
@@ -263,11 +272,15 @@ class Task(Generic[State]):
         )
 
     def _offsets_after(self, inputs: Sequence[Input]) -> dict[Partition, int]:
-        """What to commit. Raises TaskBroken when records come twice or backwards: then the position is not ours."""
-        after: dict[Partition, int] = {}
+        """
+        What to commit: of every input, also of one without records yet, since states without an offset mean that it was lost.
+
+        Raises TaskBroken when records come twice or backwards: then the position is not ours.
+        """
+        after = dict(self._positions)
         for kind, record in inputs:
             partition = Partition(topic_name(self._place.pbx, kind), self._place.partition)
-            if record.offset < after.get(partition, self._positions[partition]):
+            if record.offset < after[partition]:
                 raise TaskBroken(f"{partition.topic} {partition.number} went backwards", fenced=False)
             after[partition] = record.offset + 1
         return after
@@ -278,7 +291,9 @@ class Task(Generic[State]):
         for kind, _ in inputs:
             counts[kind.suffix] = counts.get(kind.suffix, 0) + 1
         for suffix, number in counts.items():
-            metrics.records.labels(f"{self._place.pbx}.{suffix}").inc(number)
+            topic = f"{self._place.pbx}.{suffix}"
+            self._unwritten[topic] = self._unwritten.get(topic, number) - number
+            metrics.records.labels(topic).inc(number)
         metrics.documents.labels(name).inc(overlay.documents)
         if overlay.dead_letters:
             metrics.dead_letters.labels(f"{self._place.pbx}.dead-letters.v1", name).inc(overlay.dead_letters)
@@ -307,8 +322,9 @@ class Task(Generic[State]):
 
     async def _has_read(self, ends: Mapping[Partition, int]) -> bool:
         for partition, end in ends.items():
-            taken = self._next_in_inbox(partition.topic)
-            if (await self._reading.position(partition) if taken is None else taken) < end:
+            position = await self._reading.position(partition)
+            taken = self._next_in_inbox(partition.topic)  # after the position: a poll may have come between
+            if (position if taken is None else taken) < end:
                 return False
         return True
 

@@ -344,10 +344,11 @@ class _Session(Generic[State]):
         lag: dict[tuple[str, int], int] = {}
         for owner in self.owners.values():
             if owner.task is not None:
-                for partition, position in owner.task.positions.items():
-                    end = self.consumer.highwater(partition)
-                    if end is not None:
-                        lag[partition.topic, partition.number] = max(0, end - position)
+                for partition in owner.inputs:
+                    unread = self.consumer.lag(partition)
+                    if unread is not None:
+                        taken = owner.task.waiting_of(partition.topic)
+                        lag[partition.topic, partition.number] = unread + taken
         return lag
 
     # ---------------------------------------------------------------- membership

@@ -1,0 +1,801 @@
+"""
+Kafka as platform engineers run it: TLS, client certificates, SASL, an authorizer. One broker of its own, with a listener for each.
+
+Whatever these tests make the bridge say, at log level debug, in errors and in tracebacks: no secret may stand in it.
+"""
+
+import asyncio
+import os
+import re
+import subprocess
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from unittest import mock
+
+import orjson
+import pytest
+import trustme
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from bridge import kafka as bridge_kafka
+from bridge import settings
+from bridge.errors import NoAccess
+from bridge.local_kafka import LocalKafka
+from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, declared, topic_name
+from tests import factories
+from tests.commands import Done, called, voipex_bridge
+from tests.kafka.conftest import JARS, read_all, settings_of
+from tests.processes import BridgeProcess, free_port
+
+KEY_PASSWORD = "secret-of-the-key"
+WRONG_PASSWORD = "secret-that-is-wrong"
+SCRAM_USER = "scram-user"
+FORGETFUL_USER, FORGOTTEN_PASSWORD = "forgetful", "secret-that-was-forgotten"
+PLAIN_USERS = ("plain-user", "writer", "newcomer", "maker", "looker", "reader", "replayer", "loser")
+CERTIFICATE_USER = "certificate-user"
+
+RINGING = factories.body()
+AGENT_LOGIN = b'{"EventName":"AgentLogin","Login":"Janecek","Queue":"NOC"}'
+NO_EVENT = b'{"event":"Ringing"}'
+
+
+def password_of(user: str) -> str:
+    """That the broker knows."""
+    return f"secret-of-{user}"
+
+
+SECRETS = (
+    KEY_PASSWORD,
+    WRONG_PASSWORD,
+    password_of(SCRAM_USER),
+    FORGOTTEN_PASSWORD,
+    *(password_of(user) for user in PLAIN_USERS),
+)
+
+told: list[str] = []
+"""Everything that was printed or raised."""
+
+
+@dataclass(frozen=True)
+class SecureKafka:
+    """The broker; whoever comes over `administration` may do everything, all others what they were given."""
+
+    broker: LocalKafka
+    folder: Path
+    tls: str
+    sasl: str
+    misled: str
+    """The certificate is for this address, but the broker names itself by another one."""
+
+    @property
+    def administration(self) -> str:
+        return self.broker.bootstrap_servers
+
+    def file(self, name: str) -> str:
+        return str(self.folder / name)
+
+    def by_certificate(self, **changes: str) -> dict[str, str]:
+        return {
+            "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": self.tls,
+            "VOIPEX_KAFKA_SECURITY_PROTOCOL": "SSL",
+            "VOIPEX_KAFKA_SSL_CA_FILE": self.file("ca.pem"),
+            "VOIPEX_KAFKA_SSL_CERT_FILE": self.file("client.pem"),
+            "VOIPEX_KAFKA_SSL_KEY_FILE": self.file("client.key"),
+            "VOIPEX_KAFKA_SSL_KEY_PASSWORD": KEY_PASSWORD,
+            **changes,
+        }
+
+    def by_password(self, mechanism: str, user: str, **changes: str) -> dict[str, str]:
+        return {
+            "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": self.sasl,
+            "VOIPEX_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+            "VOIPEX_KAFKA_SSL_CA_FILE": self.file("ca.pem"),
+            "VOIPEX_KAFKA_SASL_MECHANISM": mechanism,
+            "VOIPEX_KAFKA_SASL_USERNAME": user,
+            "VOIPEX_KAFKA_SASL_PASSWORD": password_of(user),
+            **changes,
+        }
+
+    def make_topics(self, pbx: str) -> None:
+        asyncio.run(
+            bridge_kafka.apply_topics(settings_of(self.administration), declared([pbx], partitions=1), 1, 1)
+        )
+
+    def allow(self, user: str, right: str, *topics: str, prefixed: bool = False) -> None:
+        """Give a right on topics, and return when it is in force."""
+        pattern = 4 if prefixed else 3
+        for topic in topics:
+            asyncio.run(self._set((2, topic, pattern, f"User:{user}", "*", OPERATIONS[right], 3), given=True))
+
+    def take_away(self, user: str, right: str, topic: str) -> None:
+        asyncio.run(self._set((2, topic, 3, f"User:{user}", "*", OPERATIONS[right], 3), given=False))
+
+    async def _set(self, acl: tuple[int, str, int, str, str, int, int], *, given: bool) -> None:
+        async with bridge_kafka._admin(settings_of(self.administration), 20) as admin:
+            await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
+            # A broker is asked; it has no event for us.
+            while bool((await admin._send_request(DescribeAclsRequest(*acl))).resources) is not given:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    def tool(self, name: str, *arguments: str) -> None:
+        """One of Apache's own command line tools."""
+        command = self.broker.command_line(name, "--bootstrap-server", self.administration, *arguments)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+OPERATIONS = {"All": 2, **{name: bit for bit, name in bridge_kafka._RIGHTS.items()}}
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
+    folder = tmp_path_factory.mktemp("secure")
+    _make_certificates(folder)
+    plain, tls, sasl, misled, controller = (free_port() for _ in range(5))
+    listeners = f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},MISLED://127.0.0.1:{misled}"
+    users = " ".join(f'user_{user}="{password_of(user)}"' for user in PLAIN_USERS)
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    broker = LocalKafka(
+        folder / "kafka",
+        JARS,
+        port=plain,
+        controller_port=controller,
+        properties={
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+            # The certificate is for this name only; those who come by address are refused by themselves.
+            "advertised.listeners": listeners.replace("SL://127.0.0.1", "SL://localhost"),
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,MISLED:SSL",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(folder / "broker.pem"),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(folder / "ca.pem"),
+            "listener.name.ssl.ssl.client.auth": "required",
+            "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/,DEFAULT",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": (
+                f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
+            ),
+            "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config": scram,
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": scram,
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "group.initial.rebalance.delay.ms": "0",
+        },
+        format_arguments=[
+            argument
+            for user, password in (
+                (SCRAM_USER, password_of(SCRAM_USER)),
+                (FORGETFUL_USER, FORGOTTEN_PASSWORD),
+            )
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={user},password={password}]")
+        ],
+    )
+    broker.prepare()
+    broker.start()
+    broker.wait_ready()
+    yield SecureKafka(broker, folder, *(f"localhost:{port}" for port in (tls, sasl, misled)))
+    broker.stop()
+
+
+def _make_certificates(folder: Path) -> None:
+    ours, others = trustme.CA(), trustme.CA()
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    others.cert_pem.write_to_path(folder / "other-ca.pem")
+    broker = ours.issue_cert("localhost")
+    (folder / "broker.pem").write_bytes(_key(broker) + _chain(broker))
+    for name, authority, encryption in (
+        ("client", ours, BestAvailableEncryption(KEY_PASSWORD.encode())),
+        ("stranger", others, NoEncryption()),
+    ):
+        certificate = authority.issue_cert("client@example.org", common_name=CERTIFICATE_USER)
+        (folder / f"{name}.pem").write_bytes(_chain(certificate))
+        (folder / f"{name}.key").write_bytes(_key(certificate, encryption))
+
+
+def _key(certificate: trustme.LeafCert, encryption: KeySerializationEncryption | None = None) -> bytes:
+    """As Java reads it, and as an encrypted one is kept: PKCS #8."""
+    key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+
+def _chain(certificate: trustme.LeafCert) -> bytes:
+    return b"".join(each.bytes() for each in certificate.cert_chain_pems)
+
+
+@pytest.fixture
+def pbx() -> str:
+    """A name that no other one begins with: topics, and rights on all topics of that beginning, are of this test alone."""
+    return f"secure-{next(_numbers):03}"
+
+
+_numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Whatever a test makes us say."""
+    told.clear()
+
+    yield
+
+    logs = [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
+    said = [*told, *logs, *capfd.readouterr()]
+    assert [secret for secret in SECRETS if any(secret in text for text in said)] == []
+
+
+def asked(environment: Mapping[str, str], *arguments: str) -> Done:
+    done = called(environment, *arguments)
+    told.extend((done.out, done.err))
+    return done
+
+
+def as_process(environment: Mapping[str, str], *arguments: str) -> Done:
+    done = voipex_bridge(environment, *arguments)
+    told.extend((done.out, done.err))
+    return done
+
+
+def bridge_of(folder: Path, pbx: str, way: Mapping[str, str], **changes: str) -> BridgeProcess:
+    """Not started; it logs all it has to say."""
+    given = {"VOIPEX_TOPIC_PARTITIONS": "1", "VOIPEX_TOPIC_REPLICATION": "1", "VOIPEX_TOPIC_MIN_INSYNC": "1"}
+    given |= {"VOIPEX_LOG_LEVEL": "debug", **way, **changes}
+    return BridgeProcess(folder, given["VOIPEX_KAFKA_BOOTSTRAP_SERVERS"], pbx, **given)
+
+
+def until(what: Callable[[], object], bridge: BridgeProcess, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline, bridge.log()
+        time.sleep(0.05)
+
+
+def errors_of(bridge: BridgeProcess) -> list[str]:
+    """What its log says at level error."""
+    lines = [orjson.loads(line) for line in bridge.log().splitlines()]
+    return [line["event"] for line in lines if line["level"] == "error"]
+
+
+def written(pbx: str) -> tuple[str, str, str]:
+    return topic_name(pbx, CALL_EVENTS), topic_name(pbx, AGENT_EVENTS), topic_name(pbx, DEAD_LETTERS)
+
+
+def records(secure: SecureKafka, topics: Iterable[str]) -> list[int]:
+    return [len(read_all(secure.administration, topic)) for topic in topics]
+
+
+def checks(done: Done) -> dict[str, list[tuple[str, str, str | None]]]:
+    """Of `doctor --json`: verdict, words and what to do, by check."""
+    found: dict[str, list[tuple[str, str, str | None]]] = {}
+    for each in done.json["checks"]:
+        found.setdefault(each["check"], []).append((each["verdict"], each["found"], each["remedy"]))
+    return found
+
+
+def secret_files(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The same, user and secrets moved to files as a container platform mounts them."""
+    folder.mkdir()
+    moved = {name for name in environment if name.endswith(("_PASSWORD", "_USERNAME"))}
+    for name in moved:
+        (folder / name).write_text(f"{environment[name]}\n")
+    rest = {name: value for name, value in environment.items() if name not in moved}
+    return {**rest, "VOIPEX_SECRETS_DIR": str(folder)}
+
+
+# ---------------------------------------------------------------------------------------------------- ways in
+
+WAYS: dict[str, tuple[str, Callable[[SecureKafka], dict[str, str]]]] = {
+    "a client certificate": (CERTIFICATE_USER, SecureKafka.by_certificate),
+    "PLAIN": ("plain-user", lambda secure: secure.by_password("PLAIN", "plain-user")),
+    "SCRAM-SHA-256": (SCRAM_USER, lambda secure: secure.by_password("SCRAM-SHA-256", SCRAM_USER)),
+    "SCRAM-SHA-512": (SCRAM_USER, lambda secure: secure.by_password("SCRAM-SHA-512", SCRAM_USER)),
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "source"),
+    [
+        ("a client certificate", "environment"),
+        ("a client certificate", "secret files"),
+        ("PLAIN", "environment"),
+        ("SCRAM-SHA-256", "secret files"),
+        ("SCRAM-SHA-512", "environment"),
+        ("SCRAM-SHA-512", "secret files"),
+    ],
+)
+def test_a_posted_event_arrives_over(
+    way: str, source: str, secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    user, environment_of = WAYS[way]
+    environment, ask = environment_of(secure), asked
+    if source == "secret files":
+        environment, ask = secret_files(tmp_path / "secrets", environment), as_process
+    secure.allow(user, "All", pbx, prefixed=True)
+    bridge = bridge_of(tmp_path, pbx, environment)
+
+    applied = ask(bridge.environment, "topics", "apply")
+    with bridge.start():
+        assert bridge.post(RINGING)[0] == 200
+        bridge.await_drained()
+    shown = ask(
+        bridge.environment, "tail", f"{pbx}.call.events.v1", "--from-beginning", "--limit", "1", "--no-follow"
+    )
+    compared = ask(bridge.environment, "topics", "check")
+    looked = ask(bridge.environment, "doctor", "--json")
+
+    assert (applied.code, len(applied.out.splitlines())) == (0, 8)
+    assert (shown.code, shown.json["value"]["unique_id"]) == (0, "1412256225.1941")
+    assert (compared.code, compared.out) == (0, "8 topics are as declared\n")
+    assert [
+        found[0] for check in ("kafka", "cluster", "rights", "topics") for found in checks(looked)[check]
+    ] == ["ok"] * 4
+    assert '"level":"error"' not in bridge.log()
+    assert '"level":"warning"' not in bridge.log()
+
+
+# ---------------------------------------------------------------------------------------------------- no way in
+
+
+Mistake = Callable[[SecureKafka], dict[str, str]]
+
+
+def wrong_password(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_password("SCRAM-SHA-512", SCRAM_USER, VOIPEX_KAFKA_SASL_PASSWORD=WRONG_PASSWORD)
+
+
+def user_of_another_mechanism(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_password("PLAIN", SCRAM_USER)
+
+
+def unknown_authority(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SSL_CA_FILE=secure.file("other-ca.pem"))
+
+
+def the_systems_authorities(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SSL_CA_FILE="")
+
+
+def no_client_certificate(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_certificate(VOIPEX_KAFKA_SSL_CERT_FILE="", VOIPEX_KAFKA_SSL_KEY_FILE="")
+
+
+def a_strangers_certificate(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_certificate(
+        VOIPEX_KAFKA_SSL_CERT_FILE=secure.file("stranger.pem"),
+        VOIPEX_KAFKA_SSL_KEY_FILE=secure.file("stranger.key"),
+    )
+
+
+def another_name(secure: SecureKafka) -> dict[str, str]:
+    address = secure.tls.replace("localhost", "127.0.0.1")
+    return secure.by_certificate(VOIPEX_KAFKA_BOOTSTRAP_SERVERS=address)
+
+
+def no_key_password(secure: SecureKafka) -> dict[str, str]:
+    return secure.by_certificate(VOIPEX_KAFKA_SSL_KEY_PASSWORD="")
+
+
+REFUSALS: dict[Mistake, str] = {
+    wrong_password: "wrong user or password. Check VOIPEX_KAFKA_SASL_USERNAME=scram-user, VOIPEX_KAFKA_SASL_PASSWORD, "
+    "and that this user has SCRAM-SHA-512 credentials",
+    user_of_another_mechanism: "wrong user or password. Check VOIPEX_KAFKA_SASL_USERNAME=scram-user, "
+    "VOIPEX_KAFKA_SASL_PASSWORD, and that this user has PLAIN credentials",
+    unknown_authority: "the broker's certificate is signed by an authority that we do not know. "
+    "Put that authority's certificate into VOIPEX_KAFKA_SSL_CA_FILE",
+    the_systems_authorities: "VOIPEX_KAFKA_SSL_CA_FILE (not set: the system decides)",
+    no_client_certificate: "the broker wants a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE",
+    a_strangers_certificate: "the broker refuses our certificate VOIPEX_KAFKA_SSL_CERT_FILE",
+    another_name: "the broker's certificate is not for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS",
+    no_key_password: "client.key: it is encrypted: set VOIPEX_KAFKA_SSL_KEY_PASSWORD",
+}
+
+
+@pytest.mark.parametrize("mistake", REFUSALS, ids=lambda mistake: mistake.__name__)
+def test_commands_say_which_setting_is_to_blame(
+    mistake: Mistake, secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    bridge = bridge_of(tmp_path, pbx, mistake(secure))
+
+    compared = asked(bridge.environment, "topics", "check")
+    applied = asked(bridge.environment, "topics", "apply")
+    shown = asked(bridge.environment, "tail", f"{pbx}.call.events.v1")
+    looked = asked(bridge.environment, "doctor", "--json")
+
+    for done in (compared, applied, shown):
+        assert (done.code, done.out) == (1, "")
+        assert REFUSALS[mistake] in done.err
+        assert "Traceback" not in done.err
+    assert looked.code == 1
+    [(verdict, found, _)] = checks(looked)["kafka"]
+    assert verdict == "fault"
+    assert REFUSALS[mistake] in found
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ({"VOIPEX_KAFKA_SECURITY_PROTOCOL": "SSL"}, "VOIPEX_KAFKA_SECURITY_PROTOCOL=SSL?"),
+        ({"VOIPEX_KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, "VOIPEX_KAFKA_SECURITY_PROTOCOL=PLAINTEXT?"),
+        (
+            {"VOIPEX_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"},
+            "VOIPEX_KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT?",
+        ),
+    ],
+)
+def test_a_port_of_another_protocol_is_asked_about(
+    way: dict[str, str], words: str, secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    """A broker that hears what it does not understand only closes the connection."""
+    bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "plain-user", **way))
+
+    compared = asked(bridge.environment, "topics", "check")
+
+    assert compared.code == 1
+    assert words in compared.err
+
+
+@pytest.mark.parametrize(
+    "mistake", [another_name, no_client_certificate, no_key_password], ids=lambda mistake: mistake.__name__
+)
+def test_with_wrong_settings_the_bridge_accepts_and_the_next_start_publishes(
+    mistake: Mistake, secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    """An encrypted key without its password is among them: OpenSSL would ask at the terminal for it, and wait for ever."""
+    secure.make_topics(pbx)
+    secure.allow(CERTIFICATE_USER, "Write", *written(pbx))
+    bridge = bridge_of(tmp_path, pbx, mistake(secure))
+
+    with bridge.start():
+        answered = bridge.post(RINGING)[0]
+        until(lambda: REFUSALS[mistake] in bridge.log(), bridge)
+        waiting = bridge.waiting()
+    bridge.environment |= secure.by_certificate()
+    with bridge.start():
+        bridge.await_drained()
+
+    assert (answered, waiting) == (200, 1)
+    assert records(secure, written(pbx)) == [1, 0, 0]
+    assert errors_of(bridge) == ["Kafka cannot be used; events are accepted and wait in the spool"]
+
+
+def test_mended_certificate_files_are_taken_without_a_restart(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    secure.allow(CERTIFICATE_USER, "Write", *written(pbx))
+    files = tmp_path / "certificates"
+    files.mkdir()
+
+    def put(name: str, of: str) -> None:
+        (files / name).write_bytes(Path(secure.file(of)).read_bytes())
+
+    put("ca.pem", "other-ca.pem")
+    put("client.pem", "stranger.pem")
+    put("client.key", "stranger.key")
+    own = {f"VOIPEX_KAFKA_SSL_{name.upper()}_FILE": str(files / file) for name, file in
+           (("ca", "ca.pem"), ("cert", "client.pem"), ("key", "client.key"))}  # fmt: skip
+
+    with bridge_of(tmp_path, pbx, secure.by_certificate(**own)).start() as bridge:
+        assert bridge.post(RINGING)[0] == 200
+        until(lambda: REFUSALS[unknown_authority] in bridge.log(), bridge)
+        put("ca.pem", "ca.pem")
+        until(lambda: REFUSALS[a_strangers_certificate] in bridge.log(), bridge)
+        put("client.pem", "client.pem")
+        until(lambda: "client.key: it is not the key of the certificate" in bridge.log(), bridge)
+        put("client.key", "client.key")
+        bridge.await_drained()
+
+    assert records(secure, written(pbx)) == [1, 0, 0]
+    assert len(errors_of(bridge)) == 3  # each once, at once
+
+
+def test_a_password_that_is_set_on_the_brokers_later_lets_the_waiting_events_through(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    secure.allow(FORGETFUL_USER, "Write", *written(pbx))
+    way = secure.by_password("SCRAM-SHA-512", FORGETFUL_USER, VOIPEX_KAFKA_SASL_PASSWORD=WRONG_PASSWORD)
+
+    with bridge_of(tmp_path, pbx, way).start() as bridge:
+        assert bridge.post(RINGING)[0] == 200
+        until(lambda: "wrong user or password" in bridge.log(), bridge)
+        secure.tool(
+            "kafka.admin.ConfigCommand", "--alter", "--entity-type", "users", "--entity-name", FORGETFUL_USER,
+            "--add-config", f"SCRAM-SHA-512=[password={WRONG_PASSWORD}]",
+        )  # fmt: skip
+        bridge.await_drained()
+
+    assert records(secure, written(pbx)) == [1, 0, 0]
+    assert errors_of(bridge) == ["Kafka cannot be used; events are accepted and wait in the spool"]
+
+
+def test_an_address_that_only_the_broker_names_is_blamed_too(secure: SecureKafka) -> None:
+    """The first connection is fine; the ones that follow go where `advertised.listeners` says."""
+    environment = secure.by_certificate(VOIPEX_KAFKA_BOOTSTRAP_SERVERS=secure.misled)
+    with mock.patch.dict(os.environ, environment):
+        loaded = settings.load()
+
+    with pytest.raises(NoAccess) as refused:
+        asyncio.run(bridge_kafka.describe_cluster(loaded, timeout_s=1))
+
+    address = secure.misled.replace("localhost", "127.0.0.1")
+    assert f"{address}, which a broker names as its own address" in str(refused.value)
+    assert "certificate is not for this name" in str(refused.value)
+
+
+# ---------------------------------------------------------------------------------------------------- rights
+
+
+def test_the_bridge_needs_write_on_three_topics_and_nothing_else(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    secure.allow("writer", "Write", *written(pbx))
+
+    with bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "writer")).start() as bridge:
+        answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
+        bridge.await_drained()
+        looked = asked(bridge.environment, "doctor", "--json")
+
+    assert answers == [200, 200, 422]
+    assert records(secure, written(pbx)) == [1, 1, 1]
+    assert errors_of(bridge) == []
+    assert looked.code == 0
+    [(verdict, found, _)] = checks(looked)["rights"]
+    assert verdict == "warning"
+    assert "the bridge does not need that" in found
+    assert {found[0] for found in checks(looked)["topics"]} == {"skipped"}
+
+
+def test_without_rights_the_bridge_accepts_names_them_and_publishes_once_they_are_given(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    calls, agents, letters = written(pbx)
+    way = secure.by_password("PLAIN", "newcomer")
+
+    with bridge_of(tmp_path, pbx, way).start() as bridge:
+        answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
+        until(lambda: "refuses us the right Describe" in bridge.log(), bridge)
+        secure.allow("newcomer", "Describe", calls, agents, letters)
+        until(lambda: "refuses us the right Write on any topic" in bridge.log(), bridge)
+        secure.allow("newcomer", "Write", calls)
+        until(lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge)
+        partly = records(secure, (calls, agents, letters))
+        looked = asked(bridge.environment, "doctor", "--json")
+        secure.allow("newcomer", "Write", agents, letters)
+        bridge.await_drained()
+
+    assert answers == [200, 200, 422]
+    assert partly == [1, 0, 0]
+    assert records(secure, (calls, agents, letters)) == [1, 1, 1]
+    assert (
+        f"Kafka refuses us the right Describe on topics {calls}, {agents}, {letters} (Read or Write would include it). Give it: kafka-acls.sh --add "
+        f"--allow-principal User:newcomer --operation Describe --topic {calls} --topic {agents} --topic {letters}"
+        in bridge.log()
+    )
+    assert (
+        f"kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic {agents}" in bridge.log()
+    )
+    [(verdict, found, remedy)] = checks(looked)["rights"]
+    assert (looked.code, verdict) == (1, "fault")
+    assert f"Write on {agents}, {letters}" in found
+    assert (remedy or "").startswith(
+        f"kafka-acls.sh --add --allow-principal User:newcomer --operation Write --topic {agents} --topic {letters};"
+    )
+
+
+def test_a_right_that_is_taken_away_is_named_and_nothing_is_lost_until_it_is_back(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    calls, agents, _ = written(pbx)
+    secure.allow("loser", "Write", *written(pbx))
+
+    with bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "loser")).start() as bridge:
+        assert bridge.post(RINGING)[0] == 200
+        bridge.await_drained()
+        secure.take_away("loser", "Write", calls)
+        assert bridge.post(RINGING)[0] == 200
+        until(lambda: "Kafka refuses us the right to write" in bridge.log(), bridge)
+        [line] = [line for line in bridge.log().splitlines() if "refuses us the right to write" in line]
+        secure.allow("loser", "Write", calls)
+        bridge.await_drained()
+
+    assert records(secure, (calls, agents)) == [2, 0]
+    assert f'"topic":"{calls}"' in line
+    assert '"right":"Write"' in line
+    assert '"level":"error"' in line
+
+
+def test_topics_apply_names_each_right_that_it_lacks_with_the_command_that_gives_it(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "maker"))
+    ladder: list[str] = []
+
+    def apply_and_obey() -> Done:
+        while True:
+            done = asked(bridge.environment, "topics", "apply")
+            right = re.search(
+                r"the right (\w+) on topics? ([\w., -]+?)(?: \(.*?\))?\. Give it: kafka-acls\.sh (.*) \(docs/",
+                done.err,
+            )
+            if right is None:
+                return done
+            assert done.code == 1
+            ladder.append(f"{right[1]} on {len(right[2].split(', '))}")
+            if len(ladder) == 1:
+                secure.tool("org.apache.kafka.tools.AclCommand", *right[3].split())  # as it is printed
+            secure.allow("maker", right[1], *right[2].split(", "))
+
+    made = apply_and_obey()
+    drifted = topic_name(pbx, DEAD_LETTERS)
+    secure.tool(
+        "kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", drifted,
+        "--add-config", "retention.ms=1000",
+    )  # fmt: skip
+    mended = apply_and_obey()
+
+    assert (made.code, set(made.out.split()[::2])) == (
+        0,
+        {"unchanged"},
+    )  # they were made while a right was missing
+    assert (mended.code, mended.out.count("changed "), f"changed    {drifted}" in mended.out) == (0, 8, True)
+    assert ladder == ["Describe on 8", "Create on 8", "DescribeConfigs on 8", "AlterConfigs on 1"]
+
+
+def test_topics_check_compares_what_it_may_see_and_says_what_it_may_not(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    state, events = f"{pbx}.call.state.v1", written(pbx)
+    bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "looker"))
+
+    nothing = asked(bridge.environment, "topics", "check")
+    secure.allow("looker", "Describe", *events)
+    some = asked(bridge.environment, "topics", "check")
+    other = asked({**bridge.environment, "VOIPEX_TOPIC_PARTITIONS": "2"}, "topics", "check")
+
+    assert nothing.code == 1
+    assert f"the right Describe on topics {', '.join(events)} (Read or Write would include it)" in nothing.err
+    assert some.code == 0
+    assert f"topic {state}: not looked at, the right Describe on it is missing" in some.out
+    assert (
+        f"topic {events[0]}: its settings are not compared, the right DescribeConfigs on it is missing"
+        in some.out
+    )
+    assert other.code == 1
+    assert f"{events[0]} has 1 partitions, not 2" in other.err
+
+
+def test_tail_needs_read_and_says_so(secure: SecureKafka, pbx: str, tmp_path: Path) -> None:
+    secure.make_topics(pbx)
+    topic = topic_name(pbx, CALL_EVENTS)
+    bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "reader"))
+    ended = ("tail", topic, "--from-beginning", "--no-follow")
+
+    hidden = asked(bridge.environment, *ended)
+    secure.allow("reader", "Describe", topic)
+    described = as_process(bridge.environment, "tail", topic)
+    secure.allow("reader", "Read", topic)
+    read = asked(bridge.environment, *ended)
+
+    for done, right in ((hidden, "Describe"), (described, "Read")):
+        assert done.code == 1
+        assert f"Kafka refuses us the right {right} on topic {topic}" in done.err
+        assert f"--allow-principal User:reader --operation {right} --topic {topic}" in done.err
+        assert "Traceback" not in done.err
+    assert read == Done(0, "", "")
+
+
+def test_replaying_needs_read_on_dead_letters_and_write_where_they_go(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    secure.allow("writer", "Write", *written(pbx))
+    calls, _, letters = written(pbx)
+    with bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "writer")).start() as bridge:
+        assert bridge.post(b'{"event":"Ringing","call_id":"1412256225.1941"}')[0] == 422
+        bridge.await_drained()
+    path = bridge.folder / "credentials.json"
+    path.write_text(
+        path.read_text().replace('"key_names":{}', '"key_names":{"EventName":"event","UniqueId":"call_id"}')
+        .replace('"key_names": {}', '"key_names": {"EventName":"event","UniqueId":"call_id"}')
+    )  # fmt: skip
+    bridge.environment |= secure.by_password("PLAIN", "replayer")
+
+    def replay(*given: tuple[str, str]) -> Done:
+        for right, topic in given:
+            secure.allow("replayer", right, topic)
+        return asked(bridge.environment, "dead-letters", "replay", "--json")
+
+    unread = replay(("Describe", letters))
+    unwritten = replay(("Read", letters))
+    elsewhere = replay(("Write", letters))
+    replayed = replay(("Write", calls))
+
+    assert (unread.code, f"the right Read on topic {letters}" in unread.err) == (1, True)
+    assert (unwritten.code, "the right Write on any topic" in unwritten.err) == (1, True)
+    assert (elsewhere.code, elsewhere.json["refused"]) == (1, 1)
+    assert elsewhere.json["letters"][0]["topic"] == calls
+    assert "the right to write" in elsewhere.json["letters"][0]["why"]
+    assert (replayed.code, replayed.json["replayed"]) == (0, 1)
+    assert records(secure, (calls,)) == [1]
+
+
+# ---------------------------------------------------------------------------------------------------- secrets
+
+
+def test_settings_show_no_secret_in_words_faults_or_tracebacks(
+    secure: SecureKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        **secure.by_certificate(VOIPEX_KAFKA_SSL_KEY_PASSWORD=WRONG_PASSWORD),
+        "VOIPEX_KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "VOIPEX_KAFKA_SASL_USERNAME": SCRAM_USER,
+        "VOIPEX_KAFKA_SASL_PASSWORD": password_of(SCRAM_USER),
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    loaded = settings.load()
+    told.extend((repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())))
+    with pytest.raises(NoAccess, match="VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password") as refused:
+        asyncio.run(bridge_kafka.describe_cluster(loaded))
+    told.extend(traceback.format_exception(refused.value))
+
+    assert loaded.kafka_sasl_password is not None
+    assert loaded.kafka_sasl_password.get_secret_value() == password_of(SCRAM_USER)
+
+
+def test_faults_of_settings_are_told_without_secrets(secure: SecureKafka) -> None:
+    incomplete = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_USERNAME="")
+    misspelt = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_PASWORD=WRONG_PASSWORD)
+
+    unusable = as_process(incomplete, "serve")
+    looked = asked(misspelt, "doctor", "--json")
+
+    assert unusable.code == 2
+    assert "VOIPEX_KAFKA_SASL_USERNAME and VOIPEX_KAFKA_SASL_PASSWORD: both are needed" in unusable.err
+    assert "did you mean VOIPEX_KAFKA_SASL_PASSWORD" in checks(looked)["settings"][0][1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "file", "words"),
+    [
+        ("CA", "nothing.pem", "nothing.pem: No such file or directory"),
+        ("CA", "client.key", "client.key: there is no certificate in it (PEM)"),
+        ("CERT", "nothing.pem", "nothing.pem: No such file or directory"),
+        ("CERT", "client.key", "client.key: there is no certificate in it (PEM)"),
+        ("KEY", "nothing.key", "nothing.key: No such file or directory"),
+        ("KEY", "ca.pem", "ca.pem: there is no private key in it (PEM)"),
+        (
+            "KEY",
+            "stranger.key",
+            "stranger.key: it is not the key of the certificate in VOIPEX_KAFKA_SSL_CERT_FILE",
+        ),
+    ],
+)
+def test_a_certificate_file_that_cannot_be_used_is_named_with_its_setting(
+    setting: str, file: str, words: str, secure: SecureKafka
+) -> None:
+    variable = f"VOIPEX_KAFKA_SSL_{setting}_FILE"
+
+    compared = asked(secure.by_certificate(**{variable: secure.file(file)}), "topics", "check")
+
+    assert compared.code == 1
+    assert f"the certificate files cannot be used: {variable}=" in compared.err
+    assert words in compared.err
