@@ -89,7 +89,7 @@ class GroupConsumer:
         Join. `assigned` is called with all partitions after each rebalance (they are paused), the coroutine `revoked` before one.
 
         Raises:
-            KafkaUnreachable: nothing is left open.
+            KafkaUnreachable: then, as always, `stop` it.
         """
         client = _AIOKafkaConsumer(
             **shared.client_arguments(self._settings),
@@ -112,16 +112,13 @@ class GroupConsumer:
         )
         shared.ask_for_metadata_calmly(client._client)  # noqa: SLF001 - no public way
         client.subscribe(topics, listener=_listener(client, assigned, revoked))
+        self._client = client  # it joins, and calls `assigned`, before `start` returns
         try:
-            async with asyncio.timeout(_START_S):
+            # A frozen member keeps others from joining until its session ends.
+            async with asyncio.timeout(_START_S + self._session_timeout_ms / 1000):
                 await client.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await _stop_consumer(client)
             raise await shared.unreachable(self._settings, error) from error
-        except BaseException:
-            await _stop_consumer(client)
-            raise
-        self._client = client
 
     async def stop(self) -> None:
         """Leave the group. Bounded."""

@@ -51,6 +51,7 @@ State = TypeVar("State")
 MAX_RECORDS: Final = 1_000
 """Of a transaction: enough to make its fixed costs small, few enough to be folded in a fraction of a second."""
 MAX_TIMERS: Final = 1_000
+SETTLE_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.2  # for the position to pass what it must before timers fire
 
 
@@ -130,6 +131,7 @@ class Task(Generic[State]):
         self._closing = False
         self._horizon: _Horizon | None = None
         self._last_source: Source | None = None
+        self._settle_at_s: float | None = None
 
     @property
     def store(self) -> Store:
@@ -175,6 +177,7 @@ class Task(Generic[State]):
             while not self._closing:
                 if not self._inbox:
                     await self._fire_due()
+                    await self._settle()
                     await self._wait()
                 elif await self._gather():
                     await self.step(self._next_batch())
@@ -204,10 +207,15 @@ class Task(Generic[State]):
         self._news.clear()
         if self._inbox or self._closing:
             return
+        waits_s = []
         if self._horizon is not None:
-            await self._told_within(_LOOK_AGAIN_S)
+            waits_s.append(_LOOK_AGAIN_S)
         elif self._store.next_due_us is not None:
-            await self._told_within((self._store.next_due_us - self._terms.now_us()) / 1e6)
+            waits_s.append((self._store.next_due_us - self._terms.now_us()) / 1e6)
+        if self._settle_at_s is not None:
+            waits_s.append(self._settle_at_s - asyncio.get_running_loop().time())
+        if waits_s:
+            await self._told_within(min(waits_s))
         else:
             await self._news.wait()
 
@@ -233,6 +241,19 @@ class Task(Generic[State]):
         last = inputs[-1]
         self._last_source = Source(topic_name(self._place.pbx, last.kind), last.record.offset)
         self._count(inputs, overlay)
+        self._settle_at_s = asyncio.get_running_loop().time() + SETTLE_S
+
+    async def _settle(self) -> None:
+        """
+        Commit the positions once it is quiet: an offset that stands before a transaction's marker would look lost when the topic has
+        forgotten all that lies before it.
+        """
+        if self._settle_at_s is None or asyncio.get_running_loop().time() < self._settle_at_s:
+            return
+        self._settle_at_s = None
+        passed = {each: await self._reading.position(each) for each in self._positions}
+        if not self._inbox and passed != self._positions:  # after the positions: a poll may have come between
+            await self._write(Overlay(), passed)
 
     async def _write(self, overlay: Overlay, offsets: Mapping[Partition, int]) -> None:
         producer, outcome = self._producer, self._metrics.transactions

@@ -133,11 +133,13 @@ class _Owner(Generic[State]):
         self.state: OwnerState = "restoring"
         self.fault: str | None = None
         self.task: Task[State] | None = None
+        self._closing = False
         self._session = session
         self._working = asyncio.create_task(self._work(), name=f"{session.projection.name} {place}")
 
     async def close(self) -> None:
         """Finish the transaction that is being written, and let go. Bounded."""
+        self._closing = True
         if self.task is not None:
             self.task.close()
         else:
@@ -175,9 +177,11 @@ class _Owner(Generic[State]):
                 cause = str(broken)
             except (KafkaUnreachable, StoreBroken, OSError) as error:
                 cause = str(error)
+            except Exception as error:  # noqa: BLE001 - the client's own; begin again as after any other
+                cause = repr(error)
             else:
                 return
-            if self.fault is not None:
+            if self.fault is not None or self._closing:
                 return
             if fences > 1:
                 # Somebody else works here, or the brokers stall: only the group can say who should.
@@ -276,8 +280,8 @@ class _Session(Generic[State]):
             self._now_us,
         )
         inputs = [topic_name(pbx, kind) for pbx in settings.pbxs for kind in projection.inputs]
-        await self.consumer.start(inputs, self._assigned, self._revoked)
         try:
+            await self.consumer.start(inputs, self._assigned, self._revoked)
             await self._poll(stopping)
         finally:
             await self._revoked()

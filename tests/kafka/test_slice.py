@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.partition import partition_of
-from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer
+from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer, read_all
 from tests.processes import BridgeProcess, free_port
 
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
@@ -158,9 +160,10 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     folder = tmp_path / "build"
     folder.mkdir()
     (folder / "kafka-jars").symlink_to(Path("build/kafka-jars").absolute())
-    ports = [free_port(), free_port(), free_port(2)]
+    ports = [free_port(), free_port(), free_port(), free_port(), free_port(2)]
     command = [sys.executable, "-m", "bridge", "up", "--folder", str(folder), "--rate", "5"]
-    for option, port in zip(("--port", "--management-port", "--kafka-port"), ports, strict=True):
+    options = ("--port", "--management-port", "--timelines-port", "--agents-port", "--kafka-port")
+    for option, port in zip(options, ports, strict=True):
         command += [option, str(port)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
     process = subprocess.Popen(
@@ -169,6 +172,8 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     try:
         described = await_run_file(process, folder / "run.json")
         accepted = await_accepted(described["management_url"])
+        timelines = await_records(described["bootstrap_servers"], "voipex.call.timelines.v1")
+        statuses = await_records(described["bootstrap_servers"], "voipex.agent.status.v1")
         refused = subprocess.run(
             command, capture_output=True, text=True, env=environment, check=False, timeout=30
         )
@@ -180,13 +185,50 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
 
     assert process.returncode == 0
     assert accepted > 0
+    assert timelines > 0
+    assert statuses > 0
+    assert re.search(r"calls open \d+", out)
+    assert re.search(r"agents .*\d+ available", out)
     assert f"curl -u 'demo:{described['password']}' {described['ingress_url']}" in out
     assert "1412256225.1941" in out
     assert refused.returncode == 1
     assert f"port {ports[0]} is in use" in refused.stderr
     assert "PORT=" in refused.stderr
     assert not (folder / "run.json").exists()
-    assert set(described["pids"]) == {"broker", "bridge"}
+    assert set(described["pids"]) == {"broker", "bridge", "timelines", "agents"}
+    assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
+
+
+def await_records(bootstrap_servers: str, topic: str) -> int:
+    deadline = time.monotonic() + 30
+    while not (found := read_all(bootstrap_servers, topic)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return len(found)
+
+
+def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka: Broker, pbx: str) -> None:
+    """On the broker of somebody else, whose topics are there."""
+    apply_topics(kafka.bootstrap_servers, pbx)
+    command = [sys.executable, "-m", "bridge", "up", "--folder", str(tmp_path / "build"), "--no-sim"]
+    for option in ("--port", "--management-port", "--timelines-port", "--agents-port"):
+        command += [option, str(free_port())]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
+    environment |= {"VOIPEX_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "VOIPEX_PBXS": pbx}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
+    )
+    try:
+        described = await_run_file(process, tmp_path / "build" / "run.json")
+        os.kill(described["pids"]["timelines"], signal.SIGKILL)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+    assert process.returncode == 1
+    assert re.search(r"timelines.* ended by itself", out)
+    assert "partition restored" in out  # its last lines
     assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
 
 

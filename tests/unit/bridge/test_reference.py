@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bridge import errors, reference
-from bridge.metrics import Metrics
 from bridge.environment import variable_of
+from bridge.metrics import Metrics
 from bridge.settings import Settings
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -97,9 +97,7 @@ class FakeRecord:
 
 def keys_in(partition: int, partitions: int, number: int) -> list[str]:
     """Keys that lie there."""
-    found = (
-        key for n in range(1000) if partition_of((key := f"1.{n}").encode(), partitions) == partition
-    )
+    found = (key for n in range(1000) if partition_of((key := f"1.{n}").encode(), partitions) == partition)
     return [next(found) for _ in range(number)]
 
 

@@ -1,0 +1,153 @@
+"""Timelines and statuses as others read them: Apache's Java console consumer, and the CloudEvents SDK on a plain client."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiokafka
+import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+from cloudevents.core.formats.json import JSONFormat
+
+from consumers.agents.status import AgentStatus
+from consumers.calls.timeline import CallTimeline
+from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer
+from tests.processes import BridgeProcess, free_port
+
+_Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
+CALL, AGENT = "1412256225.1941", "petr.novak"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+PARTIES = {"From": "777888999", "To": "222333444", "Line": "444", "Login": "petr.novak", "UniqueId": CALL}
+
+
+class Running(NamedTuple):
+    bootstrap_servers: str
+    pbx: str
+
+
+@pytest.fixture
+def told(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[Running]:
+    """A call that was answered and ended went through the bridge; both services are running."""
+    apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
+    bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_PARTITIONS="3")
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
+        "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "VOIPEX_PBXS": pbx,
+        "VOIPEX_TOPIC_PARTITIONS": "3",
+        "VOIPEX_STATE_DIR": str(tmp_path / "state"),
+        "VOIPEX_MANAGEMENT_PORT": str(free_port()),
+    }
+    with (tmp_path / "consumers.log").open("wb") as log:
+        services = subprocess.Popen(
+            [sys.executable, "-m", "consumers", "all"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        with bridge.start():
+            for name, more in (("Ringing", {}), ("Answered", {}), ("Hangup", {"Reason": "Normal Clearing"})):
+                body = json.dumps({"EventName": name, **PARTIES, **more}).encode()
+                assert bridge.post(body, {"traceparent": TRACE})[0] == 200
+            yield Running(kafka.bootstrap_servers, pbx)
+    finally:
+        services.terminate()
+        assert services.wait(30) == 0, (tmp_path / "consumers.log").read_text()
+
+
+async def _until(bootstrap_servers: str, topic: str, member: str, value: str) -> Any:
+    """The first committed record of the topic whose document says so."""
+    client: Any = _Consumer(
+        topic,
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    )
+    await client.start()
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                record = await client.getone()
+                if json.loads(record.value)[member] == value:
+                    return record
+    finally:
+        await client.stop()
+
+
+def record_where(told: Running, suffix: str, member: str, value: str) -> Any:
+    return asyncio.run(_until(told.bootstrap_servers, f"{told.pbx}.{suffix}", member, value))
+
+
+def assert_headers(headers: dict[str, str], key: str, revision: int, ce_type: str, pbx: str) -> None:
+    """All headers of contract 2 and 7."""
+    assert headers["ce_specversion"] == "1.0"
+    assert headers["ce_id"] == f"{key}@{revision}"
+    assert headers["ce_source"] == f"/voipex/{pbx}"
+    assert headers["ce_type"] == ce_type
+    assert (headers["ce_subject"], headers["ce_partitionkey"]) == (key, key)
+    assert headers["content-type"] == "application/json"
+    assert headers["bridge-fold-version"].isdigit()
+    assert headers["bridge-source-offset"].isdigit()
+
+
+def test_a_timeline_is_read_by_javas_console_consumer(told: Running) -> None:
+    record_where(told, "call.timelines.v1", "status", "ended")
+
+    seen: list[Seen] = console_consumer(told.bootstrap_servers, f"{told.pbx}.call.timelines.v1")
+
+    newest = seen[-1]
+    timeline = CallTimeline.model_validate_json(newest.value or "")
+    assert {each.key for each in seen} == {CALL}
+    assert (timeline.status, timeline.outcome, timeline.final_line) == ("ended", "answered", "444")
+    assert_headers(newest.headers, CALL, timeline.revision, "voipex.call.timeline.v1", told.pbx)
+    assert newest.headers["ce_time"] == json.loads(newest.value or "")["updated_at"]
+    assert newest.headers["bridge-source-topic"] == f"{told.pbx}.call.events.v1"
+    assert newest.headers["bridge-source-offset"] == "2"
+    assert newest.headers["traceparent"] == TRACE
+
+
+def test_a_status_is_read_by_javas_console_consumer(told: Running) -> None:
+    """What the call did to the agent has reached it in the same way: committed, by the agents service."""
+    record_where(told, "call.timelines.v1", "status", "ended")
+    record_where(told, "agent.status.v1", "activity", "idle")
+
+    seen: list[Seen] = console_consumer(told.bootstrap_servers, f"{told.pbx}.agent.status.v1")
+
+    newest = seen[-1]
+    status = AgentStatus.model_validate_json(newest.value or "")
+    (day,) = status.days.values()
+    assert {each.key for each in seen} == {AGENT}
+    assert (status.presence, status.activity, day.answered_in) == ("implicit", "idle", 1)
+    assert_headers(newest.headers, AGENT, status.revision, "voipex.agent.status.v1", told.pbx)
+    assert newest.headers["bridge-source-topic"] == f"{told.pbx}.agent.activity.v1"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "member", "value", "key", "ce_type"),
+    [
+        ("call.timelines.v1", "status", "ended", CALL, "voipex.call.timeline.v1"),
+        ("agent.status.v1", "activity", "idle", AGENT, "voipex.agent.status.v1"),
+        ("agent.activity.v1", "result", "completed", AGENT, "voipex.agent.activity.v1"),
+    ],
+    ids=["timeline", "status", "activity"],
+)
+def test_a_document_is_a_cloud_event_to_the_cloudevents_sdk(
+    told: Running, suffix: str, member: str, value: str, key: str, ce_type: str
+) -> None:
+    record = record_where(told, suffix, member, value)
+
+    read = from_binary(KafkaMessage(dict(record.headers), record.key, record.value), JSONFormat())
+
+    document = json.loads(record.value)
+    assert read.get_specversion() == "1.0"
+    assert read.get_type() == ce_type
+    assert read.get_source() == f"/voipex/{told.pbx}"
+    assert read.get_subject() == key
+    assert read.get_extension("partitionkey") == key
+    assert read.get_id().endswith(f"@{document['revision']}")
+    assert read.get_datacontenttype() == "application/json"
+    assert read.get_time() is not None
+    assert read.get_data() == document

@@ -1,0 +1,187 @@
+"""Each event is in the documents exactly once, for readers that are `read_committed`, whatever is killed, frozen or lost."""
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge.kafka import Consumed
+from bridge.local_kafka import LocalKafka
+from bridge.topics import DEAD_LETTERS, topic_name
+from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.crashing import STEPS
+from tests.kafka.conftest import Broker, apply_topics, console_producer, read_all
+
+
+def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """I2, I3, I4: kill -9 at each step, twice, every third time without the cache; kafka.md 12 (4)."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx)
+    chance = random.Random(7)
+    services = {
+        name: ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx)
+        for name in ("timelines", "agents")
+    }
+    turns = [(name, step) for step in STEPS for name in services]
+
+    for number, (name, step) in enumerate(turns):
+        traffic.publish(120)
+        with services[name].start(dying_at=step, countdown=chance.randint(1, 3)) as service:
+            if name == "agents":  # it has more to do once the calls are folded
+                with ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx).start():
+                    assert service.ended() == -signal.SIGKILL
+            else:
+                assert service.ended() == -signal.SIGKILL
+        if number % 3 == 0:
+            services[name].wipe()
+
+    with services["timelines"].start(), services["agents"].start():
+        await_published(kafka.bootstrap_servers, pbx)
+
+
+def test_random_kills_under_load_lose_and_double_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """kafka.md 12 (4), in small; `make soak` has the long form."""
+    _kills_at_random(kafka, pbx, tmp_path, rounds=8, seed=3)
+
+
+@pytest.mark.slow
+def test_many_random_kills_lose_and_double_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    _kills_at_random(kafka, pbx, tmp_path, rounds=120, seed=11)
+
+
+def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: int) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=seed)
+    chance = random.Random(seed)
+    services = [
+        ConsumerProcess(folder, name, kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    ]
+    for service in services:
+        service.start()
+    try:
+        for _ in range(rounds):
+            traffic.publish(200)
+            time.sleep(chance.uniform(0.3, 1.5))  # anywhere in what it does
+            victim = chance.choice(services)
+            victim.tell(signal.SIGKILL)
+            victim.ended()
+            if chance.random() < 0.3:
+                victim.wipe()
+            victim.start()
+        traffic.publish(50)
+        await_published(kafka.bootstrap_servers, pbx, within_s=90)
+    finally:
+        for service in services:
+            service.tell(signal.SIGKILL)
+            service.ended()
+
+
+def test_a_frozen_instance_that_wakes_up_writes_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """I1, kafka.md 12 (5): SIGSTOP past the session timeout; another one takes over; the zombie is fenced."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=5)
+    one = ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx)
+    other = ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx)
+    agents = ConsumerProcess(tmp_path, "agents", kafka.bootstrap_servers, pbx)
+
+    with one.start(), other, agents.start():
+        traffic.publish(300)
+        one.await_ready()
+        one.tell(signal.SIGSTOP)
+        traffic.publish(300)
+        other.start().await_ready()
+        await_published(kafka.bootstrap_servers, pbx)
+        one.tell(signal.SIGCONT)
+        traffic.publish(300)
+        await_published(kafka.bootstrap_servers, pbx)
+
+
+def test_instances_come_and_go(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """kafka.md 12 (6): 1 -> 3 -> 1, by SIGTERM and by SIGKILL, under load."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=6)
+    first, second, third = (
+        ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx) for _ in range(3)
+    )
+
+    with (
+        first.start(),
+        second,
+        third,
+        ConsumerProcess(tmp_path, "agents", kafka.bootstrap_servers, pbx).start(),
+    ):
+        traffic.publish(300)
+        second.start()
+        third.start()
+        traffic.publish(300)
+        second.await_ready()
+        third.await_ready()
+        traffic.publish(300)
+        second.tell(signal.SIGTERM)
+        assert second.ended() == 0, second.log()
+        third.tell(signal.SIGKILL)
+        traffic.publish(300)
+        await_published(kafka.bootstrap_servers, pbx)
+
+
+def test_a_broker_that_is_killed_or_stands_still_costs_time_only(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    """kafka.md 12 (8a): kill -9, and SIGSTOP for longer than the transaction timeout."""
+    apply_topics(own_kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(own_kafka.bootstrap_servers, pbx, seed=8)
+    timelines, agents = (
+        ConsumerProcess(tmp_path, name, own_kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    )
+
+    with timelines.start(), agents.start():
+        traffic.publish(300)
+        timelines.await_ready()
+        traffic.publish(200)
+        own_kafka.kill()
+        own_kafka.start()
+        own_kafka.wait_ready()
+        traffic.publish(200)
+        await_published(own_kafka.bootstrap_servers, pbx, within_s=90)
+        traffic.publish(200)
+        own_kafka.pause()
+        time.sleep(5)  # longer than the transaction timeout
+        own_kafka.resume()
+        traffic.publish(200)
+        await_published(own_kafka.bootstrap_servers, pbx, within_s=120)
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter_and_blocks_nothing(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=9)
+    calls = f"{pbx}.call.events.v1"
+
+    with (
+        ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx).start(),
+        ConsumerProcess(tmp_path, "agents", kafka.bootstrap_servers, pbx).start(),
+    ):
+        console_producer(
+            kafka.bootstrap_servers, calls, [("1.1", "{"), ("1.2", "[]"), ("1.3", '{"event_id": 1}')]
+        )
+        traffic.publish(200)
+        letters = _await_letters(kafka, pbx, 3)
+
+    assert {each.key for each in letters} == {b"1.1", b"1.2", b"1.3"}
+    for each in letters:
+        headers = {name: (value or b"").decode() for name, value in each.headers}
+        assert headers["bridge-stage"] == "timelines"
+        assert headers["__dlq.errors.topic"] == calls
+
+
+def _await_letters(kafka: Broker, pbx: str, number: int) -> list[Consumed]:
+    deadline = time.monotonic() + 40
+    while len(letters := read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))) < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return letters

@@ -1,0 +1,355 @@
+"""
+Every recorded scenario through the whole system: HTTP, spool, a real broker, both services; documents are read from the topics.
+
+The clock is an argument: the bridge's receipts and the services' timers see the scenario's time. All scenarios share one run, each as a
+PBX of its own, in the order of time. At each moment that a scenario looks at, its partitions are settled and its documents are read.
+"""
+
+import asyncio
+import base64
+import dataclasses
+import json
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import pytest
+
+from bridge import credentials
+from bridge import kafka as bridge_kafka
+from bridge.auth import authenticate
+from bridge.clock import ReceiptClock
+from bridge.events import microseconds
+from bridge.ingress import Ingress
+from bridge.run import Bridge
+from bridge.settings import Settings as BridgeSettings
+from bridge.spool import Spool
+from bridge.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
+from bridge.wire import Record
+from consumers.metrics import Metrics
+from consumers.run import SERVICES
+from consumers.settings import Settings
+from consumers.worker import Worker
+from tests.kafka.conftest import Broker, _delete_topics, settings_of
+from tests.processes import free_port
+from tests.unit.consumers.traces import Json, by_key, differences, scenario, scenario_names
+
+_Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
+NAMES = scenario_names()
+DEFAULT_PBX = "voipex"
+SETTLED_WITHIN_S = 30
+
+
+@dataclass
+class Clock:
+    """What everybody in this process takes for now."""
+
+    now_us: int = 0
+
+    def now_ns(self) -> int:
+        return self.now_us * 1000
+
+
+@dataclass(order=True)
+class Step:
+    """A webhook of a scenario, or a moment (`expected`) at which it is looked at; an event at that moment precedes it."""
+
+    at_us: int
+    is_look: bool
+    number: int
+    name: str = field(compare=False)
+    told: Json = field(compare=False)
+
+
+def pbx_of(name: str, pbx: str = DEFAULT_PBX) -> str:
+    """A scenario's PBX here: scenarios use the same calls and agents."""
+    return name.lower() if pbx == DEFAULT_PBX else f"{name.lower()}-{pbx}"
+
+
+def pbxs() -> dict[str, str]:
+    """PBX here -> its name in the scenario."""
+    return {
+        pbx_of(name, event.get("pbx", DEFAULT_PBX)): event.get("pbx", DEFAULT_PBX)
+        for name in NAMES
+        for event in scenario(name)["events"]
+    }
+
+
+def steps() -> Iterator[Step]:
+    for name in NAMES:
+        told = scenario(name)
+        base_us = microseconds(told["base"])
+        for look, kind in ((False, "events"), (True, "expect")):
+            for number, each in enumerate(told[kind]):
+                yield Step(base_us + round(each["as_of" if look else "at"] * 1e6), look, number, name, each)
+
+
+# -------------------------------------------------------------------------------- the system in this process
+
+
+class RepeatingOutbox:
+    """The spool, with a memory of each PBX's last record: a redelivery is the same record once more, as after a lost answer of Kafka."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self.last: dict[str, Record] = {}
+
+    async def append(self, records: Sequence[Record]) -> None:
+        await self._spool.append(records)
+        for record in records:
+            self.last[record.topic.partition(".")[0]] = record
+
+    async def repeat(self, pbx: str) -> None:
+        await self._spool.append([self.last[pbx]])
+
+
+class ClockedBridge(Bridge):
+    """The bridge, with a clock of the test's."""
+
+    def __init__(self, settings: BridgeSettings, clock: Clock) -> None:
+        super().__init__(settings, "test")
+        self._clock = clock
+
+    def _ingress(self) -> Ingress:
+        assert isinstance(self._outbox, Spool)
+        self.repeating = RepeatingOutbox(self._outbox)
+        return Ingress(
+            self.repeating,
+            lambda header: authenticate(header, self._credentials.credentials, time.time()),
+            ReceiptClock(self._clock.now_ns),
+            self._metrics,
+            partitions=self._settings.topic_partitions,
+            max_body_bytes=self._settings.max_body_bytes,
+        )
+
+    @property
+    def waiting(self) -> int:
+        return self._outbox.stats().waiting_records
+
+
+class Pbx:
+    """Posts on one connection, one webhook after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def post(self, user: str, password: str, body: bytes) -> int:
+        secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+        head = f"POST /voipex HTTP/1.1\r\nHost: bridge\r\nAuthorization: Basic {secret}\r\n"
+        self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(answer.partition("content-length:")[2].partition("\r\n")[0])
+        await self._reader.readexactly(length)
+        return int(answer.split(" ", 2)[1])
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class System:
+    """Bridge, broker, both services, and a reader; all on one clock."""
+
+    def __init__(self, bootstrap_servers: str, folder: Path, names: Sequence[str]) -> None:
+        self.clock = Clock()
+        self._names = names
+        self._bootstrap_servers = bootstrap_servers
+        common: dict[str, Any] = {
+            "kafka_bootstrap_servers": bootstrap_servers,
+            "pbxs": tuple(names),
+            "topic_partitions": 1,
+        }
+        self._documents: dict[Any, dict[bytes, bytes | None]] = {
+            aiokafka.TopicPartition(topic_name(pbx, kind), 0): {}
+            for pbx in names
+            for kind in (CALL_TIMELINES, AGENT_STATUS)
+        }
+        self._passwords = {
+            pbx: credentials.create(
+                folder / "credentials.json", pbx, pbx, pbxs=names, now_us=time.time_ns() // 1000
+            ).secret
+            for pbx in names
+        }
+        self._port = free_port()
+        self.bridge = ClockedBridge(
+            BridgeSettings(
+                port=self._port,
+                management_port=free_port(),
+                spool_dir=folder / "spool",
+                credentials_file=folder / "credentials.json",
+                **common,
+            ),
+            self.clock,
+        )
+        settings = Settings(state_dir=folder / "state", commit_interval_ms=5, **common)
+        metrics = Metrics("test")
+        self.workers = [
+            Worker(make(settings), settings, metrics, lambda: self.clock.now_us) for make in SERVICES.values()
+        ]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        parts = [
+            asyncio.create_task(self.bridge.serve()),
+            *(asyncio.create_task(each.run()) for each in self.workers),
+        ]
+        try:
+            async with asyncio.timeout(60):
+                while not all(self._owners(each) == len(self._names) for each in self.workers):
+                    self._failed(parts)
+                    await asyncio.sleep(0.05)
+            self._pbx = Pbx(*await asyncio.open_connection("127.0.0.1", self._port))
+            self._reader: Any = _Consumer(
+                bootstrap_servers=self._bootstrap_servers,
+                isolation_level="read_committed",
+                fetch_max_wait_ms=50,
+            )
+            self._watcher: Any = _Consumer(bootstrap_servers=self._bootstrap_servers)
+            await self._watcher.start()
+            await self._reader.start()
+            self._reader.assign(list(self._documents))
+            for each in self._documents:
+                self._reader.seek(each, 0)
+            yield
+            self._failed(parts)
+            await self._reader.stop()
+            await self._watcher.stop()
+            self._pbx.close()
+        finally:
+            for worker in self.workers:
+                worker.stop()
+            self.bridge._told_to_stop()
+            await asyncio.wait(parts)
+
+    @staticmethod
+    def _owners(worker: Worker[Any]) -> int:
+        return (worker.standing().partitions if worker.ready else {}).get("running", 0)
+
+    @staticmethod
+    def _failed(parts: Sequence["asyncio.Task[None]"]) -> None:
+        for part in parts:
+            if part.done():
+                part.result()
+                raise AssertionError("a part ended")
+
+    async def send(self, pbx: str, event: Json) -> None:
+        if event.get("redelivery"):
+            await self.bridge.repeating.repeat(pbx)
+            return
+        status = await self._pbx.post(pbx, self._passwords[pbx], json.dumps(event["body"]).encode())
+        assert status == 200
+
+    async def settle(self, names: Sequence[str]) -> None:
+        """Until all that was sent is in Kafka and folded, and all that is due is told: first the calls, then their agents."""
+        async with asyncio.timeout(SETTLED_WITHIN_S):
+            while self.bridge.waiting:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.005)
+            for worker in self.workers:
+                while not await self._is_settled(worker, names):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+
+    async def _is_settled(self, worker: Worker[Any], names: Sequence[str]) -> bool:
+        session = worker._session
+        assert session is not None
+        for owner in session.owners.values():
+            if owner.place.pbx not in names:
+                continue
+            task = owner.task
+            if task is None:
+                return False
+            task._news.set()  # the clock was moved: look whether something is due
+            ends = await self._ends([each.topic for each in owner.inputs])
+            positions = {each.topic: await session.position(each) for each in owner.inputs}
+            due_us = task.store.next_due_us
+            if (
+                any(positions[topic] < end for topic, end in ends.items())
+                or any(task.waiting_of(each.topic) for each in owner.inputs)
+                or (due_us is not None and due_us <= self.clock.now_us)
+            ):
+                return False
+        return True
+
+    async def _ends(self, topics: Sequence[str]) -> dict[str, int]:
+        """With what is written and not yet visible: a commit returns before its markers are there."""
+        found = await self._watcher.end_offsets([aiokafka.TopicPartition(topic, 0) for topic in topics])
+        return {partition.topic: end for partition, end in found.items()}
+
+    async def documents(self, topic: str) -> list[Json]:
+        """The latest value of each key; one client reads on and on."""
+        ours = aiokafka.TopicPartition(topic, 0)
+        end = (await self._ends([topic]))[topic]
+        while await self._reader.position(ours) < end:
+            for partition, records in (await self._reader.getmany(timeout_ms=50)).items():
+                self._documents[partition] |= {record.key: record.value for record in records}
+        return [json.loads(value) for value in self._documents[ours].values() if value is not None]
+
+
+# -------------------------------------------------------------------------------- the run
+
+
+async def faults_of_all(bootstrap_servers: str, folder: Path) -> dict[str, list[str]]:
+    """By scenario, where its documents are not as expected."""
+    known = pbxs()
+    await make_topics(bootstrap_servers, list(known))
+    system = System(bootstrap_servers, folder, list(known))
+    ordered = sorted(steps())
+    system.clock.now_us = ordered[0].at_us
+    faults: dict[str, list[str]] = {name: [] for name in NAMES}
+    looks = dict.fromkeys(NAMES, 0)
+    async with system.running():
+        for step in ordered:
+            system.clock.now_us = step.at_us
+            if not step.is_look:
+                await system.send(pbx_of(step.name, step.told.get("pbx", DEFAULT_PBX)), step.told)
+                continue
+            ours = [pbx for pbx in known if pbx.split("-")[0] == step.name.lower()]
+            await system.settle(ours)
+            looks[step.name] += 1
+            faults[step.name] += await compare(system, step, {pbx: known[pbx] for pbx in ours})
+    assert looks == {name: len(scenario(name)["expect"]) for name in NAMES}
+    return faults
+
+
+async def compare(system: System, step: Step, ours: Mapping[str, str]) -> list[str]:
+    found: dict[str, list[Json]] = {}
+    for kind in (CALL_TIMELINES, AGENT_STATUS):
+        found[kind.suffix] = [
+            {**document, "pbx": name}
+            for pbx, name in ours.items()
+            for document in await system.documents(topic_name(pbx, kind))
+        ]
+    with_pbx = set(ours.values()) != {DEFAULT_PBX}
+    faults: list[str] = []
+    for expected, kind, key in (
+        (step.told["timelines"], CALL_TIMELINES, "call_id"),
+        (step.told["agents"], AGENT_STATUS, "agent"),
+    ):
+        if expected:
+            faults += differences(expected, by_key(found[kind.suffix], key, with_pbx=with_pbx))
+    return [f"after {step.told['as_of']} s: {fault}" for fault in faults]
+
+
+async def make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
+    """Scenarios lie in the past: nothing of them may expire."""
+    topics = [
+        dataclasses.replace(topic, kind=dataclasses.replace(topic.kind, retention_ms=-1))
+        for topic in declared(names, 1)
+    ]
+    await bridge_kafka.apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def faults(_used: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    yield asyncio.run(faults_of_all(_used.bootstrap_servers, tmp_path_factory.mktemp("scenarios")))
+    _delete_topics(_used.bootstrap_servers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_scenario_holds_from_webhooks_to_documents_on_the_topics(
+    faults: Mapping[str, list[str]], name: str
+) -> None:
+    """The same expectations as of the folds alone: nothing between changes what a call or an agent is told as."""
+    assert faults[name] == []
