@@ -125,8 +125,8 @@ def test_wrong_settings_are_all_named_and_nothing_else_is_looked_at(environment:
 
     assert done.code == 2
     assert [finding["found"].partition("=")[0] for finding in checks["settings"]] == [
-        "VOIPEX_PORT",
         "VOIPEX_PBXS",
+        "VOIPEX_PORT",
     ]
     assert set(verdicts({name: each for name, each in checks.items() if name != "settings"}).values()) == {
         "skipped"
