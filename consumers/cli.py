@@ -1,5 +1,7 @@
 """`voipex-consumers`: parse, call, print. Exit codes: 0 done, 1 failed, 2 wrong usage."""
 
+import asyncio
+import logging
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -9,11 +11,12 @@ from zoneinfo import ZoneInfo
 import orjson
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from bridge import logs
 from bridge.environment import unknown_variables
 from bridge.errors import BridgeError, SettingsInvalid
-from consumers import run, settings
+from consumers import kafka, run, settings
 from consumers.explain.drawing import draw
 from consumers.explain.replay import DEFAULT_TIME_ZONE, explain
 from consumers.explain.trace import moment_us, read_trace
@@ -60,6 +63,86 @@ def agents() -> None:
 def all_services() -> None:
     """`timelines` and `agents` in one process."""
     _serve("all")
+
+
+@app.command("lag")
+def lag_command(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """
+    How far the services have read: committed offset, end and lag of each partition. Exit 1: Kafka is away, or a service never committed
+    although there are records.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it has to say is in our errors
+    loaded = settings.load()
+    found = {name: asyncio.run(_progress(name, loaded)) for name in run.SERVICES}
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(_lag_json(found), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+    else:
+        _print_lag(found)
+    idle = [
+        name
+        for name, each in found.items()
+        if _total(each) and all(place.committed is None for place in each.values())
+    ]
+    for name in idle:
+        typer.echo(
+            f"the group voipex-{name} has committed nothing, and there are records for it: "
+            f"start `voipex-consumers {name}`, or see whether these are the brokers and PBXs that it works for",
+            err=True,
+        )
+    if idle:
+        raise typer.Exit(1)
+
+
+Progress = dict[kafka.Partition, kafka.Progress]
+
+
+async def _progress(name: str, loaded: settings.Settings) -> Progress:
+    inputs = set(run.SERVICES[name](loaded).inputs)
+    topics = [topic for topic in loaded.topics() if topic.kind in inputs]
+    return await kafka.progress_of(loaded, f"voipex-{name}", topics)
+
+
+def _total(progress: Progress) -> int:
+    return sum(each.lag for each in progress.values())
+
+
+def _lag_json(found: dict[str, Progress]) -> dict[str, object]:
+    return {
+        "lag": sum(map(_total, found.values())),
+        "services": [
+            {
+                "service": name,
+                "group": f"voipex-{name}",
+                "lag": _total(progress),
+                "partitions": [
+                    {"topic": topic, "partition": number, **each._asdict()}
+                    for (topic, number), each in progress.items()
+                ],
+            }
+            for name, progress in found.items()
+        ],
+    }
+
+
+def _print_lag(found: dict[str, Progress]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
+    table = Table("service", "topic", box=None, pad_edge=False)
+    for column in ("partition", "committed", "end", "lag"):
+        table.add_column(column, justify="right")
+    for name, progress in found.items():
+        for (topic, number), each in progress.items():
+            committed = "never" if each.committed is None else str(each.committed)
+            table.add_row(name, topic, str(number), committed, str(each.end), str(each.lag))
+    console.print(table)
+    totals = ", ".join(f"{name} {_total(progress)}" for name, progress in found.items())
+    console.print(f"lag {sum(map(_total, found.values()))} ({totals})")
 
 
 EXPLAIN_HELP = """Fold a recorded trace offline: what would the services say of these calls and agents, and why?

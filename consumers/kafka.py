@@ -41,6 +41,7 @@ _REBALANCE_TIMEOUT_MS: Final = 60_000  # a transaction in flight and a revocatio
 _START_S: Final = 30.0
 _FENCE_S: Final = 60.0
 _STOP_S: Final = 5.0
+_COUNTED_BY_READING: Final = 100
 
 
 class Partition(NamedTuple):
@@ -48,6 +49,17 @@ class Partition(NamedTuple):
 
     topic: str
     number: int
+
+
+class Progress(NamedTuple):
+    """How far a group has read a partition."""
+
+    committed: int | None
+    """The next offset that it will read; None: it never committed here."""
+    end: int
+    """The last stable offset."""
+    lag: int
+    """Records between them; where there are many, the markers of transactions among them count too."""
 
 
 class OutOfRange(Exception):
@@ -68,6 +80,62 @@ async def examine(settings: KafkaSettings, topics: Sequence[Topic]) -> str:
     """
     await shared.check_topics(settings, topics)
     return (await shared.describe_cluster(settings)).cluster_id
+
+
+async def progress_of(
+    settings: KafkaSettings, group: str, topics: Sequence[Topic]
+) -> dict[Partition, Progress]:
+    """
+    Ask, without being a member, how far *group* has read these topics.
+
+    Raises:
+        TopicsWrong: some are missing or have another number of partitions.
+        KafkaUnreachable: with the cause.
+    """
+    await shared.check_topics(settings, topics)
+    client = _AIOKafkaConsumer(
+        **shared.client_arguments(settings),
+        client_id="voipex-lag",
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        fetch_max_wait_ms=50,
+    )
+    places = [_TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+    try:
+        async with asyncio.timeout(_START_S):
+            await client.start()
+            await asyncio.sleep(0)  # a stop() right after start() would look like a cancellation
+            committed = {each: await client.committed(each) for each in places}
+            begins, ends = await client.beginning_offsets(places), await client.end_offsets(places)
+            starts = {each: begins[each] if offset is None else offset for each, offset in committed.items()}
+            counted = await _count_few(client, starts, ends)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await shared.unreachable(settings, error) from error
+    finally:
+        await _stop_consumer(client)
+    return {
+        Partition(*each): Progress(
+            committed[each], ends[each], counted.get(each, max(0, ends[each] - starts[each]))
+        )
+        for each in places
+    }
+
+
+async def _count_few(client: Any, starts: Mapping[Any, int], ends: Mapping[Any, int]) -> dict[Any, int]:
+    """Records of the partitions with a small difference, by reading them: at the end of what a transaction wrote its marker stands."""
+    few = {each: 0 for each, start in starts.items() if 0 < ends[each] - start <= _COUNTED_BY_READING}
+    client.assign(list(few))
+    for each in few:
+        client.seek(each, starts[each])
+    unread = list(few)
+    while unread:
+        for each, records in (await client.getmany(*unread, timeout_ms=50)).items():
+            few[each] += sum(1 for record in records if record.offset < ends[each])
+        unread = [each for each in unread if await client.position(each) < ends[each]]
+    return few
 
 
 class GroupConsumer:

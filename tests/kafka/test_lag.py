@@ -1,0 +1,54 @@
+"""`voipex-consumers lag`."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.kafka.conftest import Broker, apply_topics
+
+
+def lag(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "consumers", "lag", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    Traffic(kafka.bootstrap_servers, pbx).publish(200)
+    timelines, agents = (
+        ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    )
+
+    before = lag(timelines.environment)
+    with timelines.start(), agents.start():
+        await_published(kafka.bootstrap_servers, pbx)
+        deadline = time.monotonic() + 60  # positions pass the last transactions' markers once it is quiet
+        while json.loads((after := lag(timelines.environment)).stdout)["lag"] > 6:
+            assert time.monotonic() < deadline, after.stdout
+            time.sleep(0.5)
+
+    assert before.returncode == 1
+    assert "has committed nothing" in before.stderr
+    assert json.loads(before.stdout)["lag"] == 200
+    assert after.returncode == 0, after.stderr
+
+
+def test_without_kafka_lag_says_so(tmp_path: Path) -> None:
+    away = ConsumerProcess(tmp_path, "timelines", "127.0.0.1:1", "voipex")
+
+    told = lag(away.environment)
+
+    assert told.returncode == 1
+    assert "127.0.0.1:1" in told.stderr
+    assert "Traceback" not in told.stderr

@@ -1,0 +1,58 @@
+"""The readers of docs/reading.md, as they stand there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.kafka.conftest import Broker, _tools, apply_topics
+
+PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
+
+
+def block(language: str, beginning: str) -> str:
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    found: str = next(each for each in blocks if beginning in each)
+    return found
+
+
+@pytest.fixture
+def published(kafka: Broker, pbx: str, tmp_path: Path) -> str:
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    Traffic(kafka.bootstrap_servers, pbx).publish(100)
+    with (
+        ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx).start(),
+        ConsumerProcess(tmp_path, "agents", kafka.bootstrap_servers, pbx).start(),
+    ):
+        await_published(kafka.bootstrap_servers, pbx)
+    return pbx
+
+
+def here(text: str, kafka: Broker, pbx: str) -> str:
+    return text.replace("127.0.0.1:9092", kafka.bootstrap_servers).replace("voipex.", f"{pbx}.")
+
+
+def test_the_readers_of_the_page_read(published: str, kafka: Broker) -> None:
+    program = here(block("python", "AIOKafkaConsumer"), kafka, published)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        line = reader.stdout.readline()
+        reader.kill()
+    command = shlex.split(here(block("sh", "console-consumer"), kafka, published).replace("\\\n", ""))
+    done = subprocess.run(
+        _tools().command_line(
+            "org.apache.kafka.tools.consumer.ConsoleConsumer", *command[1:], "--max-messages", "1"
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert re.match(r"\d+\.\d+ (new|waiting|ringing|talking|ended) ", line)
+    assert "ce_type:voipex.agent.status.v1" in done.stdout
+    assert '"presence":' in done.stdout
