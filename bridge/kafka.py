@@ -34,7 +34,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.connection import KafkaSettings
 from bridge.errors import KafkaUnreachable, NoAccess, TopicsWrong
-from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, Topic
+from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, Topic, TopicKind
 from bridge.wire import Record
 
 # aiokafka ships no types: what comes from these is checked where it leaves this file.
@@ -741,21 +741,23 @@ async def list_topics(
         return await _states(admin, names, with_settings)
 
 
-async def check_topics(settings: KafkaSettings, topics: Sequence[Topic]) -> tuple[str, ...]:
+async def check_topics(
+    settings: KafkaSettings, topics: Sequence[Topic], needed: Collection[TopicKind] = WRITTEN
+) -> tuple[str, ...]:
     """
     Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
 
     Raises:
         TopicsWrong: some are missing or have another number of partitions; names all of them.
-        NoAccess: those that the bridge writes cannot be seen.
+        NoAccess: topics of kinds that are *needed* cannot be seen.
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
         standings = await _standings(admin, topics)
         hidden = [topic for topic in topics if standings[topic.name].hidden]
-        written = [topic.name for topic in hidden if topic.kind in WRITTEN]
-        if written:
-            raise _Refused("Describe", *written)
+        blocking = [topic.name for topic in hidden if topic.kind in needed]
+        if blocking:
+            raise _Refused("Describe", *blocking)
         visible = [topic for topic in topics if topic not in hidden]
         told = [topic.name for topic in visible if not standings[topic.name].settings_hidden]
         there = {state.name: state for state in await _states(admin, {topic.name for topic in visible}, told)}

@@ -283,10 +283,13 @@ def _check(record: InputRecord) -> tuple[int, bytes | None]:
     """When it was received, in microseconds, and its traceparent. Raises Unreadable when it is a tombstone or of another version."""
     if record.value is None:
         raise Unreadable("no value")
-    at_us, traceparent = record.timestamp * 1000 + 999, None  # the timestamp lost what is below a millisecond
+    # The timestamp lost what is below a millisecond. It bounds what a foreign producer claims: brokers refuse what is written with a
+    # timestamp of the future, and one record would break its partition for good.
+    latest_us = record.timestamp * 1000 + 999
+    at_us, traceparent = latest_us, None
     for name, value in record.headers:
         if name == "ce_time" and value is not None:
-            at_us = _microseconds(value, at_us)
+            at_us = min(_microseconds(value, latest_us), latest_us)
         elif name == "ce_type" and value is not None and not value.endswith(b".v1"):
             raise Unreadable("of a version that this service does not know")
         elif name == TRACEPARENT_HEADER:

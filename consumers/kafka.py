@@ -76,9 +76,9 @@ async def examine(settings: KafkaSettings, topics: Sequence[Topic]) -> str:
 
     Raises:
         TopicsWrong: some are missing or have another number of partitions.
-        KafkaUnreachable: with the cause.
+        KafkaUnreachable: with the cause; NoAccess: one cannot be seen, so that its partitions are not known (I7).
     """
-    await shared.check_topics(settings, topics)
+    await shared.check_topics(settings, topics, {topic.kind for topic in topics})
     return (await shared.describe_cluster(settings)).cluster_id
 
 
@@ -110,7 +110,8 @@ async def progress_of(
             await asyncio.sleep(0)  # a stop() right after start() would look like a cancellation
             committed = {each: await client.committed(each) for each in places}
             begins, ends = await client.beginning_offsets(places), await client.end_offsets(places)
-            starts = {each: begins[each] if offset is None else offset for each, offset in committed.items()}
+            # What was deleted before it was read cannot be read any more.
+            starts = {each: max(begins[each], offset or 0) for each, offset in committed.items()}
             counted = await _count_few(client, starts, ends)
     except (KafkaError, OSError, TimeoutError) as error:
         raise await shared.unreachable(settings, error) from error
@@ -218,10 +219,12 @@ class GroupConsumer:
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         """Fetch nothing of these until `resume`; a rebalance forgets it."""
-        self._client.pause(*self._still_assigned(partitions))
+        if ours := self._still_assigned(partitions):
+            self._client.pause(*ours)
 
     def resume(self, partitions: Iterable[Partition]) -> None:
-        self._client.resume(*self._still_assigned(partitions))
+        if ours := self._still_assigned(partitions):
+            self._client.resume(*ours)
 
     def seek(self, partition: Partition, offset: int) -> None:
         self._client.seek(_TopicPartition(*partition), offset)
@@ -264,6 +267,8 @@ class GroupConsumer:
         return {Partition(*each): offset for each, offset in found.items()}
 
     def _still_assigned(self, partitions: Iterable[Partition]) -> list[Any]:
+        if self._client is None:  # stopped; an owner may still be letting go
+            return []
         assigned = self._client.assignment()
         return [each for each in (_TopicPartition(*each) for each in partitions) if each in assigned]
 

@@ -28,6 +28,7 @@ class Standing(NamedTuple):
     keys: dict[tuple[str, str], int]
     """By PBX and standing (status of calls, state of agents)."""
     timers_due: int
+    """Partitions with overdue keys."""
     store_bytes: int
 
 
@@ -124,7 +125,7 @@ class _Standings(Collector):
         )
         due = GaugeMetricFamily(
             "voipex_consumer_timers_due",
-            "Keys whose time has come and that wait to be told.",
+            "Partitions with keys whose time has come and that wait to be told.",
             labels=["service"],
         )
         size = GaugeMetricFamily(

@@ -127,9 +127,6 @@ class Store:
         """Keys that are due, the earliest first."""
         return await self._do(self._due, until_us, limit)
 
-    async def count_due(self, until_us: int) -> int:
-        return await self._do(self._count_due, until_us)
-
     async def commit(self, changes: Mapping[str, Change], checkpoint: Checkpoint) -> None:
         """
         Keep *changes* and the checkpoint that includes them, both or none.
@@ -211,12 +208,6 @@ class Store:
     def _due(self, until_us: int, limit: int) -> list[Row]:
         query = "SELECT key, standing, value FROM state WHERE due_us <= ? ORDER BY due_us LIMIT ?"
         return [Row(*row) for row in self._opened().execute(query, (until_us, limit))]
-
-    def _count_due(self, until_us: int) -> int:
-        (number,) = (
-            self._opened().execute("SELECT count(*) FROM state WHERE due_us <= ?", (until_us,)).fetchone()
-        )
-        return int(number)
 
     def _commit(self, changes: Mapping[str, Change], checkpoint: Checkpoint) -> None:
         database = self._opened()

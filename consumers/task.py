@@ -36,7 +36,6 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from bridge.topics import TopicKind, topic_name
@@ -52,6 +51,7 @@ MAX_RECORDS: Final = 1_000
 """Of a transaction: enough to make its fixed costs small, few enough to be folded in a fraction of a second."""
 MAX_TIMERS: Final = 1_000
 SETTLE_S: Final = 30.0
+"""Without records for so long, the positions are committed past the markers that stand behind the last ones."""
 _LOOK_AGAIN_S: Final = 0.2  # for the position to pass what it must before timers fire
 
 
@@ -351,4 +351,4 @@ class Task(Generic[State]):
 
     def _next_in_inbox(self, topic: str) -> int | None:
         kind = self._kinds[topic]
-        return next((each.record.offset for each in islice(self._inbox, None) if each.kind == kind), None)
+        return next((each.record.offset for each in self._inbox if each.kind == kind), None)

@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 from bridge.errors import BridgeError, KafkaUnreachable
 from bridge.logs import get_logger
-from bridge.topics import topic_name
+from bridge.topics import DEAD_LETTERS, topic_name
 from consumers.batch import Place
 from consumers.kafka import GroupConsumer, OutOfRange, Partition, TransactionalProducer, examine
 from consumers.metrics import Metrics, Standing
@@ -60,7 +60,6 @@ class Worker(Generic[State]):
         self._now_us = now_us
         self._stopping = asyncio.Event()
         self._session: _Session[State] | None = None
-        self.state = "starting"
 
     async def run(self) -> None:
         """
@@ -75,7 +74,6 @@ class Worker(Generic[State]):
             try:
                 await session.run(self._stopping)
             except KafkaUnreachable as error:
-                self.state = "Kafka is out of reach"
                 attempt = 0 if session.lasted_s > _STEADY_S else attempt + 1
                 log.warning("Kafka is out of reach", service=self.service, cause=str(error), attempt=attempt)
                 await _rest(self._stopping, attempt)
@@ -358,7 +356,7 @@ class _Session(Generic[State]):
     # ---------------------------------------------------------------- membership
 
     def _topics(self) -> list[Any]:
-        ours = {*self.projection.inputs, *self.projection.outputs, self.projection.changelog}
+        ours = {*self.projection.inputs, *self.projection.outputs, self.projection.changelog, DEAD_LETTERS}
         return [topic for topic in self.settings.topics() if topic.kind in ours]
 
     def _assigned(self, partitions: set[Partition]) -> None:
