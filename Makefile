@@ -14,7 +14,7 @@ SIM ?= 1
 BROKER ?= embedded
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench soak contract lock clean
+.PHONY: help setup run test test-fast check format bench soak artefacts contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -36,17 +36,17 @@ run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 
 test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
-	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow"
+	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow and not artefacts"
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
-	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow" tests/unit
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow and not artefacts" tests/unit
 
 check: $(READY) ## format, lint, types, import contracts, generated documents, locks
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@! grep -n '://' requirements.txt requirements-dev.txt
+	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
 	@$(BIN)/python -m bridge.reference check
 	@$(BIN)/python -m consumers.documents check
 
@@ -61,6 +61,16 @@ soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
 	@$(BIN)/python -m pytest -m "slow"
 
+ARTEFACTS := build/artefacts
+artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker)
+	@$(BIN)/python -m pytest -m "artefacts" tests/artefacts
+
+$(ARTEFACTS)/.ready: requirements-artefacts.txt
+	@$(PYTHON) -m venv $(ARTEFACTS)/venv
+	@$(ARTEFACTS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-artefacts.txt
+	@npm install --silent --no-save --no-package-lock --prefix $(ARTEFACTS)/npm @asyncapi/parser@3.6.3
+	@touch $@
+
 contract: $(READY) ## write the generated documents: docs/settings.md, docs/contract/
 	@$(BIN)/python -m bridge.reference write
 	@$(BIN)/python -m consumers.documents write
@@ -69,6 +79,8 @@ lock: ## pin all dependencies again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -c requirements.txt \
 		--extra dev pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
+		requirements-artefacts.in -o requirements-artefacts.txt
 
 clean: ## remove build/ (the local Kafka's data, spool, credentials) and .venv
 	rm -rf build $(VENV)

@@ -229,10 +229,11 @@ def _calls(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
         expected = timeline(pbx, call_id, [call_event(each) for each in its_events], as_of_us)
         assert expected is not None
         yield from _compared(f"call {call_id}", told, orjson.loads(expected.model_dump_json(by_alias=True)))
-        if sorted(each["event_id"] for each in told["events"]) != sorted(
-            each.event_id for each in its_events
-        ):
-            yield f"call {call_id}: not each event once"
+        # The topic is written at least once, the document tells each event once.
+        told_ids = [each["event_id"] for each in told["events"]]
+        sent_ids = {each.event_id for each in its_events}
+        if sorted(told_ids) != sorted(sent_ids):
+            yield f"call {call_id}: {len(told_ids)} events for {len(sent_ids)} of {len(its_events)} records"
 
 
 def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:

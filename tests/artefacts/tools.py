@@ -1,0 +1,61 @@
+"""
+The tools of other ecosystems that judge what is shipped. `make artefacts` installs those that pip and npm have; the others (docker with
+compose, kubectl, promtool, node) must be on the PATH. A tool that is missing fails the check, with what to install.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+BUILD: Final = ROOT / "build" / "artefacts"
+"""Whatever the checks write; not committed."""
+_BIN: Final = BUILD / "venv" / "bin"
+NODE_MODULES: Final = BUILD / "npm" / "node_modules"
+
+_HINTS: Final = {
+    "docker": "an engine: https://docs.docker.com/engine/install/",
+    "kubectl": "https://kubernetes.io/docs/tasks/tools/",
+    "promtool": "Debian's package prometheus, or a release of Prometheus",
+    "amtool": "Debian's package prometheus-alertmanager, or a release of Alertmanager",
+    "node": "https://nodejs.org",
+}
+
+
+def tool(name: str) -> str:
+    """The executable of that name; AssertionError says how to get one that is missing."""
+    own = _BIN / name
+    if own.exists():
+        return str(own)
+    found = shutil.which(name)
+    assert found is not None, f"{name} is needed: {_HINTS.get(name, 'run it by `make artefacts`')}"
+    return found
+
+
+def run(
+    name: str, *arguments: str | Path, timeout_s: float = 120, text: str | None = None, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the tool from the repository's root; never raises for its exit code. `text` is its standard input."""
+    variables: Mapping[str, str] = {**os.environ, **environment}
+    return subprocess.run(
+        [tool(name), *map(str, arguments)],
+        cwd=ROOT,
+        env=variables,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def passes(name: str, *arguments: str | Path, timeout_s: float = 120, **environment: str) -> str:
+    """Run it; AssertionError with all it said unless it ends with 0. Returns its standard output."""
+    done = run(name, *arguments, timeout_s=timeout_s, **environment)
+    assert done.returncode == 0, (
+        f"{name} {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    )
+    return done.stdout
