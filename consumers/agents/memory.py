@@ -11,7 +11,8 @@ Memory: what is kept of one agent between two records (the private changelog), a
 What comes late, or revises what a leg did before, turns the head back to the latest stage that has not seen it yet, and what became
 over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage. Earlier
 ones are met by the base: a walk over the whole week, which costs milliseconds. Each gives the same result as if everything had come in
-order: so order of arrival and repetition do not matter within these days.
+order: so order of arrival and repetition do not matter within these days. A long walk leaves a stage on its way: what comes late comes in
+swarms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,9 @@ FOLD_VERSION: Final = 1
 
 STAGE_US: Final = 5 * 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
+
+LONG_WALK: Final = 20
+"""Legs and events: to walk over so many again costs as much as a stage does."""
 
 GRACE_US: Final = 15 * 1_000_000
 """The Hangup of the other party, which only fills, comes within seconds after a leg's end."""
@@ -240,6 +244,11 @@ def walk_on(
     if as_of_us >= memory.trim_us or _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES:
         memory = _trim(memory, as_of_us, window.floor_us, local_days)
     head_us, over_us = min(as_of_us, memory.touched_us), as_of_us - GRACE_US
+    young_us = head_us - STAGE_US
+    if len(memory.legs) + len(memory.events) > LONG_WALK and memory.stages[-1].at_us < young_us:
+        # What comes late comes in swarms: a stage on the way, so that the next one need not walk as far.
+        memory, _ = _advance(memory, young_us, young_us - GRACE_US, window.floor_us, local_days)
+        memory = _add_stage(memory, local_days)
     memory, walk = _advance(memory, head_us, over_us, window.floor_us, local_days)
     return _forget_days(_add_stage(memory, local_days), window.first_shown), walk
 
