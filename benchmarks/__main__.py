@@ -13,7 +13,7 @@ _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _PAGE = _HERE.parent / "docs" / "benchmarks.md"
 _OF_THE_MACHINE = ("cores", "memory_gib")
-_BENCHES = ("ingress", "latency", "backlog", "spool", "folds_calls", "folds_agents", "consumers")
+_BENCHES = ("ingress", "latency", "backlog", "spool", "folds_calls", "folds_agents", "consumers", "pipeline")
 
 _INGRESS = """\
 `echo`: a bare ASGI application that reads the body. `plain`: FastAPI and `send_and_wait`, no spool. `bridge`: everything on (auth,
@@ -119,6 +119,7 @@ _RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "folds_calls": _any("The fold of calls"),
     "folds_agents": _any("The fold of agents"),
     "consumers": _any("The consumers, on a real broker"),
+    "pipeline": _any("From the POST to the timeline"),
 }
 
 

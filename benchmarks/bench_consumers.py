@@ -41,6 +41,7 @@ from bridge.wire import Record, encode
 
 PARTITIONS = 12
 BATCH = 20_000
+OPEN_CALLS = 100_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -61,24 +62,28 @@ def main() -> None:
 
 def measure(folder: Path, broker: LocalKafka, number: int) -> list[dict[str, Any]]:
     settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
-    calls, agents = asyncio.run(publish(settings, "one", number))
-    asyncio.run(publish(settings, "two", number))
+    calls, agents = asyncio.run(publish(settings, "one", _records("one"), number))
+    asyncio.run(publish(settings, "two", _records("two"), number))
+    running, _ = asyncio.run(publish(settings, "open", _open_calls("open"), 3 * OPEN_CALLS))
     states = folder / "one"
     rows = [replay("timelines", "one", states, broker, 1, calls), restart("timelines", "one", states, broker)]
     shutil.rmtree(states)
     rows.append(restart("timelines", "one", states, broker))
     rows.append(replay("agents", "one", folder / "agents", broker, 1, agents))
     rows.append(replay("timelines", "two", folder / "two", broker, 2, calls))
+    rows.append(replay("timelines", "open", folder / "open", broker, 1, running))
+    rows[-1]["case"] = f"{OPEN_CALLS:,} open calls"
     return rows
 
 
-async def publish(settings: KafkaSettings, pbx: str, number: int) -> tuple[int, int]:
-    """Write the events of a busy day that does not end, as the bridge's publisher does; how many of calls, and of agents."""
+async def publish(
+    settings: KafkaSettings, pbx: str, records: Iterator[Record], number: int
+) -> tuple[int, int]:
+    """Write so many events, as the bridge's publisher does; how many of calls, and of agents."""
     await apply_topics(settings, declared([pbx], PARTITIONS), 1, 1)
     producer = KafkaProducer(settings)
     await producer.start()
     counts: dict[str, int] = {}
-    records = _records(pbx)
     left = number
     try:
         while left > 0 and (batch := list(islice(records, min(left, BATCH)))):
@@ -95,10 +100,11 @@ async def publish(settings: KafkaSettings, pbx: str, number: int) -> tuple[int, 
                     done += sent
     finally:
         await producer.stop()
-    return counts[topic_name(pbx, CALL_EVENTS)], counts[topic_name(pbx, AGENT_EVENTS)]
+    return counts[topic_name(pbx, CALL_EVENTS)], counts.get(topic_name(pbx, AGENT_EVENTS), 0)
 
 
 def _records(pbx: str) -> Iterator[Record]:
+    """A busy day that does not end."""
     plan = SimulationPlan(seed=1, agents=200, queues=8, calls_per_s=5.0, speed=1.0)
     start_us = time.time_ns() // 1000 - 24 * 3600 * 1_000_000
     for number, (at_s, words) in enumerate(events(plan)):
@@ -106,6 +112,30 @@ def _records(pbx: str) -> Iterator[Record]:
         at_us = start_us + round(at_s * 100_000)
         receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         yield encode(normalize(parse(json.dumps(words).encode()), pbx, receipt), at_us // 1000, PARTITIONS)
+
+
+def _open_calls(pbx: str) -> Iterator[Record]:
+    """Calls that were answered in the last minutes and go on."""
+    start_us = time.time_ns() // 1000 - 600 * 1_000_000
+    number = 0
+    while True:
+        unique_id, agent = f"{start_us // 1_000_000}.{number // 3}", number // 3 % 400
+        for name in ("NewCall", "Ringing", "Answered"):
+            at_us = start_us + number * 1000
+            words = {
+                "EventName": name,
+                "Direction": "incoming",
+                "From": "777888999",
+                "To": "222333444",
+                "UniqueId": unique_id,
+            }
+            if name != "NewCall":
+                words |= {"Line": str(100 + agent), "Login": f"agent{agent}", "Queue": "Podpora"}
+            receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+            yield encode(
+                normalize(parse(json.dumps(words).encode()), pbx, receipt), at_us // 1000, PARTITIONS
+            )
+            number += 1
 
 
 class Service(NamedTuple):

@@ -49,7 +49,8 @@ State = TypeVar("State")
 
 MAX_RECORDS: Final = 1_000
 """Of a transaction: enough to make its fixed costs small, few enough to be folded in a fraction of a second."""
-MAX_TIMERS: Final = 1_000
+MAX_TIMERS: Final = 300
+"""Of a transaction: each holds a state and a document in memory, in as many tasks as there are partitions."""
 SETTLE_S: Final = 30.0
 """Without records for so long, the positions are committed past the markers that stand behind the last ones."""
 _LOOK_AGAIN_S: Final = 0.2  # for the position to pass what it must before timers fire
