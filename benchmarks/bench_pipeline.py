@@ -21,8 +21,8 @@ from aiokafka import AIOKafkaConsumer
 from benchmarks.bench_consumers import serving
 from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, Bridge, await_answer, kafka, percentiles, prepare, serving_bridge
+from bridge.events import EVENT_TYPES
 from bridge.local_kafka import LocalKafka
-from bridge.normalize import EVENT_TYPES
 from bridge.simulate import SimulationPlan, events
 
 _CONNECTIONS = 32
