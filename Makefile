@@ -46,9 +46,11 @@ check: $(READY) ## format, lint, types, import contracts, generated documents, l
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
+	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt requirements-build.txt
 	@$(BIN)/python -m bridge.reference check
+	@$(BIN)/python -m consumers.reference check
 	@$(BIN)/python -m consumers.documents check
+	@$(BIN)/python deploy/k8s/generate.py check
 
 format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
@@ -62,7 +64,7 @@ soak: $(READY) ## the long forms of the fault tests
 	@$(BIN)/python -m pytest -m "slow"
 
 ARTEFACTS := build/artefacts
-artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker)
+artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
 	@$(BIN)/python -m pytest -m "artefacts" tests/artefacts
 
 $(ARTEFACTS)/.ready: requirements-artefacts.txt
@@ -71,9 +73,11 @@ $(ARTEFACTS)/.ready: requirements-artefacts.txt
 	@npm install --silent --no-save --no-package-lock --prefix $(ARTEFACTS)/npm @asyncapi/parser@3.6.3
 	@touch $@
 
-contract: $(READY) ## write the generated documents: docs/settings.md, docs/contract/
+contract: $(READY) ## write the generated documents: docs/settings.md, docs/settings-consumers.md, docs/contract/, parts of deploy/k8s/
 	@$(BIN)/python -m bridge.reference write
+	@$(BIN)/python -m consumers.reference write
 	@$(BIN)/python -m consumers.documents write
+	@$(BIN)/python deploy/k8s/generate.py write
 
 lock: ## pin all dependencies again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.txt
@@ -81,6 +85,8 @@ lock: ## pin all dependencies again (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.txt
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
 		requirements-artefacts.in -o requirements-artefacts.txt
+	echo hatchling | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
+		-c requirements-dev.txt - -o requirements-build.txt
 
 clean: ## remove build/ (the local Kafka's data, spool, credentials) and .venv
 	rm -rf build $(VENV)

@@ -2,30 +2,31 @@
 The reference pages that are made from the code: docs/settings.md from `Settings`, docs/answers.md from `errors`, and the front door in
 OpenAPI (`bridge/openapi.py`).
 
-`python -m bridge.reference write` writes them, `check` fails when they are not what the code says.
+`python -m bridge.reference write` writes them, `check` fails when they are not what the code says. `consumers.reference` does the same with
+the consumers' settings.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic_core import PydanticUndefined
 
 from bridge import errors
-from bridge.environment import SECRETS_DIR_VARIABLE, variable_of
+from bridge.environment import SECRETS_DIR_VARIABLE, ServiceSettings, variable_of
 from bridge.openapi import openapi_page
 from bridge.settings import Settings
 
 _DOCS = Path(__file__).parent.parent / "docs"
 
 
-def settings_page() -> str:
-    """Every setting: variable, default, meaning."""
+def settings_page(kind: type[ServiceSettings], title: str, source: str) -> str:
+    """Every setting of *kind*: variable, default, meaning. `source` is the file that the class is in."""
     lines = [
-        "# Settings",
+        f"# {title}",
         "",
-        "Made from `bridge/settings.py` by `make contract`.",
+        f"Made from `{source}` by `make contract`.",
         "",
         "Each is an environment variable, or a file of the same name (any letter case) in the folder that",
         f"`{SECRETS_DIR_VARIABLE}` names (default `/run/secrets`); the environment wins. An empty variable counts as not set.",
@@ -34,7 +35,7 @@ def settings_page() -> str:
         "| variable | default | meaning |",
         "|---|---|---|",
     ]
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         lines.append(
             f"| `{variable_of(name)}` | {_default(field.default)} | {field.description}{_choices(field.annotation)} |"
         )
@@ -106,34 +107,40 @@ def _leaves(error: type[errors.IngressError]) -> Iterator[type[errors.IngressErr
         yield from _leaves(child)
 
 
-PAGES = {"settings.md": settings_page, "answers.md": answers_page, "contract/openapi.json": openapi_page}
+Pages = Mapping[str, Callable[[], str]]
+
+PAGES: Final[Pages] = {
+    "settings.md": lambda: settings_page(Settings, "Settings", "bridge/settings.py"),
+    "answers.md": answers_page,
+    "contract/openapi.json": openapi_page,
+}
 
 
-def write(folder: Path = _DOCS) -> None:
-    for name, make in PAGES.items():
+def write(folder: Path = _DOCS, pages: Pages = PAGES) -> None:
+    for name, make in pages.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(make(), encoding="utf-8")
 
 
-def drifted(folder: Path = _DOCS) -> list[str]:
+def drifted(folder: Path = _DOCS, pages: Pages = PAGES) -> list[str]:
     """Names of the pages that are not what the code says."""
     return [
         name
-        for name, make in PAGES.items()
+        for name, make in pages.items()
         if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != make()
     ]
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], pages: Pages = PAGES) -> int:
     if arguments == ["write"]:
-        write()
+        write(pages=pages)
         return 0
     if arguments == ["check"]:
-        wrong = drifted()
+        wrong = drifted(pages=pages)
         for name in wrong:
             print(f"docs/{name} is not what the code says: run `make contract`", file=sys.stderr)  # noqa: T201
         return 1 if wrong else 0
-    print("usage: python -m bridge.reference write|check", file=sys.stderr)  # noqa: T201
+    print("usage: write|check", file=sys.stderr)  # noqa: T201
     return 2
 
 

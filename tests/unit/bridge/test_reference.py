@@ -22,7 +22,7 @@ def test_drift_is_noticed(tmp_path: Path) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    page = reference.settings_page()
+    page = reference.PAGES["settings.md"]()
 
     assert all(
         variable_of(name) in page and field.description for name, field in Settings.model_fields.items()

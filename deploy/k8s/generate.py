@@ -1,0 +1,223 @@
+# ruff: noqa: INP001 - a script beside what it makes
+"""
+What Kubernetes is told and this repository already says elsewhere: topics, users with their rights, alert rules, the dashboard.
+
+    python deploy/k8s/generate.py write                   the files of the components, for the PBX `voipex`
+    python deploy/k8s/generate.py check                   exit 1, naming the files, when they are not what their sources say
+    python deploy/k8s/generate.py strimzi voipex brno     print topics and users of these PBXs, for an overlay of your own
+
+kustomize reads no file from outside of its folder, and puts no file into a field of a custom resource: hence copies, held to their sources.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from bridge.kafka import WRITTEN
+from bridge.settings import Settings
+from bridge.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, Topic, TopicKind, declared
+from consumers import settings as consumer_settings
+from consumers.run import SERVICES
+
+_DEPLOY: Final = Path(__file__).parents[1]
+COMPONENTS: Final = _DEPLOY / "k8s" / "components"
+RULES: Final = _DEPLOY / "prometheus" / "rules.yml"
+DASHBOARD: Final = _DEPLOY / "grafana" / "dashboards" / "voipex.json"
+
+STRIMZI: Final = "kafka.strimzi.io/v1"
+_CLUSTER: Final = {"strimzi.io/cluster": "kafka", "app.kubernetes.io/part-of": "voipex"}
+_PBXS: Final = ("voipex",)
+
+Document = Mapping[str, Any]
+
+
+# ---------------------------------------------------------------------------------------------------- topics and users
+
+
+def topics(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> list[Document]:
+    """A KafkaTopic for each declared topic, as `topics apply` would make it."""
+    return [_topic(each) for each in declared(pbxs, partitions)]
+
+
+def _topic(topic: Topic) -> Document:
+    defaults = Settings.model_fields
+    return {
+        "apiVersion": STRIMZI,
+        "kind": "KafkaTopic",
+        "metadata": {"name": topic.name, "labels": {**_CLUSTER}},
+        "spec": {
+            "partitions": topic.partitions,
+            "replicas": defaults["topic_replication"].default,
+            "config": {
+                **topic.config,
+                "min.insync.replicas": str(defaults["topic_min_insync"].default),
+            },
+        },
+    }
+
+
+def users(pbxs: Sequence[str]) -> list[Document]:
+    """A KafkaUser for each service, with the rights that it needs and no others."""
+    return [_user("voipex-bridge", [_right("topic", name, "Write") for name in _names(pbxs, WRITTEN)])] + [
+        _user(f"voipex-{name}", _rights_of(name, pbxs)) for name in SERVICES
+    ]
+
+
+def _rights_of(name: str, pbxs: Sequence[str]) -> list[Document]:
+    """
+    Read and Write include Describe, on groups and transactional ids too. Nothing on the cluster: since Kafka 3.0 a transactional (and so
+    idempotent) producer needs Write on its own id only.
+    """
+    projection = SERVICES[name](consumer_settings.Settings.model_construct(**_defaults()))
+    return [
+        *(_right("topic", each, "Read") for each in _names(pbxs, projection.inputs)),
+        *(_right("topic", each, "Write") for each in _names(pbxs, (*projection.outputs, DEAD_LETTERS))),
+        *(_right("topic", each, "Read", "Write") for each in _names(pbxs, [projection.changelog])),
+        _right("group", f"voipex-{name}", "Read"),
+        # One for each partition: voipex-timelines.<pbx>.timelines.<partition>
+        _right("transactionalId", f"voipex-{name}.", "Write", pattern="prefix"),
+    ]
+
+
+def _defaults() -> dict[str, Any]:
+    return {name: field.default for name, field in consumer_settings.Settings.model_fields.items()}
+
+
+def _names(pbxs: Iterable[str], kinds: Iterable[TopicKind]) -> list[str]:
+    ours = set(kinds)
+    return [topic.name for topic in declared(pbxs) if topic.kind in ours]
+
+
+def _right(kind: str, name: str, *operations: str, pattern: str = "literal") -> Document:
+    return {
+        "resource": {"type": kind, "name": name, "patternType": pattern},
+        "operations": list(operations),
+    }
+
+
+def _user(name: str, rights: Sequence[Document]) -> Document:
+    return {
+        "apiVersion": STRIMZI,
+        "kind": "KafkaUser",
+        "metadata": {"name": name, "labels": {**_CLUSTER}},
+        "spec": {
+            "authentication": {"type": "scram-sha-512"},
+            "authorization": {"type": "simple", "acls": list(rights)},
+        },
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- rules and dashboard
+
+
+def rules() -> list[Document]:
+    """The alert rules as a PrometheusRule."""
+    return [
+        {
+            "apiVersion": "monitoring.coreos.com/v1",
+            "kind": "PrometheusRule",
+            "metadata": {"name": "voipex", "labels": {"app.kubernetes.io/part-of": "voipex"}},
+            "spec": yaml.safe_load(RULES.read_text(encoding="utf-8")),
+        }
+    ]
+
+
+def dashboard() -> list[Document]:
+    """The dashboard, where Grafana's sidecar looks for it."""
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": "voipex-dashboard",
+                "labels": {"app.kubernetes.io/part-of": "voipex", "grafana_dashboard": "1"},
+            },
+            "data": {DASHBOARD.name: DASHBOARD.read_text(encoding="utf-8")},
+        }
+    ]
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+class _Dumper(yaml.SafeDumper):
+    """Values that share a part are written out in full, long text as a block, lists indented as in the other files."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        del indentless
+        super().increase_indent(flow, indentless=False)  # type: ignore[no-untyped-call]
+
+
+def _text(dumper: Any, value: str) -> Any:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)  # type: ignore[no-untyped-call]
+
+
+def rendered(documents: Iterable[Document], sources: str = "") -> str:
+    """The documents as a file, with a line that says what it is made from."""
+    head = f"# Made from {sources} by `make contract`.\n" if sources else ""
+    text: str = yaml.dump_all(
+        documents, Dumper=_Dumper, sort_keys=False, width=10_000, explicit_start=True, allow_unicode=True
+    )
+    return head + text
+
+
+FILES: Final[Mapping[str, Callable[[], str]]] = {
+    "strimzi/topics.yaml": lambda: rendered(topics(_PBXS), "bridge/topics.py"),
+    "strimzi/users.yaml": lambda: rendered(
+        users(_PBXS), "bridge/topics.py and the services' inputs and outputs"
+    ),
+    "monitoring/prometheus-rule.yaml": lambda: rendered(rules(), "deploy/prometheus/rules.yml"),
+    "monitoring/dashboard.yaml": lambda: rendered(dashboard(), "deploy/grafana/dashboards/voipex.json"),
+}
+
+
+def write(folder: Path = COMPONENTS) -> None:
+    """All or, when a source is missing, none."""
+    for name, text in {name: make() for name, make in FILES.items()}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def drifted(folder: Path = COMPONENTS) -> list[str]:
+    """Names of the files that are not what their sources say."""
+    return [
+        name
+        for name, make in FILES.items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != make()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python deploy/k8s/generate.py", description="Made manifests.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("write", help="write the files of the components")
+    commands.add_parser("check", help="exit 1 when they are not what their sources say")
+    printed = commands.add_parser("strimzi", help="print topics and users of some PBXs")
+    printed.add_argument("pbxs", nargs="+", metavar="PBX")
+    printed.add_argument("--partitions", type=int, default=DEFAULT_PARTITIONS)
+    options = parser.parse_args(arguments)
+    if options.command == "write":
+        write()
+        return 0
+    if options.command == "strimzi":
+        sys.stdout.write(rendered([*topics(options.pbxs, options.partitions), *users(options.pbxs)]))
+        return 0
+    wrong = drifted()
+    for name in wrong:
+        sys.stderr.write(f"deploy/k8s/components/{name} is not what its source says: run `make contract`\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,364 @@
+"""What the manifests say about us is true: topics, rights, settings, ports, probes, commands. No tool is needed; `make artefacts` has those."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+import typer
+import yaml
+from prometheus_client import CollectorRegistry
+from starlette.routing import Route
+
+from bridge import cli as bridge_cli
+from bridge.environment import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
+from bridge.management import Readiness, build_management
+from bridge.settings import Settings
+from bridge.topics import DEFAULT_PARTITIONS, declared
+from consumers import cli as consumers_cli
+
+K8S: Final = Path(__file__).parents[3] / "deploy" / "k8s"
+MANAGEMENT_PORT, HTTP_PORT = 8081, 8080
+
+Json = Mapping[str, Any]
+
+
+def documents(folder: str = "") -> list[Json]:
+    files = [path for path in sorted((K8S / folder).rglob("*.yaml")) if path.name != "kustomization.yaml"]
+    found = [each for path in files for each in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    assert found, f"nothing in {folder}"
+    return found
+
+
+def of_kind(kind: str, folder: str = "") -> list[Json]:
+    found = [each for each in documents(folder) if each["kind"] == kind]
+    assert found, f"no {kind} in {folder}"
+    return found
+
+
+def workloads() -> dict[str, Json]:
+    """By name: everything with pods, as it stands in the base or its component, without patches."""
+    return {
+        each["metadata"]["name"]: each
+        for each in [*documents("base"), *documents("components/topics")]
+        if each["kind"] in {"StatefulSet", "Deployment", "Job"}
+    }
+
+
+def pods() -> dict[str, Json]:
+    return {name: each["spec"]["template"]["spec"] for name, each in workloads().items()}
+
+
+def containers() -> dict[str, Json]:
+    return {name: pod["containers"][0] for name, pod in pods().items() if len(pod["containers"]) == 1}
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """Every value in it, at any depth, keys included."""
+    yield value
+    for each in [*value.keys(), *value.values()] if isinstance(value, dict) else value or []:
+        if isinstance(each, dict | list):
+            yield from parts(each)
+        else:
+            yield each
+
+
+def variables() -> set[str]:
+    """Every VOIPEX_ word of the manifests, whether set, mounted as a file, or referred to."""
+    found: set[str] = set()
+    for path in K8S.rglob("*.yaml"):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            words = (each.partition("=")[0] for each in parts(document) if isinstance(each, str))
+            found.update(word for word in words if word.startswith("VOIPEX_") and " " not in word)
+    return found
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", K8S / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---------------------------------------------------------------------------------------------------- made files
+
+
+def test_the_files_in_the_repository_are_what_their_sources_say(generate: ModuleType) -> None:
+    assert generate.drifted() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "strimzi/topics.yaml",
+        "strimzi/users.yaml",
+        "monitoring/prometheus-rule.yaml",
+        "monitoring/dashboard.yaml",
+    ],
+)
+def test_drift_is_noticed(generate: ModuleType, name: str, tmp_path: Path) -> None:
+    generate.write(tmp_path)
+    changed = tmp_path / name
+    changed.write_text(changed.read_text(encoding="utf-8") + "\n")
+
+    assert generate.drifted(tmp_path) == [name]
+
+
+def test_a_dashboard_or_rule_is_copied_word_for_word(generate: ModuleType) -> None:
+    """What is read back is what Prometheus and Grafana get without Kubernetes."""
+    rules, dashboard = of_kind("PrometheusRule"), of_kind("ConfigMap", "components/monitoring")
+
+    assert rules[0]["spec"] == yaml.safe_load(generate.RULES.read_text(encoding="utf-8"))
+    assert dashboard[0]["data"]["voipex.json"] == generate.DASHBOARD.read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------------------------------------------- Kafka
+
+
+def test_strimzi_makes_the_topics_that_we_declare() -> None:
+    settings = Settings.model_fields
+    made = {
+        each["metadata"]["name"]: (
+            each["spec"]["partitions"],
+            each["spec"]["replicas"],
+            each["spec"]["config"],
+        )
+        for each in of_kind("KafkaTopic")
+    }
+
+    assert made == {
+        topic.name: (
+            topic.partitions,
+            settings["topic_replication"].default,
+            {**topic.config, "min.insync.replicas": str(settings["topic_min_insync"].default)},
+        )
+        for topic in declared(["voipex"])
+    }
+
+
+RIGHTS: Final = {
+    "voipex-bridge": {
+        "topic voipex.call.events.v1": ["Write"],
+        "topic voipex.agent.events.v1": ["Write"],
+        "topic voipex.dead-letters.v1": ["Write"],
+    },
+    "voipex-timelines": {
+        "topic voipex.call.events.v1": ["Read"],
+        "topic voipex.call.timelines.v1": ["Write"],
+        "topic voipex.agent.activity.v1": ["Write"],
+        "topic voipex.call.state.v1": ["Read", "Write"],
+        "topic voipex.dead-letters.v1": ["Write"],
+        "group voipex-timelines": ["Read"],
+        "transactionalId voipex-timelines.*": ["Write"],
+    },
+    "voipex-agents": {
+        "topic voipex.agent.events.v1": ["Read"],
+        "topic voipex.agent.activity.v1": ["Read"],
+        "topic voipex.agent.status.v1": ["Write"],
+        "topic voipex.agent.state.v1": ["Read", "Write"],
+        "topic voipex.dead-letters.v1": ["Write"],
+        "group voipex-agents": ["Read"],
+        "transactionalId voipex-agents.*": ["Write"],
+    },
+}
+"""Written out once more, for people: a right that is added shows up here."""
+
+
+def test_each_service_has_the_rights_that_it_needs_and_no_others() -> None:
+    given = {
+        user["metadata"]["name"]: {
+            f"{acl['resource']['type']} {acl['resource']['name']}"
+            + ("*" if acl["resource"]["patternType"] == "prefix" else ""): acl["operations"]
+            for acl in user["spec"]["authorization"]["acls"]
+        }
+        for user in of_kind("KafkaUser")
+    }
+
+    assert given == RIGHTS
+
+
+def test_topics_and_users_of_several_pbxs_can_be_printed(
+    generate: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main(["strimzi", "voipex", "brno"]) == 0
+    printed = list(yaml.safe_load_all(capsys.readouterr().out))
+    names = [each["metadata"]["name"] for each in printed]
+
+    assert names[:-3] == [topic.name for topic in declared(["voipex", "brno"])]
+    assert names[-3:] == ["voipex-bridge", "voipex-timelines", "voipex-agents"]
+    assert len(printed[-3]["spec"]["authorization"]["acls"]) == 6
+
+
+def test_each_service_comes_as_its_user() -> None:
+    """The user of SASL, the Secret with its password, and KEDA's, are the KafkaUser of the service."""
+    users = {each["metadata"]["name"] for each in of_kind("KafkaUser")}
+    patches = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]
+        for each in documents("components/kafka-access")
+    }
+
+    assert patches.keys() == users | {"voipex-topics"} == workloads().keys()
+    for name, pod in patches.items():
+        environment = {each["name"]: each["value"] for each in pod["containers"][0]["env"]}
+        secrets = {each["name"]: each["secret"]["secretName"] for each in pod["volumes"]}
+        assert environment["VOIPEX_KAFKA_SASL_USERNAME"] == secrets["kafka-password"] == name
+        assert pod["containers"][0]["name"] == containers()[name]["name"]
+    for each in of_kind("TriggerAuthentication"):
+        assert each["spec"]["secretTargetRef"][0]["name"] == each["metadata"]["name"]
+        assert each["metadata"]["name"] in users
+
+
+def test_no_more_instances_than_partitions_are_started() -> None:
+    assert {each["spec"]["maxReplicaCount"] for each in of_kind("ScaledObject")} == {DEFAULT_PARTITIONS}
+    assert {each["spec"]["scaleTargetRef"]["name"] for each in of_kind("ScaledObject")} == {
+        "voipex-timelines",
+        "voipex-agents",
+    }
+
+
+# ---------------------------------------------------------------------------------------------------- settings
+
+
+def test_every_variable_is_a_setting() -> None:
+    """A typing error would leave the default in force."""
+    known = {variable_of(name) for name in SETTING_NAMES} | {SECRETS_DIR_VARIABLE}
+
+    assert {
+        "VOIPEX_SPOOL_DIR",
+        "VOIPEX_STATE_DIR",
+        "VOIPEX_KAFKA_SASL_PASSWORD",
+        "VOIPEX_PBXS",
+    } <= variables()
+    assert variables() - known == set()
+
+
+def test_no_variables_of_the_cluster_come_among_ours() -> None:
+    """A Service called voipex-bridge puts VOIPEX_BRIDGE_PORT=tcp://… into every pod of the namespace, unless told not to."""
+    assert {name: pod["enableServiceLinks"] for name, pod in pods().items()} == dict.fromkeys(pods(), False)
+
+
+def test_no_credential_is_in_the_manifests() -> None:
+    assert [each["metadata"]["name"] for each in documents() if each["kind"] == "Secret"] == []
+    assert not any("secretGenerator" in path.read_text(encoding="utf-8") for path in K8S.rglob("*.yaml"))
+
+
+# ---------------------------------------------------------------------------------------------------- pods
+
+
+def test_every_command_is_one_of_ours() -> None:
+    for name, container in containers().items():
+        program, *words = container["command"]
+        command: Any = typer.main.get_command(
+            {"voipex-bridge": bridge_cli.app, "voipex-consumers": consumers_cli.app}[program]
+        )
+        for word in words:
+            assert word in command.commands, f"{name}: {' '.join(container['command'])}"
+            command = command.commands[word]
+        assert not hasattr(command, "commands"), f"{name}: a command of {words[-1]} is missing"
+    assert containers().keys() == workloads().keys()
+
+
+def test_probes_and_scrapes_ask_what_the_management_port_answers() -> None:
+    management = build_management(lambda: Readiness(True, {}), CollectorRegistry())
+    answered = {route.path for route in management.routes if isinstance(route, Route)}
+    served = {name: each for name, each in containers().items() if name != "voipex-topics"}
+
+    assert len(served) == 3
+    for container in served.values():
+        asked = {
+            probe: (container[probe]["httpGet"]["path"], container[probe]["httpGet"]["port"])
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+        }
+        assert asked == {
+            "startupProbe": ("/live", "management"),
+            "livenessProbe": ("/live", "management"),
+            "readinessProbe": ("/ready", "management"),
+        }
+        assert {"name": "management", "containerPort": MANAGEMENT_PORT} in container["ports"]
+    scraped = [each for monitor in of_kind("PodMonitor") for each in monitor["spec"]["podMetricsEndpoints"]]
+    assert {(each["path"], each["port"]) for each in scraped} == {("/metrics", "management")}
+    assert {"/live", "/ready", "/metrics"} <= answered
+
+
+def test_the_ports_are_those_that_the_services_open() -> None:
+    literals = yaml.safe_load((K8S / "base" / "kustomization.yaml").read_text(encoding="utf-8"))[
+        "configMapGenerator"
+    ][0]["literals"]
+    bridge = containers()["voipex-bridge"]
+
+    assert f"VOIPEX_MANAGEMENT_PORT={MANAGEMENT_PORT}" in literals
+    assert "VOIPEX_HOST=0.0.0.0" in literals
+    assert {"name": "VOIPEX_PORT", "value": str(HTTP_PORT)} in bridge["env"]
+    assert {"name": "http", "containerPort": HTTP_PORT} in bridge["ports"]
+    for service in of_kind("Service"):
+        assert service["spec"]["ports"] == [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}]
+
+
+def test_the_pod_is_given_the_time_that_a_drain_takes() -> None:
+    """preStop counts, too; what is cut off is not lost, but the next start has more to do."""
+    pod, defaults = pods()["voipex-bridge"], Settings.model_fields
+    sleep_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    longest_s = sleep_s + defaults["request_timeout_s"].default + defaults["drain_s"].default
+
+    assert pod["terminationGracePeriodSeconds"] >= longest_s + 5
+
+
+def test_what_was_accepted_outlives_the_pod_the_scale_and_the_statefulset() -> None:
+    bridge = workloads()["voipex-bridge"]["spec"]
+    claims = [each["metadata"]["name"] for each in bridge["volumeClaimTemplates"]]
+    mounts = {each["name"]: each["mountPath"] for each in containers()["voipex-bridge"]["volumeMounts"]}
+    environment = {each["name"]: each["value"] for each in containers()["voipex-bridge"]["env"]}
+
+    assert bridge["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    assert claims == ["spool"]
+    assert Path(environment["VOIPEX_SPOOL_DIR"]).is_relative_to(mounts["spool"])
+    assert [each for each in documents() if each["kind"] == "HorizontalPodAutoscaler"] == []
+
+
+def test_what_is_written_is_written_to_a_volume() -> None:
+    """The root is read-only."""
+    for name in ("voipex-timelines", "voipex-agents"):
+        container = containers()[name]
+        environment = {each["name"]: each["value"] for each in container["env"]}
+
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert [each["name"] for each in pods()[name]["volumes"]] == ["state"]
+        assert Path(environment["VOIPEX_STATE_DIR"]).is_relative_to(container["volumeMounts"][0]["mountPath"])
+
+
+def test_every_pod_is_restricted() -> None:
+    """Pod Security "restricted", and what it does not ask for: numeric user, read-only root, no token."""
+    assert len(pods()) == 4
+    for name, pod in pods().items():
+        assert pod["automountServiceAccountToken"] is False, name
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["fsGroup"] == 10001, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert containers()[name]["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+
+
+def test_every_service_may_lose_one_pod_at_a_time_and_is_spread() -> None:
+    budgets = {each["metadata"]["name"]: each["spec"] for each in of_kind("PodDisruptionBudget")}
+    served = {name: each for name, each in workloads().items() if name != "voipex-topics"}
+
+    assert budgets.keys() == served.keys()
+    for name, each in served.items():
+        labels = each["spec"]["selector"]["matchLabels"]
+        assert budgets[name]["maxUnavailable"] == 1
+        assert budgets[name]["selector"]["matchLabels"] == labels
+        spread = each["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert [(one["topologyKey"], one["labelSelector"]["matchLabels"]) for one in spread] == [
+            ("topology.kubernetes.io/zone", labels),
+            ("kubernetes.io/hostname", labels),
+        ]
