@@ -44,12 +44,15 @@ def dead_letter(
 
 def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Record:
     """Keep a record that Kafka will never take (too large, invalid), so that it does not block the line; key, value and headers untouched."""
+    told = dict(record.headers)
+    received_at = told.get("ce_time") or rfc3339(record.timestamp_ms * 1000).encode()
     headers = (
         *record.headers,
         (ERROR_CLASS_HEADER, b"Undeliverable"),
         ("bridge-error-message", message.encode()),
         ("bridge-stage", b"ingress"),
         ("bridge-pbx", pbx.encode()),
+        *([] if "bridge-received-at" in told else [("bridge-received-at", received_at)]),
         ("__dlq.errors.topic", record.topic.encode()),
     )
     key = record.key if record.key is not None else b""

@@ -243,6 +243,7 @@ UNDELIVERABLE_RECORD: Final = Message(
     "as the record",
     (
         *_letter_headers({"const": "ingress"}, {"const": "Undeliverable"}),
+        _RECEIVED_AT,
         _SOURCE_TOPIC,
         *_OF_SPOOL,
         _SHORTENED,

@@ -49,7 +49,14 @@ def test_dead_letters_spread_over_the_partitions_there_are() -> None:
 
 
 def test_an_undeliverable_record_keeps_key_value_and_all_its_headers() -> None:
-    record = Record("voipex.call.events.v1", 5, b"1.2", b"{}", (("ce_id", b"7"), ("bridge-seq", b"9")), 42)
+    record = Record(
+        "voipex.call.events.v1",
+        5,
+        b"1.2",
+        b"{}",
+        (("ce_time", b"2026-03-02T08:00:00.000001Z"), ("bridge-seq", b"9")),
+        42,
+    )
 
     letter = undeliverable(record, "MessageSizeTooLarge", "voipex", 12)
 
@@ -61,6 +68,7 @@ def test_an_undeliverable_record_keeps_key_value_and_all_its_headers() -> None:
         "bridge-error-message": b"MessageSizeTooLarge",
         "bridge-stage": b"ingress",
         "bridge-pbx": b"voipex",
+        "bridge-received-at": b"2026-03-02T08:00:00.000001Z",
         "__dlq.errors.topic": b"voipex.call.events.v1",
     }
 
@@ -72,3 +80,4 @@ def test_an_undeliverable_record_without_a_key_has_a_partition_too() -> None:
 
     assert letter.key is None
     assert 0 <= letter.partition < 3
+    assert dict(letter.headers)["bridge-received-at"] == b"1970-01-01T00:00:00.042000Z"
