@@ -8,7 +8,7 @@ Whatever a call of the transactional producer raises means one thing: the outcom
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -17,11 +17,12 @@ import aiokafka.abc
 from aiokafka import errors
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from bridge import kafka as shared
 from bridge.connection import KafkaSettings
-from bridge.errors import KafkaUnreachable
+from bridge.errors import KafkaUnreachable, NoAccess
 from bridge.topics import Topic
 from consumers.batch import InputRecord, Output
 
@@ -70,16 +71,57 @@ class OutOfRange(Exception):
         super().__init__(", ".join(f"{topic} {number}" for topic, number in self.partitions))
 
 
-async def examine(settings: KafkaSettings, topics: Sequence[Topic]) -> str:
+async def examine(
+    settings: KafkaSettings, topics: Sequence[Topic], needed: Mapping[str, Collection[str]]
+) -> str:
     """
-    The cluster's id, once its topics are as declared.
+    The cluster's id, once its topics are as declared and we have the rights that are `needed` (see `check_rights`).
 
     Raises:
         TopicsWrong: some are missing or have another number of partitions.
-        KafkaUnreachable: with the cause; NoAccess: one cannot be seen, so that its partitions are not known (I7).
+        KafkaUnreachable: with the cause; NoAccess: a right is missing.
     """
+    await check_rights(settings, needed)
     await shared.check_topics(settings, topics, {topic.kind for topic in topics})
     return (await shared.describe_cluster(settings)).cluster_id
+
+
+async def check_rights(settings: KafkaSettings, needed: Mapping[str, Collection[str]]) -> None:
+    """
+    Ask whether we have these rights, each with the topics that need it. What is refused later says so less clearly, or not at all.
+
+    Raises:
+        NoAccess: one is missing; names it.
+        KafkaUnreachable: with the cause.
+    """
+    found = await shared.examine(settings, sorted(set().union(*needed.values())))
+    for right, names in needed.items():
+        missing = [
+            each.name
+            for each in found.topics
+            if each.name in names
+            and (
+                each.hidden or (each.refusal is None and each.rights is not None and right not in each.rights)
+            )
+        ]
+        if missing:
+            raise shared.no_right(settings, right, missing)
+
+
+async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
+    """The cause of *error*; NoAccess when it is a right on a group or on a transactional.id, which no topic's answer tells."""
+    if isinstance(error, errors.GroupAuthorizationFailedError):
+        right, on, option = "Read", f"group {error.args[0]}", f"--group {error.args[0]}"
+    elif isinstance(error, errors.TransactionalIdAuthorizationFailed):
+        service = str(error.args[0]).partition(".")[0]
+        right, on = "Write", f"transactional id {error.args[0]}"
+        option = f"--transactional-id {service}. --resource-pattern-type prefixed"
+    else:
+        return await shared.unreachable(settings, error)
+    command = shared.acl_command(settings, right, ()).rstrip()
+    return NoAccess(
+        f"Kafka refuses us the right {right} on {on}. Give it: {command} {option} (docs/operations.md lists all rights)"
+    )
 
 
 async def progress_of(
@@ -108,13 +150,14 @@ async def progress_of(
         async with asyncio.timeout(_START_S):
             await client.start()
             await asyncio.sleep(0)  # a stop() right after start() would look like a cancellation
+            _heed_refused_offsets(client)
             committed = {each: await client.committed(each) for each in places}
             begins, ends = await client.beginning_offsets(places), await client.end_offsets(places)
             # What was deleted before it was read cannot be read any more.
             starts = {each: max(begins[each], offset or 0) for each, offset in committed.items()}
             counted = await _count_few(client, starts, ends)
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await shared.unreachable(settings, error) from error
+        raise await _unreachable(settings, error) from error
     finally:
         await _stop_consumer(client)
     return {
@@ -187,7 +230,7 @@ class GroupConsumer:
             async with asyncio.timeout(_START_S + self._session_timeout_ms / 1000):
                 await client.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            raise await shared.unreachable(self._settings, error) from error
+            raise await _unreachable(self._settings, error) from error
 
     async def stop(self) -> None:
         """Leave the group. Bounded."""
@@ -252,6 +295,7 @@ class GroupConsumer:
 
     async def committed(self, partition: Partition) -> int | None:
         """The group's offset. Says the truth only after the partition's producer was fenced."""
+        _heed_refused_offsets(self._client)
         offset: int | None = await self._bounded(self._client.committed(_TopicPartition(*partition)))
         return offset
 
@@ -280,6 +324,28 @@ class GroupConsumer:
             raise KafkaUnreachable(
                 f"offsets cannot be read: {type(error).__name__} {error}".strip()
             ) from error
+
+
+def _heed_refused_offsets(client: Any) -> None:
+    """
+    aiokafka overlooks the error of a whole answer (OffsetFetch 2 and later): while the group's coordinator moves or loads it would say
+    that nothing was ever committed, which halts the partition. Such an error is raised, and so asked again.
+    """
+    coordinator = client._coordinator  # noqa: SLF001 - no public way
+    if "_send_req" in vars(coordinator):  # done before
+        return
+    send = coordinator._send_req  # noqa: SLF001
+
+    async def checked(request: Any) -> Any:
+        response = await send(request)
+        if isinstance(request, OffsetFetchRequest) and getattr(response, "error_code", 0) != 0:
+            error = errors.for_code(response.error_code)
+            if error is errors.NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            raise error(coordinator.group_id)
+        return response
+
+    coordinator._send_req = checked  # noqa: SLF001
 
 
 def _listener(client: Any, assigned: Callable[[set[Partition]], None], revoked: Callable[[], Any]) -> Any:
@@ -345,7 +411,7 @@ class TransactionalProducer:
                 await client.start()
         except (KafkaError, OSError, TimeoutError) as error:
             await shared.close_producer(client, 1.0)
-            raise await shared.unreachable(self._settings, error) from error
+            raise await _unreachable(self._settings, error) from error
         except BaseException:
             await shared.close_producer(client, 1.0)
             raise

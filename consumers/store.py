@@ -6,8 +6,9 @@ It is disposable. The private changelog topic is the truth; the store only saves
 - One transaction of SQLite holds a batch's changes and the checkpoint that includes them, and it is written only after the batch's
   transaction of Kafka was committed. So the store is the changelog up to `changelog_next`, and never ahead of it (I3).
 - Any doubt (unreadable file, another layout, an interrupted wipe) ends in `wipe`: an empty store that the restore fills again (I8).
-- Two processes never share a file: the folder's lock is held while it is open. Who does not get it in time (a frozen process may hold
-  it) works on a file of its own, which is deleted when it is closed.
+- Two processes never share a file: its lock is held while it is open. Who does not get it in time (a frozen process may hold it) works
+  on a file of its own, with a lock of its own, and deletes both when it closes. Who was killed before that left them to the next one that
+  opens a file here.
 
 `synchronous=NORMAL` may lose the last transactions with the power, never their order: an older consistent store, which rolls forward.
 SQLite blocks, so each store has a thread; all calls are queued there.
@@ -75,9 +76,10 @@ class StoreBroken(Exception):
 class Store:
     """The store of one partition; open it with `Store.open`, close it always."""
 
-    def __init__(self, path: Path, lock: int | None) -> None:
+    def __init__(self, path: Path, lock: int | None, *, private: bool) -> None:
         self._path = path
         self._lock = lock
+        self._private = private
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{path.stem}")
         self._database: sqlite3.Connection | None = None
         self._counts: Counter[str] = Counter()
@@ -89,11 +91,15 @@ class Store:
     @classmethod
     async def open(cls, folder: Path, name: str, lock_within_s: float = 3.0) -> Self:
         """Open `<folder>/<name>.db`, or a file of our own when another process holds it for longer than `lock_within_s`."""
-        lock = await _locked(folder / f"{name}.lock", lock_within_s)
-        path = folder / (
-            f"{name}.db" if lock is not None else f"{name}-{os.getpid()}-{next(_private_files)}.db"
-        )
-        store = cls(path, lock)
+        path = folder / f"{name}.db"
+        lock = await _locked(path.with_suffix(".lock"), lock_within_s)
+        is_private = lock is None
+        if is_private:
+            path = folder / f"{name}-{os.getpid()}-{next(_private_files)}.db"
+            lock = _lock_now(
+                path.with_suffix(".lock")
+            )  # None where files cannot be locked: then nobody deletes orphans
+        store = cls(path, lock, private=is_private)
         try:
             await store._do(store._open)
         except BaseException:
@@ -161,6 +167,7 @@ class Store:
     # ---------------------------------------------------------------- in the thread
 
     def _open(self) -> None:
+        self._delete_orphans()
         try:
             self._connect()
         except (sqlite3.Error, ValueError, TypeError):  # damaged, or of another layout
@@ -249,8 +256,10 @@ class Store:
 
     def _close(self) -> None:
         self._disconnect()
-        if self._lock is None or self._broken:
+        if self._private or self._broken:
             self._delete_files()
+        if self._private:
+            self._path.with_suffix(".lock").unlink(missing_ok=True)
 
     def _disconnect(self) -> None:
         if self._database is not None:
@@ -259,31 +268,39 @@ class Store:
             self._database = None
 
     def _delete_files(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+        _delete(self._path)
+
+    def _delete_orphans(self) -> None:
+        """Private files whose process is gone: nobody holds their lock."""
+        for path in self._path.parent.glob("state-*-*-*.lock"):
+            lock = _lock_now(path)
+            if lock is not None:
+                _delete(path.with_suffix(".db"))
+                path.unlink(missing_ok=True)
+                os.close(lock)
 
 
-def _lock_file(path: Path) -> int:
+def _delete(database: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        database.with_name(database.name + suffix).unlink(missing_ok=True)
+
+
+def _lock_now(path: Path) -> int | None:
+    """An open file that holds the lock until it is closed; None: somebody else has it."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 async def _locked(path: Path, within_s: float) -> int | None:
-    """An open file that holds the lock until it is closed; None: somebody else has it."""
-    descriptor = _lock_file(path)
+    """The same, with some patience."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + within_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if loop.time() >= deadline:
-                os.close(descriptor)
-                return None
-            try:
-                await asyncio.sleep(_LOCK_EVERY_S)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        else:
-            return descriptor
+    while (lock := _lock_now(path)) is None and loop.time() < deadline:  # noqa: ASYNC110 - files have no events
+        await asyncio.sleep(_LOCK_EVERY_S)
+    return lock

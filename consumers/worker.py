@@ -12,14 +12,14 @@ hears nothing from the brokers for a while is replaced by a new one: it knows on
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from bridge.errors import BridgeError, KafkaUnreachable
+from bridge.errors import BridgeError, KafkaUnreachable, NoAccess
 from bridge.logs import get_logger
 from bridge.topics import DEAD_LETTERS, topic_name
 from consumers.batch import Place
-from consumers.kafka import GroupConsumer, OutOfRange, Partition, TransactionalProducer, examine
+from consumers.kafka import GroupConsumer, OutOfRange, Partition, TransactionalProducer, check_rights, examine
 from consumers.metrics import Metrics, Standing
 from consumers.projection import Projection
 from consumers.restore import OffsetsLost, Plan, restore
@@ -75,7 +75,8 @@ class Worker(Generic[State]):
                 await session.run(self._stopping)
             except KafkaUnreachable as error:
                 attempt = 0 if session.lasted_s > _STEADY_S else attempt + 1
-                log.warning("Kafka is out of reach", service=self.service, cause=str(error), attempt=attempt)
+                tell = log.error if isinstance(error, NoAccess) else log.warning
+                tell("Kafka is out of reach", service=self.service, cause=str(error), attempt=attempt)
                 await _rest(self._stopping, attempt)
 
     def stop(self) -> None:
@@ -132,6 +133,7 @@ class _Owner(Generic[State]):
         self.fault: str | None = None
         self.task: Task[State] | None = None
         self._closing = False
+        self._began = False
         self._session = session
         self._working = asyncio.create_task(self._work(), name=f"{session.projection.name} {place}")
 
@@ -165,7 +167,7 @@ class _Owner(Generic[State]):
     async def _work(self) -> None:
         attempt, fences = 0, 0
         while True:
-            started_s = time.monotonic()
+            started_s, is_refused = time.monotonic(), False
             try:
                 await self._once()
             except OffsetsLost as error:
@@ -175,6 +177,7 @@ class _Owner(Generic[State]):
                 cause = str(broken)
             except (KafkaUnreachable, StoreBroken, OSError) as error:
                 cause = str(error)
+                is_refused = isinstance(error, NoAccess)
             except Exception as error:  # noqa: BLE001 - the client's own; begin again as after any other
                 cause = repr(error)
             else:
@@ -186,7 +189,8 @@ class _Owner(Generic[State]):
                 self._session.end(KafkaUnreachable(f"{self.place} was fenced twice"))
                 return
             attempt = 0 if time.monotonic() - started_s > _STEADY_S else attempt + 1
-            log.warning(
+            tell = log.error if is_refused else log.warning
+            tell(
                 "a partition starts again",
                 service=self._session.projection.name,
                 place=str(self.place),
@@ -205,6 +209,10 @@ class _Owner(Generic[State]):
         )
         producer = session.producer(self.place)
         try:
+            if self._began:
+                # What broke may be a right that is missing by now, and transactions do not say which.
+                await check_rights(session.settings, session.needed_rights(self.place.pbx))
+            self._began = True
             restored = await restore(session.plan(self.place, self.inputs), store, producer, session.consumer)
             self.task = session.task(self.place, store, producer, restored.positions)
             for partition, position in restored.positions.items():
@@ -267,7 +275,17 @@ class _Session(Generic[State]):
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Join, and work until `stopping`. Raises KafkaUnreachable, TopicsWrong."""
-        cluster_id = await examine(self.settings, self._topics())
+        try:
+            await _unless(stopping, self._join())
+            await self._poll(stopping)
+        finally:
+            await self._revoked()
+            await self.consumer.stop()
+        if self._fault is not None:
+            raise self._fault
+
+    async def _join(self) -> None:
+        cluster_id = await examine(self.settings, self._topics(), self.needed_rights())
         settings, projection = self.settings, self.projection
         self._terms = Terms(
             f"voipex-{projection.name}",
@@ -278,14 +296,7 @@ class _Session(Generic[State]):
             self._now_us,
         )
         inputs = [topic_name(pbx, kind) for pbx in settings.pbxs for kind in projection.inputs]
-        try:
-            await self.consumer.start(inputs, self._assigned, self._revoked)
-            await self._poll(stopping)
-        finally:
-            await self._revoked()
-            await self.consumer.stop()
-        if self._fault is not None:
-            raise self._fault
+        await self.consumer.start(inputs, self._assigned, self._revoked)
 
     def end(self, fault: Exception) -> None:
         """Give the membership up; the worker begins a new one."""
@@ -317,6 +328,17 @@ class _Session(Generic[State]):
         self, place: Place, store: Store, producer: TransactionalProducer, positions: Mapping[Partition, int]
     ) -> Task[State]:
         return Task(self.projection, place, self._agreed(), store, producer, self, positions, self.metrics)
+
+    def needed_rights(self, pbx: str | None = None) -> dict[str, list[str]]:
+        """On the topics of one PBX, or of all."""
+        projection = self.projection
+        reads = {*projection.inputs, projection.changelog}
+        writes = {*projection.outputs, projection.changelog, DEAD_LETTERS}
+        topics = [topic for topic in self._topics() if pbx in {None, topic.name.split(".", 1)[0]}]
+        return {
+            right: [topic.name for topic in topics if topic.kind in kinds]
+            for right, kinds in {"Read": reads, "Write": writes}.items()
+        }
 
     async def position(self, partition: Partition) -> int:
         """Between two polls, when every record below it has been handed to its task."""
@@ -400,21 +422,24 @@ class _Session(Generic[State]):
             stop.cancel()
 
     async def _poll_once(self, running: Mapping[Place, _Owner[State]]) -> None:
-        owners = {partition: owner for owner in running.values() for partition in owner.inputs}
+        asked = [partition for owner in running.values() for partition in owner.inputs]
         async with self._polling:
             try:
-                polled = await self.consumer.poll(owners, _POLL_MS)
+                polled = await self.consumer.poll(asked, _POLL_MS)
             except OutOfRange as error:
                 for partition in error.partitions:
-                    if partition in owners:
-                        owners[partition].halt(
-                            f"what comes next in {partition.topic} {partition.number} is not there"
-                        )
+                    owner = self._owner_of(partition)
+                    if owner is not None:
+                        owner.halt(f"what comes next in {partition.topic} {partition.number} is not there")
                 return
             for partition, records in polled.items():
-                task = owners[partition].task
-                if task is not None:  # else it broke meanwhile, and its successor seeks
-                    task.take(partition.topic, records)
+                # Not who asked: a rebalance may have come between, and a successor that has sought already would miss them.
+                owner = self._owner_of(partition)
+                if owner is not None and owner.task is not None:  # else it seeks when it is restored
+                    owner.task.take(partition.topic, records)
+
+    def _owner_of(self, partition: Partition) -> "_Owner[State] | None":
+        return self.owners.get(Place(partition.topic.split(".", 1)[0], partition.number))
 
     def _hold_back(self, running: Mapping[Place, _Owner[State]], full: set[Place]) -> set[Place]:
         """Fetch nothing more for tasks that have enough."""
@@ -436,6 +461,19 @@ class _Session(Generic[State]):
         newest_ms = max((at_ms for at_ms in heard if at_ms), default=None)
         if newest_ms is not None and time.time() * 1000 - newest_ms > _SILENT_S * 1000:
             self.end(KafkaUnreachable(f"no broker has answered for {_SILENT_S:.0f} s"))
+
+
+async def _unless(stopping: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Do *work*; told to stop, drop it: a join may wait for a frozen member's session to end."""
+    working, told = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    told.add_done_callback(lambda _: working.cancel())
+    try:
+        await working
+    except asyncio.CancelledError:
+        if not stopping.is_set():
+            raise
+    finally:
+        told.cancel()
 
 
 async def _rest(stopping: asyncio.Event, attempt: int) -> None:

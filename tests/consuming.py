@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -134,20 +134,25 @@ class Traffic:
         asyncio.run(self._publish(list(islice(self._records, number))))
 
     async def _publish(self, records: Sequence[Record]) -> None:
-        producer = KafkaProducer(self._settings)
-        await producer.start()
-        try:
-            by_place: dict[tuple[str, int], list[Record]] = {}
-            for record in records:
-                by_place.setdefault((record.topic, record.partition), []).append(record)
-            for (topic, partition), rows in by_place.items():
-                done = 0
-                while done < len(rows):
-                    sent, delivered = await producer.send(topic, partition, rows[done:])
-                    await delivered
-                    done += sent
-        finally:
-            await producer.stop()
+        await write(self._settings, records)
+
+
+async def write(settings: KafkaSettings, records: Iterable[Record]) -> None:
+    """As the bridge's publisher does: acknowledged when this returns, those of a partition in order."""
+    producer = KafkaProducer(settings)
+    await producer.start()
+    try:
+        by_place: dict[tuple[str, int], list[Record]] = {}
+        for record in records:
+            by_place.setdefault((record.topic, record.partition), []).append(record)
+        for (topic, partition), rows in by_place.items():
+            done = 0
+            while done < len(rows):
+                sent, delivered = await producer.send(topic, partition, rows[done:])
+                await delivered
+                done += sent
+    finally:
+        await producer.stop()
 
 
 def _records(pbx: str, partitions: int, seed: int) -> Iterator[Record]:
@@ -172,31 +177,45 @@ def read(bootstrap_servers: str, pbx: str, *kinds: Any) -> dict[Any, list[Consum
     return asyncio.run(all_of())
 
 
-def await_published(bootstrap_servers: str, pbx: str, within_s: float = 60) -> None:
+def await_published(
+    bootstrap_servers: str,
+    pbx: str,
+    within_s: float = 60,
+    forgotten: Mapping[Any, Sequence[Consumed]] | None = None,
+) -> None:
     """
-    Until what is published is what should be.
+    Until what is published is what should be; see `differences`.
 
     Raises:
         AssertionError: what differs, should it still do so at the end.
     """
     deadline = time.monotonic() + within_s
     while True:
-        wrong = differences(bootstrap_servers, pbx)
+        wrong = differences(bootstrap_servers, pbx, forgotten)
         if not wrong:
             return
         assert time.monotonic() < deadline, f"{len(wrong)} differences:\n" + "\n".join(wrong[:10])
         time.sleep(0.5)
 
 
-def differences(bootstrap_servers: str, pbx: str) -> list[str]:
-    """What a batch fold of the event topics says otherwise than the documents; and revisions that were doubled or left out."""
+def differences(
+    bootstrap_servers: str, pbx: str, forgotten: Mapping[Any, Sequence[Consumed]] | None = None
+) -> list[str]:
+    """
+    What a batch fold of the event topics says otherwise than the documents; and revisions that were doubled or left out.
+
+    `forgotten`: by kind, records that were folded and that their topic may have deleted since.
+    """
     found = read(
         bootstrap_servers, pbx, CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY, CALL_TIMELINES, AGENT_STATUS
     )
+    for kind, records in (forgotten or {}).items():
+        there = {(each.partition, each.offset) for each in found[kind]}
+        found[kind] += [each for each in records if (each.partition, each.offset) not in there]
     return [
         *_revisions(found[CALL_TIMELINES]),
         *_revisions(found[AGENT_STATUS]),
-        *_calls(pbx, found),
+        *call_differences(pbx, found),
         *_agents(pbx, found),
     ]
 
@@ -215,7 +234,7 @@ def _latest(documents: Sequence[Consumed]) -> dict[str, Json]:
     return {(each.key or b"").decode(): orjson.loads(each.value or b"null") for each in documents}
 
 
-def _calls(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
+def call_differences(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
     sent: dict[str, list[Event]] = {}
     for each in found[CALL_EVENTS]:
         sent.setdefault((each.key or b"").decode(), []).append(Event.model_validate_json(each.value or b""))

@@ -10,10 +10,12 @@ import re
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
+from itertools import count, pairwise
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 from unittest import mock
 
 import orjson
@@ -28,22 +30,52 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+from structlog.testing import capture_logs
 
 from bridge import kafka as bridge_kafka
 from bridge import settings
 from bridge.errors import NoAccess
 from bridge.local_kafka import LocalKafka
-from bridge.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, declared, topic_name
+from bridge.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    TopicKind,
+    declared,
+    topic_name,
+)
+from consumers.metrics import Metrics
+from consumers.run import SERVICES
+from consumers.settings import Settings as ConsumerSettings
+from consumers.worker import Worker
 from tests import factories
 from tests.commands import Done, called, voipex_bridge
+from tests.consuming import Traffic, call_differences, read
+from tests.kafka import engine
 from tests.kafka.conftest import JARS, read_all, settings_of
+from tests.kafka.test_lag import lag as lag_of
 from tests.processes import BridgeProcess, free_port
 
 KEY_PASSWORD = "secret-of-the-key"
 WRONG_PASSWORD = "secret-that-is-wrong"
 SCRAM_USER = "scram-user"
 FORGETFUL_USER, FORGOTTEN_PASSWORD = "forgetful", "secret-that-was-forgotten"
-PLAIN_USERS = ("plain-user", "writer", "newcomer", "maker", "looker", "reader", "replayer", "loser")
+PLAIN_USERS = (
+    "plain-user",
+    "writer",
+    "newcomer",
+    "maker",
+    "looker",
+    "reader",
+    "replayer",
+    "loser",
+    "timelines",
+    "agents",
+    "watcher",
+)
 CERTIFICATE_USER = "certificate-user"
 
 RINGING = factories.body()
@@ -113,6 +145,13 @@ class SecureKafka:
             bridge_kafka.apply_topics(settings_of(self.administration), declared([pbx], partitions=1), 1, 1)
         )
 
+    def give(self, user: str, right: "Right") -> None:
+        """A right on anything, and return when it is in force."""
+        asyncio.run(self._set(right.acl(user), given=True))
+
+    def take(self, user: str, right: "Right") -> None:
+        asyncio.run(self._set(right.acl(user), given=False))
+
     def allow(self, user: str, right: str, *topics: str, prefixed: bool = False) -> None:
         """Give a right on topics, and return when it is in force."""
         pattern = 4 if prefixed else 3
@@ -134,6 +173,27 @@ class SecureKafka:
         command = self.broker.command_line(name, "--bootstrap-server", self.administration, *arguments)
         done = subprocess.run(command, capture_output=True, check=False, timeout=60)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+class Right(NamedTuple):
+    """As the page of operations lists them."""
+
+    operation: str
+    resource: Literal["topic", "group", "transactional-id"]
+    name: str
+    prefixed: bool = False
+
+    def acl(self, user: str) -> tuple[int, str, int, str, str, int, int]:
+        kind = {"topic": 2, "group": 3, "transactional-id": 5}[self.resource]
+        return (
+            kind,
+            self.name,
+            4 if self.prefixed else 3,
+            f"User:{user}",
+            "*",
+            OPERATIONS[self.operation],
+            3,
+        )
 
 
 OPERATIONS = {"All": 2, **{name: bit for bit, name in bridge_kafka._RIGHTS.items()}}
@@ -736,6 +796,141 @@ def test_replaying_needs_read_on_dead_letters_and_write_where_they_go(
     assert "the right to write" in elsewhere.json["letters"][0]["why"]
     assert (replayed.code, replayed.json["replayed"]) == (0, 1)
     assert records(secure, (calls,)) == [1]
+
+
+# ---------------------------------------------------------------------------------------------------- rights of the consumers
+
+
+def documented_rights(service: str, pbx: str) -> list[Right]:
+    """What docs/operations.md says that a service needs, from the commands that give it."""
+    page = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
+    commands = page.split("### Rights for the consumers")[1].split("```sh\n")[1].split("```")[0]
+    rights = []
+    for command in commands.replace("\\\n", " ").splitlines():
+        words = command.replace("voipex.", f"{pbx}.").split()
+        if f"User:{service}" not in words:
+            continue
+        operation = words[words.index("--operation") + 1]
+        for option, name in pairwise(words):
+            if option in {"--topic", "--group", "--transactional-id"}:
+                rights.append(Right(operation, option[2:], name, "prefixed" in words))  # type: ignore[arg-type]
+    return rights
+
+
+def service_of(secure: SecureKafka, name: str, pbx: str, folder: Path) -> Worker[Any]:
+    """As the user of its own name."""
+    way = secure.by_password("PLAIN", name)
+    given: dict[str, Any] = {key.removeprefix("VOIPEX_").lower(): value for key, value in way.items()}
+    ours = ConsumerSettings(
+        **given,
+        pbxs=(pbx,),
+        topic_partitions=1,
+        state_dir=folder,
+        commit_interval_ms=20,
+        transaction_timeout_s=5,
+    )
+    return Worker(SERVICES[name](ours), ours, Metrics("test"))
+
+
+def has_errors(logs: Sequence[Mapping[str, Any]]) -> bool:
+    return any(each["log_level"] == "error" for each in logs)
+
+
+async def run_until(worker: Worker[Any], what: Callable[[], object]) -> None:
+    async with engine.running(worker):
+        await engine.until(what)
+
+
+@pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
+def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missing(
+    secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicKind
+) -> None:
+    secure.make_topics(pbx)
+    Traffic(secure.administration, pbx, 1).publish(50)
+    rights = documented_rights(service, pbx)
+    for right in rights:
+        secure.give(service, right)
+    worker = service_of(secure, service, pbx, tmp_path / "state")
+    told = topic_name(pbx, output)
+
+    asyncio.run(run_until(worker, lambda: worker.standing().keys))
+    documents = records(secure, [told])
+    for number, right in enumerate(rights):
+        secure.take(service, right)
+        with capture_logs() as logs:
+            refused = service_of(secure, service, pbx, tmp_path / f"{number}")
+            asyncio.run(run_until(refused, partial(has_errors, logs)))
+        secure.give(service, right)
+
+        said = next(each["cause"] for each in logs if each["log_level"] == "error")
+        name = f"transactional id {right.name}" if right.prefixed else f"{right.resource} {right.name}"
+        assert f"Kafka refuses us the right {right.operation} on {name}" in said
+        assert f"--allow-principal User:{service} --operation {right.operation} " in said
+        assert f"--{right.resource} {right.name}" in said
+
+    assert len(rights) == {"timelines": 8, "agents": 8}[service]
+    assert documents[0] > 0
+    assert records(secure, [told]) == documents
+
+
+def test_lag_needs_read_on_what_the_services_read_and_describe_on_their_groups(
+    secure: SecureKafka, pbx: str
+) -> None:
+    secure.make_topics(pbx)
+    Traffic(secure.administration, pbx, 1).publish(50)
+    way = secure.by_password("PLAIN", "watcher", VOIPEX_PBXS=pbx, VOIPEX_TOPIC_PARTITIONS="1")
+
+    def lag() -> Done:
+        done = lag_of({**os.environ, **way})
+        told.extend((done.stdout, done.stderr))
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY):
+        secure.give("watcher", Right("Read", "topic", topic_name(pbx, kind)))
+    refused = lag()
+    for group in ("voipex-timelines", "voipex-agents"):
+        secure.give("watcher", Right("Describe", "group", group))
+    shown = lag()
+
+    assert refused.code == 1
+    assert "Kafka refuses us the right Read on group voipex-timelines" in refused.err
+    assert shown.json["lag"] == 50
+
+
+def test_a_right_that_a_running_service_loses_is_named_and_nothing_is_lost_until_it_is_back(
+    secure: SecureKafka, pbx: str, tmp_path: Path
+) -> None:
+    secure.make_topics(pbx)
+    rights = documented_rights("timelines", pbx)
+    for right in rights:
+        secure.give("timelines", right)
+    worker = service_of(secure, "timelines", pbx, tmp_path)
+    documents = next(right for right in rights if right.name == topic_name(pbx, CALL_TIMELINES))
+
+    with capture_logs() as logs:
+        asyncio.run(_lose_a_right(secure, worker, documents, pbx, logs))
+
+    said = [each["cause"] for each in logs if each["log_level"] == "error"]
+    assert any(f"the right Write on topic {documents.name}" in each for each in said)
+
+
+async def _lose_a_right(
+    secure: SecureKafka, worker: Worker[Any], right: Right, pbx: str, logs: Sequence[Mapping[str, Any]]
+) -> None:
+    traffic = Traffic(secure.administration, pbx, 1)
+
+    async def is_published() -> bool:
+        found = await asyncio.to_thread(read, secure.administration, pbx, CALL_EVENTS, CALL_TIMELINES)
+        return not list(call_differences(pbx, found))
+
+    async with engine.running(worker):
+        await asyncio.to_thread(traffic.publish, 50)
+        await engine.until(is_published)
+        await asyncio.to_thread(secure.take, "timelines", right)
+        await asyncio.to_thread(traffic.publish, 50)
+        await engine.until(partial(has_errors, logs))
+        await asyncio.to_thread(secure.give, "timelines", right)
+        await engine.until(is_published)
 
 
 # ---------------------------------------------------------------------------------------------------- secrets

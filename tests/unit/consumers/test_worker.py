@@ -151,6 +151,30 @@ def test_a_worker_ends_when_the_topics_are_not_as_declared(
         asyncio.run(worker(tmp_path).run())
 
 
+def test_a_worker_that_is_told_to_stop_while_it_joins_does_not_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others keep a join waiting: a frozen member for as long as its session lasts."""
+    member = worker(tmp_path)
+    joining = asyncio.Event()
+
+    async def for_ever(*_: object) -> str:
+        joining.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def run() -> None:
+        running = asyncio.create_task(member.run())
+        await joining.wait()
+        member.stop()
+        await running
+
+    monkeypatch.setattr(worker_module, "examine", for_ever)
+    asyncio.run(run())
+
+    assert not member.ready
+
+
 def test_before_it_has_joined_a_worker_is_not_ready_and_says_why(tmp_path: Path) -> None:
     member = worker(tmp_path)
 
@@ -239,6 +263,29 @@ def test_polled_records_go_to_the_task_of_their_partition(
         await session._poll_once(owners)
 
         assert task.taken == [(CALLS.topic, ["one", "two"])]
+
+    in_session(tmp_path, monkeypatch, use)
+
+
+def test_records_that_come_while_the_partitions_are_assigned_anew_go_to_their_new_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has sought already, so nobody would read them again."""
+
+    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
+        before, after = FakeTask(), FakeTask()
+        owners = running(session, before)
+
+        async def poll(*_: object) -> Mapping[Partition, Sequence[Any]]:
+            owners[PLACE]._working.cancel()
+            session.owners = {}
+            running(session, after)
+            return {CALLS: ["one"]}
+
+        monkeypatch.setattr(consumer, "poll", poll)
+        await session._poll_once(owners)
+
+        assert (before.taken, after.taken) == ([], [(CALLS.topic, ["one"])])
 
     in_session(tmp_path, monkeypatch, use)
 

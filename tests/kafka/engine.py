@@ -1,0 +1,159 @@
+"""
+Services in this process, on a real broker: a test sees their tasks, moves their clock, and stops them where it likes.
+
+Most of these tests fold tallies (`tests/unit/consumers/tally.py`), which add numbers up: a record that was lost, or counted twice,
+shows in the sum.
+"""
+
+import asyncio
+import inspect
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import aiokafka.admin
+
+from bridge import kafka as bridge_kafka
+from bridge.kafka import Consumed
+from bridge.partition import partition_of
+from bridge.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
+from bridge.wire import Record
+from consumers.kafka import Partition, Progress, progress_of
+from consumers.metrics import Metrics
+from consumers.settings import Settings
+from consumers.worker import Worker
+from tests.kafka.conftest import Broker, settings_of
+
+WITHIN_S = 60.0
+_RecordsToDelete: Any = aiokafka.admin.RecordsToDelete  # it ships no types
+
+
+def settings(kafka: Broker, state_dir: Path, *pbxs: str, partitions: int = 1, **changes: Any) -> Settings:
+    given: dict[str, Any] = {
+        "kafka_bootstrap_servers": kafka.bootstrap_servers,
+        "pbxs": pbxs,
+        "topic_partitions": partitions,
+        "state_dir": state_dir,
+        "commit_interval_ms": 20,
+        "transaction_timeout_s": 5.0,
+        "session_timeout_s": 10.0,
+    }
+    return Settings(**given | changes)
+
+
+@asynccontextmanager
+async def running(*workers: Worker[Any]) -> AsyncIterator[None]:
+    """Members of their groups while this lasts; one that fails fails the test."""
+    working = [asyncio.create_task(each.run()) for each in workers]
+    try:
+        yield
+        failed = [each for each in working if each.done()]
+        assert not failed, failed
+    finally:
+        for each in workers:
+            each.stop()
+        await asyncio.gather(*working)
+
+
+async def until(
+    what: Callable[[], object], why: Callable[[], object] = lambda: "", within_s: float = WITHIN_S
+) -> None:
+    """Until *what* (a function or coroutine function) is true; `why` says what it is instead."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = what()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return
+        assert time.monotonic() < deadline, why()
+        await asyncio.sleep(0.02)
+
+
+async def all_running(worker: Worker[Any], number: int) -> None:
+    await until(lambda: worker.ready and worker.standing().partitions == {"running": number}, worker.describe)
+
+
+def transactions(metrics: Metrics, service: str, outcome: str) -> float:
+    labels = {"service": service, "outcome": outcome}
+    return metrics.registry.get_sample_value("voipex_consumer_transactions_total", labels) or 0.0
+
+
+# -------------------------------------------------------------------------------- topics
+
+
+async def read(kafka: Broker, topic: str) -> list[Consumed]:
+    """All that is committed there."""
+    return [each async for each in bridge_kafka.read(settings_of(kafka.bootstrap_servers), topic)]
+
+
+async def configure(kafka: Broker, topic: str, **config: str) -> None:
+    """Settings of a topic with `_` for `.`; None of the others is kept but what was declared."""
+    wanted = {name.replace("_", "."): value for name, value in config.items()}
+    async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 30) as admin:
+        wanted = {**await bridge_kafka._set_by_hand(admin, topic), **wanted}
+        await bridge_kafka._alter(admin, topic, wanted)
+        await bridge_kafka._wait_until_applied(admin, {topic: wanted})
+
+
+async def delete_records(kafka: Broker, partition: Partition, before: int) -> None:
+    """What lies before an offset; -1: all."""
+    where = aiokafka.TopicPartition(*partition)
+    async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 30) as admin:
+        await admin.delete_records({where: _RecordsToDelete(before)})
+
+
+async def progress(worker: Worker[Any], of: Settings) -> Mapping[Partition, Progress]:
+    """How far a service has read, as the broker says."""
+    inputs = set(worker._projection.inputs)
+    return await progress_of(of, worker.group, [each for each in of.topics() if each.kind in inputs])
+
+
+# -------------------------------------------------------------------------------- tallies
+
+
+def add(pbx: str, key: str, amount: int = 1, partitions: int = 1, **more: Any) -> Record:
+    """A record that adds."""
+    name, now_ms = key.encode(), time.time_ns() // 1_000_000
+    value = json.dumps({"add": amount, **more}).encode()
+    return Record(topic_name(pbx, CALL_EVENTS), partition_of(name, partitions), name, value, (), now_ms)
+
+
+async def tallies(kafka: Broker, pbx: str) -> dict[str, int]:
+    """What was told last of each key. Each telling must follow the one before: none left out, none twice."""
+    totals: dict[str, int] = {}
+    revisions: Counter[str] = Counter()
+    for each in await read(kafka, topic_name(pbx, CALL_TIMELINES)):
+        key = (each.key or b"").decode()
+        revisions[key] += 1
+        assert dict(each.headers)["ce_id"] == f"{key}@{revisions[key]}".encode()
+        totals[key] = json.loads(each.value or b"")["total"]
+    return totals
+
+
+def sums(records: Iterable[Record]) -> dict[str, int]:
+    """What should be told."""
+    totals: Counter[str] = Counter()
+    for each in records:
+        totals[(each.key or b"").decode()] += json.loads(each.value)["add"]
+    return dict(totals)
+
+
+async def until_told(kafka: Broker, pbx: str, records: Iterable[Record]) -> None:
+    """Until each key's sum is what these records come to."""
+    expected, found = sums(records), dict[str, int]()
+
+    async def is_told() -> bool:
+        found.clear()
+        found.update(await tallies(kafka, pbx))
+        return found == expected
+
+    await until(
+        is_told,
+        lambda: {key: (found.get(key), total) for key, total in expected.items() if found.get(key) != total},
+    )

@@ -1,0 +1,116 @@
+"""What happens to a transaction when the broker refuses a part of it, and who else notices."""
+
+import asyncio
+from pathlib import Path
+
+from bridge.topics import CALL_EVENTS, CALL_STATE, CALL_TIMELINES, topic_name
+from consumers.kafka import Partition
+from consumers.metrics import Metrics
+from consumers.worker import Worker
+from tests.consuming import write
+from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.engine import (
+    add,
+    all_running,
+    configure,
+    delete_records,
+    progress,
+    read,
+    running,
+    settings,
+    sums,
+    tallies,
+    transactions,
+    until,
+    until_told,
+)
+from tests.unit.consumers.tally import TallyProjection
+
+
+def test_a_produce_that_fails_commits_nothing_and_all_is_done_again(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """
+    kafka.md 12 (2b): a commit succeeds although a produce failed. The topic of documents refuses batches; no offset, no state and no
+    document may be committed until it takes them again.
+    """
+    apply_topics(kafka.bootstrap_servers, pbx, 1)
+    asyncio.run(_refused_and_mended(kafka, pbx, tmp_path))
+
+
+async def _refused_and_mended(kafka: Broker, pbx: str, folder: Path) -> None:
+    ours, metrics = settings(kafka, folder, pbx), Metrics("test")
+    worker = Worker(TallyProjection(), ours, metrics)
+    documents, states = topic_name(pbx, CALL_TIMELINES), topic_name(pbx, CALL_STATE)
+    first = [add(pbx, f"1.{number % 7}", number) for number in range(70)]
+    second = [add(pbx, f"1.{number % 9}", number) for number in range(90)]
+
+    async def committed() -> tuple[object, ...]:
+        offsets = {where: each.committed for where, each in (await progress(worker, ours)).items()}
+        return offsets, await tallies(kafka, pbx), len(await read(kafka, states))
+
+    async with running(worker):
+        await all_running(worker, 1)
+        await write(ours, first)
+        await until_told(kafka, pbx, first)
+        before = await committed()
+        await configure(kafka, documents, max_message_bytes="100")
+        await write(ours, second)
+        await until(lambda: transactions(metrics, "tallies", "failed") >= 2)
+        meanwhile = await committed()
+        await configure(kafka, documents, max_message_bytes="1048588")
+        await until_told(kafka, pbx, [*first, *second])
+        await all_running(worker, 1)
+
+    assert before == meanwhile
+
+
+def test_of_two_pbxs_in_a_process_one_that_is_broken_or_halted_does_not_stop_the_other(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """Each PBX has topics, tasks and transactions of its own."""
+    names = (f"{pbx}-broken", f"{pbx}-halted", f"{pbx}-sound")
+    for name in names:
+        apply_topics(kafka.bootstrap_servers, name, 1)
+    asyncio.run(_one_of_three_works(kafka, names, tmp_path))
+
+
+async def _one_of_three_works(kafka: Broker, names: tuple[str, str, str], folder: Path) -> None:
+    broken, halted, sound = names
+    ours, metrics = settings(kafka, folder, *names), Metrics("test")
+    worker = Worker(TallyProjection(), ours, metrics)
+    written = {name: [add(name, f"1.{number % 7}", number) for number in range(70)] for name in names}
+
+    async def more(*pbxs: str) -> None:
+        for name in pbxs:
+            news = [add(name, f"1.{number % 9}", number) for number in range(90)]
+            written[name] += news
+            await write(ours, news)
+
+    async with running(worker):
+        await all_running(worker, 3)
+        for name in names:
+            await write(ours, written[name])
+        for name in names:
+            await until_told(kafka, name, written[name])
+    calls = Partition(topic_name(halted, CALL_EVENTS), 0)
+    await write(ours, [add(halted, "1.1")])
+    await delete_records(kafka, calls, -1)  # unread
+    await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="100")
+
+    worker = Worker(TallyProjection(), ours, metrics)
+    async with running(worker):
+        await more(broken, sound)
+        await until(lambda: transactions(metrics, "tallies", "failed") >= 2)
+        await until_told(kafka, sound, written[sound])
+        await more(sound)
+        await until_told(kafka, sound, written[sound])
+        told = worker.describe()
+        is_ready = worker.ready
+        await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="1048588")
+        await until_told(kafka, broken, written[broken])
+
+    assert list(told["halted"]) == [f"{halted}/0"]
+    assert "deleted before they were read" in told["halted"][f"{halted}/0"]
+    assert not is_ready
+    assert await tallies(kafka, halted) == sums(written[halted])

@@ -1,0 +1,146 @@
+"""Offsets that expired, or point to what was deleted: the partition halts, and docs/operations.md says how to go on."""
+
+import asyncio
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from bridge.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
+from consumers.calls.projection import CallProjection
+from consumers.kafka import Partition
+from consumers.metrics import Metrics
+from consumers.worker import Worker
+from tests.consuming import ConsumerProcess, Traffic, await_published, read
+from tests.kafka.conftest import Broker, _tools, apply_topics
+from tests.kafka.engine import delete_records, progress, settings
+
+OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
+TOOLS = {
+    "kafka-get-offsets.sh": "org.apache.kafka.tools.GetOffsetShell",
+    "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+}
+
+
+def test_lost_offsets_halt_their_partitions_and_the_documented_way_out_works(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """kafka.md 12 (12b). Of three partitions one has lost its offset, and one has records that were deleted unread."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=12)
+    timelines, agents = (
+        ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    )
+    calls = topic_name(pbx, CALL_EVENTS)
+
+    with timelines.start(), agents.start():
+        traffic.publish(300)
+        await_published(kafka.bootstrap_servers, pbx)
+        stop(timelines)
+        folded = read(kafka.bootstrap_servers, pbx, CALL_EVENTS)
+        traffic.publish(100)
+        asyncio.run(delete_records(kafka, Partition(calls, 1), -1))
+        delete_offset = ["--delete-offsets", "--group", "voipex-timelines", "--topic", f"{calls}:0"]
+        run_tool(["kafka-consumer-groups.sh", "--bootstrap-server", kafka.bootstrap_servers, *delete_offset])
+        offsets_before, told_before = offsets(kafka, pbx, tmp_path), told(kafka, pbx)
+
+        timelines.start()
+        await_halted(timelines, 2)
+        status, answer = ready(timelines)
+        await_told(kafka, pbx, 2, more_than=told_before[2])
+        offsets_meanwhile, told_meanwhile = offsets(kafka, pbx, tmp_path), told(kafka, pbx)
+        stop(timelines)
+        for command in documented_commands():
+            run_tool(filled_in(command, kafka, pbx, "0,1"))
+        timelines.start().await_ready()
+        await_published(kafka.bootstrap_servers, pbx, forgotten=folded)
+
+    assert status == 503
+    assert f"the group has no offset for {calls} 0" in answer
+    assert f"{calls} 1 begins at" in answer
+    assert offsets_before[0] is None
+    assert [offsets_meanwhile[number] for number in (0, 1)] == [offsets_before[number] for number in (0, 1)]
+    assert [told_meanwhile[number] for number in (0, 1)] == [told_before[number] for number in (0, 1)]
+
+
+def stop(service: ConsumerProcess) -> None:
+    service.tell(signal.SIGTERM)
+    assert service.ended() == 0, service.log()
+
+
+def offsets(kafka: Broker, pbx: str, folder: Path) -> list[int | None]:
+    """Of the call events' partitions, by the group."""
+    ours = settings(kafka, folder, pbx, partitions=3)
+    found = asyncio.run(progress(Worker(CallProjection(), ours, Metrics("test")), ours))
+    return [found[Partition(topic_name(pbx, CALL_EVENTS), number)].committed for number in range(3)]
+
+
+def told(kafka: Broker, pbx: str) -> Counter[int]:
+    """How many timelines, by partition."""
+    documents = read(kafka.bootstrap_servers, pbx, CALL_TIMELINES)[CALL_TIMELINES]
+    return Counter(each.partition for each in documents)
+
+
+def await_told(kafka: Broker, pbx: str, partition: int, more_than: int) -> None:
+    deadline = time.monotonic() + 60
+    while told(kafka, pbx)[partition] <= more_than:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def await_halted(service: ConsumerProcess, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while f'"halted":{number}' not in (found := ready(service)[1]):
+        assert time.monotonic() < deadline, found + service.log()
+        time.sleep(0.1)
+
+
+def ready(service: ConsumerProcess) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/ready", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as unready:
+        with unready:
+            return unready.code, unready.read().decode()
+    except OSError as error:  # it does not listen yet
+        return 0, str(error)
+
+
+# -------------------------------------------------------------------------------- what the page says
+
+
+def documented_commands() -> list[str]:
+    section = OPERATIONS.read_text().split("### Offsets are lost")[1].split("\n#")[0]
+    found = [
+        line.strip()
+        for block in re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    commands = [line for line in found if line]
+    assert len(commands) == 3
+    return commands
+
+
+def filled_in(command: str, kafka: Broker, pbx: str, partitions: str) -> list[str]:
+    for placeholder, value in {"…": kafka.bootstrap_servers, "<pbx>": pbx, "<partition>": partitions}.items():
+        command = command.replace(placeholder, value)
+    return command.split()
+
+
+def run_tool(command: Sequence[str]) -> None:
+    """One of Kafka's scripts, by the class that it runs."""
+    script, *arguments = command
+    done = subprocess.run(
+        _tools().command_line(TOOLS[script], *arguments),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Error" not in done.stdout, done.stdout

@@ -1,0 +1,285 @@
+"""The procedures of docs/procedures.md, each carried out: what an operator does by hand, with real processes, disks and brokers."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import time
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from bridge import credentials
+from bridge import kafka as bridge_kafka
+from bridge.local_kafka import LocalKafka
+from bridge.segments import LINE_BYTES, first_line
+from bridge.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_STATE,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_STATE,
+    CALL_TIMELINES,
+    TopicKind,
+    topic_name,
+)
+from bridge.wire import Record
+from tests.commands import voipex_bridge
+from tests.consuming import ConsumerProcess, Traffic, await_published, read, write
+from tests.kafka.conftest import (
+    BUILD,
+    JARS,
+    TEST_PROPERTIES,
+    Broker,
+    apply_topics,
+    read_all,
+    settings_of,
+)
+from tests.kafka.test_conservation import PERFECT, compare
+from tests.processes import BridgeProcess, NotingPbx, free_port
+
+
+def test_a_spool_is_rescued_by_another_bridge(own_kafka: LocalKafka, pbx: str, tmp_path: Path) -> None:
+    """Its host is gone, its volume is not: put into another bridge's spool directory it is drained and one of the two goes."""
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    gone, other = tmp_path / "gone", tmp_path / "other"
+    gone.mkdir()
+    other.mkdir()
+    bridge = BridgeProcess(gone, own_kafka.bootstrap_servers, pbx).start()
+    own_kafka.stop()
+    with bridge, NotingPbx(bridge) as phones:
+        time.sleep(2)
+        bridge.kill()
+    own_kafka.start()
+    own_kafka.wait_ready()
+
+    with BridgeProcess(other, own_kafka.bootstrap_servers, pbx).start() as rescuer:
+        rescuer.terminate()
+        assert rescuer.ended() == 0
+        (rescued,) = (path for path in (gone / "spool").iterdir() if path.is_dir())
+        shutil.move(rescued, other / "spool" / rescued.name)
+        rescuer.start()
+        rescuer.await_drained()
+        rescuer.terminate()
+        assert rescuer.ended() == 0
+
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    assert outcome["promised"] > 200
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
+    assert len([path for path in (other / "spool").iterdir() if path.is_dir()]) == 1
+
+
+def test_ten_thousand_events_wait_and_the_broker_is_dead_when_it_must_stop(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    """preStop (traffic still comes), then SIGTERM: it stops in bounded time and loses nothing; the next start goes on."""
+    drain_s, pre_stop_s = 3.0, 2.0
+    apply_topics(own_kafka.bootstrap_servers, pbx)
+    with BridgeProcess(
+        tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S=str(drain_s)
+    ).start() as bridge:
+        own_kafka.kill()
+        with NotingPbx(bridge) as phones:
+            deadline = time.monotonic() + 60
+            while bridge.waiting() < 10_000:
+                assert time.monotonic() < deadline, bridge.ready_details()
+                time.sleep(0.1)
+            time.sleep(pre_stop_s)
+            asked_at = time.monotonic()
+            bridge.terminate()
+            assert bridge.ended() == 0
+            took_s = time.monotonic() - asked_at
+        own_kafka.start()
+        own_kafka.wait_ready()
+        bridge.start()
+        bridge.await_drained()
+        bridge.terminate()
+        assert bridge.ended() == 0
+
+    outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
+    assert took_s < drain_s + 2
+    assert outcome["promised"] > 10_000
+    assert {name: outcome[name] for name in PERFECT} == PERFECT
+
+
+def test_an_older_bridge_names_a_spool_of_a_newer_format(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """After a downgrade: refused by name, and nothing is touched."""
+    apply_topics(kafka.bootstrap_servers, pbx)
+    with BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx).start() as bridge:
+        assert bridge.post(b'{"EventName":"NewCall","UniqueId":"1.1"}')[0] == 200
+        bridge.kill()
+        (segment,) = (tmp_path / "spool").glob("*/*.log")
+        content = segment.read_bytes()
+        newer = first_line(segment.parent.name, version=2) + content[LINE_BYTES:]
+        segment.write_bytes(newer)
+
+        bridge.start(ready=False)
+        code = bridge.ended()
+
+    assert code != 0
+    assert "has spool format 2, this bridge reads 1" in bridge.log()
+    assert segment.read_bytes() == newer
+
+
+def test_a_pbx_is_added(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """A name in VOIPEX_PBXS, topics, a credential, a restart of each service; what the other one does goes on."""
+    new, both = f"{pbx}-b", f"{pbx},{pbx}-b"
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    three = {"VOIPEX_TOPIC_PARTITIONS": "3"}
+    bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, **three)
+    timelines = ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx)
+    with bridge.start(), timelines.start():
+        timelines.await_ready()
+        assert bridge.post(b'{"EventName":"NewCall","UniqueId":"1772438400.1"}')[0] == 200
+        bridge.terminate()
+        timelines.tell(signal.SIGTERM)
+        assert bridge.ended() == 0
+        assert timelines.ended() == 0
+
+        bridge.environment["VOIPEX_PBXS"] = timelines.environment["VOIPEX_PBXS"] = both
+        applied = voipex_bridge(
+            {
+                **{name: value for name, value in bridge.environment.items() if name.startswith("VOIPEX_")},
+                "VOIPEX_TOPIC_REPLICATION": "1",
+                "VOIPEX_TOPIC_MIN_INSYNC": "1",
+            },
+            "topics",
+            "apply",
+        )
+        assert applied.code == 0, applied.err
+        secret = credentials.create(
+            tmp_path / "credentials.json", "brno", new, pbxs=(pbx, new), now_us=time.time_ns() // 1000
+        ).secret
+        bridge.start()
+        timelines.start().await_ready()
+        assert bridge.post(b'{"EventName":"Hangup","UniqueId":"1772438400.1"}')[0] == 200
+        # The same id as the other one's: another call.
+        basic = {"Authorization": "Basic " + b64encode(f"brno:{secret}".encode()).decode()}
+        assert bridge.post(b'{"EventName":"NewCall","UniqueId":"1772438400.1"}', basic)[0] == 200
+        bridge.await_drained()
+        await_published(kafka.bootstrap_servers, pbx)
+        await_published(kafka.bootstrap_servers, new)
+
+    assert len(read(kafka.bootstrap_servers, new, CALL_TIMELINES)[CALL_TIMELINES]) == 1
+
+
+def test_another_cluster_takes_over(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """
+    The event topics are copied, partition by partition, nothing else. The services fold them anew there: their caches and the old
+    cluster's offsets count for nothing.
+    """
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=31)
+    services = [
+        ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    ]
+    successor = LocalKafka(
+        tmp_path / "successor",
+        JARS,
+        port=free_port(),
+        controller_port=free_port(),
+        properties=TEST_PROPERTIES,
+    )
+    successor.prepare()
+    successor.start()
+    try:
+        with services[0].start(), services[1].start():
+            traffic.publish(300)
+            await_published(kafka.bootstrap_servers, pbx)
+            for service in services:
+                service.tell(signal.SIGTERM)
+            assert [service.ended() for service in services] == [0, 0]
+
+            successor.wait_ready()
+            apply_topics(successor.bootstrap_servers, pbx, 3)
+            _copy(kafka.bootstrap_servers, successor.bootstrap_servers, pbx)
+            traffic._settings = settings_of(successor.bootstrap_servers)
+            traffic.publish(300)
+            for service in services:
+                service.environment["VOIPEX_KAFKA_BOOTSTRAP_SERVERS"] = successor.bootstrap_servers
+                service.start().await_ready()
+            await_published(successor.bootstrap_servers, pbx)
+            assert "it is of another cluster" in services[0].log()
+    finally:
+        successor.stop()
+
+
+def _copy(source: str, target: str, pbx: str) -> None:
+    """As MirrorMaker does: key, value, headers, timestamp and partition as they are."""
+    found = read(source, pbx, CALL_EVENTS, AGENT_EVENTS)
+    records = [
+        Record(
+            each.topic,
+            each.partition,
+            each.key,
+            each.value or b"",
+            tuple((name, value or b"") for name, value in each.headers),
+            each.timestamp_ms,
+        )
+        for kind in (CALL_EVENTS, AGENT_EVENTS)
+        for each in found[kind]
+    ]
+    asyncio.run(write(settings_of(target), records))
+
+
+@pytest.mark.parametrize(
+    ("service", "documents", "state", "inputs"),
+    [
+        ("timelines", CALL_TIMELINES, CALL_STATE, (CALL_EVENTS,)),
+        ("agents", AGENT_STATUS, AGENT_STATE, (AGENT_EVENTS, AGENT_ACTIVITY)),
+    ],
+)
+def test_a_deleted_topic_of_documents_is_filled_again(
+    kafka: Broker,
+    pbx: str,
+    tmp_path: Path,
+    service: str,
+    documents: TopicKind,
+    state: TopicKind,
+    inputs: tuple[TopicKind, ...],
+) -> None:
+    """Delete the private topic and the group's offsets too: everything is folded anew from the records that are kept."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=32)
+    services = {
+        name: ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx)
+        for name in ("timelines", "agents")
+    }
+    with services["timelines"].start(), services["agents"].start():
+        traffic.publish(300)
+        await_published(kafka.bootstrap_servers, pbx)
+        _delete_topic(kafka.bootstrap_servers, topic_name(pbx, documents))
+
+        services[service].tell(signal.SIGTERM)
+        assert services[service].ended() == 0
+        _delete_topic(kafka.bootstrap_servers, topic_name(pbx, state))
+        topics = [word for kind in inputs for word in ("--topic", topic_name(pbx, kind))]
+        _tool(
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            *("--bootstrap-server", kafka.bootstrap_servers, "--delete-offsets"),
+            *("--group", f"voipex-{service}", *topics),
+        )
+        apply_topics(kafka.bootstrap_servers, pbx, 3)
+        services[service].start()
+        traffic.publish(100)
+        await_published(kafka.bootstrap_servers, pbx)
+
+
+def _delete_topic(bootstrap_servers: str, name: str) -> None:
+    async def delete() -> None:
+        async with bridge_kafka._admin(settings_of(bootstrap_servers), 30) as admin:
+            await admin.delete_topics([name])
+
+    asyncio.run(delete())
+
+
+def _tool(name: str, *arguments: str) -> str:
+    tools = LocalKafka(BUILD / "kafka-tools", JARS)
+    tools.prepare()
+    done = subprocess.run(
+        tools.command_line(name, *arguments), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

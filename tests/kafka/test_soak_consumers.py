@@ -1,0 +1,218 @@
+"""The long forms of the consumers' fault tests, for `make soak`: the same troubles again and again, under load, and each event once."""
+
+import asyncio
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from bridge import kafka as bridge_kafka
+from bridge.errors import KafkaUnreachable
+from bridge.local_kafka import LocalKafka
+from bridge.topics import declared
+from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, settings_of
+from tests.processes import free_port
+
+pytestmark = pytest.mark.slow
+
+SETTLED_WITHIN_S = 180.0
+
+
+@contextmanager
+def load(traffic: Traffic) -> Iterator[None]:
+    """Events all the time; what no broker takes is not sent."""
+    stopping = threading.Event()
+    faults: list[BaseException] = []
+
+    def publish() -> None:
+        while not stopping.wait(0.1):
+            try:
+                traffic.publish(40)
+            except (KafkaUnreachable, KafkaError):
+                continue
+            except Exception as error:  # noqa: BLE001 - for the test's own thread
+                faults.append(error)
+                return
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join()
+    assert not faults
+
+
+def services(kafka: str, pbx: str, folder: Path, timelines: int) -> list[ConsumerProcess]:
+    """So many of `timelines`, and one of `agents`, which comes last."""
+    names = [*["timelines"] * timelines, "agents"]
+    return [ConsumerProcess(folder, name, kafka, pbx) for name in names]
+
+
+@contextmanager
+def ended(processes: Sequence[ConsumerProcess]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for each in processes:
+            stack.enter_context(each)
+        yield
+
+
+def test_frozen_instances_again_and_again_write_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    frozen_again_and_again(kafka, pbx, tmp_path, rounds=30)
+
+
+def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
+    """Two share the partitions; in turn one is frozen past its session, and wakes up into what the other one has done meanwhile."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    chance = random.Random(21)
+    one, other, agents = processes = services(kafka.bootstrap_servers, pbx, folder, 2)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=21)
+    with ended(processes):
+        for each in processes:
+            each.start()
+        with load(traffic):
+            for number in range(rounds):
+                agents.await_ready()
+                frozen, awake = (one, other) if number % 2 else (other, one)
+                frozen.await_ready()
+                time.sleep(chance.uniform(0, 0.5))  # anywhere in what it does
+                frozen.tell(signal.SIGSTOP)
+                time.sleep(3.5)  # longer than its session
+                awake.await_ready()
+                frozen.tell(signal.SIGCONT)
+        await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+
+
+def test_instances_come_and_go_again_and_again(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    come_and_go(kafka, pbx, tmp_path, rounds=30)
+
+
+def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
+    """1 -> 3 -> 1, by SIGTERM and by SIGKILL, at any moment of the rebalances; those that come begin without a cache."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    chance = random.Random(22)
+    first, second, third, agents = processes = services(kafka.bootstrap_servers, pbx, folder, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=22)
+    with ended(processes):
+        first.start()
+        agents.start()
+        with load(traffic):
+            for _ in range(rounds):
+                for each in (second, third):
+                    each.wipe()
+                    each.start()
+                    time.sleep(chance.uniform(0, 3))
+                second.tell(signal.SIGTERM)
+                assert second.ended() in {0, -signal.SIGTERM}, second.log()  # -15: before it had begun
+                third.tell(signal.SIGKILL)
+                third.ended()
+                if chance.random() < 0.5:
+                    first.tell(chance.choice((signal.SIGTERM, signal.SIGKILL)))
+                    first.ended()
+                    first.wipe()
+                    first.start()
+                first.await_ready()
+        await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+
+
+def test_a_broker_that_is_killed_and_stalls_again_and_again_costs_time_only(
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+) -> None:
+    broken_broker(own_kafka, pbx, tmp_path, rounds=15)
+
+
+def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> None:
+    """By turns kill -9, and SIGSTOP shorter and longer than a transaction may take."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    chance = random.Random(23)
+    processes = services(kafka.bootstrap_servers, pbx, folder, 1)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=23)
+    with ended(processes):
+        for each in processes:
+            each.start()
+        with load(traffic):
+            for number in range(rounds):
+                for each in processes:
+                    each.await_ready(120)
+                time.sleep(chance.uniform(0, 2))
+                if number % 2:
+                    kafka.pause()
+                    time.sleep(chance.uniform(0.5, 8))
+                    kafka.resume()
+                else:
+                    kafka.kill()
+                    time.sleep(chance.uniform(0, 3))
+                    kafka.start()
+                    kafka.wait_ready()
+        await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+
+
+# -------------------------------------------------------------------------------- three brokers
+
+
+@pytest.fixture
+def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
+    """Each topic on all of them, two of which must have what is acknowledged."""
+    ports = [(free_port(), free_port()) for _ in range(3)]
+    voters = ",".join(f"{number}@127.0.0.1:{ports[number - 1][1]}" for number in (1, 2, 3))
+    brokers = [
+        LocalKafka(
+            tmp_path / f"broker-{number}",
+            JARS,
+            port=port,
+            controller_port=controller_port,
+            properties={
+                **TEST_PROPERTIES,
+                "node.id": str(number),
+                "controller.quorum.voters": voters,
+                "default.replication.factor": "3",
+                "offsets.topic.replication.factor": "3",
+                "transaction.state.log.replication.factor": "3",
+                "transaction.state.log.min.isr": "2",
+            },
+            cluster_id="QUFBQUFBQUFBQUFBQUFBQQ",
+            heap_mb=384,
+        )
+        for number, (port, controller_port) in enumerate(ports, 1)
+    ]
+    for each in brokers:
+        each.prepare()
+        each.start()
+    for each in brokers:
+        each.wait_ready(120)
+    yield brokers
+    for each in brokers:
+        each.kill()
+
+
+def test_of_three_brokers_each_may_be_killed(
+    three_brokers: list[LocalKafka], pbx: str, tmp_path: Path
+) -> None:
+    """kafka.md 12 (14)."""
+    addresses = ",".join(each.bootstrap_servers for each in three_brokers)
+    topics = declared([pbx], 3)
+    asyncio.run(bridge_kafka.apply_topics(settings_of(addresses), topics, 3, 2))
+    processes = services(addresses, pbx, tmp_path, 2)
+    traffic = Traffic(addresses, pbx, seed=24)
+    with ended(processes):
+        for each in processes:
+            each.start()
+        with load(traffic):
+            for broker in three_brokers:
+                for each in processes:
+                    each.await_ready(120)
+                time.sleep(3)
+                broker.kill()
+                time.sleep(10)  # longer than its session with the controller
+                broker.start()
+                broker.wait_ready(120)
+                time.sleep(5)  # until it is in sync again
+        await_published(addresses, pbx, SETTLED_WITHIN_S)

@@ -1,0 +1,135 @@
+"""Calls that nobody touches any more, on a real broker: told when their time has come, and not while their end waits to be read."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.clock import uuid7
+from bridge.events import microseconds, rfc3339
+from bridge.normalize import Receipt, normalize
+from bridge.topics import CALL_TIMELINES, topic_name
+from bridge.webhook import parse
+from bridge.wire import Record, encode
+from consumers.calls.projection import CallProjection
+from consumers.metrics import Metrics
+from consumers.settings import Settings
+from consumers.worker import Worker
+from tests import factories
+from tests.consuming import write
+from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.engine import all_running, read, running, settings, until
+
+SECOND_US = 1_000_000
+LIMIT_S = 180.0
+
+Json = Mapping[str, Any]
+
+
+class Clock:
+    """Moved by hand; stands still otherwise."""
+
+    def __init__(self, now_us: int) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+def event(pbx: str, call: str, name: str, at_us: int, number: int = 0) -> Record:
+    body = factories.body(EventName=name, UniqueId=call)
+    receipt = Receipt(at_us, rfc3339(at_us), uuid7(at_us, number))
+    return encode(normalize(parse(body), pbx, receipt), at_us // 1000, 1)
+
+
+async def tellings(kafka: Broker, pbx: str, call: str) -> list[Json]:
+    """All documents of a call."""
+    return [
+        json.loads(each.value or b"null")
+        for each in await read(kafka, topic_name(pbx, CALL_TIMELINES))
+        if each.key == call.encode()
+    ]
+
+
+async def until_status(kafka: Broker, pbx: str, call: str, status: str, within_s: float = 60) -> None:
+    found: list[Json] = []
+
+    async def is_it() -> bool:
+        found[:] = await tellings(kafka, pbx, call)
+        return bool(found) and found[-1]["status"] == status
+
+    await until(is_it, lambda: found, within_s)
+
+
+def timelines(ours: Settings, clock: Any = None) -> Worker[Any]:
+    projection = CallProjection(ringing_limit_s=ours.ringing_limit_s)
+    return Worker(projection, ours, Metrics("test"), *([clock] if clock is not None else []))
+
+
+def test_a_call_that_nobody_touches_any_more_goes_stale_by_the_clock(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """The real clock, and a limit of two seconds; and what it says is what it says whenever the timer fires."""
+    apply_topics(kafka.bootstrap_servers, pbx, 1)
+    at_us, told = asyncio.run(_by_the_clock(kafka, pbx, tmp_path))
+
+    ringing, stale = told
+    assert ringing["status"] == "ringing"
+    assert stale["ended_by"] == "timeout"
+    assert microseconds(stale["ended_at"]) == at_us + 2 * SECOND_US
+    assert microseconds(stale["updated_at"]) >= at_us + 2 * SECOND_US
+
+
+async def _by_the_clock(kafka: Broker, pbx: str, folder: Path) -> tuple[int, list[Json]]:
+    ours = settings(kafka, folder, pbx, ringing_limit_s=2.0)
+    async with running(worker := timelines(ours)):
+        await all_running(worker, 1)
+        at_us = time.time_ns() // 1000
+        await write(ours, [event(pbx, "1.1", "Ringing", at_us)])
+        await until_status(kafka, pbx, "1.1", "stale", within_s=20)  # before anything else wakes the task
+    return at_us, await tellings(kafka, pbx, "1.1")
+
+
+@pytest.mark.parametrize("cache", ["kept", "lost"])
+def test_a_stop_longer_than_the_deadline_is_made_up_for_but_not_before_the_end_was_read(
+    kafka: Broker, pbx: str, tmp_path: Path, cache: str
+) -> None:
+    """
+    Two calls ring when the service stops. It comes back after their deadline: one has rung on, and is stale; behind two batches of
+    other calls lies the other one's answer, which came in time. What looks overdue there must never be told.
+    """
+    apply_topics(kafka.bootstrap_servers, pbx, 1)
+    told = asyncio.run(_after_a_stop(kafka, pbx, tmp_path, cache))
+
+    assert [each["status"] for each in told["1.1"]] == ["ringing", "stale"]
+    assert [each["status"] for each in told["1.2"]] == ["ringing", "talking"]
+    assert [each["status"] for each in told["1.3"]] == ["ringing", "talking"]
+
+
+async def _after_a_stop(kafka: Broker, pbx: str, folder: Path, cache: str) -> dict[str, list[Json]]:
+    clock = Clock(time.time_ns() // 1000)
+    began_us = clock.now_us
+    ours = settings(kafka, folder / "state", pbx, ringing_limit_s=LIMIT_S)
+    async with running(worker := timelines(ours, clock)):
+        await all_running(worker, 1)
+        await write(ours, [event(pbx, call, "Ringing", began_us) for call in ("1.1", "1.2")])
+        for call in ("1.1", "1.2"):
+            await until_status(kafka, pbx, call, "ringing")
+    others = [event(pbx, f"2.{number}", "Hangup", began_us + SECOND_US, number) for number in range(2500)]
+    await write(ours, others)
+    await write(ours, [event(pbx, "1.2", "Answered", began_us + 2 * SECOND_US)])
+    await write(ours, [event(pbx, "1.3", "Ringing", began_us + 2 * SECOND_US)])
+    await write(ours, others)  # copies
+    await write(ours, [event(pbx, "1.3", "Answered", began_us + 3 * SECOND_US)])
+    clock.now_us += round(2 * LIMIT_S * SECOND_US)
+
+    if cache == "lost":
+        ours = settings(kafka, folder / "other", pbx, ringing_limit_s=LIMIT_S)
+    async with running(worker := timelines(ours, clock)):
+        await until_status(kafka, pbx, "1.1", "stale")
+        await until_status(kafka, pbx, "1.3", "talking")
+    return {call: await tellings(kafka, pbx, call) for call in ("1.1", "1.2", "1.3")}

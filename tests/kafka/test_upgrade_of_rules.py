@@ -1,0 +1,125 @@
+"""After an upgrade of the rules: what is kept is folded anew and told again, without a manual step."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.kafka import Consumed
+from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+from consumers.agents import memory
+from consumers.agents import projection as agents
+from consumers.calls import projection as calls
+from consumers.calls.document import document
+from consumers.metrics import Metrics
+from consumers.settings import Settings
+from consumers.worker import Worker
+from tests.consuming import Traffic, differences
+from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
+
+PARTITIONS = 2
+NEW_RULES = "by-the-new-rules"
+
+
+@pytest.mark.parametrize("cache", ["kept", "lost"])
+def test_an_upgrade_folds_each_call_anew_from_what_is_kept_and_tells_it_once(
+    kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    """
+    The next version writes another `conversation_id`, and agents a new field. Meanwhile the topics have forgotten every event: the
+    private state is all there is. Agents keep their registers, and their documents are derived again.
+    """
+    apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
+    ours = settings(kafka, tmp_path / "state", pbx, partitions=PARTITIONS)
+    kept = asyncio.run(_fold_and_forget(kafka, pbx, ours))
+    before = asyncio.run(read(kafka, topic_name(pbx, CALL_TIMELINES)))
+    agents_before = asyncio.run(read(kafka, topic_name(pbx, AGENT_STATUS)))
+    upgrade(monkeypatch)
+    if cache == "lost":
+        ours = settings(kafka, tmp_path / "another", pbx, partitions=PARTITIONS)
+    asyncio.run(_fold_until_equal(kafka, pbx, ours, kept))
+
+    after = asyncio.run(read(kafka, topic_name(pbx, CALL_TIMELINES)))
+    assert kept[CALL_EVENTS]
+    assert not asyncio.run(read(kafka, topic_name(pbx, CALL_EVENTS)))
+    assert latest(after, "conversation_id") == dict.fromkeys(latest(before, "conversation_id"), NEW_RULES)
+    assert tellings(after) == {key: number + 1 for key, number in tellings(before).items()}
+    assert versions(after) == {**versions(before), calls.CallProjection.fold_version: len(tellings(before))}
+    agents_after = asyncio.run(read(kafka, topic_name(pbx, AGENT_STATUS)))
+    assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
+
+
+async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any, list[Consumed]]:
+    """Fold some traffic, stop, and let the topics forget what was folded; it is what is returned."""
+    traffic = Traffic(kafka.bootstrap_servers, pbx, PARTITIONS, seed=4)
+    workers = services(ours)
+    async with running(*workers):
+        await asyncio.to_thread(traffic.publish, 300)
+        await until_equal(kafka, pbx)
+    kept = {
+        kind: await read(kafka, topic_name(pbx, kind)) for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY)
+    }
+    for worker in workers:
+        for partition, standing in (await progress(worker, ours)).items():
+            if partition.topic != topic_name(pbx, AGENT_ACTIVITY) and standing.committed:
+                await delete_records(kafka, partition, standing.committed)
+    return kept
+
+
+async def _fold_until_equal(kafka: Broker, pbx: str, ours: Settings, kept: dict[Any, list[Consumed]]) -> None:
+    workers = services(ours)
+    async with running(*workers):
+        for worker in workers:
+            await all_running(worker, PARTITIONS)
+        await until_equal(kafka, pbx, kept)
+
+
+async def until_equal(kafka: Broker, pbx: str, kept: dict[Any, list[Consumed]] | None = None) -> None:
+    found: list[str] = []
+
+    async def is_equal() -> bool:
+        found[:] = await asyncio.to_thread(differences, kafka.bootstrap_servers, pbx, kept)
+        return not found
+
+    await until(is_equal, lambda: found[:10])
+
+
+def services(ours: Settings) -> list[Worker[Any]]:
+    return [
+        Worker(calls.CallProjection(), ours, Metrics("test")),
+        Worker(agents.AgentProjection(), ours, Metrics("test")),
+    ]
+
+
+def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next version of both folds."""
+    content = agents._content
+
+    def new_document(*arguments: Any) -> Any:
+        return {**document(*arguments), "conversation_id": NEW_RULES}
+
+    def new_content(*arguments: Any) -> bytes:
+        return content(*arguments) + b',"rules":%d' % memory.FOLD_VERSION
+
+    monkeypatch.setattr(calls, "document", new_document)
+    monkeypatch.setattr(agents, "_content", new_content)
+    for module, projection in ((calls, calls.CallProjection), (memory, agents.AgentProjection)):
+        monkeypatch.setattr(projection, "fold_version", projection.fold_version + 1)
+        monkeypatch.setattr(module, "FOLD_VERSION", projection.fold_version)
+
+
+def tellings(documents: Iterable[Consumed]) -> Counter[bytes]:
+    return Counter(each.key or b"" for each in documents)
+
+
+def versions(documents: Iterable[Consumed]) -> Counter[int]:
+    return Counter(int(dict(each.headers)["bridge-fold-version"] or 0) for each in documents)
+
+
+def latest(documents: Iterable[Consumed], field: str) -> dict[bytes, Any]:
+    return {each.key or b"": json.loads(each.value or b"{}").get(field) for each in documents}

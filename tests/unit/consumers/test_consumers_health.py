@@ -1,0 +1,53 @@
+"""`voipex-consumers health`: whose port it asks."""
+
+import pytest
+from typer.testing import CliRunner
+
+from bridge import health
+from consumers import cli
+
+Asked = list[tuple[str, int, str]]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What was asked for; the answer is that only /live is good."""
+    seen: Asked = []
+
+    def ask(host: str, port: int, what: str) -> health.Health:
+        seen.append((host, port, what))
+        return health.Health(what == "live", f"asked for {what}")
+
+    monkeypatch.setattr(health, "ask", ask)
+    for name in ("VOIPEX_HOST", "VOIPEX_MANAGEMENT_HOST", "VOIPEX_MANAGEMENT_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    return seen
+
+
+def health_command(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(cli.app, ["health", *arguments])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_each_service_has_its_port(asked: Asked) -> None:
+    for service in ("timelines", "agents", "all"):
+        assert health_command(service) == (1, "", "asked for ready\n")
+    assert health_command("--live") == (0, "asked for live\n", "")
+    assert asked == [
+        ("127.0.0.1", 8082, "ready"),
+        ("127.0.0.1", 8083, "ready"),
+        ("127.0.0.1", 8082, "ready"),
+        ("127.0.0.1", 8082, "live"),
+    ]
+
+
+def test_a_port_that_is_set_wins(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOIPEX_MANAGEMENT_PORT", "8081")
+    monkeypatch.setenv("VOIPEX_MANAGEMENT_HOST", "192.0.2.1")
+    health_command("agents")
+    assert asked == [("192.0.2.1", 8081, "ready")]
+
+
+def test_an_unknown_service_is_wrong_usage(asked: Asked) -> None:
+    code, _, _ = health_command("board")
+    assert (code, asked) == (2, [])
