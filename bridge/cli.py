@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge import credentials as credentials_file
-from bridge import doctor, kafka, logs, replay, run, settings, simulate, spool, tail, up
+from bridge import doctor, health, kafka, logs, replay, run, settings, simulate, spool, tail, up
 from bridge.environment import unknown_variables
 from bridge.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from bridge.local_kafka import LocalKafka
@@ -147,6 +147,21 @@ def serve() -> None:
     run.run(loaded, VERSION)
 
 
+@app.command(name="health")
+def health_command(
+    live: Annotated[
+        bool, typer.Option("--live", help="Only whether it lives: for those who would restart it.")
+    ] = False,
+) -> None:
+    """Is the bridge that runs here ready (`/ready` of its management port)? Exit 0 or 1."""
+    loaded = settings.load()
+    said = health.ask(
+        loaded.management_host or loaded.host, loaded.management_port, "live" if live else "ready"
+    )
+    typer.echo(said.words, err=not said.good)
+    sys.exit(0 if said.good else 1)
+
+
 @app.command(name="kafka")
 def kafka_command(
     port: Annotated[int, typer.Option(help="Port of the broker; its controller takes the next one.")] = 9092,
@@ -208,7 +223,8 @@ def topics_check(as_json: Json = False) -> None:
         return
     for line in warnings:
         typer.echo(f"warning: {line}")
-    typer.echo(f"{len(loaded.topics())} topics are as declared")
+    all_topics = f"{len(loaded.topics())} topics"
+    typer.echo(f"{all_topics}: see the warnings" if warnings else f"{all_topics} are as declared")
 
 
 @topics_app.command("list")

@@ -5,7 +5,7 @@ import logging
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge import logs
+from bridge import health, logs
 from bridge.environment import unknown_variables
 from bridge.errors import BridgeError, SettingsInvalid
 from consumers import kafka, run, settings
@@ -63,6 +63,28 @@ def agents() -> None:
 def all_services() -> None:
     """`timelines` and `agents` in one process."""
     _serve("all")
+
+
+@app.command("health")
+def health_command(
+    service: Annotated[
+        Literal["timelines", "agents", "all"],
+        typer.Argument(help="Whose port, unless VOIPEX_MANAGEMENT_PORT says it."),
+    ] = "all",
+    live: Annotated[
+        bool, typer.Option("--live", help="Only whether it lives: for those who would restart it.")
+    ] = False,
+) -> None:
+    """Is the service that runs here ready (`/ready` of its management port)? Exit 0 or 1."""
+    loaded = settings.load()
+    port = loaded.management_port
+    said = health.ask(
+        loaded.management_host or loaded.host,
+        settings.MANAGEMENT_PORTS[service] if port is None else port,
+        "live" if live else "ready",
+    )
+    typer.echo(said.words, err=not said.good)
+    raise typer.Exit(0 if said.good else 1)
 
 
 @app.command("lag")

@@ -3,10 +3,12 @@ The tools of other ecosystems that judge what is shipped. `make artefacts` insta
 compose, kubectl, promtool, node) must be on the PATH. A tool that is missing fails the check, with what to install.
 """
 
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +19,7 @@ _BIN: Final = BUILD / "venv" / "bin"
 NODE_MODULES: Final = BUILD / "npm" / "node_modules"
 
 _HINTS: Final = {
-    "docker": "an engine: https://docs.docker.com/engine/install/",
+    "docker": "an engine (25 or newer) with compose (2.24 or newer): https://docs.docker.com/engine/install/",
     "kubectl": "https://kubernetes.io/docs/tasks/tools/",
     "promtool": "Debian's package prometheus, or a release of Prometheus",
     "amtool": "Debian's package prometheus-alertmanager, or a release of Alertmanager",
@@ -36,14 +38,21 @@ def tool(name: str) -> str:
 
 
 def run(
-    name: str, *arguments: str | Path, timeout_s: float = 120, text: str | None = None, **environment: str
+    name: str,
+    *arguments: str | Path,
+    timeout_s: float = 120,
+    text: str | None = None,
+    variables: Mapping[str, str] | None = None,
+    **more: str,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run the tool from the repository's root; never raises for its exit code. `text` is its standard input."""
-    variables: Mapping[str, str] = {**os.environ, **environment}
+    """
+    Run the tool from the repository's root; never raises for its exit code. `text` is its standard input; `variables` and `more` are
+    added to its environment.
+    """
     return subprocess.run(
         [tool(name), *map(str, arguments)],
         cwd=ROOT,
-        env=variables,
+        env={**os.environ, **(variables or {}), **more},
         input=text,
         capture_output=True,
         text=True,
@@ -54,8 +63,39 @@ def run(
 
 def passes(name: str, *arguments: str | Path, timeout_s: float = 120, **environment: str) -> str:
     """Run it; AssertionError with all it said unless it ends with 0. Returns its standard output."""
-    done = run(name, *arguments, timeout_s=timeout_s, **environment)
+    done = run(name, *arguments, timeout_s=timeout_s, variables=environment)
     assert done.returncode == 0, (
         f"{name} {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     )
     return done.stdout
+
+
+def fails(name: str, *arguments: str | Path, text: str | None = None, **more: str) -> str:
+    """For planted faults: run it; AssertionError unless it ends with another code than 0. Returns all it said."""
+    done = run(name, *arguments, text=text, variables=more)
+    assert done.returncode != 0, f"{name} {' '.join(map(str, arguments))} found nothing\n{done.stdout}"
+    return done.stdout + done.stderr
+
+
+def engine() -> None:
+    """AssertionError unless docker and compose are there and an engine answers."""
+    for command in (("version",), ("compose", "version")):
+        done = run("docker", *command)
+        assert done.returncode == 0, f"docker {' '.join(command)}: {done.stderr}\n{_HINTS['docker']}"
+
+
+def written(name: str, found: object) -> None:
+    """Keep what was measured, for people: build/artefacts/<name>.json."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    (BUILD / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+IMAGE: Final = "voipex-bridge:artefacts"
+
+
+@cache
+def image() -> str:
+    """Our image, built once from what lies here now; its name."""
+    engine()
+    passes("docker", "build", "--quiet", "-f", "deploy/Dockerfile", "-t", IMAGE, ".", timeout_s=900)
+    return IMAGE
