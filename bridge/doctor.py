@@ -8,7 +8,6 @@ A fault keeps the bridge from starting, or from doing its work. A warning is wha
 """
 
 import asyncio
-import contextlib
 import http.client
 import os
 import shutil
@@ -28,7 +27,7 @@ from bridge.environment import unknown_variables, variable_of
 from bridge.errors import BridgeError, CredentialsInvalid, KafkaUnreachable, SettingsInvalid
 from bridge.events import rfc3339
 from bridge.settings import Settings, load
-from bridge.tls import Certificate
+from bridge.tls import Certificate, valid_until_s
 from bridge.topics import DEAD_LETTERS, Topic
 
 Verdict = Literal["ok", "warning", "fault", "skipped"]
@@ -325,7 +324,7 @@ def _certificate(settings: Settings, now_us: int) -> Finding:
             f"correct {variable_of('tls_cert_file')} and {variable_of('tls_key_file')}",
         )
     try:
-        until_s = _valid_until_s(context, cert_file)
+        until_s = valid_until_s(context, cert_file)
     except ssl.SSLCertVerificationError as error:
         return Finding(check, "fault", f"{cert_file}: {error.verify_message}", remedy)
     if until_s is None:
@@ -337,31 +336,6 @@ def _certificate(settings: Settings, now_us: int) -> Finding:
     return Finding(
         check, "warning" if days < _SOON_DAYS else "ok", found, remedy if days < _SOON_DAYS else None
     )
-
-
-def _valid_until_s(server: ssl.SSLContext, cert_file: Path) -> float | None:
-    """
-    Shake hands with ourselves, since the standard library reads certificates of a connection only; None when that fails.
-
-    Trusted is the certificate itself, so nothing but its dates can be wrong: SSLCertVerificationError.
-    """
-    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = server.wrap_bio(to_server, to_client, server_side=True)
-    theirs = client.wrap_bio(to_client, to_server)
-    try:
-        client.load_verify_locations(cafile=cert_file)
-        for side in (theirs, ours, theirs):
-            with contextlib.suppress(ssl.SSLWantReadError):
-                side.do_handshake()
-        peer = theirs.getpeercert()
-    except ssl.SSLCertVerificationError:
-        raise
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return None
-    return ssl.cert_time_to_seconds(str(peer["notAfter"])) if peer else None
 
 
 def _clock(settings: Settings, now_us: int) -> Finding:

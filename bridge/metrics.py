@@ -83,6 +83,14 @@ class Metrics:
         build = Gauge("voipex_bridge_build_info", "1, labelled with the version.", ["version"], registry=keep)
         build.labels(version).set(1)
 
+    def watch_certificate(self, valid_until_s: Callable[[], float]) -> None:
+        """Have a gauge for it, read on each scrape; without TLS there is none."""
+        Gauge(
+            "voipex_bridge_certificate_not_after_timestamp_seconds",
+            "Until when the front door's certificate is valid, in seconds since 1970; 0: it is not.",
+            registry=self.registry,
+        ).set_function(valid_until_s)
+
     def watch_spool(self, stats: Callable[[], "SpoolFigures"], now_ms: Callable[[], int]) -> None:
         """Read the spool's own figures on each scrape."""
         self.registry.register(_SpoolCollector(stats, now_ms))

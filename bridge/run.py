@@ -69,6 +69,8 @@ class Bridge:
             if settings.tls_cert_file is not None and settings.tls_key_file is not None
             else None
         )
+        if (certificate := self._certificate) is not None:
+            self._metrics.watch_certificate(lambda: certificate.until_s)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._ready = False

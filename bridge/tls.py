@@ -4,6 +4,7 @@ The front door's certificate: two PEM files -> the TLS context of new connection
 A renewal is a new context; the old one lives on in the connections that were made with it. A file that cannot be used changes nothing.
 """
 
+import contextlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Certificate:
         self._faults = 0
         self.context: ssl.SSLContext = self._loaded()
         """For the next connection; take it anew for each."""
+        self.until_s = self._end_of(self.context)
+        """The end of its validity, in seconds since 1970; 0 when it was not valid when it was loaded, NaN when that cannot be read."""
 
     def renew_if_changed(self) -> Renewal | None:
         """Take the files if they are others than at the last look (also behind links); None if not. Call it every second or so."""
@@ -65,7 +68,15 @@ class Certificate:
             self._faults = 0  # said once
             return Renewal(str(error))
         self._faults = 0
+        self.until_s = self._end_of(self.context)
         return Renewal()
+
+    def _end_of(self, context: ssl.SSLContext) -> float:
+        try:
+            until_s = valid_until_s(context, self._files[0])
+        except ssl.SSLCertVerificationError:
+            return 0.0
+        return float("nan") if until_s is None else until_s
 
     def _loaded(self) -> ssl.SSLContext:
         cert_file, key_file = self._files
@@ -85,6 +96,31 @@ class Certificate:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise SettingsInvalid([f"the TLS certificate {cert_file} with {key_file}: {reason}"]) from None
         return context
+
+
+def valid_until_s(server: ssl.SSLContext, cert_file: Path) -> float | None:
+    """
+    Shake hands with ourselves, since the standard library reads certificates of a connection only; None when that fails.
+
+    Trusted is the certificate itself, so nothing but its dates can be wrong: SSLCertVerificationError.
+    """
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = server.wrap_bio(to_server, to_client, server_side=True)
+    theirs = client.wrap_bio(to_client, to_server)
+    try:
+        client.load_verify_locations(cafile=cert_file)
+        for side in (theirs, ours, theirs):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        peer = theirs.getpeercert()
+    except ssl.SSLCertVerificationError:
+        raise
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return None
+    return ssl.cert_time_to_seconds(str(peer["notAfter"])) if peer else None
 
 
 def _no_password() -> NoReturn:

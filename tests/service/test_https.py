@@ -3,10 +3,12 @@
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import ssl
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +88,14 @@ def test_a_renewed_certificate_is_taken_without_dropping_connections(bridge: Sec
     assert renewed != before[1]
     assert same_connection
     assert "certificate read again" in bridge.log()
+    with urllib.request.urlopen(f"http://127.0.0.1:{bridge.management_port}/metrics", timeout=5) as answer:
+        told = re.search(
+            r"^voipex_bridge_certificate_not_after_timestamp_seconds (\S+)$",
+            answer.read().decode(),
+            re.MULTILINE,
+        )
+    assert told is not None
+    assert float(told[1]) > time.time()
 
 
 def test_a_broken_renewal_keeps_the_old_certificate_and_says_so(bridge: SecureBridge) -> None:

@@ -1,6 +1,7 @@
 """The certificate in force: loaded, renewed, and never lost to a file that cannot be used."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_renewed_files_make_a_new_context(files: tuple[Path, Path], authority: t
     assert certificate.renew_if_changed() == Renewal()
     assert certificate.context is not context
     assert certificate.renew_if_changed() is None
+
+
+def test_it_tells_until_when_it_is_valid(files: tuple[Path, Path], authority: trustme.CA) -> None:
+    until = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
+    put(authority.issue_cert("localhost", not_after=until), *files)
+    certificate = Certificate(*files)
+    assert certificate.until_s == until.timestamp()
+
+    put(authority.issue_cert("localhost", not_after=until + timedelta(days=90)), *files)
+    assert certificate.renew() == Renewal()
+    assert certificate.until_s == (until + timedelta(days=90)).timestamp()
+
+    put(authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)), *files)
+    assert certificate.renew() == Renewal()
+    assert certificate.until_s == 0.0
 
 
 def test_a_renewal_behind_a_link_is_seen(tmp_path: Path, authority: trustme.CA) -> None:

@@ -60,6 +60,7 @@ OWN_METRICS: Final = {
 def exported() -> Mapping[str, frozenset[str]]:
     """Labels of every series that a scrape can show, by its name."""
     ours = bridge.metrics.Metrics("test")
+    ours.watch_certificate(lambda: 0.0)
     ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0, 0, 0, 0), lambda: 0)
     theirs = consumers.metrics.Metrics("test")
     standing = Standing("timelines", "group", {("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0)
