@@ -12,6 +12,7 @@ KAFKA_PORT ?= 9092
 RATE ?= 0.5
 SIM ?= 1
 BROKER ?= embedded
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-fast check format bench soak artefacts contract lock clean
@@ -36,7 +37,7 @@ run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 
 test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
-	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow and not artefacts"
+	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow and not artefacts" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow and not artefacts" tests/unit

@@ -55,8 +55,20 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kafka)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tests run in several processes; which broker each had is said by the one that asked for them."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["brokers"] = _versions
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _versions.extend(getattr(node, "workeroutput", {}).get("brokers", ()))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for version in _versions:
+    for version in sorted(set(_versions)):
         terminalreporter.write_line(f"broker: {version}")
 
 
@@ -223,8 +235,9 @@ class Seen(NamedTuple):
 _FIELD, _HEADER, _NULL = "\x1f", "\x1e", "\x1d"
 
 
-def _tools() -> LocalKafka:
-    tools = LocalKafka(BUILD / "kafka-tools", JARS)
+def kafka_tools() -> LocalKafka:
+    """Apache's command-line tools; a folder for each process that runs tests."""
+    tools = LocalKafka(BUILD / f"kafka-tools{os.environ.get('PYTEST_XDIST_WORKER', '')}", JARS)
     tools.prepare()
     return tools
 
@@ -251,7 +264,7 @@ def console_consumer(
     for name, value in properties.items():
         arguments += ["--formatter-property", f"{name}={value}"]
     done = subprocess.run(
-        _tools().command_line("org.apache.kafka.tools.consumer.ConsoleConsumer", *arguments),
+        kafka_tools().command_line("org.apache.kafka.tools.consumer.ConsoleConsumer", *arguments),
         capture_output=True,
         timeout=timeout_s + 30,
         check=False,
@@ -279,7 +292,7 @@ def console_producer(bootstrap_servers: str, topic: str, records: Iterable[tuple
     arguments = ["--bootstrap-server", bootstrap_servers, "--topic", topic]
     arguments += ["--reader-property", "parse.key=true", "--reader-property", "key.separator=\t"]
     done = subprocess.run(
-        _tools().command_line("org.apache.kafka.tools.ConsoleProducer", *arguments),
+        kafka_tools().command_line("org.apache.kafka.tools.ConsoleProducer", *arguments),
         input=lines.encode(),
         capture_output=True,
         timeout=60,

@@ -17,7 +17,7 @@ from consumers.kafka import Partition
 from consumers.metrics import Metrics
 from consumers.worker import Worker
 from tests.consuming import ConsumerProcess, Traffic, await_published, read
-from tests.kafka.conftest import Broker, _tools, apply_topics
+from tests.kafka.conftest import Broker, apply_topics, kafka_tools
 from tests.kafka.engine import delete_records, progress, settings
 
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
@@ -136,7 +136,7 @@ def run_tool(command: Sequence[str]) -> None:
     """One of Kafka's scripts, by the class that it runs."""
     script, *arguments = command
     done = subprocess.run(
-        _tools().command_line(TOOLS[script], *arguments),
+        kafka_tools().command_line(TOOLS[script], *arguments),
         capture_output=True,
         text=True,
         timeout=60,

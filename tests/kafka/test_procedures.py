@@ -29,11 +29,11 @@ from bridge.wire import Record
 from tests.commands import voipex_bridge
 from tests.consuming import ConsumerProcess, Traffic, await_published, read, write
 from tests.kafka.conftest import (
-    BUILD,
     JARS,
     TEST_PROPERTIES,
     Broker,
     apply_topics,
+    kafka_tools,
     read_all,
     settings_of,
 )
@@ -276,10 +276,8 @@ def _delete_topic(bootstrap_servers: str, name: str) -> None:
 
 
 def _tool(name: str, *arguments: str) -> str:
-    tools = LocalKafka(BUILD / "kafka-tools", JARS)
-    tools.prepare()
     done = subprocess.run(
-        tools.command_line(name, *arguments), capture_output=True, text=True, timeout=60, check=False
+        kafka_tools().command_line(name, *arguments), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.consuming import ConsumerProcess, Traffic, await_published
-from tests.kafka.conftest import Broker, _tools, apply_topics
+from tests.kafka.conftest import Broker, apply_topics, kafka_tools
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
 
@@ -44,7 +44,7 @@ def test_the_readers_of_the_page_read(published: str, kafka: Broker) -> None:
         reader.kill()
     command = shlex.split(here(block("sh", "console-consumer"), kafka, published).replace("\\\n", ""))
     done = subprocess.run(
-        _tools().command_line(
+        kafka_tools().command_line(
             "org.apache.kafka.tools.consumer.ConsoleConsumer", *command[1:], "--max-messages", "1"
         ),
         capture_output=True,

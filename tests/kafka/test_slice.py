@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -177,8 +178,16 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
         refused = subprocess.run(
             command, capture_output=True, text=True, env=environment, check=False, timeout=30
         )
+        assert process.stdout is not None
+        told = ""
+        too_late = threading.Timer(60, process.kill)
+        too_late.start()
+        while not re.search(r"calls open \d+ .*agents .*\d+ available", told):
+            told += (line := process.stdout.readline())
+            assert line, told
+        too_late.cancel()
         process.terminate()
-        out, _ = process.communicate(timeout=30)
+        out = told + process.communicate(timeout=30)[0]
     finally:
         process.kill()
         process.wait()
@@ -187,8 +196,6 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     assert accepted > 0
     assert timelines > 0
     assert statuses > 0
-    assert re.search(r"calls open \d+", out)
-    assert re.search(r"agents .*\d+ available", out)
     assert f"curl -u 'demo:{described['password']}' {described['ingress_url']}" in out
     assert "1412256225.1941" in out
     assert refused.returncode == 1
