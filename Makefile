@@ -66,7 +66,7 @@ soak: $(READY) ## the long forms of the fault tests
 
 ARTEFACTS := build/artefacts
 artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
-	@$(BIN)/python -m pytest -m "artefacts" tests/artefacts
+	@$(BIN)/python -m pytest -m "artefacts" -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/artefacts
 
 $(ARTEFACTS)/.ready: requirements-artefacts.txt
 	@$(PYTHON) -m venv $(ARTEFACTS)/venv
