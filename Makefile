@@ -40,7 +40,7 @@ test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
 	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not slow and not artefacts" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
-	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -m "not kafka and not process and not slow and not artefacts" tests/unit
+	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -p no:schemathesis -m "not kafka and not process and not slow and not artefacts" tests/unit
 
 check: $(READY) ## format, lint, types, import contracts, generated documents, locks
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }
