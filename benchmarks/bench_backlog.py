@@ -29,7 +29,7 @@ from bridge.local_kafka import LocalKafka
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the JSON only")
-    parser.add_argument("--events", type=int, default=600_000)
+    parser.add_argument("--events", type=int, default=1_200_000)
     options = parser.parse_args()
     require_wrk()
     with tempfile.TemporaryDirectory(prefix="bench-", dir=".") as name, kafka() as broker:
