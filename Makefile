@@ -62,7 +62,7 @@ bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about 10 minut
 
 soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
-	@$(BIN)/python -m pytest -m "slow"
+	@$(BIN)/python -m pytest -m "slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 ARTEFACTS := build/artefacts
 artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
