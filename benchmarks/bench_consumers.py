@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -31,13 +32,14 @@ from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, free_port, kafka, rss_mib
 from bridge.connection import KafkaSettings
 from bridge.events import rfc3339
-from bridge.kafka import KafkaProducer, apply_topics
+from bridge.kafka import apply_topics
 from bridge.local_kafka import LocalKafka
 from bridge.normalize import Receipt, normalize
 from bridge.simulate import SimulationPlan, events
 from bridge.topics import AGENT_EVENTS, CALL_EVENTS, declared, topic_name
 from bridge.webhook import parse
 from bridge.wire import Record, encode
+from tests.consuming import write
 
 PARTITIONS = 12
 BATCH = 20_000
@@ -81,26 +83,13 @@ async def publish(
 ) -> tuple[int, int]:
     """Write so many events, as the bridge's publisher does; how many of calls, and of agents."""
     await apply_topics(settings, declared([pbx], PARTITIONS), 1, 1)
-    producer = KafkaProducer(settings)
-    await producer.start()
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     left = number
-    try:
-        while left > 0 and (batch := list(islice(records, min(left, BATCH)))):
-            left -= len(batch)
-            by_partition: dict[tuple[str, int], list[Record]] = {}
-            for record in batch:
-                by_partition.setdefault((record.topic, record.partition), []).append(record)
-                counts[record.topic] = counts.get(record.topic, 0) + 1
-            for (topic, partition), rows in by_partition.items():
-                done = 0
-                while done < len(rows):
-                    sent, delivered = await producer.send(topic, partition, rows[done:])
-                    await delivered
-                    done += sent
-    finally:
-        await producer.stop()
-    return counts[topic_name(pbx, CALL_EVENTS)], counts.get(topic_name(pbx, AGENT_EVENTS), 0)
+    while left > 0 and (batch := list(islice(records, min(left, BATCH)))):
+        left -= len(batch)
+        counts.update(record.topic for record in batch)
+        await write(settings, batch)
+    return counts[topic_name(pbx, CALL_EVENTS)], counts[topic_name(pbx, AGENT_EVENTS)]
 
 
 def _records(pbx: str) -> Iterator[Record]:

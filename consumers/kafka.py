@@ -124,6 +124,20 @@ async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUn
     )
 
 
+def _consumer(settings: KafkaSettings, client_id: str, group: str | None, **more: Any) -> Any:
+    """A client, not started, that sees what was committed, commits nothing and never resets a position."""
+    return _AIOKafkaConsumer(
+        **shared.client_arguments(settings),
+        client_id=client_id,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",  # `latest` loses silently when offsets expire
+        isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        **more,
+    )
+
+
 async def progress_of(
     settings: KafkaSettings, group: str, topics: Sequence[Topic]
 ) -> dict[Partition, Progress]:
@@ -135,16 +149,7 @@ async def progress_of(
         KafkaUnreachable: with the cause.
     """
     await shared.check_topics(settings, topics)
-    client = _AIOKafkaConsumer(
-        **shared.client_arguments(settings),
-        client_id="voipex-lag",
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        fetch_max_wait_ms=50,
-    )
+    client = _consumer(settings, "voipex-lag", group, fetch_max_wait_ms=50)
     places = [_TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
     try:
         async with asyncio.timeout(_START_S):
@@ -203,13 +208,10 @@ class GroupConsumer:
         Raises:
             KafkaUnreachable: then, as always, `stop` it.
         """
-        client = _AIOKafkaConsumer(
-            **shared.client_arguments(self._settings),
-            client_id=self._group,
-            group_id=self._group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",  # `latest` loses silently when offsets expire
-            isolation_level="read_committed",
+        client = _consumer(
+            self._settings,
+            self._group,
+            self._group,
             partition_assignment_strategy=(
                 RangePartitionAssignor,
             ),  # puts equal numbers of all topics together
@@ -217,7 +219,6 @@ class GroupConsumer:
             heartbeat_interval_ms=min(_HEARTBEAT_MS, self._session_timeout_ms // 3),
             rebalance_timeout_ms=_REBALANCE_TIMEOUT_MS,
             max_poll_interval_ms=10 * _REBALANCE_TIMEOUT_MS,  # the worker watches itself
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
             retry_backoff_ms=100,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=_FETCH_BYTES,
@@ -488,14 +489,10 @@ async def read_changelog(
     Raises:
         KafkaUnreachable: no answer, or no progress.
     """
-    client = _AIOKafkaConsumer(
-        **shared.client_arguments(settings),
-        client_id="voipex-restore",
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    client = _consumer(
+        settings,
+        "voipex-restore",
+        None,
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=2 * _FETCH_BYTES,
     )

@@ -35,7 +35,7 @@ STAGE_US: Final = 5 * 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
 
 LONG_WALK: Final = 20
-"""Legs and events: to walk over so many again costs as much as a stage does."""
+"""Legs and events; a shorter walk may be done again."""
 
 GRACE_US: Final = 15 * 1_000_000
 """The Hangup of the other party, which only fills, comes within seconds after a leg's end."""

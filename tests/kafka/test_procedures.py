@@ -38,6 +38,7 @@ from tests.kafka.conftest import (
     settings_of,
 )
 from tests.kafka.test_conservation import PERFECT, compare
+from tests.kafka.test_lost_offsets import await_halted, ready
 from tests.processes import BridgeProcess, NotingPbx, free_port
 
 
@@ -265,6 +266,32 @@ def test_a_deleted_topic_of_documents_is_filled_again(
         services[service].start()
         traffic.publish(100)
         await_published(kafka.bootstrap_servers, pbx)
+
+
+def test_a_deleted_topic_of_events_halts_who_reads_it(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """Made anew it begins again with 0: what was folded from it is not there, and nothing is reset."""
+    apply_topics(kafka.bootstrap_servers, pbx, 3)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, seed=33)
+    timelines, agents = (
+        ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx) for name in ("timelines", "agents")
+    )
+    with timelines.start(), agents.start():
+        traffic.publish(300)
+        await_published(kafka.bootstrap_servers, pbx)
+        timelines.tell(signal.SIGTERM)
+        assert timelines.ended() == 0
+        _delete_topic(kafka.bootstrap_servers, topic_name(pbx, CALL_EVENTS))
+        apply_topics(kafka.bootstrap_servers, pbx, 3)
+        before = read(kafka.bootstrap_servers, pbx, CALL_TIMELINES)[CALL_TIMELINES]
+
+        timelines.start()
+        await_halted(timelines, 3)
+        status, answer = ready(timelines)
+
+    assert status == 503
+    assert answer.count("but states were folded from it") == 3
+    after = read(kafka.bootstrap_servers, pbx, CALL_TIMELINES)[CALL_TIMELINES]
+    assert sorted(after) == sorted(before)
 
 
 def _delete_topic(bootstrap_servers: str, name: str) -> None:
