@@ -304,7 +304,7 @@ def asked(environment: Mapping[str, str], *arguments: str) -> Done:
     if done.code != 0:
         # A connection that the broker refused is closed in TLS, which takes an answer; the command may end, and its loop, before that.
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "unclosed transport", ResourceWarning)
+            warnings.filterwarnings("ignore", "unclosed (transport|<socket)", ResourceWarning)
             gc.collect()
     told.extend((done.out, done.err))
     return done
