@@ -23,8 +23,8 @@ class ReceiptClock:
         self._random_bits = random.Random(seed or os.urandom(32)).getrandbits  # noqa: S311
         self._last_us = 0
         self._tail = 0
-        self._second = -1
-        self._second_text = ""
+        self._millisecond = -1
+        self._time_head = self._id_head = ""
 
     def receipt(self, traceparent: str | None = None) -> Receipt:
         at_us = self._now_ns() // 1000
@@ -34,22 +34,27 @@ class ReceiptClock:
         else:
             at_us = self._last_us
             self._tail += 1
-        return Receipt(at_us, self._text(at_us), uuid7(at_us, self._tail), traceparent)
-
-    def _text(self, at_us: int) -> str:
-        """RFC 3339, with all but the microseconds made once a second."""
-        second, microsecond = divmod(at_us, 1_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = rfc3339(second * 1_000_000)[:20]
-        return f"{self._second_text}{microsecond:06d}Z"
+        # What both texts begin with is made once a millisecond.
+        millisecond, microsecond = divmod(at_us, 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._time_head, self._id_head = rfc3339(at_us)[:23], _id_head(millisecond)
+        received_at = f"{self._time_head}{microsecond:03d}Z"
+        return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
 
 
 def uuid7(at_us: int, tail: int) -> str:
     """UUIDv7 of a moment in microseconds since 1970 and 62 bits to tell ids of one microsecond apart."""
-    milliseconds, microsecond = divmod(at_us, 1000)
-    value = (milliseconds & (1 << 48) - 1) << 80
-    value |= 0x7 << 76 | microsecond << 66  # 10 of the 12 bits of rand_a, upper ones first
-    value |= 0b10 << 62 | tail & (1 << 62) - 1
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    millisecond, microsecond = divmod(at_us, 1000)
+    return _id_head(millisecond) + _id_tail(microsecond, tail)
+
+
+def _id_head(millisecond: int) -> str:
+    text = f"{millisecond & (1 << 48) - 1:012x}"
+    return f"{text[:8]}-{text[8:]}-"
+
+
+def _id_tail(microsecond: int, tail: int) -> str:
+    """Version and 10 of the 12 bits of rand_a, upper ones first; variant and 62 bits."""
+    text = f"{1 << 63 | tail & (1 << 62) - 1:x}"
+    return f"{0x7000 | microsecond << 2:x}-{text[:4]}-{text[4:]}"

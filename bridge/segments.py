@@ -93,8 +93,8 @@ class Found(NamedTuple):
 
 
 def frame_bytes(mark: bytes, first: int, count: int, body: bytes) -> bytes:
-    covered = _HEAD.pack(mark, 0, len(body), count, first)[_AFTER_CRC:] + body
-    return mark + crc32(covered).to_bytes(4, "little") + covered
+    head = _HEAD.pack(mark, 0, len(body), count, first)[_AFTER_CRC:]
+    return b"".join((mark, crc32(body, crc32(head)).to_bytes(4, "little"), head, body))
 
 
 def good_frames(fd: int, mark: bytes, at: int, end: int) -> Iterator[Found]:

@@ -58,21 +58,21 @@ def encode_fields(
     if key is None:
         raise ValueError("an event without a key")
     key_bytes = key.encode()
-    headers = [
+    headers: tuple[tuple[str, bytes], ...] = (
         *_headers_of_kind(pbx, event_type, agent is not None),
         ("ce_id", fields["event_id"].encode()),
         ("ce_time", fields["received_at"].encode()),
         ("ce_subject", key_bytes),
         ("ce_partitionkey", key_bytes),
-    ]
+    )
     if traceparent is not None:
-        headers.append((TRACEPARENT_HEADER, traceparent.encode()))
+        headers += ((TRACEPARENT_HEADER, traceparent.encode()),)
     return Record(
         _topic_of(pbx, agent is not None),
         partition_of(key_bytes, partitions),
         key_bytes,
         _json(fields),
-        tuple(headers),
+        headers,
         at_ms,
     )
 

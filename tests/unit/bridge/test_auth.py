@@ -40,6 +40,26 @@ def test_both_live_secrets_are_good_and_a_password_may_hold_colons(secret: str) 
     assert authenticate(basic("site-7", secret), CREDENTIALS) is SITE
 
 
+def test_a_header_that_proved_right_is_good_no_longer_than_its_credentials() -> None:
+    header = basic("brno", "secret-of-brno")
+    before = Credentials([(BRNO, [digest("secret-of-brno")])])
+    after = Credentials([(BRNO, [digest("another-secret")])])
+
+    assert [authenticate(header, before) for _ in range(2)] == [BRNO, BRNO]
+    with pytest.raises(Unauthorized):
+        authenticate(header, after)
+
+
+def test_spellings_of_a_right_header_fill_no_memory() -> None:
+    credentials = Credentials([(BRNO, [digest("secret-of-brno")])])
+
+    for spaces in range(1, 980):
+        for scheme in ("Basic", "basic"):
+            authenticate(basic("brno", "secret-of-brno", scheme + " " * spaces), credentials)
+
+    assert len(credentials.proven) == 1024
+
+
 @pytest.mark.parametrize("scheme", ["Basic", "basic", "BASIC", "bAsIc"])
 def test_the_scheme_comes_in_any_letter_case(scheme: str) -> None:
     assert authenticate(basic("site-7", "older-secret", scheme), CREDENTIALS) is SITE
