@@ -44,6 +44,7 @@ from tests.consuming import write
 PARTITIONS = 12
 BATCH = 20_000
 OPEN_CALLS = 100_000
+IN_A_DAY = 3_000_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -64,8 +65,8 @@ def main() -> None:
 
 def measure(folder: Path, broker: LocalKafka, number: int) -> list[dict[str, Any]]:
     settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
-    calls, agents = asyncio.run(publish(settings, "one", _records("one"), number))
-    asyncio.run(publish(settings, "two", _records("two"), number))
+    calls, agents = asyncio.run(publish(settings, "one", _records("one", number), number))
+    asyncio.run(publish(settings, "two", _records("two", number), number))
     running, _ = asyncio.run(publish(settings, "open", _open_calls("open"), 3 * OPEN_CALLS))
     states = folder / "one"
     rows = [replay("timelines", "one", states, broker, 1, calls), restart("timelines", "one", states, broker)]
@@ -92,13 +93,13 @@ async def publish(
     return counts[topic_name(pbx, CALL_EVENTS)], counts[topic_name(pbx, AGENT_EVENTS)]
 
 
-def _records(pbx: str) -> Iterator[Record]:
-    """A busy day that does not end."""
+def _records(pbx: str, number: int) -> Iterator[Record]:
+    """A busy day, as in life up to `IN_A_DAY` events; more are pressed into the same day."""
+    pressed = min(1.0, IN_A_DAY / number)
     plan = SimulationPlan(seed=1, agents=200, queues=8, calls_per_s=5.0, speed=1.0)
     start_us = time.time_ns() // 1000 - 24 * 3600 * 1_000_000
     for number, (at_s, words) in enumerate(events(plan)):
-        # A day of calls is a few hundred thousand events: the next ones are pressed into the same day.
-        at_us = start_us + round(at_s * 100_000)
+        at_us = start_us + round(at_s * pressed * 1_000_000)
         receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         yield encode(normalize(parse(json.dumps(words).encode()), pbx, receipt), at_us // 1000, PARTITIONS)
 

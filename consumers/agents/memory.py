@@ -34,7 +34,19 @@ FOLD_VERSION: Final = 1
 STAGE_US: Final = 5 * 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
 
-LONG_WALK: Final = 20
+STAGES: Final = 5
+"""The base among them, besides the one that was added last."""
+
+OLDEST_STAGE_US: Final = 60 * 60 * 1_000_000
+"""What is later than this comes seldom, and is met by the base."""
+
+STAGED_BYTES: Final = 16 * 1024
+"""Of lines that are not the base's, and so are not sealed."""
+
+AGES_US: Final = tuple(minutes * 60 * 1_000_000 for minutes in (60, 20, 5, 1))
+"""Of the stages that a long walk leaves."""
+
+LONG_WALK: Final = 10
 """Legs and events; a shorter walk may be done again."""
 
 GRACE_US: Final = 15 * 1_000_000
@@ -244,12 +256,14 @@ def walk_on(
     if as_of_us >= memory.trim_us or _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES:
         memory = _trim(memory, as_of_us, window.floor_us, local_days)
     head_us, over_us = min(as_of_us, memory.touched_us), as_of_us - GRACE_US
-    young_us = head_us - STAGE_US
-    if len(memory.legs) + len(memory.events) > LONG_WALK and memory.stages[-1].at_us < young_us:
-        # What comes late comes in swarms: a stage on the way, so that the next one need not walk as far.
-        memory, _ = _advance(memory, young_us, young_us - GRACE_US, window.floor_us, local_days)
-        memory = _add_stage(memory, local_days)
-    memory, walk = _advance(memory, head_us, over_us, window.floor_us, local_days)
+    walk = _walk(memory, local_days, window.floor_us)
+    if len(memory.legs) + len(memory.events) > LONG_WALK:
+        # What comes late comes in swarms: stages on the way, so that the next one need not walk as far.
+        for age_us in AGES_US:
+            at_us = head_us - age_us
+            if memory.stages[-1].at_us < at_us and memory.head.at_us < at_us:
+                memory = _add_stage(_advance(memory, walk, at_us, at_us - GRACE_US), local_days)
+    memory = _advance(memory, walk, head_us, over_us)
     return _forget_days(_add_stage(memory, local_days), window.first_shown), walk
 
 
@@ -257,22 +271,23 @@ def _kept_bytes(memory: AgentMemory) -> int:
     return len(memory.base.lines) + len(memory.sealed.pieces) + len(memory.sealed.traces)
 
 
-def _advance(
-    memory: AgentMemory, until_us: int, over_us: int, floor_us: int, local_days: LocalDays
-) -> tuple[AgentMemory, Walk]:
-    """Carry the head on to *until_us*, and write down what is over: events by then, legs by *over_us*."""
-    head = memory.head.copy()
-    until_us = max(until_us, head.at_us)
-    events = sorted(memory.events.values())
+def _walk(memory: AgentMemory, local_days: LocalDays, floor_us: int) -> Walk:
+    """A walk from the head over all that is not written down."""
     legs = [leg for leg in memory.legs.values() if not leg.removed]
-    walk = Walk(head, events, legs, local_days, floor_us)
+    return Walk(memory.head.copy(), sorted(memory.events.values()), legs, local_days, floor_us)
+
+
+def _advance(memory: AgentMemory, walk: Walk, until_us: int, over_us: int) -> AgentMemory:
+    """Carry the head on to *until_us*, and write down what is over: events by then, legs by *over_us*."""
     walk.over(until_us)
-    over_us = min(over_us, until_us)
-    over = [leg for leg in memory.legs.values() if leg.latest_us <= over_us and not leg.is_open]
-    if over or (events and events[0].at_us <= until_us):
-        walk.identify([leg for leg in over if not leg.removed])
-        memory = _put_away(memory, [event for event in events if event.at_us <= until_us], over)
-    return memory._replace(head=head), walk
+    head = walk.picture
+    over_us = min(over_us, head.at_us)
+    events = [event for event in memory.events.values() if event.at_us <= head.at_us]
+    legs = [leg for leg in memory.legs.values() if leg.latest_us <= over_us and not leg.is_open]
+    if events or legs:
+        walk.identify([leg for leg in legs if not leg.removed])
+        memory = _put_away(memory, events, legs)
+    return memory._replace(head=head)
 
 
 def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentMemory:
@@ -304,17 +319,33 @@ def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     if head.at_us < last.at_us + STAGE_US and len(last.lines) < SEAL_FROM_BYTES:
         return memory
     today = local_days.day_of(head.at_us).name
-    kept = memory.stages[1:][-1:]
+    stages = list(memory.stages)
     # A pause of an unnamed queue may still be counted for the queue that continues it, so its days are not over.
     if any(day < today for day in head.days) and UNNAMED not in head.queue_days:
         memory = memory._replace(past=_roll_over(memory.past, head, today))
-        kept = ()
-    lines = b"".join([stage.lines for stage in memory.stages[: len(memory.stages) - len(kept)]])
-    sealed = memory.sealed
+        stages = [memory.base._replace(lines=b"".join([stage.lines for stage in stages]))]
+    _thin_out(stages, head.at_us)
+    sealed, lines = memory.sealed, stages[0].lines
     if len(lines) >= SEAL_FROM_BYTES:
-        sealed, lines = archive.seal(sealed, lines), b""
-    stages = (memory.base._replace(lines=lines), *kept, Stage(head.at_us, head.to_bytes()))
-    return memory._replace(stages=stages, sealed=sealed)
+        sealed, stages[0] = archive.seal(sealed, lines), stages[0]._replace(lines=b"")
+    return memory._replace(stages=(*stages, Stage(head.at_us, head.to_bytes())), sealed=sealed)
+
+
+def _thin_out(stages: list[Stage], now_us: int) -> None:
+    """Leave few stages after the base, the more apart the older they are: so that what is a little late costs a short walk."""
+    while len(stages) > 2 and (
+        stages[2].at_us <= now_us - OLDEST_STAGE_US
+        or sum(len(stage.lines) for stage in stages[1:]) > STAGED_BYTES
+    ):
+        _drop_stage(stages, 1)
+    while len(stages) > STAGES:
+        ages = [now_us - stage.at_us for stage in stages]
+        _drop_stage(stages, min(range(2, len(stages)), key=lambda place: ages[place - 1] / ages[place]))
+
+
+def _drop_stage(stages: list[Stage], place: int) -> None:
+    before, dropped = stages[place - 1], stages.pop(place)
+    stages[place - 1] = before._replace(lines=before.lines + dropped.lines)
 
 
 def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
@@ -329,7 +360,7 @@ def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDa
         keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
     if keep_us - 1 <= memory.base.at_us:
         return memory
-    memory, _ = _advance(memory, keep_us - 1, keep_us - 1, floor_us, local_days)
+    memory = _advance(memory, _walk(memory, local_days, floor_us), keep_us - 1, keep_us - 1)
     head = memory.head
     head.days = {day: totals for day, totals in head.days.items() if day >= oldest.name}
     for queue, of_queue in list(head.queue_days.items()):
