@@ -93,9 +93,9 @@ async def publish(
     return counts[topic_name(pbx, CALL_EVENTS)], counts[topic_name(pbx, AGENT_EVENTS)]
 
 
-def _records(pbx: str, number: int) -> Iterator[Record]:
+def _records(pbx: str, many: int) -> Iterator[Record]:
     """A busy day, as in life up to `IN_A_DAY` events; more are pressed into the same day."""
-    pressed = min(1.0, IN_A_DAY / number)
+    pressed = min(1.0, IN_A_DAY / many)
     plan = SimulationPlan(seed=1, agents=200, queues=8, calls_per_s=5.0, speed=1.0)
     start_us = time.time_ns() // 1000 - 24 * 3600 * 1_000_000
     for number, (at_s, words) in enumerate(events(plan)):

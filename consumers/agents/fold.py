@@ -2,8 +2,8 @@
 The fold: one walk through time, over agent events and legs, that computes all that a document tells.
 
 A Walk carries a Picture (an agent at a moment) on to later ones. Between two neighbouring moments at which anything begins or ends
-nothing changes; so each such slice of time is added once to what runs in it, and unions, cuts at midnight, states of no length and
-the silence rule need no further code. The law that everything else rests on:
+nothing changes; so each such slice of time is added once to the calls that run in it, and each time without agent events once to login
+and pauses: unions, cuts at midnight, states of no length and the silence rule need no further code. The law that everything else rests on:
 
     over(p, all, t) == over(over(p, what begins until s, s), what begins or goes on after s, t)
 
@@ -241,7 +241,17 @@ class Walk:
     until then is in the picture. Who legs say the agent is may be said otherwise until they are over, so it is left to `identify`.
     """
 
-    __slots__ = ("_floor_us", "_forgot_us", "_local_days", "_moments", "_owned", "active", "picture")
+    __slots__ = (
+        "_changed",
+        "_floor_us",
+        "_forgot_us",
+        "_local_days",
+        "_moments",
+        "_owned",
+        "_presence_us",
+        "active",
+        "picture",
+    )
 
     def __init__(
         self,
@@ -257,6 +267,8 @@ class Walk:
         self._local_days = local_days
         self._floor_us = floor_us
         self._forgot_us = BEGINNING
+        self._changed = True  # what runs, since it was looked at
+        self._presence_us = picture.at_us  # until here login and pauses are summed up: they change seldom
         # What of the picture is not shared with another one: "presence", days, (queue, day).
         self._owned: dict[object, Any] = {}
         # (at_us, running number, what, to whom), the next one last. The number keeps the order of events, and that of what a leg does.
@@ -299,6 +311,7 @@ class Walk:
             happen(self, what)
         if until_us > picture.at_us:
             self._pass(until_us)
+        self._add_presence(until_us)
 
     def identify(self, legs: Iterable[Leg]) -> None:
         """Let legs say who the agent is; but for those that were forgotten on the way."""
@@ -321,6 +334,8 @@ class Walk:
     def _hear(self, event: AgentEvent) -> None:
         """An agent event."""
         picture = self.picture
+        self._add_presence(picture.at_us)
+        self._changed = True
         presence = self._owned.get("presence")
         if presence is None:
             presence = self._owned["presence"] = picture.presence.copy()
@@ -345,7 +360,7 @@ class Walk:
 
     def _go_on(self, phase: Phase) -> None:
         """A leg begins, or goes over to what it does next."""
-        self.picture.took_calls = True
+        self.picture.took_calls = self._changed = True
         self.active[phase.call_id, phase.number] = phase
         if phase.answers and phase.start_us >= self._floor_us:
             day = self._local_days.day_of(phase.start_us).name
@@ -359,6 +374,7 @@ class Walk:
     def _close(self, leg: Leg) -> None:
         """A leg is over: what it comes to."""
         del self.active[leg.call_id, leg.leg]
+        self._changed = True
         at_us = leg.end_us
         outcome = outcome_of(leg)
         if at_us is None or at_us < self._floor_us or not any(outcome):
@@ -382,37 +398,26 @@ class Walk:
             return
         if self.active:
             picture.seen_us = until_us
-            self._slice(start_us, until_us)
+            if self._changed:
+                self._look(start_us, silent=False)
+            self._add_calls(start_us, until_us)
             return
         silence_us = picture.seen_us + SILENCE_US
-        if start_us < silence_us:
-            self._slice(start_us, min(until_us, silence_us))
+        if start_us < silence_us and self._changed:
+            self._look(start_us, silent=False)
         if until_us > silence_us:
+            self._add_presence(silence_us)
+            self._presence_us = until_us
             self._look(max(start_us, silence_us), silent=True)
+            self._changed = True  # silence is over
             forget_us = picture.seen_us + FORGET_US
             if until_us > forget_us:
                 self._forgot_us = forget_us
                 picture.start_empty()
                 self._owned.clear()
 
-    def _slice(self, start_us: int, end_us: int) -> None:
-        """Add a slice of time to all that runs in it, cut at local midnight."""
-        self._look(start_us, silent=False)
-        start_us = max(start_us, self._floor_us)
-        logged_in = self.picture.standing.status == IN
-        if not logged_in and not self.active:
-            return
-        while start_us < end_us:
-            day = self._local_days.day_of(start_us)
-            length_us = min(day.end_us, end_us) - start_us
-            if self.active:
-                self._add_calls(day.name, length_us)
-            if logged_in:
-                self._add_presence(day.name, length_us)
-            start_us += length_us
-
-    def _add_calls(self, day: str, length_us: int) -> None:
-        """Unions: however many calls talk or ring at once, time passes once."""
+    def _add_calls(self, start_us: int, end_us: int) -> None:
+        """Sum up what runs. Unions: however many calls talk or ring at once, time passes once."""
         talks = rings = False
         queues = set()
         for phase in self.active.values():
@@ -422,26 +427,52 @@ class Walk:
                 talks = True
                 if phase.leg.queue is not None and phase.leg.role == AGENT:
                     queues.add(phase.leg.queue)
-        if rings:
-            self._totals(day)[RING_US] += length_us
-        if talks:
-            self._totals(day)[TALK_US] += length_us
-        for queue in queues:
-            self._queue_totals(queue, day)[TALKED_US] += length_us
+        if not rings and not talks:
+            return
+        for day, length_us in self._days_of(start_us, end_us):
+            totals = self._totals(day)
+            if rings:
+                totals[RING_US] += length_us
+            if talks:
+                totals[TALK_US] += length_us
+                for queue in queues:
+                    self._queue_totals(queue, day)[TALKED_US] += length_us
 
-    def _add_presence(self, day: str, length_us: int) -> None:
-        picture = self.picture
-        totals = self._totals(day)
-        totals[LOGIN_US] += length_us
-        if picture.pause is not None:
-            totals[PAUSED_US] += length_us
-            totals[PAUSE_US][picture.pause] = totals[PAUSE_US].get(picture.pause, 0) + length_us
-        for queue in picture.standing.paused:
-            self._queue_totals(queue, day)[PAUSED_HERE_US] += length_us
+    def _add_presence(self, until_us: int) -> None:
+        """Sum up login and pauses, which have not changed since they were summed up last."""
+        start_us, standing = self._presence_us, self.picture.standing
+        if until_us <= start_us:
+            return
+        self._presence_us = until_us
+        if standing.status != IN:
+            return
+        for day, length_us in self._days_of(start_us, until_us):
+            totals = self._totals(day)
+            totals[LOGIN_US] += length_us
+            if standing.pause is not None:
+                totals[PAUSED_US] += length_us
+                totals[PAUSE_US][standing.pause] = totals[PAUSE_US].get(standing.pause, 0) + length_us
+            for queue in standing.paused:
+                self._queue_totals(queue, day)[PAUSED_HERE_US] += length_us
+
+    def _days_of(self, start_us: int, end_us: int) -> Sequence[tuple[str, int]]:
+        """A slice of time cut at local midnight: (day, length) of each piece."""
+        start_us = max(start_us, self._floor_us)
+        day = self._local_days.day_of(start_us)
+        if start_us < end_us <= day.end_us:
+            return ((day.name, end_us - start_us),)
+        pieces = []
+        while start_us < end_us:
+            day = self._local_days.day_of(start_us)
+            until_us = min(day.end_us, end_us)
+            pieces.append((day.name, until_us - start_us))
+            start_us = until_us
+        return pieces
 
     def _look(self, at_us: int, *, silent: bool) -> None:
         """What holds from *at_us* on, for some length: the state to show, and whether a pause begins."""
         picture = self.picture
+        self._changed = False
         if self.active:
             state = _STATE_OF_ACTIVITY[max(self.active.values()).activity]
         else:

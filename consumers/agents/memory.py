@@ -9,10 +9,10 @@ Memory: what is kept of one agent between two records (the private changelog), a
     past      days that are over, as they are published
 
 What comes late, or revises what a leg did before, turns the head back to the latest stage that has not seen it yet, and what became
-over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage. Earlier
-ones are met by the base: a walk over the whole week, which costs milliseconds. Each gives the same result as if everything had come in
-order: so order of arrival and repetition do not matter within these days. A long walk leaves a stage on its way: what comes late comes in
-swarms.
+over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage, up to an
+hour mostly by one that is older, and the rest by the base: a walk over the whole week, which costs milliseconds. Each gives the same
+result as if everything had come in order: so order of arrival and repetition do not matter within these days. A long walk leaves stages
+on its way: what comes late comes in swarms.
 """
 
 from collections.abc import Callable, Iterable, Mapping
