@@ -5,7 +5,7 @@ Each key is decoded once, folds its records in the order in which they lie, and 
 `received_at` among them. So it does not matter whether a batch is folded as it comes or hours later: only timers look at a clock.
 
 What cannot be folded becomes a dead letter and keeps nothing else from being folded: a value that cannot be read, of an unknown
-version, under a wrong key, or more than a state can hold.
+version, under a wrong key, more than a state can hold, or one on which our own rules fail (that is an error in the log, too).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from bridge.dead_letters import unreadable
 from bridge.events import microseconds, rfc3339
+from bridge.logs import get_logger
 from bridge.partition import partition_of
 from bridge.topics import TopicKind, topic_name
 from bridge.wire import TRACEPARENT_HEADER
@@ -33,6 +34,8 @@ SOURCE_OFFSET_HEADER: Final = "bridge-source-offset"
 FOLD_VERSION_HEADER: Final = "bridge-fold-version"
 DUE_HEADER: Final = "bridge-due-us"
 STANDING_HEADER: Final = "bridge-standing"
+
+log = get_logger("batch")
 
 
 class Place(NamedTuple):
@@ -133,7 +136,13 @@ class Batch(Generic[State]):
         overlay = Overlay()
         for key, standing, value in rows:
             state = self._projection.decode(value)
-            if not self._tell(overlay, key, state, as_of_us, source, None, None):
+            try:
+                is_told = self._tell(overlay, key, state, as_of_us, source, None, None)
+            except Exception:
+                log.exception("a deadline failed", service=self._projection.name, place=str(self._place))
+                overlay.changes[key] = Change(value, as_of_us, standing)
+                is_told = True
+            if not is_told:
                 overlay.changes[key] = Change(value, None, standing)  # it stays as it was
             change = overlay.changes[key]
             if change.due_us is not None and change.due_us <= as_of_us:
@@ -166,6 +175,9 @@ class Batch(Generic[State]):
                 state = projection.fold(state, each.kind, each.record.value or b"")
             except ValueError as fault:  # pydantic's and orjson's errors are ones
                 self._reject(overlay, each, fault)
+            except Exception as fault:  # noqa: BLE001 - a fault of ours stops no partition
+                self._say_failure(each, fault)
+                self._reject(overlay, each, fault)
             else:
                 folded.append(each)
                 as_of_us, traceparent = max(as_of_us, at_us), trace
@@ -173,10 +185,18 @@ class Batch(Generic[State]):
             return
         last = folded[-1]
         source = Source(topic_name(self._place.pbx, last.kind), last.record.offset)
-        if not self._tell(overlay, key, state, as_of_us, source, traceparent, value):
-            too_large = Unreadable(f"the key has more events than a state can hold ({MAX_VALUE_BYTES} bytes)")
+        refused: Exception | None = None
+        try:
+            if not self._tell(overlay, key, state, as_of_us, source, traceparent, value):
+                refused = Unreadable(
+                    f"the key has more events than a state can hold ({MAX_VALUE_BYTES} bytes)"
+                )
+        except Exception as fault:  # noqa: BLE001 - the key stays as it was, and the others go on
+            self._say_failure(last, fault)
+            refused = fault
+        if refused is not None:
             for each in folded:
-                self._reject(overlay, each, too_large)
+                self._reject(overlay, each, refused)
 
     def _tell(
         self,
@@ -249,8 +269,24 @@ class Batch(Generic[State]):
             as_of_us // 1000,
         )
 
-    def _reject(self, overlay: Overlay, rejected: Input, fault: ValueError) -> None:
+    def _say_failure(self, failed: Input, fault: Exception) -> None:
+        log.error(
+            "our rules fail on a record; it becomes a dead letter",
+            service=self._projection.name,
+            topic=topic_name(self._place.pbx, failed.kind),
+            partition=self._place.partition,
+            offset=failed.record.offset,
+            exc_info=fault,
+        )
+
+    def _reject(self, overlay: Overlay, rejected: Input, fault: Exception) -> None:
         record = rejected.record
+        if isinstance(fault, Unreadable):
+            message = str(fault)
+        else:
+            message = (
+                "the value cannot be read" if isinstance(fault, ValueError) else "the rules failed on it"
+            )
         overlay.put(
             Output(
                 *unreadable(
@@ -260,7 +296,7 @@ class Batch(Generic[State]):
                     record.timestamp,
                     stage=self._projection.name,
                     error=type(fault).__name__,
-                    message=str(fault) if isinstance(fault, Unreadable) else "the value cannot be read",
+                    message=message,
                     pbx=self._place.pbx,
                     topic=topic_name(self._place.pbx, rejected.kind),
                     partition=self._place.partition,

@@ -278,6 +278,19 @@ class GroupConsumer:
         offset: int = await self._client.position(_TopicPartition(*partition))
         return offset
 
+    def reached(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The same without waiting, of those that have a position. Only polls and `seek` move it."""
+        subscription = self._client._subscription.subscription  # noqa: SLF001 - the public one may wait
+        assignment = None if subscription is None else subscription.assignment
+        if assignment is None:
+            return {}
+        states = {each: assignment.state_value(_TopicPartition(*each)) for each in partitions}
+        return {
+            each: state.position
+            for each, state in states.items()
+            if state is not None and state.has_valid_position
+        }
+
     def lag(self, partition: Partition) -> int | None:
         """Records (and markers) between what was polled and the end, as of the last fetch; None: not known yet."""
         known = self._still_assigned([partition])

@@ -130,6 +130,7 @@ class Task(Generic[State]):
         self._first_at_s = 0.0
         self._news = asyncio.Event()
         self._closing = False
+        self._fault: str | None = None
         self._horizon: _Horizon | None = None
         self._last_source: Source | None = None
         self._settle_at_s: float | None = None
@@ -167,6 +168,11 @@ class Task(Generic[State]):
         self._closing = True
         self._news.set()
 
+    def fail(self, why: str) -> None:
+        """What was taken is not to be trusted: break off."""
+        self._fault = why
+        self.close()
+
     async def run(self) -> None:
         """
         Work until closed.
@@ -183,6 +189,8 @@ class Task(Generic[State]):
                 elif await self._gather():
                     await self.step(self._next_batch())
                     await self._fire_due()
+            if self._fault is not None:
+                raise TaskBroken(self._fault, fenced=False)  # noqa: TRY301 - as any other
         except TaskBroken:
             raise
         except Exception as error:

@@ -132,6 +132,8 @@ class _Owner(Generic[State]):
         self.state: OwnerState = "restoring"
         self.fault: str | None = None
         self.task: Task[State] | None = None
+        self.handed: dict[Partition, int] = {}
+        """How far the task was given what was polled."""
         self._closing = False
         self._began = False
         self._session = session
@@ -217,6 +219,7 @@ class _Owner(Generic[State]):
             self.task = session.task(self.place, store, producer, restored.positions)
             for partition, position in restored.positions.items():
                 session.consumer.seek(partition, position)
+            self.handed = dict(restored.positions)
             session.consumer.resume(self.inputs)
             self.state = "running"
             session.metrics.restore_duration.labels(session.projection.name).observe(
@@ -422,8 +425,10 @@ class _Session(Generic[State]):
             stop.cancel()
 
     async def _poll_once(self, running: Mapping[Place, _Owner[State]]) -> None:
-        asked = [partition for owner in running.values() for partition in owner.inputs]
+        asked = {partition: owner for owner in running.values() for partition in owner.inputs}
+        tasks = {owner.place: owner.task for owner in running.values()}
         async with self._polling:
+            self._require_no_gap(running.values())
             try:
                 polled = await self.consumer.poll(asked, _POLL_MS)
             except OutOfRange as error:
@@ -432,11 +437,26 @@ class _Session(Generic[State]):
                     if owner is not None:
                         owner.halt(f"what comes next in {partition.topic} {partition.number} is not there")
                 return
-            for partition, records in polled.items():
+            reached = self.consumer.reached(asked)
+            for partition, asking in asked.items():
                 # Not who asked: a rebalance may have come between, and a successor that has sought already would miss them.
-                owner = self._owner_of(partition)
-                if owner is not None and owner.task is not None:  # else it seeks when it is restored
+                records, owner = polled.get(partition), self._owner_of(partition)
+                if owner is None or owner.task is None:  # it seeks when it is restored
+                    continue
+                if records:
                     owner.task.take(partition.topic, records)
+                if partition in reached and (records or owner.task is tasks[asking.place]):
+                    owner.handed[partition] = reached[partition]  # without records: over markers
+
+    def _require_no_gap(self, running: Iterable[_Owner[State]]) -> None:
+        """Begin again where something was polled that did not reach the task: it would be missing in documents, and no lag would show it."""
+        for owner in running:
+            for partition, reached in self.consumer.reached(owner.inputs).items():
+                handed = owner.handed.get(partition)
+                if handed != reached and owner.task is not None:
+                    owner.task.fail(
+                        f"{partition.topic} {partition.number} is at {reached}, handed on until {handed}"
+                    )
 
     def _owner_of(self, partition: Partition) -> "_Owner[State] | None":
         return self.owners.get(Place(partition.topic.split(".", 1)[0], partition.number))

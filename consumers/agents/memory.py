@@ -169,7 +169,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
             known = archive.read(line, memory.words)[1][key]
             if leg.revision > known.revision and archive.as_kept(leg) == archive.as_kept(known):
                 return _with_line(found, line, leg)
-        elif leg.latest_us <= memory.base.at_us:
+        elif leg.latest_us <= memory.base.at_us and not leg.is_open:
             return memory
         else:
             mark = b""
@@ -358,6 +358,10 @@ def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDa
         moments = [event.at_us for event in memory.events.values()]
         moments += [leg.latest_us for leg in memory.legs.values()]
         keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
+    else:
+        # What a leg did is folded in for good when it is over: until then it may be taken back.
+        going_on = [leg.start_us for leg in memory.legs.values() if leg.is_open or leg.latest_us >= keep_us]
+        keep_us = min(keep_us, min(going_on, default=keep_us))
     if keep_us - 1 <= memory.base.at_us:
         return memory
     memory = _advance(memory, _walk(memory, local_days, floor_us), keep_us - 1, keep_us - 1)

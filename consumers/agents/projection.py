@@ -11,7 +11,7 @@ from bridge.events import agent_key
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
 from consumers.agents import memory as memories
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
-from consumers.agents.fold import FORGET_US, SILENCE_US, Picture, availability_of, presence_of
+from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
 from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, bounds_of
 from consumers.agents.memory import AgentMemory
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
@@ -106,7 +106,7 @@ class AgentProjection:
 
 def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Window) -> int | None:
     """The next moment that changes the document; None when there is none to change: the agent is unknown or forgotten."""
-    if picture.seen_us is None:
+    if picture.seen_us is None or picture.last_event_us == BEGINNING:  # or all that was told was taken back
         return None
     if running:
         return window.day.end_us

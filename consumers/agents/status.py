@@ -116,7 +116,7 @@ class QueueStatus(_Published):
     )
     inferred: bool = Field(
         default=False,
-        description="no AgentLogin named this queue, a pause showed that the agent is logged in",
+        description="when the agent came, no AgentLogin named this queue: a pause showed it, or the login named none",
     )
 
 

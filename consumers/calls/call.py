@@ -42,7 +42,7 @@ class Transfer:
     giver: int
     taker: int
     party: Named  # who gave the caller away, as far as an event named them
-    told: bool = False  # by an AttendedTransfer
+    teller: Named | None = None  # who an AttendedTransfer (or its Cancel) that told it named; None: inferred
 
 
 @dataclass(slots=True)
@@ -199,10 +199,7 @@ class Call:
         The call is over: every open leg closes, answered ones as completed, others by the reason of *event* (rule 5);
         attempts that an answer had ended already do so at that answer (5c).
         """
-        for leg in self.open_legs():
-            answer = self.answer_outrunning(leg) if leg.answered_us is None else None
-            if answer is not None and answer.answered_us is not None:
-                self.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
+        self.close_outrun()
         reason_class = None if event is None else event.reason_class
         for leg in list(self.open):
             result = LegResult.COMPLETED if leg.answered_us is not None else result_of(reason_class)
@@ -213,6 +210,13 @@ class Call:
         self.ended_by = by
         self.ended_reason = reason_class
         self.cdr_pending = False
+
+    def close_outrun(self) -> None:
+        """Attempts that an answer had ended already, as the end of the call shows (5c)."""
+        for leg in self.open_legs():
+            answer = self.answer_outrunning(leg) if leg.answered_us is None else None
+            if answer is not None and answer.answered_us is not None:
+                self.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
 
     def answer_outrunning(self, attempt: Leg) -> Leg | None:
         """The first answer since the attempt's last event: whoever rings along stops ringing then (5c)."""

@@ -98,7 +98,7 @@ def _attempts(call: Call, status: CallStatus, limits: Limits) -> list[tuple[Leg,
 
 def _release(call: Call, leg: Leg, limits: Limits) -> None:
     """An attempt without an event for 3 min: no_answer at the answer it preceded (5c), else `timeout`."""
-    answer = call.answer_outrunning(leg)
+    answer = None if leg.role is LegRole.MONITOR else call.answer_outrunning(leg)
     if answer is not None and answer.answered_us is not None:
         call.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
     else:
@@ -107,6 +107,7 @@ def _release(call: Call, leg: Leg, limits: Limits) -> None:
 
 def _give_up(call: Call, at_us: int) -> None:
     """Stale: ended at its deadline, agents are released."""
+    call.close_outrun()
     for leg in list(call.open):
         call.close_inferred(leg, at_us, LegResult.TIMEOUT)
     call.ended_us = at_us

@@ -18,7 +18,7 @@ from consumers.calls.rings import answered, ringing
 from consumers.calls.timeline import Anomaly, Effect, EndedBy
 from consumers.calls.transfers import attended_transfer, cancel_attended_transfer
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Raise it with every change of the rules: kept calls are then folded anew and published again."""
 
 CDR_GRACE_US: Final = 5 * SECOND_US
@@ -56,7 +56,7 @@ def _take(call: Call, event: CallEvent, handler: Callable[[Call, CallEvent], Tol
     _learn_numbers(call, event, told)
     if told.effect not in NO_EFFECT:
         call.last_effect_us = event.at_us
-        if event.type in _GOES_ON and event.direction is not Direction.BARGE:
+        if event.type in _GOES_ON and (told.leg is None or told.leg.role is not LegRole.MONITOR):
             call.cdr_pending = False  # rule 10: a ring, answer or AttendedTransfer shows that it goes on
     return told
 
@@ -97,6 +97,9 @@ def _learn_caller(call: Call, event: CallEvent) -> None:
     for leg in call.legs:  # those that began before the direction was known
         if leg.role is LegRole.AGENT and call.is_caller(leg):
             leg.role = LegRole.CALLER
+            known = Party(leg.line, leg.login, leg.email)
+            known.fill(call.caller)
+            call.caller = known
 
 
 _NAMES_CALLER: Final = frozenset(

@@ -74,7 +74,8 @@ def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Told:
         if event.reason is not None:
             leg.reason, leg.reason_class = event.reason, event.reason_class
         if leg.answered_us is None:
-            leg.result = result_of(event.reason_class)
+            if event.reason_class is not None:
+                leg.result = result_of(event.reason_class)
             leg.told("result")
         leg.own_hangup = True
     elif leg.reason is None:
@@ -99,7 +100,8 @@ def _is_callers(call: Call, event: CallEvent) -> bool:
     """5e: of the caller of an outgoing call, unless its leg was transferred."""
     if not call.is_caller(event):
         return False
-    leg = call.newest_leg_of(event)
+    # A colleague may consult a caller who has given the call away: that leg makes nobody the caller again.
+    leg = next((leg for leg in call.legs_of(event) if leg.is_customer), None)
     return leg is None or leg.result is not LegResult.TRANSFERRED
 
 

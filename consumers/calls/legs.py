@@ -36,8 +36,10 @@ def same_party(one: Named, other: Named) -> bool:
     return is_blank(one) and is_blank(other)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Party:
+    """Each is itself only; who is who says `same_party`."""
+
     line: str | None
     login: str | None
     email: str | None

@@ -53,9 +53,7 @@ def _ring_after_answer(call: Call, leg: Leg, event: CallEvent) -> Told:
 
 def _is_late_ring(call: Call, event: CallEvent) -> bool:
     """Within 2 s after L's own Hangup, when L had never rung before."""
-    return bool(call.late_hangups_of(event)) and not any(
-        leg.ring_started_us is not None for leg in call.legs_of(event)
-    )
+    return bool(call.late_hangups_of(event)) and not any(leg.ring_told for leg in call.legs_of(event))
 
 
 def _late_ring(call: Call, event: CallEvent) -> Told:

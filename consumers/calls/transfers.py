@@ -41,23 +41,23 @@ def begin_leg(call: Call, event: CallEvent, *, rings: bool) -> Leg:
 
 def attended_transfer(call: Call, event: CallEvent) -> Told:
     """Rule 8, AttendedTransfer(L): the caller goes from L to whom L consulted."""
+    just_made = _just_made(call, event)
+    if just_made is not None:
+        return _confirm(call, just_made, event)
     giver = _own_talk(call, event) or _consulter_of_open_leg(call, event)
     if giver is None:
         given = _given_away_by(call, event)
         if given is not None:
-            return _confirm(call, given)
+            return _confirm(call, given, event)
         giver = _who_consults(call, event)
     if giver is None and is_blank(event):
-        inferred = call.transfers[-1] if call.transfers else None
-        if inferred is not None and not inferred.told:
-            return _confirm(call, inferred)  # who consulted, or left, has given the caller away already
         giver = _only_talking_leg(call)
     if giver is None:
         return _keep_unexplained(call, event)
     if same_party(giver, event):
         call.touch(giver, event)
     consults = call.open_consults_of(giver)
-    give_away(call, giver, event, Confidence.HIGH if consults else Confidence.LOW, told=True)
+    give_away(call, giver, event, Confidence.HIGH if consults else Confidence.LOW, teller=event)
     why = None if consults else "no consulted leg is known: nobody is known to have taken over"
     return Told(Effect.TRANSFERRED, why, giver)
 
@@ -68,11 +68,13 @@ def hangup_gives_away(call: Call, leg: Leg, event: CallEvent) -> bool:
         return False
     call.touch(leg, event)
     leg.own_hangup = True
-    give_away(call, leg, event, Confidence.LOW, told=False)
+    give_away(call, leg, event, Confidence.LOW, teller=None)
     return True
 
 
-def give_away(call: Call, giver: Leg, event: CallEvent, confidence: Confidence, *, told: bool) -> None:
+def give_away(
+    call: Call, giver: Leg, event: CallEvent, confidence: Confidence, *, teller: CallEvent | None
+) -> None:
     """The giver's leg ends as transferred; its newest open consult leg takes the call, its others follow."""
     consults = call.open_consults_of(giver)
     call.close(giver, event.at_us, LegResult.TRANSFERRED, event)
@@ -84,7 +86,7 @@ def give_away(call: Call, giver: Leg, event: CallEvent, confidence: Confidence, 
             follow(call, consult, taker, event.at_us)
     number = 0 if taker is None else taker.number
     call.transfers.append(
-        Transfer(event.at_us, TransferKind.ATTENDED, confidence, giver.number, number, giver, told)
+        Transfer(event.at_us, TransferKind.ATTENDED, confidence, giver.number, number, giver, teller)
     )
 
 
@@ -121,7 +123,7 @@ def cancel_attended_transfer(call: Call, event: CallEvent) -> Told:
             consulter.number,
             consult.number,
             consulter,
-            told=True,
+            event,
         )
     )
     return Told(Effect.CANCELLED, None, consult)
@@ -164,6 +166,24 @@ def _only_talking_leg(call: Call) -> Leg | None:
     return talking[0] if len(talking) == 1 else None
 
 
+def _just_made(call: Call, event: CallEvent) -> Transfer | None:
+    """
+    The newest transfer, when *event* tells it and not by who gave (`_given_away_by`): once more, in the same words, since events come
+    twice; or after it was inferred from the giver's Hangup, by nobody or by who took over.
+    """
+    newest = call.transfers[-1] if call.transfers else None
+    if newest is None or newest.kind is TransferKind.CANCELLED or event.at_us - newest.at_us > BLIND_US:
+        return None
+    if any(leg.role is LegRole.CONSULT for leg in call.open):
+        return None  # that one is meant
+    if newest.teller is not None:
+        return newest if same_party(newest.teller, event) else None
+    is_takers = (
+        newest.kind is TransferKind.ATTENDED and newest.taker and same_party(call.leg(newest.taker), event)
+    )
+    return newest if is_blank(event) or is_takers else None
+
+
 def _given_away_by(call: Call, party: Named) -> Transfer | None:
     """The newest time that the party gave the caller away."""
     for transfer in reversed(call.transfers):
@@ -172,11 +192,11 @@ def _given_away_by(call: Call, party: Named) -> Transfer | None:
     return None
 
 
-def _confirm(call: Call, transfer: Transfer) -> Told:
+def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Told:
     """Had L given the caller away before: this confirms it; twice it is a note."""
-    if transfer.told:
+    if transfer.teller is not None:
         return Told(Effect.NONE, "this transfer was told before")
-    transfer.told = True
+    transfer.teller = event
     transfer.kind = TransferKind.ATTENDED
     transfer.confidence = Confidence.HIGH
     giver = call.leg(transfer.giver)
@@ -191,7 +211,7 @@ def _keep_unexplained(call: Call, event: CallEvent) -> Told:
         leg.transferred_us = event.at_us
     number = 0 if leg is None else leg.number
     call.transfers.append(
-        Transfer(event.at_us, TransferKind.ATTENDED, Confidence.LOW, number, 0, event, told=True)
+        Transfer(event.at_us, TransferKind.ATTENDED, Confidence.LOW, number, 0, event, event)
     )
     return Told(Effect.TRANSFERRED, "nobody is known to have consulted", leg)
 

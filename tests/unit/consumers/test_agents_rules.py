@@ -9,6 +9,7 @@ import pytest
 
 from bridge.events import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
+from consumers.agents import memory
 from consumers.agents.days import LocalDays
 from consumers.agents.projection import AgentProjection
 from consumers.agents.status import AgentStatus
@@ -1158,6 +1159,46 @@ def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
     assert told_of(late, T + 12 * DAY)["queues"]["A"]["since"] == text(T)
 
 
+def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
+    """Timelines may stand for a week, and then take the leg back."""
+    state = PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
+    for days in range(12):
+        state, documents = PRAGUE.produce(state, T + days * DAY)
+    assert state.base.at_us < T
+    assert (told_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
+
+    state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
+    state, deletion = PRAGUE.produce(state, T + 12 * DAY)
+
+    assert [document.value for document in deletion] == [None]
+
+
+def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", 100)
+    rung = [leg("2.1", n, ring=T + n * HOUR, ended=T + n * HOUR + 1, result="busy") for n in range(1, 9)]
+    removed = [leg("2.1", n, ring=T + n * HOUR, revision=2, removed=True) for n in range(1, 9)]
+    state = produced(leg(ring=T), *rung, then=T + 10 * HOUR)
+    assert state.base.at_us > T
+    for record in (leg(ring=T, revision=2, removed=True), *removed):
+        state = PRAGUE.fold(state, AGENT_ACTIVITY, record.value)
+
+    PRAGUE.produce(state, T + 11 * HOUR)
+
+
+def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
+    over = leg(ring=T, ended=T + 3 * MINUTE, result="timeout")
+    logins = [event(T + days * DAY, "login", "A") for days in range(1, 12)]
+    state = produced(over, *logins, then=T + 12 * DAY)
+    assert state.base.at_us > T + 3 * MINUTE
+
+    state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2).value)
+    told = told_of(state, T + 12 * DAY)
+
+    assert (told["state"], len(told["ringing_calls"])) == ("ringing", 1)
+
+
 def test_days_that_are_not_shown_any_more_are_forgotten_without_new_records() -> None:
     state = produced(
         event(T, "login", "A"),
@@ -1211,7 +1252,7 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
 
     assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
     assert told["queue_days"] == {}
-    assert state.base.at_us == at("2026-03-03T00:00:00+01:00") - 1
+    assert state.base.at_us == T + 3 * HOUR - 1
     assert (told["current_calls"][0]["since"], told["since"]) == (text(T + 3 * HOUR), text(T + 3 * HOUR))
     assert list(told_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.events import rfc3339
 from bridge.partition import partition_of
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS
+from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicKind
 from consumers.batch import MAX_VALUE_BYTES, Batch, Input, Output, Overlay, Place, Source
 from consumers.store import Change, Row
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
@@ -231,6 +232,45 @@ def test_what_cannot_be_read_becomes_a_dead_letter_and_holds_nothing_back(
     )
 
 
+class Failing(TallyProjection):
+    """Rules with a fault."""
+
+    def fold(self, state: Tally, kind: TopicKind, value: bytes) -> Tally:
+        folded = super().fold(state, kind, value)
+        if folded.total == 13:
+            raise OverflowError("13")
+        return folded
+
+    def produce(self, state: Tally, as_of_us: int) -> Any:
+        if state.total == 7:
+            raise OverflowError("7")
+        return super().produce(state, as_of_us)
+
+
+@pytest.mark.parametrize("total", [13, 7], ids=["folding", "telling"])
+def test_a_record_on_which_the_rules_fail_becomes_a_dead_letter_and_holds_nothing_back(total: int) -> None:
+    """One fault of ours must not stop a partition for ever."""
+    kept = told(A, add(A, 1))
+    with capture_logs() as logged:
+        overlay = Batch(Failing(), PLACE, PARTITIONS).fold([add(A, total - 1, 5), add(B, 2, 6)], {A: kept})
+
+    (letter,) = outputs(overlay, DEAD)
+    assert list(overlay.changes) == [B]
+    assert dict(letter.headers)["bridge-error-class"] == b"OverflowError"
+    assert dict(letter.headers)["bridge-error-message"] == b"the rules failed on it"
+    assert [(each["log_level"], each["offset"]) for each in logged] == [("error", 5)]
+
+
+def test_a_deadline_on_which_the_rules_fail_is_tried_again_later_and_the_others_fire() -> None:
+    rows = [Row(A, "odd", told(A, add(A, 6))), Row(B, "odd", told(B, add(B, 3)))]
+    with capture_logs() as logged:
+        overlay = Batch(Overdue(), PLACE, PARTITIONS).fire(rows, T0_US, None)
+
+    assert documents(overlay) == [(B, 4)]
+    assert overlay.changes[A] == Change(rows[0].value, T0_US + 3600 * SECOND_US, "odd")
+    assert [each["event"] for each in logged] == ["a deadline failed"]
+
+
 def test_a_batch_of_nothing_readable_changes_no_state() -> None:
     overlay = fold(
         Input(CALL_EVENTS, FakeRecord(0, A.encode(), b"?")), Input(CALL_EVENTS, FakeRecord(1, None, b"?"))
@@ -283,6 +323,15 @@ class Late(TallyProjection):
     def produce(self, state: Tally, as_of_us: int) -> Any:
         grown = Tally(state.pbx, state.key, state.total + 1, state.told, state.revision)
         return super().produce(grown, as_of_us)
+
+
+class Overdue(Late):
+    """Time alone makes another document, but of one key none."""
+
+    def produce(self, state: Tally, as_of_us: int) -> Any:
+        if state.total == 6:
+            raise OverflowError("6")
+        return super().produce(state, as_of_us)
 
 
 def test_a_deadline_tells_what_changed_by_time_alone() -> None:

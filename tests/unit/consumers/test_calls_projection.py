@@ -10,6 +10,7 @@ from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, CALL_STATE,
 from consumers.activity import AgentActivity
 from consumers.calls.deadlines import Limits
 from consumers.calls.events import CallEvent
+from consumers.calls.fold import FOLD_VERSION
 from consumers.calls.projection import CallProjection, CallState, timeline
 from consumers.projection import Projection
 from tests.traces import BASE_US, CALL_ID, S, event, value_of
@@ -96,7 +97,7 @@ class TestState:
         assert PROJECTION.decode(value) == state
 
     def test_a_usual_state_stays_readable(self) -> None:
-        assert orjson.loads(PROJECTION.encode(state_of(new(0))))[:3] == [1, "voipex", CALL_ID]
+        assert orjson.loads(PROJECTION.encode(state_of(new(0))))[:3] == [FOLD_VERSION, "voipex", CALL_ID]
 
     def test_it_is_forgotten_when_the_topics_have_forgotten_it(self) -> None:
         state, _ = PROJECTION.produce(state_of(new(0)), BASE_US)

@@ -298,6 +298,12 @@ class TestRule3:
         assert made.anomalies == ("late_event",)
         assert made.status == "ended"
 
+    def test_a_ring_after_an_answer_was_a_ring_so_the_next_one_is_not_late(self) -> None:
+        made = call(answer(0, "201"), ring(1, "201"), hangup(20, "201"), ring(21.5, "201"))
+
+        assert made.status == "ringing"
+        assert "reopened" in made.anomalies
+
 
 class TestRule4:
     def test_it_answers_the_open_attempt(self) -> None:
@@ -671,6 +677,16 @@ class TestRule5:
 
         assert (made.status, effects(made)[-1:]) == ("talking", ["filled"])
 
+    def test_e_the_caller_is_known_by_all_that_its_legs_told_of_it(self) -> None:
+        made = call(
+            ring(0, "21", login="ada", direction=None),
+            hangup(10, None, login="ada", **OUT),
+            ring(21, "30", login=None, direction=None),
+            hangup(29, "21", login=None, direction=None),
+        )
+
+        assert made.status == "ended"
+
     def test_e_an_internal_call_ends_with_its_caller_too(self) -> None:
         local = {"direction": Direction.OUTGOING_LOCAL}
         made = call(new(0, **local), ring(1, "20", **local), hangup(9, "20", **local))
@@ -706,6 +722,30 @@ class TestRule5:
 
         assert (made.status, only(made).login, only(made).result) == ("waiting", "ada", "answered_elsewhere")
         assert effects(made)[-1] == "filled"
+
+    def test_a_call_that_goes_stale_while_ringing_ends_attempts_at_the_answer_they_preceded(self) -> None:
+        made = call(ring(2, "202"), answer(14, "201"), transfer(71, "201"), as_of=NEVER)
+
+        assert made.status == "stale"
+        rung = made.legs[0]
+        assert (rung.line, rung.result, rung.ended_at) == ("202", "no_answer", at(14))
+
+    def test_a_colleague_who_consults_a_caller_that_gave_the_call_away_makes_nobody_the_caller_again(
+        self,
+    ) -> None:
+        given = (
+            new(0, line="20", **OUT),
+            ring(1, "20", **OUT),
+            answer(5, "20", **OUT),
+            ring(10, "201", from_="20", **OUT),
+            answer(12, "201", from_="20", **OUT),
+            transfer(15, "20", **OUT),
+        )
+        asked = (ring(40, "20", from_="201", **OUT), answer(42, "20", from_="201", **OUT))
+        made = call(*given, *asked, cancel(50, "201", **OUT), hangup(50.1, "20", from_="201", **OUT))
+
+        assert made.status == "talking"
+        assert "201" not in made.from_all
 
 
 class TestRule6:
@@ -773,6 +813,12 @@ class TestRule6:
         )
 
         assert [leg.result for leg in made.legs] == ["no_answer", "busy"]
+
+    def test_a_hangup_without_a_reason_takes_no_known_result_away(self) -> None:
+        made = call(ring(1, "201"), hangup(5, reason="User busy"), hangup(5.1, "201", reason=None))
+
+        assert legs(made) == [("201", "agent", "busy")]
+        assert only(made).reason_class == "busy"
 
 
 class TestRule7:
@@ -983,6 +1029,24 @@ class TestRule8:
 
         assert moves(made)[1][0::3] == ("attended", "low")
         assert made.status == "waiting"
+
+    @pytest.mark.parametrize("line", [None, "202", "201"], ids=["nobody", "the taker", "the giver"])
+    def test_told_twice_in_the_same_words_it_is_one_transfer(self, line: str | None) -> None:
+        made = call(*CONSULT, transfer(15, line), transfer(15.3, line), hangup(60, "202"))
+
+        assert moves(made) == [("attended", "201", "202", "high")]
+        assert made.talk_s == 55
+
+    def test_the_taker_may_tell_it_after_the_giver_has_left(self) -> None:
+        made = call(*CONSULT, hangup(15, "201"), transfer(15.3, "202"))
+
+        assert moves(made) == [("attended", "201", "202", "high")]
+        assert made.status == "talking"
+
+    def test_told_again_much_later_it_is_another_one(self) -> None:
+        made = call(*CONSULT, transfer(15), transfer(300))
+
+        assert moves(made)[1] == ("attended", "202", None, "low")
 
     def test_naming_nobody_it_means_who_consults_before_what_was_inferred(self) -> None:
         made = call(*TALK, ring(10, "202"), answer(12, "202"), ring(14, "203", from_="202"), transfer(15))
@@ -1426,6 +1490,32 @@ class TestRule11:
         made = call(new(0, **BARGE), ring(1, "900", from_="9", **BARGE))
 
         assert (made.from_, made.from_all, made.direction) == (FROM, (FROM,), None)
+
+    def test_who_barged_in_and_is_also_rung_leaves_as_who_barged_in(self) -> None:
+        """Two legs of one line with the same names are two legs."""
+        rung = (new(0), ring(2, "201"), ring(2, "202"), answer(6, "201"))
+        barged = (ring(10, "202", **BARGE), answer(12, "202", **BARGE), hangup(20, "202", **BARGE))
+        made = call(*rung, *barged, hangup(60, "201"))
+
+        ended = [(leg.line, leg.role, leg.ended_at) for leg in made.legs]
+        assert ended == [("201", "agent", at(60)), ("202", "agent", at(6)), ("202", "monitor", at(20))]
+
+    def test_who_talks_and_barged_in_leaves_twice(self) -> None:
+        made = call(answer(0, "201"), answer(10, "201", **BARGE), hangup(20, "201", **BARGE))
+        assert made.status == "talking"
+
+        made = call(
+            answer(0, "201"), answer(10, "201", **BARGE), hangup(20, "201", **BARGE), hangup(30, "201")
+        )
+        assert (made.status, made.ended_at) == ("ended", at(30))
+
+    @pytest.mark.parametrize("more", [BARGE, {"direction": None}], ids=["told", "not told"])
+    def test_the_answer_of_who_barges_in_shows_no_call_that_goes_on_after_its_cdr(
+        self, more: dict[str, Any]
+    ) -> None:
+        made = call(*TALK, ring(50, "203", **BARGE), cdr(60), answer(61, "203", **more), as_of=70)
+
+        assert (made.status, made.ended_by) == ("ended", "cdr")
 
 
 class TestRule12:

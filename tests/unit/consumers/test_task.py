@@ -341,6 +341,19 @@ def test_a_batch_that_is_full_does_not_wait_and_takes_no_more_than_its_share(
     assert MAX_RECORDS > 3
 
 
+def test_a_task_whose_input_has_a_gap_breaks_off_and_writes_no_more(tmp_path: Path) -> None:
+    async def use(bench: Bench) -> None:
+        bench.give(add("a", 1))
+        bench.task.fail("the topic is at 9, handed on until 7")
+
+        with pytest.raises(TaskBroken, match="handed on until 7"):
+            await bench.task.run()
+
+        assert bench.producer.calls == []
+
+    on_bench(tmp_path, use)
+
+
 def test_a_closed_task_returns_and_leaves_what_it_took_to_the_next_owner(tmp_path: Path) -> None:
     """Idle, gathering, or closed before it began."""
 

@@ -33,6 +33,10 @@ class FakeConsumer:
         self.calls: list[tuple[str, tuple[Partition, ...]]] = []
         self.polls: list[Mapping[Partition, Sequence[Any]] | Exception] = []
         self.heard_at_ms: int | None = None
+        self.positions: dict[Partition, int] = {}
+
+    def reached(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        return {each: self.positions[each] for each in partitions if each in self.positions}
 
     def pause(self, partitions: Iterable[Partition]) -> None:
         self.calls.append(("pause", tuple(partitions)))
@@ -59,10 +63,14 @@ class FakeTask:
         self.waiting = waiting
         self.taken: list[tuple[str, Sequence[Any]]] = []
         self.closed = False
+        self.faults: list[str] = []
         self.store = SimpleNamespace(standings={"odd": 2}, next_due_us=T0_US, size_bytes=4096)
 
     def take(self, topic: str, records: Sequence[Any]) -> None:
         self.taken.append((topic, records))
+
+    def fail(self, why: str) -> None:
+        self.faults.append(why)
 
     def close(self) -> None:
         self.closed = True
@@ -286,6 +294,33 @@ def test_records_that_come_while_the_partitions_are_assigned_anew_go_to_their_ne
         await session._poll_once(owners)
 
         assert (before.taken, after.taken) == ([], [(CALLS.topic, ["one"])])
+
+    in_session(tmp_path, monkeypatch, use)
+
+
+def test_what_was_polled_and_handed_to_nobody_makes_the_task_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lag would be 0 and documents wrong. Markers move positions too: without records that is no gap."""
+
+    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
+        task = FakeTask()
+        owners = running(session, task)
+        session.owners[PLACE].handed = {CALLS: 5, ACTIVITY: 0}
+        consumer.positions = {CALLS: 5, ACTIVITY: 0}
+
+        async def poll(*_: object) -> Mapping[Partition, Sequence[Any]]:
+            consumer.positions = {CALLS: 7, ACTIVITY: 1}
+            return {CALLS: ["five"]}
+
+        monkeypatch.setattr(consumer, "poll", poll)
+        await session._poll_once(owners)
+        await session._poll_once(owners)
+        assert (len(task.taken), task.faults) == (2, [])
+
+        consumer.positions = {CALLS: 9, ACTIVITY: 1}
+        await session._poll_once(owners)
+        assert task.faults == ["voipex.call.events.v1 0 is at 9, handed on until 7"]
 
     in_session(tmp_path, monkeypatch, use)
 
