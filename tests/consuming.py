@@ -66,8 +66,8 @@ class ConsumerProcess:
             **changes,
         }
 
-    def start(self, *, dying_at: str | None = None, countdown: int = 1) -> Self:
-        arguments = ["consumers", self.service]
+    def start(self, *, dying_at: str | None = None, countdown: int = 1, older: bool = False) -> Self:
+        arguments = ["tests.older" if older else "consumers", self.service]
         if dying_at is not None:
             arguments = ["tests.crashing", self.service, dying_at, str(countdown)]
         with self.log_path.open("ab") as log:

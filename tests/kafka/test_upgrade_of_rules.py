@@ -1,7 +1,9 @@
 """After an upgrade of the rules: what is kept is folded anew and told again, without a manual step."""
 
 import asyncio
+import contextlib
 import json
+import signal
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +20,7 @@ from consumers.calls.document import document
 from consumers.metrics import Metrics
 from consumers.settings import Settings
 from consumers.worker import Worker
-from tests.consuming import Traffic, differences
+from tests.consuming import ConsumerProcess, Traffic, await_published, differences
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
 
@@ -52,6 +54,54 @@ def test_an_upgrade_folds_each_call_anew_from_what_is_kept_and_tells_it_once(
     assert versions(after) == {**versions(before), calls.CallProjection.fold_version: len(tellings(before))}
     agents_after = asyncio.run(read(kafka, topic_name(pbx, AGENT_STATUS)))
     assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
+
+
+def test_old_and_new_instances_side_by_side_change_nothing_and_the_new_ones_tell_all_anew(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
+    """One instance after the other: partitions go to the new ones, back to the old ones, and to the new ones for good."""
+    apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
+    traffic = Traffic(kafka.bootstrap_servers, pbx, PARTITIONS, seed=5)
+    old, new, last = (
+        [
+            ConsumerProcess(tmp_path, name, kafka.bootstrap_servers, pbx, PARTITIONS)
+            for name in ("timelines", "agents")
+        ]
+        for _ in range(3)
+    )
+    with contextlib.ExitStack() as ends:
+        for each in old:
+            ends.enter_context(each.start(older=True))
+            each.await_ready()
+        _publish_and_compare(kafka, pbx, traffic)
+        for each in new:
+            ends.enter_context(each.start())
+            each.await_ready()
+        _publish_and_compare(kafka, pbx, traffic)
+        stop(new)
+        _publish_and_compare(kafka, pbx, traffic)
+        for each in last:
+            ends.enter_context(each.start())
+            each.await_ready()
+        stop(old)
+        _publish_and_compare(kafka, pbx, traffic)
+
+    found = asyncio.run(read(kafka, topic_name(pbx, CALL_TIMELINES)))
+    newest = {each.key: dict(each.headers)["bridge-fold-version"] for each in found}
+    assert set(newest.values()) == {b"%d" % calls.CallProjection.fold_version}
+    assert set(versions(found)) == {calls.CallProjection.fold_version - 1, calls.CallProjection.fold_version}
+
+
+def _publish_and_compare(kafka: Broker, pbx: str, traffic: Traffic) -> None:
+    traffic.publish(150)
+    await_published(kafka.bootstrap_servers, pbx)
+
+
+def stop(services: Iterable[ConsumerProcess]) -> None:
+    for each in services:
+        each.tell(signal.SIGTERM)
+    for each in services:
+        assert each.ended() == 0, each.log()
 
 
 async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any, list[Consumed]]:
