@@ -190,7 +190,7 @@ def _relaxed_notation(text: str) -> dict[str, str] | None:
     stripped = text.strip()
     if not (stripped.startswith("{") and stripped.endswith("}")):
         return None
-    inner = stripped[1:-1]
+    inner = stripped[1:-1].rstrip().removesuffix(",")  # a last comma ends the last value, it is no part of it
     if any(sign in inner for sign in '{}"'):
         return None
     words: dict[str, str] = {}

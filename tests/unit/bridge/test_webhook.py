@@ -338,3 +338,7 @@ def test_whatever_comes_is_a_webhook_or_is_refused(body: bytes) -> None:
     assert webhook.words["EventName"].strip()
     assert set(webhook.words) <= set(DOCUMENTED_KEYS)
     assert all(isinstance(word, str) and word.strip() for word in webhook.words.values())
+
+
+def test_a_last_comma_in_the_relaxed_notation_is_no_part_of_the_value() -> None:
+    assert parse(b"{EventName: Ringing, UniqueId: 1412256225.1940, }").words["UniqueId"] == "1412256225.1940"
