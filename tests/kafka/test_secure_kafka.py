@@ -848,6 +848,16 @@ async def run_until(worker: Worker[Any], what: Callable[[], object]) -> None:
         await engine.until(what)
 
 
+def settled(secure: SecureKafka, topic: str) -> list[int]:
+    """How many records are committed; the broker writes a transaction's markers a moment after it said so."""
+    deadline = time.monotonic() + 20
+    before, now = [0], records(secure, [topic])
+    while (not now[0] or now != before) and time.monotonic() < deadline:
+        time.sleep(0.3)
+        before, now = now, records(secure, [topic])
+    return now
+
+
 @pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
 def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missing(
     secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicKind
@@ -861,7 +871,7 @@ def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missi
     told = topic_name(pbx, output)
 
     asyncio.run(run_until(worker, lambda: worker.standing().keys))
-    documents = records(secure, [told])
+    documents = settled(secure, told)
     for number, right in enumerate(rights):
         secure.take(service, right)
         with capture_logs() as logs:
