@@ -43,7 +43,7 @@ OLDEST_STAGE_US: Final = 60 * 60 * 1_000_000
 STAGED_BYTES: Final = 16 * 1024
 """Of lines that are not the base's, and so are not sealed."""
 
-AGES_US: Final = tuple(minutes * 60 * 1_000_000 for minutes in (60, 20, 5, 1))
+AGES_US: Final = tuple(minutes * 60 * 1_000_000 for minutes in (60, 20, 5))
 """Of the stages that a long walk leaves."""
 
 LONG_WALK: Final = 10
@@ -339,7 +339,9 @@ def _thin_out(stages: list[Stage], now_us: int) -> None:
     ):
         _drop_stage(stages, 1)
     while len(stages) > STAGES:
-        ages = [now_us - stage.at_us for stage in stages]
+        ages = [
+            max(1, now_us - stage.at_us) for stage in stages
+        ]  # many lines at one moment make a stage, too
         _drop_stage(stages, min(range(2, len(stages)), key=lambda place: ages[place - 1] / ages[place]))
 
 

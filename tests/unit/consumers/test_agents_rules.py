@@ -1199,6 +1199,16 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
     assert (told["state"], len(told["ringing_calls"])) == ("ringing", 1)
 
 
+def test_stages_of_one_moment_are_thinned_out_too() -> None:
+    """So much at once that a stage is made for its lines, not for its age."""
+    stages = [memory.Stage(T + minutes * MINUTE, b"", b"\n[]") for minutes in (0, 10, 20, 30, 40, 50, 50)]
+
+    memory._thin_out(stages, T + 50 * MINUTE)
+
+    assert len(stages) == memory.STAGES
+    assert b"".join(stage.lines for stage in stages) == b"\n[]" * 7
+
+
 def test_days_that_are_not_shown_any_more_are_forgotten_without_new_records() -> None:
     state = produced(
         event(T, "login", "A"),
