@@ -101,7 +101,7 @@ class IncompleteRequest(IngressError):
 
 
 class MalformedRequest(IngressError):
-    """No HTTP/1.1, or HTTP that two servers could read in two ways (two lengths, a length beside chunks, bad chunk sizes). Then the connection is closed."""
+    """No HTTP, a method that HTTP does not know, or HTTP that two servers could read in two ways (two lengths, a length beside chunks, bad chunk sizes). Then the connection is closed."""
 
     status = 400
     title = "Malformed request"

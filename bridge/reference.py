@@ -82,7 +82,7 @@ def answers_page() -> str:
     lines += [
         "",
         "`POST /token` is answered 200 with `access_token`, `token_type` and `expires_in`. Its other answers are those of RFC 6749, section 5.2:",
-        "JSON with `error` and `error_description`. 405, 413, 415 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
+        "JSON with `error` and `error_description`. 405, 413 (here above 4 KiB), 415 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
         "",
         "| status | problem | `error` | cause |",
         "|---|---|---|---|",
