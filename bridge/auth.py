@@ -90,7 +90,8 @@ def authenticate(authorization: bytes | None, credentials: Credentials, now_s: f
     `now_s`: seconds since 1970; at the end of time, the default, every token has expired.
 
     Raises:
-        Unauthorized: no header, another scheme, a malformed one, an unknown user or a wrong password (the last two look alike).
+        Unauthorized: no header, an empty one (two count as such), another scheme, a malformed one, an unknown user or a wrong password
+            (the last two look alike).
         TokenInvalid: a token that is not good, or no longer.
     """
     if authorization is None:
@@ -98,6 +99,8 @@ def authenticate(authorization: bytes | None, credentials: Credentials, now_s: f
     known = credentials.proven.get(authorization)
     if known is not None:
         return known
+    if not authorization:  # `ingress.asked_for` makes none of several
+        raise Unauthorized("the Authorization header is empty, or there is more than one")
     if len(authorization) > _MAX_HEADER_BYTES:
         raise Unauthorized("the Authorization header is too long")
     scheme, _, token = authorization.partition(b" ")

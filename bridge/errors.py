@@ -170,7 +170,7 @@ class NotJson(Unusable):
 
 
 class NotAnEvent(Unusable):
-    """JSON, but no object, without EventName, or without a key. Operator: the key names of this credential may be wrong."""
+    """JSON, but no object, without EventName, without a key, nested too deeply, or with a number out of range. Operator: the key names of this credential may be wrong."""
 
     status = 422
     title = "Not an event"

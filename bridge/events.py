@@ -138,7 +138,7 @@ class Event(BaseModel):
     )
     direction: Direction | None = Field(
         default=None,
-        description="as told; the PBX may leave it out, a word that we do not know is in `extra`",
+        description="as told; the PBX may leave it out, a word that we do not know is in `extra`, under its key",
     )
     from_: str | None = Field(
         default=None, alias="from", description="number or extension of the caller, as sent, trimmed"
@@ -165,7 +165,7 @@ class Event(BaseModel):
     )
     extra: dict[str, Any] = Field(
         default_factory=dict,
-        description="fields that we do not know, as sent; the contents of a CDR are here",
+        description="fields that we do not know, as sent, numbers with all their digits; the contents of a CDR are here",
     )
 
     @property

@@ -60,7 +60,7 @@ class Receipt(NamedTuple):
 
 
 def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") -> Event:
-    """Say what happened, in our words; raises as `fields_of` does."""
+    """Say what happened, in our words; raises as `fields_of` does. `wire.encode` writes it; pydantic cannot write the Fragments of `extra`."""
     return Event.model_validate(fields_of(webhook, pbx, receipt, region))
 
 
@@ -88,7 +88,7 @@ def fields_of(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     said_direction = words.get("Direction")
     direction = None if said_direction is None else direction_of(said_direction)
     if said_direction is not None and direction is None:
-        extra = {**extra, "Direction": said_direction}  # a direction we do not know is not lost
+        extra = {**extra, **webhook.field_of("Direction")}  # a direction we do not know is not lost
     number_from, number_to, reason = words.get("From"), words.get("To"), words.get("Reason")
     return {
         "event_id": receipt.event_id,

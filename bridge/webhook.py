@@ -1,17 +1,15 @@
 """
 Bytes -> the PBX's own words (pure). What VOIPEX may send is in contract 1; its dialects are met here and nowhere else.
 
-Normal path: one `orjson.loads` and one pass over the keys. Everything odd (another encoding, the relaxed notation, a number where its
-text matters) is tried only after that path failed or saw it.
+Normal path: one `orjson.loads` and one pass over the keys. Everything odd (another encoding, the relaxed notation, a number whose digits
+may be lost) is read a second time, exactly, only after that path failed or saw it.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from math import isinf
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
 
@@ -38,15 +36,28 @@ DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 """Key in the body -> documented name, when the customer renamed nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     """
     What the PBX said: `words` by documented name, as text exactly as sent (blank ones left out), and everything else in `extra`,
-    as sent, under the key that was sent.
+    as sent, under the key that was sent. A number there that Python would write with other digits is an `orjson.Fragment`.
+    `sent` is the body as it was read, `keys` the table that it was read with.
     """
 
     words: Mapping[str, str]
     extra: Mapping[str, Any]
+    sent: Mapping[str, Any]
+    keys: Mapping[str, str]
+
+    def field_of(self, name: str) -> dict[str, Any]:
+        """The field that `words[name]` was read from, for `extra`: under the key that was sent, as sent."""
+        return {
+            key: _as_sent(value)
+            for key, value in self.sent.items()
+            if self.keys.get(key) == name
+            and key not in self.extra
+            and value is not None
+            and str(value).strip()
+        }
 
 
 def key_table(renamed: Mapping[str, str]) -> Mapping[str, str]:
@@ -64,77 +75,94 @@ def parse(body: bytes, keys: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
 
     Raises:
         NotJson: neither JSON nor the relaxed notation, in UTF-8 or windows-1250.
-        NotAnEvent: JSON, but no object, nested too deeply, or no EventName.
+        NotAnEvent: JSON, but no object, nested too deeply, with a number out of range, or no EventName.
     """
+    try:
+        return _sorted(orjson.loads(body), keys)
+    except (orjson.JSONDecodeError, _DigitsMatter):
+        return _sorted(_read_exactly(_text_of(body)), keys)
+
+
+def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
+    if type(document) is not dict:
+        raise NotAnEvent("the body is no JSON object")
     words: dict[str, str] = {}
     extra: dict[str, Any] = {}
-    for key, value in _object_of(body).items():
+    for key, value in document.items():
         name = keys.get(key)
-        word = value if type(value) is str else None if name is None else _number_as_text(body, key, value)
+        word = value if type(value) is str else None if name is None else _number_as_text(value)
         if name is None or word is None:
             if (
                 name is None or value is not None
             ):  # an object, a list, a truth value: no word, but not lost either
                 extra[key] = value
         elif word and not word.isspace():
-            if name in words:
-                _keep_both(words, extra, name, key, word)
+            if name not in words:
+                words[name] = word
+            elif key == name:  # two keys of one meaning: the renamed one counts, the documented one is extra
+                extra[key] = value
             else:
+                extra[name] = document[name]
                 words[name] = word
     if extra:
-        _refuse_unwritable(extra.values())
+        extra = {key: _as_sent(value) for key, value in extra.items()}
     if "EventName" not in words:
         raise NotAnEvent("no EventName")
-    return Webhook(words, extra)
+    return Webhook(words, extra, document, keys)
 
 
-def _object_of(body: bytes) -> dict[str, Any]:
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        document = _decode_odd(_text_of(body))
-    if type(document) is not dict:
-        raise NotAnEvent("the body is no JSON object")
-    return document
+class _Number(str):
+    """A number of the body, as its text stands there."""
+
+    __slots__ = ()
 
 
-def _keep_both(words: dict[str, str], extra: dict[str, Any], name: str, key: str, word: str) -> None:
-    """Two keys of one meaning (the documented one beside its new name): the renamed one counts, the other is extra."""
-    if key == name:
-        extra[key] = word
-    else:
-        extra[name] = words[name]
-        words[name] = word
+class _DigitsMatter(Exception):
+    """This number may have lost digits: `1412256225.1940` is not `1412256225.194`, nor `-0` 0. Never leaves this module."""
 
 
-def _number_as_text(body: bytes, key: str, value: Any) -> str | None:
+def _number_as_text(value: Any) -> str | None:
     """Text of a number, None of anything else."""
-    if type(value) is int:
+    if type(value) is int or type(value) is float:
+        _require_all_digits(value)
         return str(value)
-    return _exact_number(body, key) if type(value) is float else None
+    return str(value) if type(value) is _Number else None
 
 
-def _exact_number(body: bytes, key: str) -> str:
-    """Text of a number as it stands in the body: `1412256225.1940` is not `1412256225.194`."""
-    try:
-        document = _strict_json(_text_of(body), numbers_as_text=True)
-    except RecursionError:
-        raise NotAnEvent("nested too deeply") from None
-    return str(document[key])
+def _require_all_digits(number: float) -> None:
+    if type(number) is float or number == 0:
+        raise _DigitsMatter
 
 
 _MAX_DEPTH: Final = 64  # what reads and writes events (pydantic, orjson, other languages) gives up above 100
 
 
-def _refuse_unwritable(values: Iterable[Any], levels: int = _MAX_DEPTH) -> None:
-    """Refuse what JSON can say but an event could not repeat: more levels of lists and objects, and numbers beyond a double."""
-    for value in values:
-        if type(value) is dict or type(value) is list:
-            if levels == 0:
-                raise NotAnEvent("nested too deeply")
-            _refuse_unwritable(value.values() if type(value) is dict else value, levels - 1)
-        elif type(value) is float and isinf(value):
-            raise NotAnEvent("a number out of range")
+def _as_sent(value: Any, levels: int = _MAX_DEPTH) -> Any:
+    """Make *value* what an event can repeat. Refuses what JSON can say but an event could not: more levels of lists and objects."""
+    kind = type(value)
+    if kind is str:
+        return value
+    if kind is dict or kind is list:
+        if levels == 0:
+            raise NotAnEvent("nested too deeply")
+        if kind is list:
+            return [_as_sent(each, levels - 1) for each in value]
+        return {key: _as_sent(each, levels - 1) for key, each in value.items()}
+    if kind is _Number:
+        return _number_as_sent(value)
+    if kind is int or kind is float:
+        _require_all_digits(value)
+    return value
+
+
+def _number_as_sent(text: str) -> Any:
+    """A number that is written with the same digits again; beyond a double, readers would make it `null` or infinite."""
+    digits = text.encode()
+    try:
+        number = orjson.loads(digits)
+    except orjson.JSONDecodeError:
+        raise NotAnEvent("a number out of range") from None
+    return number if orjson.dumps(number) == digits else orjson.Fragment(digits)
 
 
 def _text_of(body: bytes) -> str:
@@ -149,23 +177,32 @@ def _text_of(body: bytes) -> str:
         raise NotJson("neither UTF-8 nor windows-1250") from None
 
 
-def _decode_odd(text: str) -> Any:
+def _read_exactly(text: str) -> Any:
     try:
         return _strict_json(text)
-    except (ValueError, RecursionError):
-        pass
-    relaxed = _relaxed_notation(text)
+    except ValueError:
+        relaxed = _relaxed_notation(text)
+    except RecursionError:
+        if _closes_what_it_opens(text):
+            raise NotAnEvent("nested too deeply") from None
+        relaxed = None
     if relaxed is None:
         raise NotJson("neither JSON nor the relaxed notation")
     return relaxed
 
 
-def _strict_json(text: str, *, numbers_as_text: bool = False) -> Any:
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+_EXACT: Final = json.JSONDecoder(
+    strict=False, parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant
+)
+
+
+def _strict_json(text: str) -> Any:
     """JSON by the standard library: it can keep numbers as text, and lets raw control characters in strings pass (`strict`)."""
-    as_text = str if numbers_as_text else None
-    document = json.loads(
-        text, strict=False, parse_float=as_text, parse_int=as_text, parse_constant=_refuse_constant
-    )
+    document = _EXACT.decode(text)
     if "\\u" in text:
         json.dumps(
             document, ensure_ascii=False
@@ -173,8 +210,13 @@ def _strict_json(text: str, *, numbers_as_text: bool = False) -> Any:
     return document
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _closes_what_it_opens(text: str) -> bool:
+    """Tell JSON that nobody reads to its depth from JSON that was cut off."""
+    bare = _STRING.sub("", text)
+    return bare.count("[") == bare.count("]") and bare.count("{") == bare.count("}")
 
 
 _RELAXED_KEY: Final = re.compile(r"[^\W\d][\w.-]*")

@@ -105,6 +105,21 @@ def test_everything_else_is_refused(header: bytes | None) -> None:
         authenticate(header, CREDENTIALS)
 
 
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        (None, "no Authorization header"),
+        (b"", "empty, or there is more than one"),
+        (b"Digest username=site-7", "neither Basic nor Bearer"),
+        (b"Basic !!!!", "malformed"),
+        (basic("site-7", "wrong"), "wrong password"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(header: bytes | None, told: str) -> None:
+    with pytest.raises(Unauthorized, match=told):
+        authenticate(header, CREDENTIALS)
+
+
 def test_nobody_is_let_in_when_there_are_no_credentials() -> None:
     with pytest.raises(Unauthorized):
         authenticate(basic("site-7", "older-secret"), Credentials([]))

@@ -3,9 +3,11 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
+from bridge.auth import Credentials, authenticate
 from bridge.clock import ReceiptClock
 from bridge.errors import Draining, SpoolBroken, SpoolFull, Unavailable
 from bridge.ingress import Ingress
@@ -94,6 +96,36 @@ def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[t
 
     assert (answer.status, answer.reads, outbox.kept) == (401, 0, [])
     assert answer.headers[b"www-authenticate"].startswith(b"Basic ")
+
+
+def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
+    nobody = partial(authenticate, credentials=Credentials([]))
+    app = Ingress(FakeOutbox(), nobody, ReceiptClock(), Metrics("test"), partitions=12, max_body_bytes=1024)
+
+    answer = asyncio.run(ask(app, body(), headers=[GOOD, GOOD]))
+
+    assert answer.status == 401
+    assert json.loads(answer.body)["detail"] == "the Authorization header is empty, or there is more than one"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "error"),
+    [
+        (b"9" * 500, 422, b"NotAnEvent"),
+        (b"[" * 420 + b"1.10" + b"]" * 420, 422, b"NotAnEvent"),
+        (b"1e400", 422, b"NotAnEvent"),
+        (b"[" * 420, 400, b"NotJson"),
+    ],
+)
+def test_json_that_no_event_can_hold_is_kept_as_it_was_sent(sent: bytes, status: int, error: bytes) -> None:
+    outbox = FakeOutbox()
+    raw = b'{"EventName":"CDR","UniqueId":"1.2","x":%s}' % sent
+
+    answer = answer_to(outbox, raw)
+
+    assert answer.status == status
+    assert (outbox.kept[0].topic, outbox.kept[0].value) == ("voipex.dead-letters.v1", raw)
+    assert dict(outbox.kept[0].headers)["bridge-error-class"] == error
 
 
 def test_an_announced_length_beyond_the_limit_is_refused_without_reading() -> None:

@@ -158,12 +158,23 @@ def test_of_two_keys_with_one_meaning_the_renamed_one_counts_and_the_other_is_ex
 
 
 @pytest.mark.parametrize(
+    "body", [b'{"EventName":"CDR","Line":20,"linka":30}', b'{"EventName":"CDR","linka":30,"Line":20}']
+)
+def test_the_other_of_two_keys_stays_the_number_that_was_sent(body: bytes) -> None:
+    webhook = parse(body, key_table({"Line": "linka"}))
+
+    assert (webhook.words["Line"], webhook.extra) == ("30", {"Line": 20})
+
+
+@pytest.mark.parametrize(
     ("sent", "text"),
     [
         ("1412256225.1940", "1412256225.1940"),  # a double would make it another call's id
         ("1386184858.10", "1386184858.10"),
         ("1412256225", "1412256225"),
         ("1.0", "1.0"),
+        ("-0", "-0"),
+        ("0", "0"),
         ("1E400", "1E400"),
         ("123456789012345678901234567890", "123456789012345678901234567890"),
         ('"1412256225.1940"', "1412256225.1940"),
@@ -205,6 +216,35 @@ def test_fields_outside_the_mapping_are_extra_as_sent() -> None:
     }
 
 
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "1412256225.1940",
+        "1.10",
+        "1E5",
+        "1e-400",
+        "-0",
+        "-0.0",
+        "0",
+        "42",
+        "37.5",
+        "18446744073709551616",
+        "9" * 308,
+        "0." + "1" * 5000,
+        '[1.10,{"a":-0,"b":[1e+5]},0,true,null,"1.10"]',
+    ],
+)
+def test_numbers_of_extra_are_written_with_the_digits_that_were_sent(sent: str, before: str) -> None:
+    webhook = parse(f'{before}{{"EventName":"CDR","x":{sent},"y":{{"z":{sent}}}}}'.encode())
+
+    assert orjson.dumps(webhook.extra).decode() == f'{{"x":{sent},"y":{{"z":{sent}}}}}'
+
+
+def test_numbers_that_keep_their_digits_stay_numbers_of_python() -> None:
+    assert parse(b'{"EventName":"CDR","a":[42,0],"b":37.5}').extra == {"a": [42, 0], "b": 37.5}
+
+
 @pytest.mark.parametrize("value", [{"a": 1}, ["a"], True, False])
 def test_a_documented_key_without_a_word_in_it_is_extra(value: Any) -> None:
     webhook = parse(orjson.dumps({"EventName": "Ringing", "Queue": value}))
@@ -219,6 +259,10 @@ def test_of_two_equal_keys_the_last_wins() -> None:
 
 def test_raw_control_characters_in_text_are_survived() -> None:
     assert parse(b'{"EventName":"Ringing","Login":"a\tb\nc"}').words["Login"] == "a\tb\nc"
+
+
+def nested(levels: int, before: str = "") -> bytes:
+    return f'{{"EventName":"CDR",{before}"x":{"[" * levels}{"]" * levels}}}'.encode()
 
 
 @pytest.mark.parametrize(
@@ -242,6 +286,8 @@ def test_raw_control_characters_in_text_are_survived() -> None:
         b"<xml/>",
         b"\x00\x01\x02",
         b"[" * 60_000,
+        nested(1100)[:-1],
+        nested(1100, '"Login":"}",')[:-1],
     ],
 )
 def test_what_is_no_json_is_refused_as_such(body: bytes) -> None:
@@ -284,10 +330,6 @@ def test_the_relaxed_notation_keeps_commas_colons_and_numbers_in_its_values() ->
     }
 
 
-def nested(levels: int, before: str = "") -> bytes:
-    return f'{{"EventName":"CDR",{before}"x":{"[" * levels}{"]" * levels}}}'.encode()
-
-
 def test_extra_may_be_nested_64_levels_deep() -> None:
     assert parse(nested(64)).words == {"EventName": "CDR"}
 
@@ -298,6 +340,10 @@ def test_extra_may_be_nested_64_levels_deep() -> None:
         nested(65),
         nested(900),
         nested(1010, '"UniqueId":1.10,'),
+        nested(1100),
+        nested(30_000),
+        nested(1100, '"Login":"[{\\"",'),
+        b"[" * 2000 + b"]" * 2000,
         b'{"EventName":"CDR","x":' + b'{"y":' * 65 + b"1" + b"}" * 66,
     ],
 )
@@ -307,11 +353,24 @@ def test_what_is_nested_too_deeply_to_be_written_again_is_no_event(body: bytes) 
         parse(body)
 
 
-@pytest.mark.parametrize("value", ["1e999", "[-1e999]", '{"a":[1e999]}'])
+@pytest.mark.parametrize(
+    "value",
+    ["1e999", "[-1e999]", '{"a":[1e999]}', "9" * 310, "-" + "9" * 310, "9" * 4300, "9" * 4301, "9" * 60_000],
+)
 def test_a_number_that_no_double_holds_is_no_event(value: str) -> None:
     """It would become `null`: lost without a word."""
     with pytest.raises(NotAnEvent, match="out of range"):
         parse(f'{{"EventName":"CDR","x":{value}}}'.encode())
+
+
+@pytest.mark.parametrize("digits", [310, 4300, 4301])
+def test_a_word_may_be_a_whole_number_of_any_length(digits: int) -> None:
+    assert parse(b'{"EventName":"CDR","Queue":%s}' % (b"9" * digits)).words["Queue"] == "9" * digits
+
+
+def test_a_whole_number_alone_is_json_of_any_length() -> None:
+    with pytest.raises(NotAnEvent, match="no JSON object"):
+        parse(b"9" * 5000)
 
 
 def test_messages_of_refusal_never_repeat_the_body() -> None:
