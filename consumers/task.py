@@ -47,8 +47,6 @@ from consumers.store import Checkpoint, Store
 
 State = TypeVar("State")
 
-MAX_RECORDS: Final = 1_000
-"""Of a transaction: enough to make its fixed costs small, few enough to be folded in a fraction of a second."""
 MAX_TIMERS: Final = 300
 """Of a transaction: each holds a state and a document in memory, in as many tasks as there are partitions."""
 SETTLE_S: Final = 30.0
@@ -202,14 +200,14 @@ class Task(Generic[State]):
         """Step (1); False: closed meanwhile."""
         loop = asyncio.get_running_loop()
         until_s = self._first_at_s + self._terms.interval_s
-        while len(self._inbox) < MAX_RECORDS and not self._closing:
+        while len(self._inbox) < self._projection.records_at_once and not self._closing:
             self._news.clear()
             if not await self._told_within(until_s - loop.time()):
                 break
         return not self._closing
 
     def _next_batch(self) -> list[Input]:
-        return [self._inbox.popleft() for _ in range(min(MAX_RECORDS, len(self._inbox)))]
+        return [self._inbox.popleft() for _ in range(min(self._projection.records_at_once, len(self._inbox)))]
 
     async def _wait(self) -> None:
         """Until there are records, or a key is due, or the task is closed."""

@@ -25,7 +25,7 @@ from consumers.projection import Projection
 from consumers.restore import OffsetsLost, Plan, restore
 from consumers.settings import Settings
 from consumers.store import Store, StoreBroken
-from consumers.task import MAX_RECORDS, Task, TaskBroken, Terms
+from consumers.task import Task, TaskBroken, Terms
 
 State = TypeVar("State")
 OwnerState = Literal["restoring", "running", "halted", "closed"]
@@ -466,7 +466,7 @@ class _Session(Generic[State]):
         now = {
             place
             for place, owner in running.items()
-            if owner.task is not None and owner.task.waiting >= MAX_RECORDS
+            if owner.task is not None and owner.task.waiting >= self.projection.records_at_once
         }
         for place in now - full:
             self.consumer.pause(running[place].inputs)

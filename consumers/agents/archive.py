@@ -6,6 +6,7 @@ that come again and again are named by number (`words`). Older lines are sealed:
 tell that it is there.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from zlib import compress, crc32, decompress
 
@@ -29,14 +30,14 @@ class Sealed(NamedTuple):
     """Lines that are compressed: pieces, one after the other."""
 
     pieces: bytes = b""
-    sizes: tuple[int, ...] = ()
+    sizes: Sequence[int] = ()
     traces: bytes = b""
     """Of each line, three bytes: without them there it is not there; with them it may be."""
 
 
 def seal(sealed: Sealed, lines: bytes) -> Sealed:
     piece = compress(lines, _FAST)
-    traces = [_trace(_mark_of(orjson.loads(line))) for line in lines.splitlines()[1:]]
+    traces = [trace_of(_mark_of(orjson.loads(line))) for line in lines.splitlines()[1:]]
     return Sealed(sealed.pieces + piece, (*sealed.sizes, len(piece)), b"".join((sealed.traces, *traces)))
 
 
@@ -48,11 +49,7 @@ def unseal(sealed: Sealed) -> bytes:
     return b"".join(lines)
 
 
-def is_traced(sealed: Sealed, mark: bytes) -> bool:
-    return _trace(mark) in sealed.traces
-
-
-def _trace(mark: bytes) -> bytes:
+def trace_of(mark: bytes) -> bytes:
     return (crc32(mark) & 0xFFFFFF).to_bytes(3)
 
 

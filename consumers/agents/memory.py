@@ -2,20 +2,21 @@
 Memory: what is kept of one agent between two records (the private changelog), and how lateness is met.
 
     head      a Picture of the last record: the normal path walks from there to the next one
-    stages    older pictures to go back to, each with lines (`archive`) of what became over between it and the next one; the first is the
-              base, seven to eight local days back: all until then is folded in for good, later news of it are ignored
+    stages    older pictures to go back to, each with lines (`archive`) of what became over between it and the next one: one where each
+              local day begins, a few of the last hour; the first is the base, seven to eight days back: all until then is folded in for
+              good, later news of it are ignored
     legs      those that may still tell more: open, or over for a few seconds only
     events    agent events that are ahead of the head
     past      days that are over, as they are published
 
 What comes late, or revises what a leg did before, turns the head back to the latest stage that has not seen it yet, and what became
 over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage, up to an
-hour mostly by one that is older, and the rest by the base: a walk over the whole week, which costs milliseconds. Each gives the same
-result as if everything had come in order: so order of arrival and repetition do not matter within these days. A long walk leaves stages
-on its way: what comes late comes in swarms.
+hour mostly by one that is older, and the rest by the beginning of its day: a walk over the days since, which costs milliseconds. Each
+gives the same result as if everything had come in order: so order of arrival and repetition do not matter within these days. A long
+walk leaves stages on its way: what comes late comes in swarms.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -28,20 +29,20 @@ from consumers.agents.fold import BEGINNING, Picture, Walk
 from consumers.agents.legs import Leg, LegKey, past_of
 from consumers.agents.presence import UNNAMED, AgentEvent
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
 STAGE_US: Final = 5 * 60 * 1_000_000
 """Events of two topics and of parallel connections come within this; what comes later costs a longer walk, not a wrong result."""
 
 STAGES: Final = 5
-"""The base among them, besides the one that was added last."""
+"""Of a day: its beginning among them, besides the one that was added last."""
 
 OLDEST_STAGE_US: Final = 60 * 60 * 1_000_000
-"""What is later than this comes seldom, and is met by the base."""
+"""What is later than this comes seldom, and is met by the beginning of the day."""
 
 STAGED_BYTES: Final = 16 * 1024
-"""Of lines that are not the base's, and so are not sealed."""
+"""Of lines that are not those of a day's beginning, and so are not sealed."""
 
 AGES_US: Final = tuple(minutes * 60 * 1_000_000 for minutes in (60, 20, 5))
 """Of the stages that a long walk leaves."""
@@ -72,8 +73,13 @@ class Stage(NamedTuple):
     at_us: int
     picture: bytes
     """Empty: of an agent never seen."""
+    until: str = ""
+    """As `Past.until` at that moment. A stage that has another one than the stage before it begins a day."""
+    is_quiet: bool = True
+    """No leg goes on over this moment: it may become the base."""
     lines: bytes = b""
-    """What became over since then; of the base without what is sealed."""
+    """What became over since then, after what is sealed."""
+    sealed: Sealed = Sealed()
 
 
 class Past(NamedTuple):
@@ -81,6 +87,8 @@ class Past(NamedTuple):
 
     first: str = ""
     """The oldest of them; empty without any."""
+    until: str = ""
+    """All before this day are here, and none of them is in the picture; empty before the first day began."""
     days: bytes = b""
     """Members of the JSON object."""
     queue_days: Mapping[bytes, bytes] = MappingProxyType({})
@@ -107,22 +115,23 @@ class AgentMemory(NamedTuple):
     events: dict[str, AgentEvent]
     legs: dict[LegKey, Leg]
     stages: tuple[Stage, ...]
-    sealed: Sealed
-    """The older lines of the base."""
     words: Words
     past: Past
+    kept_us: int
+    """The beginning of the day that is kept last: what was over by then changes nothing any more."""
     trim_us: int
     """When the base moves forward next."""
 
     @property
-    def base(self) -> Stage:
-        return self.stages[0]
+    def folded_us(self) -> int:
+        """What was over by then is folded in for good."""
+        return max(self.stages[0].at_us, self.kept_us)
 
 
 def start(pbx: str, key: str) -> AgentMemory:
     base = Stage(BEGINNING, b"")
     return AgentMemory(
-        pbx, key, 0, 0, "", None, BEGINNING, BEGINNING, Picture(), {}, {}, (base,), Sealed(), (), Past(), BEGINNING
+        pbx, key, 0, 0, "", None, BEGINNING, BEGINNING, Picture(), {}, {}, (base,), (), Past(), BEGINNING, BEGINNING
     )  # fmt: skip
 
 
@@ -133,7 +142,7 @@ def take_event(memory: AgentMemory, event: AgentEvent) -> AgentMemory:
     """Take an agent event; of copies with one event_id the first in the total order counts."""
     known = memory.events.get(event.event_id)
     if known is None:
-        if event.at_us <= memory.base.at_us:
+        if event.at_us <= memory.folded_us:
             return memory
         _, line = _find(memory, archive.mark_of_event(event.event_id))
         if line is not None:
@@ -169,7 +178,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
             known = archive.read(line, memory.words)[1][key]
             if leg.revision > known.revision and archive.as_kept(leg) == archive.as_kept(known):
                 return _with_line(found, line, leg)
-        elif leg.latest_us <= memory.base.at_us and not leg.is_open:
+        elif leg.latest_us <= memory.folded_us and not leg.is_open:
             return memory
         else:
             mark = b""
@@ -186,19 +195,20 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
 def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
     """The line of an event or leg by how it begins; and the memory, unsealed where that was needed to look."""
-    for stage in memory.stages:
+    stages = memory.stages
+    for stage in stages:
         line = archive.line_in(stage.lines, mark)
         if line is not None:
             return memory, line
-    if not archive.is_traced(memory.sealed, mark):
-        return memory, None
-    memory = _unsealed(memory)
-    return memory, archive.line_in(memory.base.lines, mark)
-
-
-def _unsealed(memory: AgentMemory) -> AgentMemory:
-    base = memory.base._replace(lines=archive.unseal(memory.sealed) + memory.base.lines)
-    return memory._replace(stages=(base, *memory.stages[1:]), sealed=Sealed())
+    trace = archive.trace_of(mark)
+    for place, stage in enumerate(stages):
+        if trace in stage.sealed.traces:
+            lines = archive.unseal(stage.sealed)
+            line = archive.line_in(lines, mark)
+            if line is not None:
+                opened = stage._replace(lines=lines + stage.lines, sealed=Sealed())
+                return memory._replace(stages=(*stages[:place], opened, *stages[place + 1 :])), line
+    return memory, None
 
 
 def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
@@ -223,21 +233,17 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
     lines = b""
     while stages:
         stage = stages.pop()
-        lines = stage.lines + lines
+        lines = archive.unseal(stage.sealed) + stage.lines + lines
         if stages and agrees(stage.at_us) and mark in lines:
             break
-    past = memory.past
-    if not stages:
-        lines, past = archive.unseal(memory.sealed) + lines, Past()
     events, legs = archive.read(lines, memory.words)
     return memory._replace(
         head=Picture.from_bytes(stage.picture) if stage.picture else Picture(),
         events=events | memory.events,
         legs=legs | memory.legs,
-        stages=(*stages, stage._replace(lines=b"")),
-        sealed=memory.sealed if stages else Sealed(),
+        stages=(*stages, stage._replace(lines=b"", sealed=Sealed())),
         words=memory.words if stages else (),
-        past=past,
+        past=_past_until(memory.past, stage.until),
     )
 
 
@@ -253,22 +259,43 @@ def walk_on(
     Returns the walk, too, which can be carried on to *until_us*.
     """
     window = local_days.window(until_us)
-    if as_of_us >= memory.trim_us or _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES:
+    if as_of_us >= memory.trim_us or _kept_bytes(memory.stages) > ARCHIVE_LIMIT_BYTES:
         memory = _trim(memory, as_of_us, window.floor_us, local_days)
     head_us, over_us = min(as_of_us, memory.touched_us), as_of_us - GRACE_US
     walk = _walk(memory, local_days, window.floor_us)
-    if len(memory.legs) + len(memory.events) > LONG_WALK:
+    is_long = len(memory.legs) + len(memory.events) > LONG_WALK
+    for at_us in _midnights(memory, head_us, local_days):
+        memory = _add_stage(_advance(memory, walk, at_us, at_us), local_days)
+    if is_long:
         # What comes late comes in swarms: stages on the way, so that the next one need not walk as far.
         for age_us in AGES_US:
             at_us = head_us - age_us
             if memory.stages[-1].at_us < at_us and memory.head.at_us < at_us:
-                memory = _add_stage(_advance(memory, walk, at_us, at_us - GRACE_US), local_days)
+                memory = _stage_when_due(_advance(memory, walk, at_us, at_us - GRACE_US), local_days)
     memory = _advance(memory, walk, head_us, over_us)
-    return _forget_days(_add_stage(memory, local_days), window.first_shown), walk
+    return _forget_days(_stage_when_due(memory, local_days), window.first_shown), walk
 
 
-def _kept_bytes(memory: AgentMemory) -> int:
-    return len(memory.base.lines) + len(memory.sealed.pieces) + len(memory.sealed.traces)
+def _kept_bytes(stages: Sequence[Stage]) -> int:
+    return sum([len(stage.lines) + len(stage.sealed.pieces) + len(stage.sealed.traces) for stage in stages])
+
+
+def _midnights(memory: AgentMemory, head_us: int, local_days: LocalDays) -> Sequence[int]:
+    """Where the days between the head and *head_us* begin; of those before anything that is to be walked over only the last one."""
+    if head_us <= memory.head.at_us:
+        return ()
+    today_us = local_days.day_of(head_us).start_us
+    if today_us <= memory.head.at_us:
+        return ()
+    first_us = min(
+        [event.at_us for event in memory.events.values()] + [leg.start_us for leg in memory.legs.values()],
+        default=head_us,
+    )
+    if memory.head.seen_us is None and today_us <= first_us:
+        return ()
+    from_us = max(first_us, memory.head.at_us)
+    earlier = [local_days.days_before(head_us, count).start_us for count in range(KEPT_DAYS, 0, -1)]
+    return [*(at_us for at_us in earlier if at_us > from_us), today_us]
 
 
 def _walk(memory: AgentMemory, local_days: LocalDays, floor_us: int) -> Walk:
@@ -309,30 +336,48 @@ def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[
     )
 
 
-def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
-    """
-    Make the head a stage when the last one is old, and keep one before it, so that there is always one that is old enough.
-
-    When a day is over it is written down first: pictures before that have it still, so nobody may go back to them.
-    """
-    head, last = memory.head, memory.stages[-1]
-    if head.at_us < last.at_us + STAGE_US and len(last.lines) < SEAL_FROM_BYTES:
+def _stage_when_due(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
+    """Make the head a stage when the last one is old, and keep one before it, so that there is always one that is old enough."""
+    last = memory.stages[-1]
+    if memory.head.at_us < last.at_us + STAGE_US and len(last.lines) < SEAL_FROM_BYTES:
         return memory
+    return _add_stage(memory, local_days)
+
+
+def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
+    """Make the head a stage. When it begins a day, the days before are over: they are written down, and their lines sealed."""
+    head, past, stages = memory.head, memory.past, list(memory.stages)
+    first = _first_of_day(stages)
+    young = stages[first:]
     today = local_days.day_of(head.at_us).name
-    stages = list(memory.stages)
     # A pause of an unnamed queue may still be counted for the queue that continues it, so its days are not over.
-    if any(day < today for day in head.days) and UNNAMED not in head.queue_days:
-        memory = memory._replace(past=_roll_over(memory.past, head, today))
-        stages = [memory.base._replace(lines=b"".join([stage.lines for stage in stages]))]
-    _thin_out(stages, head.at_us)
-    sealed, lines = memory.sealed, stages[0].lines
-    if len(lines) >= SEAL_FROM_BYTES:
-        sealed, stages[0] = archive.seal(sealed, lines), stages[0]._replace(lines=b"")
-    return memory._replace(stages=(*stages, Stage(head.at_us, head.to_bytes())), sealed=sealed)
+    begins_day = today > past.until and UNNAMED not in head.queue_days
+    if begins_day:
+        past = _roll_over(past, head, today)
+        young = [young[0]._replace(lines=b"".join([stage.lines for stage in young]))]
+    else:
+        _thin_out(young, head.at_us)
+    stages[first:] = young
+    for place in range(first + 1):
+        stage = stages[place]
+        if len(stage.lines) >= SEAL_FROM_BYTES or (stage.lines and begins_day):
+            stages[place] = stage._replace(sealed=archive.seal(stage.sealed, stage.lines), lines=b"")
+    going_on = [leg for leg in memory.legs.values() if leg.is_open or leg.latest_us > head.at_us]
+    is_quiet = all(leg.start_us > head.at_us for leg in going_on)
+    stages.append(Stage(head.at_us, head.to_bytes(), past.until, is_quiet))
+    return memory._replace(stages=tuple(stages), past=past)
+
+
+def _first_of_day(stages: Sequence[Stage]) -> int:
+    """The place of the last stage that begins a day."""
+    place = len(stages) - 1
+    while place > 0 and stages[place].until == stages[place - 1].until:
+        place -= 1
+    return place
 
 
 def _thin_out(stages: list[Stage], now_us: int) -> None:
-    """Leave few stages after the base, the more apart the older they are: so that what is a little late costs a short walk."""
+    """Leave few stages after a day's beginning, the more apart the older they are: so that what is a little late costs a short walk."""
     while len(stages) > 2 and (
         stages[2].at_us <= now_us - OLDEST_STAGE_US
         or sum(len(stage.lines) for stage in stages[1:]) > STAGED_BYTES
@@ -352,37 +397,36 @@ def _drop_stage(stages: list[Stage], place: int) -> None:
 
 def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
     """Move the base forward, to the beginning of the day that is kept last; further while there is too much to keep."""
-    oldest = local_days.days_before(as_of_us, KEPT_DAYS)
-    keep_us = oldest.start_us
-    too_much = _kept_bytes(memory) > ARCHIVE_LIMIT_BYTES
-    memory = back_to_base(memory)._replace(trim_us=local_days.day_of(as_of_us).end_us)
-    if too_much:
-        moments = [event.at_us for event in memory.events.values()]
-        moments += [leg.latest_us for leg in memory.legs.values()]
-        keep_us = max(keep_us, sorted(moments)[len(moments) // 2])
-    else:
-        # What a leg did is folded in for good when it is over: until then it may be taken back.
-        going_on = [leg.start_us for leg in memory.legs.values() if leg.is_open or leg.latest_us >= keep_us]
-        keep_us = min(keep_us, min(going_on, default=keep_us))
-    if keep_us - 1 <= memory.base.at_us:
+    kept_us = local_days.days_before(as_of_us, KEPT_DAYS).start_us
+    memory = memory._replace(kept_us=kept_us, trim_us=local_days.day_of(as_of_us).end_us)
+    stages = memory.stages
+    # A leg is folded in for good when it is over: until then what it did may be taken back.
+    bases = [place for place, stage in enumerate(stages) if stage.is_quiet]
+    first = max((place for place in bases if stages[place].at_us <= kept_us), default=0)
+    if _kept_bytes(stages[first:]) > ARCHIVE_LIMIT_BYTES:
+        days = [place for place in bases if first < place <= _first_of_day(stages)]
+        fitting = [place for place in days if _kept_bytes(stages[place:]) <= ARCHIVE_LIMIT_BYTES // 2]
+        if not fitting:
+            return _fold_half(memory, floor_us, local_days)
+        first = fitting[0]
+    return memory._replace(stages=stages[first:])
+
+
+def _fold_half(memory: AgentMemory, floor_us: int, local_days: LocalDays) -> AgentMemory:
+    """Move the base over the older half of all that is kept."""
+    memory = back_to_base(memory)
+    moments = [event.at_us for event in memory.events.values()]
+    moments += [leg.latest_us for leg in memory.legs.values()]
+    base_us = sorted(moments)[len(moments) // 2] - 1
+    if base_us <= memory.stages[0].at_us:
         return memory
-    memory = _advance(memory, _walk(memory, local_days, floor_us), keep_us - 1, keep_us - 1)
-    head = memory.head
-    head.days = {day: totals for day, totals in head.days.items() if day >= oldest.name}
-    for queue, of_queue in list(head.queue_days.items()):
-        _keep_days(head, queue, {day: totals for day, totals in of_queue.items() if day >= oldest.name})
-    return memory._replace(stages=(Stage(head.at_us, head.to_bytes()),), words=())
+    memory = _advance(memory, _walk(memory, local_days, floor_us), base_us, base_us)
+    base = Stage(memory.head.at_us, memory.head.to_bytes(), memory.past.until)
+    return memory._replace(stages=(base,), words=())
 
 
 def back_to_base(memory: AgentMemory) -> AgentMemory:
     return go_back(memory, lambda _: False)
-
-
-def _keep_days(picture: Picture, queue: str, days: dict[str, list[int]]) -> None:
-    if days:
-        picture.queue_days[queue] = days
-    else:
-        del picture.queue_days[queue]
 
 
 # ---------------------------------------------------------------- days that are over
@@ -390,8 +434,8 @@ def _keep_days(picture: Picture, queue: str, days: dict[str, list[int]]) -> None
 
 def _roll_over(past: Past, picture: Picture, today: str) -> Past:
     """Move the days before *today* from the picture to the past: write them down as they are published."""
-    first = past.first or min(picture.days)
     days, going_on = _parted(picture.days, today)
+    first = past.first or min(days, default="")
     picture.days = going_on
     queue_days = dict(past.queue_days)
     for queue, of_queue in list(picture.queue_days.items()):
@@ -400,7 +444,14 @@ def _roll_over(past: Past, picture: Picture, today: str) -> Past:
         if over:
             name = orjson.dumps(queue)
             queue_days[name] = members_of(queue_days.get(name, b""), over, published_queue_day)
-    return Past(first, members_of(past.days, days, published_day), queue_days)
+    return Past(first, today, members_of(past.days, days, published_day), queue_days)
+
+
+def _keep_days(picture: Picture, queue: str, days: dict[str, list[int]]) -> None:
+    if days:
+        picture.queue_days[queue] = days
+    else:
+        del picture.queue_days[queue]
 
 
 def _parted(days: dict[str, list[Any]], today: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
@@ -425,15 +476,25 @@ def _forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
     past = memory.past
     if not past.first or past.first >= first_shown:
         return memory
-    days = _from(past.days, first_shown)
-    queue_days = {queue: _from(days, first_shown) for queue, days in past.queue_days.items()}
-    queue_days = {queue: days for queue, days in queue_days.items() if days}
-    return memory._replace(past=Past(first_shown if days or queue_days else "", days, queue_days))
+    past = _past_of(past, lambda day: day >= first_shown)
+    return memory._replace(past=past._replace(first=first_shown if past.first else ""))
 
 
-def _from(days: bytes, first_shown: str) -> bytes:
-    kept = {day: totals for day, totals in orjson.loads(b"{%b}" % days).items() if day >= first_shown}
-    return orjson.dumps(kept)[1:-1]
+def _past_until(past: Past, until: str) -> Past:
+    """The past as it was when this day began."""
+    return past if past.until == until else _past_of(past, lambda day: day < until)._replace(until=until)
+
+
+def _past_of(past: Past, keeps: Callable[[str], bool]) -> Past:
+    """The past with some of its days only."""
+
+    def some(members: bytes) -> bytes:
+        days = orjson.loads(b"{%b}" % members)
+        return orjson.dumps({day: totals for day, totals in days.items() if keeps(day)})[1:-1]
+
+    days = some(past.days)
+    queue_days = {queue: kept for queue, members in past.queue_days.items() if (kept := some(members))}
+    return past._replace(first=past.first if days or queue_days else "", days=days, queue_days=queue_days)
 
 
 # ---------------------------------------------------------------- the changelog's value
@@ -441,12 +502,14 @@ def _from(days: bytes, first_shown: str) -> bytes:
 
 def encode(memory: AgentMemory) -> bytes:
     """A line of JSON, then what is normally not read or published as it stands, by length."""
-    head, stages, sealed, past = memory.head, memory.stages, memory.sealed, memory.past
+    head, stages, past = memory.head, memory.stages, memory.past
     # JSON has no tabs but those that we put.
     queue_days = b"\t".join([each for named in past.queue_days.items() for each in named])
-    parts = [head.presence_json(), head.standing.queues, past.days, queue_days, sealed.traces, sealed.pieces]
-    for stage in stages:
-        parts += (stage.picture, stage.lines)
+    parts = [head.presence_json(), head.standing.queues, past.days, queue_days]
+    kept_stages = []
+    for at_us, picture, until, is_quiet, lines, sealed in stages:
+        kept_stages.append((at_us, until, is_quiet, sealed.sizes))
+        parts += (picture, lines, sealed.traces, sealed.pieces)
     line = orjson.dumps(
         (
             FOLD_VERSION,
@@ -461,10 +524,11 @@ def encode(memory: AgentMemory) -> bytes:
             head.to_json(),
             [tuple(event) for event in memory.events.values()],
             [tuple(leg) for leg in memory.legs.values()],
-            [stage.at_us for stage in stages],
-            sealed.sizes,
+            kept_stages,
             memory.words,
             past.first,
+            past.until,
+            memory.kept_us,
             memory.trim_us,
             [len(part) for part in parts],
         )
@@ -475,6 +539,14 @@ def encode(memory: AgentMemory) -> bytes:
 def decode(value: bytes) -> AgentMemory:
     """The memory as it was encoded; of an older version of the rules back at its base, so that the next document is folded anew."""
     end = value.index(b"\n")
+    fields = orjson.loads(value[:end])
+    end += 1
+    parts = []
+    for length in fields[-1]:
+        parts.append(value[end : end + length])
+        end += length
+    if len(fields) == _FIELDS_OF_VERSION_1:
+        fields, parts = _as_version_2(fields, parts)
     (
         version,
         pbx,
@@ -488,20 +560,22 @@ def decode(value: bytes) -> AgentMemory:
         head,
         events,
         legs,
-        stages,
-        sealed_sizes,
+        kept_stages,
         words,
         past_first,
+        past_until,
+        kept_us,
         trim_us,
-        lengths,
-    ) = orjson.loads(value[:end])
-    end += 1
-    parts = []
-    for length in lengths:
-        parts.append(value[end : end + length])
-        end += length
-    presence, queues, past_days, past_queue_days, traces, pieces = parts[:6]
+        _,
+    ) = fields
+    presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
+    stages = []
+    place = 4
+    for at_us, until, is_quiet, sizes in kept_stages:
+        picture, lines, traces, pieces = parts[place : place + 4]
+        place += 4
+        stages.append(Stage(at_us, picture, until, is_quiet, lines, Sealed(pieces, sizes, traces)))
     memory = AgentMemory(
         pbx,
         key,
@@ -514,10 +588,25 @@ def decode(value: bytes) -> AgentMemory:
         Picture.from_json(head, presence, queues),
         {kept[1]: AgentEvent(*kept) for kept in events},
         {(kept[1], kept[0]): Leg(*kept) for kept in legs},
-        tuple(map(Stage, stages, parts[6::2], parts[7::2])),
-        Sealed(pieces, tuple(sealed_sizes), traces),
+        tuple(stages),
         tuple(words),
-        Past(past_first, past_days, dict(zip(names[::2], names[1::2], strict=True))),
+        Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True))),
+        kept_us,
         trim_us,
     )
     return memory if version == FOLD_VERSION else back_to_base(memory)
+
+
+_FIELDS_OF_VERSION_1: Final = 18
+
+
+def _as_version_2(fields: list[Any], parts: list[bytes]) -> tuple[list[Any], list[bytes]]:
+    """Version 1 sealed lines of the base only, which had no days written down before it; all that matters of it is in the base and lines."""
+    *same, stages, sizes, words, _past_first, trim_us, lengths = fields
+    presence, queues, _past_days, _past_queue_days, traces, pieces, *pictures_and_lines = parts
+    parts = [presence, queues, b"", b""]
+    for place in range(len(stages)):
+        sealed = [traces, pieces] if place == 0 else [b"", b""]
+        parts += pictures_and_lines[2 * place : 2 * place + 2] + sealed
+    kept_stages = [(at_us, "", True, () if place else sizes) for place, at_us in enumerate(stages)]
+    return [*same, kept_stages, words, "", "", stages[0], trim_us, lengths], parts

@@ -35,6 +35,7 @@ class AgentProjection:
     inputs: Sequence[TopicKind] = (AGENT_EVENTS, AGENT_ACTIVITY)
     outputs: Sequence[TopicKind] = (AGENT_STATUS,)
     changelog = AGENT_STATE
+    records_at_once = 4_000  # a few keys each, and most come late when calls catch up too
 
     def __init__(self, time_zone: str = "Europe/Prague") -> None:
         """`time_zone`: of the local days. Raises `zoneinfo.ZoneInfoNotFoundError` when there is none of this name."""

@@ -122,6 +122,7 @@ class CallProjection:
     inputs: Sequence[TopicKind] = (CALL_EVENTS,)
     outputs: Sequence[TopicKind] = (CALL_TIMELINES, AGENT_ACTIVITY)
     changelog = CALL_STATE
+    records_at_once = 1_000  # nearly each a state and a document of its own
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class TallyProjection:
     inputs: Sequence[TopicKind] = (CALL_EVENTS, AGENT_ACTIVITY)
     outputs: Sequence[TopicKind] = (CALL_TIMELINES,)
     changelog = CALL_STATE
+    records_at_once = 1_000
 
     def start(self, pbx: str, key: str) -> Tally:
         return Tally(pbx, key)

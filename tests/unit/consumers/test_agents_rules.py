@@ -1,6 +1,7 @@
 """One test or more per sentence of contract 5, with exact results."""
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import pytest
 
 from bridge.events import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
-from consumers.agents import memory
+from consumers.agents import archive, memory
 from consumers.agents.days import LocalDays
 from consumers.agents.projection import AgentProjection
 from consumers.agents.status import AgentStatus
@@ -988,8 +989,8 @@ def told_of(state: Any, as_of: int) -> dict[str, Any]:
 
 
 def lines_of(state: Any) -> bytes:
-    """What is over and not sealed, a line each."""
-    return b"".join(stage.lines for stage in state.stages)
+    """What is over, a line each."""
+    return b"".join(archive.unseal(stage.sealed) + stage.lines for stage in state.stages)
 
 
 CALL = (leg(ring=T, queue="A"), leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=2))
@@ -1151,11 +1152,11 @@ def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
     state = produced(*logins, then=T + 12 * DAY)
     oldest = at("2026-03-07T00:00:00+01:00")
 
-    assert state.base.at_us == oldest - 1
-    assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest - 1, "logout", "A").value) is state
+    assert state.stages[0].at_us == oldest
+    assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "logout", "A").value) is state
     assert PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, ended=T + 1, result="busy").value) is state
-    late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "login", "B").value)
-    assert told_of(late, T + 12 * DAY)["queues"]["B"]["since"] == text(oldest)
+    late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest + SECOND, "login", "B").value)
+    assert told_of(late, T + 12 * DAY)["queues"]["B"]["since"] == text(oldest + SECOND)
     assert told_of(late, T + 12 * DAY)["queues"]["A"]["since"] == text(T)
 
 
@@ -1164,7 +1165,7 @@ def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
     state = PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
     for days in range(12):
         state, documents = PRAGUE.produce(state, T + days * DAY)
-    assert state.base.at_us < T
+    assert state.stages[0].at_us < T
     assert (told_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
@@ -1180,7 +1181,7 @@ def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be
     rung = [leg("2.1", n, ring=T + n * HOUR, ended=T + n * HOUR + 1, result="busy") for n in range(1, 9)]
     removed = [leg("2.1", n, ring=T + n * HOUR, revision=2, removed=True) for n in range(1, 9)]
     state = produced(leg(ring=T), *rung, then=T + 10 * HOUR)
-    assert state.base.at_us > T
+    assert state.stages[0].at_us > T
     for record in (leg(ring=T, revision=2, removed=True), *removed):
         state = PRAGUE.fold(state, AGENT_ACTIVITY, record.value)
 
@@ -1191,7 +1192,7 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
     over = leg(ring=T, ended=T + 3 * MINUTE, result="timeout")
     logins = [event(T + days * DAY, "login", "A") for days in range(1, 12)]
     state = produced(over, *logins, then=T + 12 * DAY)
-    assert state.base.at_us > T + 3 * MINUTE
+    assert state.stages[0].at_us > T + 3 * MINUTE
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2).value)
     told = told_of(state, T + 12 * DAY)
@@ -1201,7 +1202,9 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
 
 def test_stages_of_one_moment_are_thinned_out_too() -> None:
     """So much at once that a stage is made for its lines, not for its age."""
-    stages = [memory.Stage(T + minutes * MINUTE, b"", b"\n[]") for minutes in (0, 10, 20, 30, 40, 50, 50)]
+    stages = [
+        memory.Stage(T + minutes * MINUTE, b"", lines=b"\n[]") for minutes in (0, 10, 20, 30, 40, 50, 50)
+    ]
 
     memory._thin_out(stages, T + 50 * MINUTE)
 
@@ -1262,7 +1265,7 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
 
     assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
     assert told["queue_days"] == {}
-    assert state.base.at_us == T + 3 * HOUR - 1
+    assert state.stages[0].at_us < T + 3 * HOUR
     assert (told["current_calls"][0]["since"], told["since"]) == (text(T + 3 * HOUR), text(T + 3 * HOUR))
     assert list(told_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
 
@@ -1294,12 +1297,15 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     ]
     state = produced(*sorted(records + calls, key=lambda record: record.at_us), then=T + 6 * HOUR)
 
-    assert len(state.sealed.sizes) >= 1
-    assert len(state.sealed.pieces) < len(state.sealed.traces) * 10
-    assert lines_of(state).count(b"\n") + len(state.sealed.traces) // 3 == 305
+    before, today, *young = state.stages
+    assert len(today.sealed.sizes) >= 1
+    assert len(today.sealed.pieces) < len(today.sealed.traces) * 10
+    assert lines_of(state).count(b"\n") == 305
+    assert len(before.sealed.traces + today.sealed.traces) // 3 > 200
     for record in records + calls:
         assert PRAGUE.fold(state, record.kind, record.value) is state
-    chance = state._replace(sealed=state.sealed._replace(traces=bytes(range(256)) * 65536))
+    anything = today._replace(sealed=today.sealed._replace(traces=bytes(range(256)) * 65536))
+    chance = state._replace(stages=(before, anything, *young))
     assert len(PRAGUE.fold(chance, AGENT_EVENTS, event(T + 7 * HOUR, "login", "B").value).events) == 1
 
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
@@ -1308,7 +1314,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     resealed, _ = PRAGUE.produce(
         PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
     )
-    assert len(resealed.sealed.sizes) == 1
+    assert len(resealed.stages[1].sealed.sizes) == 1
     answered = leg("9.0", answered=T, ended=T + SECOND, result="completed", revision=3)
     told = told_of(PRAGUE.fold(revised, AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
     assert (day(told)["missed_rings"], day(told)["answered_in"]) == (4, 1)
@@ -1339,27 +1345,117 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     told = told_of(state, T + 40000 * SECOND)
 
     assert len(PRAGUE.encode(state)) < 200_000
-    assert state.base.at_us > T
+    assert state.stages[0].at_us > T
     assert day(told)["login_s"] == 40000
     assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
     assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 5
 
     state, _ = PRAGUE.produce(state, T + DAY)
-    base_us = state.base.at_us
+    base_us = state.stages[0].at_us
     state, _ = PRAGUE.produce(state, T + 2 * DAY)
-    assert state.base.at_us == base_us
+    assert state.stages[0].at_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
     state, _ = PRAGUE.produce(state, T + 10 * DAY)
     assert told_of(state, T + 10 * DAY)["queue_days"] == {}
-    assert len(PRAGUE.encode(state)) < 2000
+    assert len(PRAGUE.encode(state)) < 3000
 
 
 def test_a_state_of_an_older_version_is_folded_anew() -> None:
     state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
-    older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[1,", b"[0,", 1))
+    older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[2,", b"[0,", 1))
 
     assert len(older.events) + len(older.legs) == 2
     assert told_of(older, T + HOUR)["days"] == told_of(state, T + HOUR)["days"]
+
+
+def test_a_state_of_the_first_version_is_read_and_folded_anew() -> None:
+    """It had no stage where a day begins; written by that version."""
+    records = [
+        event(T, "login", "NOC"),
+        event(T + HOUR, "paused", "NOC", pause_name="Oběd"),
+        event(T + 2 * HOUR, "unpaused", "NOC"),
+        leg("2.1", ring=T + 26 * HOUR),
+    ]
+    for n in range(6):
+        begin = T + n * 5 * HOUR
+        records.append(
+            leg(
+                f"1.{n}",
+                ring=begin,
+                answered=begin + SECOND,
+                ended=begin + MINUTE,
+                result="completed",
+                queue="NOC",
+                revision=2,
+            )
+        )
+    kept = PRAGUE.decode((Path(__file__).parent / "agent_state_1.bin").read_bytes())
+    want = status(*records, as_of=T + 30 * HOUR)
+
+    told = told_of(kept, T + 30 * HOUR)
+    assert {**told, "revision": 1} == want
+    for record in records:
+        assert PRAGUE.fold(kept, record.kind, record.value) is kept
+
+    kept, _ = PRAGUE.produce(kept, T + 30 * HOUR)
+    kept = PRAGUE.decode(PRAGUE.encode(kept))
+    assert len(kept.legs) == 1
+    assert told_of(kept, T + 30 * HOUR)["days"] == want["days"]
+
+
+def daily_calls(days: int) -> list[Record]:
+    """Three missed calls a day."""
+    return [
+        leg(f"{number}.{n}", ring=begin, ended=begin + MINUTE, result="busy")
+        for number in range(days)
+        for n in range(3)
+        for begin in [T + number * DAY + n * HOUR]
+    ]
+
+
+def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days that are over are dropped with their lines."""
+    state = produced(*daily_calls(8), then=T + 8 * DAY - HOUR)
+    lines = lines_of(state).count(b"\n")
+    monkeypatch.setattr(memory, "go_back", None)
+
+    state, _ = PRAGUE.produce(state, T + 9 * DAY)
+
+    assert lines == 21
+    assert lines_of(state).count(b"\n") == 18
+    assert state.stages[0].at_us == at("2026-03-04T00:00:00+01:00")
+
+
+def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> None:
+    state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
+    late = event(T + 3 * DAY + 30 * MINUTE, "login", "A")
+
+    back = PRAGUE.fold(state, AGENT_EVENTS, late.value)
+    assert len(back.legs) == 9
+    assert told_of(back, T + 6 * DAY - HOUR) == {
+        **status(*daily_calls(6), late, as_of=T + 6 * DAY - HOUR),
+        "revision": state.revision + 1,
+    }
+
+    again, _ = PRAGUE.produce(back, T + 6 * DAY - HOUR)
+    assert [stage.until for stage in again.stages[:7]] == [
+        "",
+        *(f"2026-03-{number:02d}" for number in range(2, 8)),
+    ]
+
+
+def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
+    days = told_of(state, T + 6 * DAY - HOUR)["days"]
+    limit = memory._kept_bytes(state.stages) - 1
+    monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", limit)
+    monkeypatch.setattr(memory, "go_back", None)
+
+    state, _ = PRAGUE.produce(state, T + 6 * DAY - HOUR)
+
+    assert state.stages[0].at_us > T + DAY
+    assert 0 < memory._kept_bytes(state.stages) <= limit // 2
+    assert told_of(state, T + 6 * DAY - HOUR)["days"] == days
 
 
 def test_a_pause_of_no_queue_over_midnight_counts_for_the_queue_that_continues_it() -> None:

@@ -15,7 +15,7 @@ from consumers.batch import Input, Place
 from consumers.kafka import Partition
 from consumers.metrics import Metrics
 from consumers.store import Store, StoreBroken
-from consumers.task import MAX_RECORDS, Task, TaskBroken, Terms
+from consumers.task import Task, TaskBroken, Terms
 from tests.unit.consumers.tally import (
     T0_US,
     FakeProducer,
@@ -326,7 +326,7 @@ def test_records_that_come_within_the_interval_share_a_transaction(tmp_path: Pat
 def test_a_batch_that_is_full_does_not_wait_and_takes_no_more_than_its_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task_module, "MAX_RECORDS", 3)
+    monkeypatch.setattr(TallyProjection, "records_at_once", 3)
     monkeypatch.setattr(f"{__name__}.INTERVAL_S", 30.0)
 
     async def use(bench: Bench) -> None:
@@ -338,7 +338,6 @@ def test_a_batch_that_is_full_does_not_wait_and_takes_no_more_than_its_share(
         assert (bench.task.waiting, bench.task.waiting_of(CALLS.topic)) == (1, 1)
 
     on_bench(tmp_path, use)
-    assert MAX_RECORDS > 3
 
 
 def test_a_task_whose_input_has_a_gap_breaks_off_and_writes_no_more(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from consumers.metrics import Metrics
 from consumers.restore import OffsetsLost
 from consumers.settings import Settings
 from consumers.store import StoreBroken
-from consumers.task import MAX_RECORDS, TaskBroken
+from consumers.task import TaskBroken
 from consumers.worker import Worker, _Owner, _Session
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
 
@@ -244,7 +244,7 @@ def test_a_task_that_has_enough_gets_no_more_until_it_has_worked_it_off(
     """Back-pressure is a pause, not a growing list."""
 
     async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        task = FakeTask(waiting=MAX_RECORDS)
+        task = FakeTask(waiting=TallyProjection.records_at_once)
         owners = running(session, task)
 
         full = session._hold_back(owners, set())
