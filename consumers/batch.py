@@ -27,6 +27,9 @@ State = TypeVar("State")
 MAX_VALUE_BYTES: Final = 900_000
 """Below the topics' max.message.bytes, with room for headers: a larger state or document could never be written."""
 
+KEPT_STATES: Final = 200
+"""Of a place, as they were told last: what comes next is mostly for one of them, which then need not be decoded."""
+
 _FUTILE_US: Final = 3600 * 1_000_000
 
 SOURCE_TOPIC_HEADER: Final = "bridge-source-topic"
@@ -113,6 +116,7 @@ class Batch(Generic[State]):
         self._place = place
         self._partitions = partitions
         self._changelog = topic_name(place.pbx, projection.changelog)
+        self._kept: dict[str, tuple[bytes, State]] = {}  # the one that was told last at the end
 
     def keys(self, inputs: Iterable[Input]) -> set[str]:
         """Keys whose states `fold` will ask for."""
@@ -135,7 +139,7 @@ class Batch(Generic[State]):
         """Let time pass for keys that are due. `source`: the last record that was read."""
         overlay = Overlay()
         for key, standing, value in rows:
-            state = self._projection.decode(value)
+            state = self._decoded(key, value)
             try:
                 is_told = self._tell(overlay, key, state, as_of_us, source, None, None)
             except Exception:
@@ -165,7 +169,7 @@ class Batch(Generic[State]):
 
     def _fold_key(self, overlay: Overlay, key: str, inputs: Sequence[Input], value: bytes | None) -> None:
         projection = self._projection
-        state = projection.start(self._place.pbx, key) if value is None else projection.decode(value)
+        state = projection.start(self._place.pbx, key) if value is None else self._decoded(key, value)
         folded: list[Input] = []
         as_of_us = 0
         traceparent = None
@@ -226,11 +230,24 @@ class Batch(Generic[State]):
         if before is not None and change.value == before and not documents:
             return True
         overlay.changes[key] = change
+        self._keep(key, change.value, state)
         overlay.put(self._changelog_record(key, change, as_of_us, source))
         for document in documents:
             overlay.put(self._document_record(document, as_of_us, source, traceparent))
         overlay.documents += len(documents)
         return True
+
+    def _decoded(self, key: str, value: bytes) -> State:
+        kept = self._kept.get(key)
+        return kept[1] if kept is not None and kept[0] == value else self._projection.decode(value)
+
+    def _keep(self, key: str, value: bytes | None, state: State) -> None:
+        """Whether it was written, too, the value tells that comes with the next record."""
+        self._kept.pop(key, None)
+        if value is not None:
+            self._kept[key] = (value, state)
+            if len(self._kept) > KEPT_STATES:
+                del self._kept[next(iter(self._kept))]
 
     # ---------------------------------------------------------------- records
 

@@ -67,6 +67,45 @@ def test_folding_goes_on_from_the_state_that_was_kept() -> None:
     assert dict(outputs(overlay, TIMELINES)[0].headers)["ce_id"] == f"{A}@2".encode()
 
 
+class Decoding(TallyProjection):
+    """Counts how often it decodes."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def decode(self, value: bytes) -> Tally:
+        self.decoded += 1
+        return super().decode(value)
+
+
+def test_the_state_that_was_told_last_is_not_decoded_again_unless_another_one_was_kept() -> None:
+    projection = Decoding()
+    batch = Batch(projection, PLACE, PARTITIONS)
+    first = batch.fold([add(A, 5)], {}).changes[A].value or b""
+    second = batch.fold([add(A, 2, 1)], {A: first}).changes[A].value or b""
+    (due,) = batch.fire([Row(A, "", second)], T0_US, None).changes
+    assert (projection.decoded, due) == (0, A)
+
+    # What was written in the end is what the store says.
+    assert documents(batch.fold([add(A, 1, 2)], {A: first})) == [(A, 6)]
+    assert documents(batch.fold([add(A, 1, 3)], {})) == [(A, 1)]
+    assert projection.decoded == 1
+
+
+def test_of_more_keys_those_that_were_told_last_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumers.batch.KEPT_STATES", 1)
+    projection = Decoding()
+    batch = Batch(projection, PLACE, PARTITIONS)
+    kept = batch.fold([add(A, 5), add(B, 7, 1)], {}).changes
+
+    overlay = batch.fold(
+        [add(B, 1, 2), add(A, 1, 3)], {key: change.value or b"" for key, change in kept.items()}
+    )
+
+    assert documents(overlay) == [(B, 8), (A, 6)]
+    assert projection.decoded == 1
+
+
 def test_a_document_is_as_of_the_latest_receipt_in_the_batch_wherever_it_lies() -> None:
     """So it is the same whether the batch is folded as it comes or hours later."""
     later = rfc3339(T0_US + 700).encode()
