@@ -259,7 +259,7 @@ def walk_on(
     Returns the walk, too, which can be carried on to *until_us*.
     """
     window = local_days.window(until_us)
-    if as_of_us >= memory.trim_us or _kept_bytes(memory.stages) > ARCHIVE_LIMIT_BYTES:
+    if as_of_us >= memory.trim_us:
         memory = _trim(memory, as_of_us, window.floor_us, local_days)
     head_us, over_us = min(as_of_us, memory.touched_us), as_of_us - GRACE_US
     walk = _walk(memory, local_days, window.floor_us)
@@ -365,7 +365,10 @@ def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     going_on = [leg for leg in memory.legs.values() if leg.is_open or leg.latest_us > head.at_us]
     is_quiet = all(leg.start_us > head.at_us for leg in going_on)
     stages.append(Stage(head.at_us, head.to_bytes(), past.until, is_quiet))
-    return memory._replace(stages=tuple(stages), past=past)
+    is_too_much = _kept_bytes(stages) > ARCHIVE_LIMIT_BYTES
+    return memory._replace(
+        stages=tuple(stages), past=past, trim_us=BEGINNING if is_too_much else memory.trim_us
+    )
 
 
 def _first_of_day(stages: Sequence[Stage]) -> int:

@@ -1446,16 +1446,18 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
 
 def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
-    days = told_of(state, T + 6 * DAY - HOUR)["days"]
-    limit = memory._kept_bytes(state.stages) - 1
+    limit = 500  # less than six days and more than one
     monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", limit)
     monkeypatch.setattr(memory, "go_back", None)
 
-    state, _ = PRAGUE.produce(state, T + 6 * DAY - HOUR)
+    state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 6 * DAY, "wrapup").value)
+    state, _ = PRAGUE.produce(state, T + 6 * DAY)
+    days = told_of(state, T + 6 * DAY)["days"]
+    state, _ = PRAGUE.produce(state, T + 6 * DAY)
 
     assert state.stages[0].at_us > T + DAY
     assert 0 < memory._kept_bytes(state.stages) <= limit // 2
-    assert told_of(state, T + 6 * DAY - HOUR)["days"] == days
+    assert told_of(state, T + 6 * DAY)["days"] == days
 
 
 def test_a_pause_of_no_queue_over_midnight_counts_for_the_queue_that_continues_it() -> None:
