@@ -8,6 +8,9 @@ What the front door asks of a client before it is one: uvicorn bounds neither th
    llhttp refuses two lengths, a length beside chunks, bad chunk sizes, bare LF and folded headers; here stands what it lets through.
 5. A refused client that still sends is heard for a moment more (RFC 9112, 9.6): a reset would take the answer away from it.
 
+6. A POST to one of `whole_paths` that comes in one piece goes to `take` (Ingress's, with the same rules), without a task or a message of
+   ASGI; any other request starts uvicorn's cycle, and so does the next one of a pipeline.
+
 All of it costs the normal path nothing to speak of: no timer per request, one clock reading at its first byte and one at its end. `sweep`
 looks at every connection twice a second; it takes the place of uvicorn's own keep-alive timers.
 """
@@ -17,8 +20,9 @@ import contextlib
 import resource
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Final
 
 import httptools
@@ -37,6 +41,7 @@ from bridge.errors import (
     Unavailable,
     problem_of,
 )
+from bridge.server import Answer
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 _MAX_WAITING: Final = 16  # pipelined requests behind the one in flight; real clients send none
@@ -48,13 +53,19 @@ _OTHER_FILES: Final = 256  # descriptors for spool, Kafka, management port, libr
 _ACCEPT_AGAIN_S: Final = 0.1
 _SWEEP_TICKS: Final = 5  # of uvicorn's 0.1 s
 
+Headers = Sequence[tuple[bytes, bytes]]
+
+
 # Where the parser stands, of the newest message. Deaf: what is due is answered, nothing more is read. Parted: no more answers either.
 _BETWEEN, _HEAD, _BODY, _DEAF, _PARTED = range(5)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """See the module's docstring. `refused` hears of every refusal made here."""
+    """
+    See the module's docstring. `refused` hears of every refusal made here. `take` gets headers and body of a request that came whole, and
+    a function to call once with the answer.
+    """
 
     max_connections: int
     request_timeout_s: float
@@ -62,11 +73,13 @@ class Limits:
     max_head_bytes: int
     max_message_bytes: int
     refused: Callable[[IngressError], None] = lambda _: None
+    take: Callable[[Headers, bytes, Callable[[Answer], None]], None] = lambda *_: None
+    whole_paths: frozenset[bytes] = frozenset()
 
 
 def bounded(limits: Limits) -> type["BoundedProtocol"]:
     """uvicorn makes protocols by their class."""
-    return type("BoundedHttp", (BoundedProtocol,), {"limits": limits})
+    return type("BoundedHttp", (BoundedProtocol,), {"limits": limits, "due": []})
 
 
 def allow_files(max_connections: int) -> int:
@@ -84,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection, with the limits of this module. Reaches into it: tests/service/test_hostile_clients.py pins what it relies on."""
 
     limits: ClassVar[Limits]
+    due: ClassVar[list["_Whole"]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -94,6 +108,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._big_piece = False
         self._upgrade_ignored = False
         self._client_ended = False
+        self._body: bytes | None = None
+        """Of a request that may come whole, as far as it is here."""
 
     # ---------------------------------------------------------------- connection
 
@@ -122,6 +138,8 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, IngressError) else MalformedRequest())
+        if self._body is not None:
+            self._ask_app()
         if self._fed_bytes > limits.max_head_bytes and self._phase in (_HEAD, _BODY):
             if self._phase == _HEAD:
                 self._refuse(HeadersTooLarge(f"more than {limits.max_head_bytes} bytes"))
@@ -165,7 +183,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._phase = _HEAD
         self._since = self.loop.time()
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         if self._big_piece or self._fed_bytes > self.limits.max_head_bytes:
@@ -177,13 +197,48 @@ class BoundedProtocol(HttpToolsProtocol):
                 raise MalformedRequest("no proxy")
             self._upgrade_ignored = True  # the parser reads no further; it goes on without (below)
             return
+        self._phase = _BODY
+        if self.url in self.limits.whole_paths and self._may_come_whole():
+            self._body = b""
+        else:
+            self._begin_cycle()
+
+    def _may_come_whole(self) -> bool:
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and parser.should_keep_alive()
+            and parser.get_http_version() == "1.1"
+            and not (self.expect_100_continue or self.flow.write_paused or self._busy())
+        )
+
+    def _begin_cycle(self) -> None:
+        """As uvicorn does, but all at once: most requests need none of it."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers  # the scope has this list
         super().on_headers_complete()
         self.cycle.transport = self._courteous  # type: ignore[assignment]
-        self._phase = _BODY
         self.headers = []  # what comes now are trailers: no headers of ours
+
+    def _ask_app(self) -> None:
+        """It did not come whole."""
+        body, self._body = self._body, None
+        self._begin_cycle()
+        if body:
+            super().on_body(body)
+
+    def on_body(self, body: bytes) -> None:
+        if self._body is None:
+            super().on_body(body)
+        else:
+            self._body += body
 
     def on_chunk_header(self) -> None:
         """Only chunked bodies come here; llhttp also takes other codings before `chunked`, and chunks in HTTP/1.0."""
+        if self._body is not None:
+            self._ask_app()
         codings = [value for name, value in self.scope["headers"] if name == b"transfer-encoding"]
         if codings and (codings[0].lower() != b"chunked" or self.scope["http_version"] != "1.1"):
             raise MalformedRequest("the only Transfer-Encoding is chunked, in HTTP/1.1")
@@ -191,9 +246,26 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         if self._upgrade_ignored:
             return
-        super().on_message_complete()
+        if self._body is None:
+            super().on_message_complete()
+        else:
+            self._take_whole(self._body)
         self._phase = _BETWEEN
         self._fed_bytes = 0
+
+    def _take_whole(self, body: bytes) -> None:
+        """Those that came in one turn of the loop are taken one after another: they find code and data in the core's caches."""
+        whole = _Whole(self, self.headers, body)
+        self.cycle, self._body = whole, None  # type: ignore[assignment]
+        if not self.due:
+            self.loop.call_soon(self._take_due)
+        self.due.append(whole)
+
+    def _take_due(self) -> None:
+        due = self.due[:]
+        self.due.clear()
+        for whole in due:
+            self.limits.take(whole.headers, whole.body, whole.reply)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer for keep-alive."""
@@ -240,6 +312,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: IngressError) -> None:
         """One answer at most, after those that are due, and then the end: nothing more of this connection is taken for a request."""
+        if self._body is not None:
+            self._ask_app()
         reading_body = self._phase == _BODY
         self._phase = _DEAF
         self._fed_bytes = 0
@@ -278,6 +352,43 @@ class BoundedProtocol(HttpToolsProtocol):
             self._phase = _DEAF
             self._client_ended = True
         return waits
+
+
+class _Whole:
+    """A request that came whole: what uvicorn asks of its cycle, and how it is answered."""
+
+    __slots__ = ("_protocol", "body", "disconnected", "headers", "keep_alive", "response_complete")
+    response_started: Final = False
+    message_event: Final = asyncio.Event()  # nobody waits for it
+
+    def __init__(self, protocol: BoundedProtocol, headers: Headers, body: bytes) -> None:
+        self._protocol, self.headers, self.body = protocol, headers, body
+        self.disconnected = self.response_complete = False
+        self.keep_alive = True
+
+    def reply(self, answer: Answer) -> None:
+        self.response_complete = True
+        protocol = self._protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
+        closes = not self.keep_alive or _CLOSE in answer.headers
+        defaults = tuple(protocol.server_state.default_headers)
+        protocol.transport.write(_message(answer, defaults, closes))
+        if closes:
+            protocol._part()  # noqa: SLF001  # its other half
+        protocol.on_response_complete()
+
+
+_CLOSE: Final = (b"connection", b"close")
+
+
+@lru_cache(maxsize=64)  # nearly all are one and the same, for a second
+def _message(answer: Answer, defaults: tuple[tuple[bytes, bytes], ...], closes: bool) -> bytes:
+    headers = [*defaults, *answer.headers]
+    if closes and _CLOSE not in headers:
+        headers.append(_CLOSE)
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return b"".join((STATUS_LINE[answer.status], *lines, b"\r\n", answer.body))
 
 
 class _CourteousTransport:

@@ -1,12 +1,15 @@
 """
-The front door: `receive_webhook` is the sentence of the promise, everything else here serves it.
+The front door: `_keep` is the sentence of the promise, everything else here serves it.
 
-A plain ASGI application, since every object on this way is paid for by each answer.
-One place makes answers of errors (`_refuse`), and no answer ever repeats a body.
+A request that came whole goes to `take`, straight from its connection (`http_limits`): tasks and messages of ASGI would cost a fifth of
+the answer. All others come by ASGI, which reads their bodies; then both go one way.
+One place makes answers of errors (`_refusal`), and no answer ever repeats a body.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -30,7 +33,8 @@ from bridge.errors import (
 )
 from bridge.logs import get_logger
 from bridge.metrics import Metrics
-from bridge.normalize import fields_of
+from bridge.normalize import Receipt, fields_of
+from bridge.server import Answer
 from bridge.tracing import traceparent_of
 from bridge.webhook import parse
 from bridge.wire import Record, encode_fields
@@ -51,9 +55,12 @@ log = get_logger("ingress")
 class Outbox(Protocol):
     """Where a record is safe. Two answers to one question: on our disk (the spool), or with all in-sync replicas."""
 
-    async def append(self, records: Sequence[Record]) -> None:
-        """Return once *records* are safe. Raises Unavailable when they are not: answer 503."""
+    def add(self, records: Sequence[Record], kept: Callable[[Unavailable | None], None]) -> None:
+        """Keep *records* and tell *kept* once, from the loop: None when they are safe, else why they are not (answer 503)."""
         ...
+
+
+Reply = Callable[[Answer], None]
 
 
 class Asked(NamedTuple):
@@ -101,11 +108,13 @@ class Ingress:
         self._complaints = OncePerSecond()
         status, body = accepted
         self._accepted_code = str(status)
-        headers = [] if status == 204 else [(b"content-length", str(len(body)).encode())]
-        if body and status != 204:
-            headers.append((b"content-type", b"text/plain; charset=utf-8"))
-        self._accepted_start = {"type": "http.response.start", "status": status, "headers": headers}
-        self._accepted_body = {"type": "http.response.body", "body": b"" if status == 204 else body}
+        body = b"" if status == 204 else body
+        headers: tuple[tuple[bytes, bytes], ...] = (
+            () if status == 204 else ((b"content-length", b"%d" % len(body)),)
+        )
+        if body:
+            headers += ((b"content-type", b"text/plain; charset=utf-8"),)
+        self._accepted_answer = Answer(status, headers, body)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request: the accepted status, or a problem (RFC 9457)."""
@@ -114,62 +123,98 @@ class Ingress:
             return
         started = time.perf_counter()
         try:
-            event = await self.receive_webhook(scope, receive)
-        except IngressError as error:
-            await self._refuse(error, scope, send)
-        except Exception:
-            log.exception(
-                "the front door failed"
-            )  # without the body: nothing is known to be safe, so the PBX may try again
-            await self._refuse(Unavailable("an internal error; the event is not kept"), scope, send)
+            _require_webhook_route(scope)
+            asked = asked_for(scope["headers"])
+            caller = self._authenticate(asked.authorization)  # before the body is read
+            body = await read_body(asked, receive, self._max_body_bytes)
+        except Exception as error:  # noqa: BLE001 - the outermost place
+            answer = self._refusal(error, scope["path"], scope["method"])
         else:
-            await send(self._accepted_start)
-            await send(self._accepted_body)
-            self._metrics.events_received.inc(event["pbx"], event["type"])
-            self._metrics.http_requests.inc("/voipex", "POST", self._accepted_code)
-            self._metrics.http_request_duration.observe(time.perf_counter() - started)
+            answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            self._keep(asked, caller, body, started, partial(_resolve, answered))
+            answer = await answered
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
 
-    async def receive_webhook(self, scope: Scope, receive: Receive) -> Mapping[str, Any]:
+    def take(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, reply: Reply) -> None:
+        """Answer one POST to the webhook's path that is here, all of it: *reply* is told once, now or when its event is safe."""
+        started = time.perf_counter()
+        try:
+            asked = asked_for(headers)
+            caller = self._authenticate(asked.authorization)
+            require_readable(asked, self._max_body_bytes)
+        except Exception as error:  # noqa: BLE001 - the outermost place
+            reply(self._refusal(error))
+        else:
+            self._keep(asked, caller, body, started, reply)
+
+    def _keep(self, asked: Asked, caller: Caller, body: bytes, started: float, reply: Reply) -> None:
         """
-        Take one webhook. Returning its event (as fields) means that it is safe (`Outbox`); an IngressError says what to answer instead.
+        Take one webhook. The accepted status means that its event is safe (`Outbox`), any other answer that the PBX may know better.
 
         A body that is no event is safe too, as a dead letter, before it is refused.
         """
-        _require_webhook_route(scope)
-        asked = asked_for(scope["headers"])
-        caller = self._authenticate(asked.authorization)  # before the body is read
-        body = await read_body(asked, receive, self._max_body_bytes)
-        receipt = self._clock.receipt(traceparent_of(asked.traceparent))
         try:
-            event = fields_of(parse(body, caller.keys), caller.pbx, receipt, caller.region)
-        except Unusable as fault:
-            letter = dead_letter(body, fault, caller.pbx, caller.name, receipt, self._partitions)
-            await self._outbox.append((letter,))
+            receipt = self._clock.receipt(traceparent_of(asked.traceparent))
+            try:
+                event = fields_of(parse(body, caller.keys), caller.pbx, receipt, caller.region)
+            except Unusable as fault:
+                letter = dead_letter(body, fault, caller.pbx, caller.name, receipt, self._partitions)
+                kept = partial(self._letter_kept, letter, fault, caller, receipt, reply)
+                self._outbox.add((letter,), kept)
+                return
+            at_ms = receipt.received_at_us // 1000
+            record = encode_fields(event, at_ms, self._partitions, receipt.traceparent)
+            self._outbox.add((record,), partial(self._event_kept, event, started, reply))
+        except Exception as error:  # noqa: BLE001 - the outermost place
+            reply(self._refusal(error))
+
+    def _event_kept(
+        self, event: Mapping[str, Any], started: float, reply: Reply, fault: Exception | None
+    ) -> None:
+        if fault is not None:
+            reply(self._refusal(fault))
+            return
+        reply(self._accepted_answer)
+        self._metrics.events_received.inc(event["pbx"], event["type"])
+        self._metrics.http_requests.inc("/voipex", "POST", self._accepted_code)
+        self._metrics.http_request_duration.observe(time.perf_counter() - started)
+
+    def _letter_kept(
+        self,
+        letter: Record,
+        unusable: Unusable,
+        caller: Caller,
+        receipt: Receipt,
+        reply: Reply,
+        fault: Exception | None,
+    ) -> None:
+        if fault is None:
             self._metrics.dead_letters.labels(letter.topic, "ingress").inc()
             log.warning(
                 "kept as a dead letter",
                 event_id=receipt.event_id,
-                fault=type(fault).__name__,
+                fault=type(unusable).__name__,
                 credential=caller.name,
             )
-            raise
-        record = encode_fields(event, receipt.received_at_us // 1000, self._partitions, receipt.traceparent)
-        await self._outbox.append((record,))
-        return event
+        reply(self._refusal(fault or unusable))
 
-    async def _refuse(self, error: IngressError, scope: Scope, send: Send) -> None:
+    def _refusal(self, error: Exception, path: str = "/voipex", method: str = "POST") -> Answer:
+        if not isinstance(error, IngressError):
+            # Without the body. Nothing is known to be safe, so the PBX may try again.
+            log.error("the front door failed", exc_info=error)
+            error = Unavailable("an internal error; the event is not kept")
         reason = type(error).__name__
-        self._count_refusal(error, scope, reason)
+        self._count_refusal(error, path, method, reason)
         if isinstance(error, (Unauthorized, Unavailable)):
             self._complaints.say(reason, error)
         body = orjson.dumps(problem_of(error))
-        headers = [
+        headers = (
             (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", b"%d" % len(body)),
             *_headers_of(error),
-        ]
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        )
+        return Answer(error.status, headers, body)
 
     def count_refusal(self, error: IngressError) -> None:
         """A refusal before there was a request (`http_limits`)."""
@@ -177,9 +222,9 @@ class Ingress:
         if isinstance(error, Unavailable):
             self._complaints.say(type(error).__name__, error)
 
-    def _count_refusal(self, error: IngressError, scope: Scope, reason: str) -> None:
-        is_webhook = scope["path"] in WEBHOOK_PATHS
-        method = scope["method"] if scope["method"] in METHODS else "other"
+    def _count_refusal(self, error: IngressError, path: str, method: str, reason: str) -> None:
+        is_webhook = path in WEBHOOK_PATHS
+        method = method if method in METHODS else "other"
         self._metrics.http_requests.inc("/voipex" if is_webhook else "other", method, str(error.status))
         if is_webhook:
             self._metrics.events_rejected.labels(reason).inc()
@@ -209,17 +254,7 @@ def asked_for(headers: Sequence[tuple[bytes, bytes]]) -> Asked:
 
 async def read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
     """The whole body, at most *limit_bytes*; a longer one is refused by its announced length or as soon as it is too long."""
-    if asked.content_encoding is not None and asked.content_encoding.strip().lower() not in (
-        b"",
-        b"identity",
-    ):
-        raise BodyEncoded("send the body without Content-Encoding")
-    if (
-        asked.content_length is not None
-        and asked.content_length.isdigit()
-        and int(asked.content_length) > limit_bytes
-    ):
-        raise BodyTooLarge(f"more than {limit_bytes} bytes")
+    require_readable(asked, limit_bytes)
     message = await receive()
     body: bytes = message.get("body", b"")
     while True:
@@ -231,6 +266,26 @@ async def read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
             return body
         message = await receive()
         body += message.get("body", b"")
+
+
+def require_readable(asked: Asked, limit_bytes: int) -> None:
+    """What the headers say about the body."""
+    if asked.content_encoding is not None and asked.content_encoding.strip().lower() not in (
+        b"",
+        b"identity",
+    ):
+        raise BodyEncoded("send the body without Content-Encoding")
+    if (
+        asked.content_length is not None
+        and asked.content_length.isdigit()
+        and int(asked.content_length) > limit_bytes
+    ):
+        raise BodyTooLarge(f"more than {limit_bytes} bytes")
+
+
+def _resolve(answered: "asyncio.Future[Answer]", answer: Answer) -> None:
+    if not answered.done():  # cancelled
+        answered.set_result(answer)
 
 
 def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:

@@ -25,7 +25,7 @@ from bridge.credentials import CredentialStore, Reload
 from bridge.errors import BridgeError, KafkaUnreachable, SpoolBroken
 from bridge.events import microseconds
 from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
-from bridge.ingress import Ingress
+from bridge.ingress import WEBHOOK_PATHS, Ingress
 from bridge.kafka import KafkaProducer, check_topics
 from bridge.logs import get_logger
 from bridge.management import Readiness, build_management
@@ -144,6 +144,8 @@ class Bridge:
             # A body in chunks of one byte has six bytes for each.
             max_message_bytes=MAX_HEAD_BYTES + 8 * settings.max_body_bytes,
             refused=ingress.count_refusal,
+            take=ingress.take,
+            whole_paths=frozenset(path.encode() for path in WEBHOOK_PATHS),
         )
 
     # ---------------------------------------------------------------- parts

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import uvicorn
 
@@ -13,6 +13,14 @@ from bridge.errors import PortInUse
 
 _IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
 _BACKLOG: Final = 2048  # connections that may wait for accept()
+
+
+class Answer(NamedTuple):
+    """An answer over HTTP."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
 
 
 class Server(uvicorn.Server):

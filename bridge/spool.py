@@ -103,8 +103,12 @@ class SpoolStatus(NamedTuple):
     oldest_age_s: float | None
 
 
+Kept = Callable[[Unavailable | None], None]
+"""Told once: None when the records are on disk, else why they are not."""
+
+
 class _Append(NamedTuple):
-    done: "asyncio.Future[None]"
+    kept: Kept
     records: Sequence[Record]
     body: bytes
 
@@ -215,28 +219,37 @@ class Spool:
             SpoolBroken: the disk refused. Stop the process; never answer 2xx.
             Draining: the spool was sealed.
         """
-        if self._broken:
-            raise SpoolBroken("the disk refused before")
-        if self._sealed:
-            raise Draining("no more events are taken")
-        if not records:
-            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.add(records, partial(_resolve, done))
+        await done
+
+    def add(self, records: Sequence[Record], kept: Kept) -> None:
+        """Keep *records* as `append` does, and tell *kept* from the loop: no task and no future for each answer."""
         body = encode_record(records[0]) if len(records) == 1 else b"".join(map(encode_record, records))
         waiting_bytes = self._waiting_bytes + len(body)
-        if self._own.waiting_bytes + self._adopted_bytes + waiting_bytes > self._limit_bytes:
-            raise SpoolFull("too much waits for Kafka")
-        if self._waiting_appends >= self._max_waiting or waiting_bytes > _WAITING_BYTES:
-            raise Unavailable("too many appends wait for the disk")
+        refusal = self._refusal(waiting_bytes)
+        if refusal is not None or not records:
+            kept(refusal)
+            return
         self._waiting_appends += 1
         self._waiting_bytes = waiting_bytes
         loop = self._loop
         if loop is None:  # asking for it is a system call
             loop = self._loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        self._gathering.append(_Append(done, records, body))
+        self._gathering.append(_Append(kept, records, body))
         if not self._writing and len(self._gathering) == 1:
             self._hand_over_soon(loop)
-        await done
+
+    def _refusal(self, waiting_bytes: int) -> Unavailable | None:
+        if self._broken:
+            return SpoolBroken("the disk refused before")
+        if self._sealed:
+            return Draining("no more events are taken")
+        if self._own.waiting_bytes + self._adopted_bytes + waiting_bytes > self._limit_bytes:
+            return SpoolFull("too much waits for Kafka")
+        if self._waiting_appends >= self._max_waiting or waiting_bytes > _WAITING_BYTES:
+            return Unavailable("too many appends wait for the disk")
+        return None
 
     def seal(self) -> None:
         """Take no more appends; those under way still complete, and `take` ends when all was taken."""
@@ -299,8 +312,10 @@ class Spool:
                 outcome.__cause__ = fault
             self._broken = isinstance(outcome, SpoolBroken)
         seconds = self._monotonic() - started
+        loop = self._loop
+        assert loop is not None  # `add` knew it  # noqa: S101
         with suppress(RuntimeError):  # the loop is gone, and with it all who wait
-            group[0].done.get_loop().call_soon_threadsafe(self._settle, group, records, outcome, seconds)
+            loop.call_soon_threadsafe(self._settle, group, records, outcome, seconds)
 
     # ---- back on the loop
 
@@ -308,8 +323,8 @@ class Spool:
         self, group: list[_Append], records: list[Record], outcome: Written | _Refused, seconds: float
     ) -> None:
         self._writing = False
-        if self._gathering:
-            self._hand_over_soon(group[0].done.get_loop())
+        if self._gathering and self._loop is not None:
+            self._hand_over_soon(self._loop)
         self._waiting_appends -= len(group)
         self._waiting_bytes -= sum([len(append.body) for append in group])
         if isinstance(outcome, Written):
@@ -318,20 +333,28 @@ class Spool:
             self._appended += len(records)
             self._commits += 1
             for append in group:
-                if not append.done.done():
-                    append.done.set_result(None)
+                self._tell_kept(append, None)
             if self._on_commit is not None:
                 self._on_commit(seconds, len(records))
         else:
             self._refuse(group, outcome)
         self._tell()
 
+    def _tell_kept(self, append: _Append, fault: Unavailable | None) -> None:
+        """One that fails to hear it keeps nobody else from hearing."""
+        try:
+            append.kept(fault)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the spool's
+            if self._loop is not None:
+                self._loop.call_exception_handler(
+                    {"message": "an append's answer failed", "exception": error}
+                )
+
     def _refuse(self, group: list[_Append], fault: _Refused) -> None:
         for append in group:
-            if not append.done.done():
-                refusal = type(fault)(*fault.args)
-                refusal.__cause__ = fault.__cause__
-                append.done.set_exception(refusal)
+            refusal = type(fault)(*fault.args)
+            refusal.__cause__ = fault.__cause__
+            self._tell_kept(append, refusal)
         if isinstance(fault, SpoolBroken) and self._on_broken is not None:
             on_broken, self._on_broken = self._on_broken, None
             on_broken()
@@ -444,6 +467,15 @@ class Spool:
             with suppress(OSError):
                 write_cursor(log.directory, log.acknowledged)
             os.close(log.lock)
+
+
+def _resolve(done: "asyncio.Future[None]", fault: Exception | None) -> None:
+    if done.done():  # cancelled
+        return
+    if fault is None:
+        done.set_result(None)
+    else:
+        done.set_exception(fault)
 
 
 # ---------------------------------------------------------------- which directories are taken on, and what they hold

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from bridge.errors import Draining, KafkaTooSlow, Unavailable
-from bridge.spool import Spooled, SpoolStats
+from bridge.spool import Kept, Spooled, SpoolStats
 from bridge.wire import Record
 
 DEFAULT_LIMIT_BYTES: Final = 32 << 20
@@ -41,6 +41,7 @@ class KafkaOutbox:
         self._promises: deque[_Promise] = deque()
         self._sealed = False
         self._news: asyncio.Future[None] | None = None
+        self._appending: set[asyncio.Task[None]] = set()
 
     # ---- keeping
 
@@ -70,6 +71,18 @@ class KafkaOutbox:
                 await promise.kept
         except TimeoutError:
             raise KafkaTooSlow("no acknowledgement within the deadline; the event may still arrive") from None
+
+    def add(self, records: Sequence[Record], kept: Kept) -> None:
+        """Keep *records* as `append` does, and tell *kept*."""
+
+        def done(appending: "asyncio.Task[None]") -> None:
+            self._appending.discard(appending)
+            if not appending.cancelled():
+                kept(appending.exception())  # type: ignore[arg-type]  # `append` raises nothing else
+
+        appending = asyncio.get_running_loop().create_task(self.append(records))
+        self._appending.add(appending)
+        appending.add_done_callback(done)
 
     def seal(self) -> None:
         """Take no more appends."""

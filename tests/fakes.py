@@ -1,6 +1,6 @@
 """Stand-ins for what is across the network or under the platter, and a tiny ASGI client."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +20,10 @@ class FakeOutbox:
     kept: list[Record] = field(default_factory=list)
     fault: Exception | None = None
 
-    async def append(self, records: Sequence[Record]) -> None:
-        if self.fault is not None:
-            raise self.fault
-        self.kept.extend(records)
+    def add(self, records: Sequence[Record], kept: Callable[[Any], None]) -> None:
+        if self.fault is None:
+            self.kept.extend(records)
+        kept(self.fault)
 
 
 def let_in(header: bytes | None) -> Caller:

@@ -350,6 +350,38 @@ def test_pipelined_requests_are_answered_in_order(bridge: BridgeProcess) -> None
     assert statuses(answer) == [200, 400, 200, 200]
 
 
+def test_requests_that_came_whole_and_others_are_answered_in_order_on_one_connection(
+    bridge: BridgeProcess,
+) -> None:
+    chunked = (
+        HEAD + authorization(bridge) + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n"
+    )  # no event: 422
+    whole, elsewhere = request(bridge), HEAD.replace(b"/voipex", b"/x") + b"Content-Length: 0\r\n\r\n"
+    last = whole.replace(b"Host: x", b"Host: x\r\nConnection: close", 1)
+
+    together = said(bridge, whole + chunked + whole + elsewhere + whole[:-5], whole[-5:] + last)
+    with connect(bridge) as sock:
+        for piece in (whole, chunked, whole[:-5], whole[-5:], elsewhere):
+            sock.sendall(piece)
+            time.sleep(0.05)
+        sock.sendall(last)
+        apart = rest_of(sock)
+
+    assert statuses(together) == [200, 422, 200, 404, 200, 200]
+    assert statuses(apart) == [200, 422, 200, 404, 200]
+    assert apart.count(b"date: ") == 5
+
+
+def test_who_leaves_before_its_answers_harms_nobody(bridge: BridgeProcess) -> None:
+    for count in (1, 2, 5):
+        for _ in range(20):
+            with connect(bridge) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
+                sock.sendall(request(bridge) * count)
+
+    assert good_answers(bridge, 5)
+
+
 def test_a_flood_of_pipelined_requests_is_answered_in_part_and_closed(bridge: BridgeProcess) -> None:
     answered = statuses(said(bridge, request(bridge) * 500))
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -266,11 +267,10 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
     class SlowOutbox(FakeOutbox):
         def __init__(self) -> None:
             super().__init__()
-            self.sure = asyncio.Event()
+            self.sure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        async def append(self, records: Sequence[Record]) -> None:
-            await self.sure.wait()
-            await super().append(records)
+        def add(self, records: Sequence[Record], kept: Callable[[Any], None]) -> None:
+            self.sure.add_done_callback(lambda _: super(SlowOutbox, self).add(records, kept))
 
     async def story() -> tuple[bool, int]:
         outbox = SlowOutbox()
@@ -278,7 +278,7 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
         for _ in range(20):
             await asyncio.sleep(0)
         early = asked.done()
-        outbox.sure.set()
+        outbox.sure.set_result(None)
         return early, (await asked).status
 
     assert asyncio.run(story()) == (False, 200)
@@ -288,3 +288,42 @@ def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
     kinds: list[type[Unavailable]] = [Unavailable, *Unavailable.__subclasses__()]
 
     assert [(kind.retriable, kind.status) for kind in kinds] == [(True, 503)] * len(kinds)
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "fault"),
+    [
+        (body(), (GOOD,), None),
+        (body(), (), None),
+        (body(), (GOOD, GOOD), None),
+        (body(), (GOOD, (b"content-encoding", b"gzip")), None),
+        (body(), (GOOD, (b"content-length", b"1025")), None),
+        (b"{", (GOOD,), None),
+        (b"[]", (GOOD,), None),
+        (body(), (GOOD,), SpoolFull("full")),
+        (body(), (GOOD,), RuntimeError("a bug")),
+        (b"{", (GOOD,), SpoolFull("full")),
+    ],
+)
+def test_a_request_that_came_whole_has_the_same_answer_and_figures(
+    raw: bytes, headers: tuple[tuple[bytes, bytes], ...], fault: Exception | None
+) -> None:
+    def after(way: str) -> tuple[object, ...]:
+        metrics, outbox, answers = Metrics("test"), FakeOutbox(fault=fault), list[object]()
+        door = front_door(outbox, metrics)
+        if way == "whole":
+            door.take(headers, raw, lambda answer: answers.append((answer.status, answer.body)))
+        else:
+            answer = asyncio.run(ask(door, raw, headers=headers))
+            answers.append((answer.status, answer.body))
+        figures = {
+            (sample.name, *sample.labels.items()): sample.value
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+        return answers, figures, [record.topic for record in outbox.kept]
+
+    by_asgi, whole = after("asgi"), after("whole")
+
+    assert whole == by_asgi
