@@ -7,6 +7,7 @@ Adding an event type starts and ends here: one member of `EventType`, one row of
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -201,8 +202,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 def rfc3339(at_us: int) -> str:
     """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
-    moment = _EPOCH + timedelta(microseconds=at_us)
-    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    second, microsecond = divmod(at_us, 1_000_000)
+    return f"{_second(second)}.{microsecond:06d}Z"
+
+
+@lru_cache(maxsize=1024)  # what happens comes close together
+def _second(at_s: int) -> str:
+    return (_EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
 
 
 def microseconds(text: str) -> int:
