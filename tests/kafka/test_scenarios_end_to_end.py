@@ -23,11 +23,12 @@ from bridge import credentials
 from bridge import kafka as bridge_kafka
 from bridge.auth import authenticate
 from bridge.clock import ReceiptClock
+from bridge.errors import Unavailable
 from bridge.events import microseconds
 from bridge.ingress import Ingress
 from bridge.run import Bridge
 from bridge.settings import Settings as BridgeSettings
-from bridge.spool import Spool
+from bridge.spool import Kept, Spool
 from bridge.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
 from bridge.wire import Record
 from consumers.metrics import Metrics
@@ -98,10 +99,14 @@ class RepeatingOutbox:
         self._spool = spool
         self.last: dict[str, Record] = {}
 
-    async def append(self, records: Sequence[Record]) -> None:
-        await self._spool.append(records)
-        for record in records:
-            self.last[record.topic.partition(".")[0]] = record
+    def add(self, records: Sequence[Record], kept: Kept) -> None:
+        def told(fault: Unavailable | None) -> None:
+            if fault is None:
+                for record in records:
+                    self.last[record.topic.partition(".")[0]] = record
+            kept(fault)
+
+        self._spool.add(records, told)
 
     async def repeat(self, pbx: str) -> None:
         await self._spool.append([self.last[pbx]])
