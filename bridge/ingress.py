@@ -1,5 +1,5 @@
 """
-The front door: `_keep` is the sentence of the promise, everything else here serves it.
+The front door: `receive_webhook` is the sentence of the promise, everything else here serves it.
 
 A request that came whole goes to `take`, straight from its connection (`http_limits`): tasks and messages of ASGI would cost a fifth of
 the answer. All others come by ASGI, which reads their bodies; then both go one way.
@@ -131,7 +131,7 @@ class Ingress:
             answer = self._refusal(error, scope["path"], scope["method"])
         else:
             answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-            self._keep(asked, caller, body, started, partial(_resolve, answered))
+            self.receive_webhook(asked, caller, body, started, partial(_resolve, answered))
             answer = await answered
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
@@ -146,9 +146,11 @@ class Ingress:
         except Exception as error:  # noqa: BLE001 - the outermost place
             reply(self._refusal(error))
         else:
-            self._keep(asked, caller, body, started, reply)
+            self.receive_webhook(asked, caller, body, started, reply)
 
-    def _keep(self, asked: Asked, caller: Caller, body: bytes, started: float, reply: Reply) -> None:
+    def receive_webhook(
+        self, asked: Asked, caller: Caller, body: bytes, started: float, reply: Reply
+    ) -> None:
         """
         Take one webhook. The accepted status means that its event is safe (`Outbox`), any other answer that the PBX may know better.
 

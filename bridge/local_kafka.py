@@ -47,6 +47,7 @@ _NOT_NEEDED: Final = (
 _DOWNLOADS_AT_ONCE: Final = 6
 _STARTED: Final = "Kafka Server started"
 _LOG_LINES_IN_ERRORS: Final = 15
+_STANDS_S: Final = 5.0
 
 
 class LocalKafkaError(BridgeError):
@@ -271,8 +272,18 @@ class LocalKafka:
             self._ended.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open and nothing answers. On Linux it returns when every thread stands; they do not all at once."""
         self._signal(signal.SIGSTOP)
+        deadline_s = time.monotonic() + _STANDS_S
+        while self._still_runs() and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+
+    def _still_runs(self) -> bool:
+        for stat in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                if stat.read_text().rpartition(")")[2].split()[0] != "T":
+                    return True
+        return False
 
     def resume(self) -> None:
         """SIGCONT."""
