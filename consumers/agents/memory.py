@@ -63,6 +63,9 @@ KEPT_DAYS: Final = 7
 """The base lies at the beginning of the local day so many days back: one more than a document shows."""
 
 
+_UNSEALED: Final = Sealed()
+
+
 class Stage(NamedTuple):
     """
     A picture to go back to.
@@ -79,7 +82,7 @@ class Stage(NamedTuple):
     """No leg goes on over this moment: it may become the base."""
     lines: bytes = b""
     """What became over since then, after what is sealed."""
-    sealed: Sealed = Sealed()
+    sealed: Sealed = _UNSEALED
 
 
 class Past(NamedTuple):
@@ -206,7 +209,7 @@ def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
             lines = archive.unseal(stage.sealed)
             line = archive.line_in(lines, mark)
             if line is not None:
-                opened = stage._replace(lines=lines + stage.lines, sealed=Sealed())
+                opened = stage._replace(lines=lines + stage.lines, sealed=_UNSEALED)
                 return memory._replace(stages=(*stages[:place], opened, *stages[place + 1 :])), line
     return memory, None
 
@@ -241,7 +244,7 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
         head=Picture.from_bytes(stage.picture) if stage.picture else Picture(),
         events=events | memory.events,
         legs=legs | memory.legs,
-        stages=(*stages, stage._replace(lines=b"", sealed=Sealed())),
+        stages=(*stages, stage._replace(lines=b"", sealed=_UNSEALED)),
         words=memory.words if stages else (),
         past=_past_until(memory.past, stage.until),
     )
@@ -510,9 +513,9 @@ def encode(memory: AgentMemory) -> bytes:
     queue_days = b"\t".join([each for named in past.queue_days.items() for each in named])
     parts = [head.presence_json(), head.standing.queues, past.days, queue_days]
     kept_stages = []
-    for at_us, picture, until, is_quiet, lines, sealed in stages:
-        kept_stages.append((at_us, until, is_quiet, sealed.sizes))
-        parts += (picture, lines, sealed.traces, sealed.pieces)
+    for at_us, picture, until, is_quiet, lines, (pieces, sizes, traces) in stages:
+        kept_stages.append((at_us, until, is_quiet, sizes))
+        parts += (picture, lines, traces, pieces) if sizes else (picture, lines)
     line = orjson.dumps(
         (
             FOLD_VERSION,
@@ -573,12 +576,13 @@ def decode(value: bytes) -> AgentMemory:
     ) = fields
     presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
-    stages = []
-    place = 4
+    stages, part = [], iter(parts[4:])
     for at_us, until, is_quiet, sizes in kept_stages:
-        picture, lines, traces, pieces = parts[place : place + 4]
-        place += 4
-        stages.append(Stage(at_us, picture, until, is_quiet, lines, Sealed(pieces, sizes, traces)))
+        picture, lines, sealed = next(part), next(part), _UNSEALED
+        if sizes:
+            traces = next(part)
+            sealed = Sealed(next(part), sizes, traces)
+        stages.append(Stage(at_us, picture, until, is_quiet, lines, sealed))
     memory = AgentMemory(
         pbx,
         key,
@@ -607,9 +611,7 @@ def _as_version_2(fields: list[Any], parts: list[bytes]) -> tuple[list[Any], lis
     """Version 1 sealed lines of the base only, which had no days written down before it; all that matters of it is in the base and lines."""
     *same, stages, sizes, words, _past_first, trim_us, lengths = fields
     presence, queues, _past_days, _past_queue_days, traces, pieces, *pictures_and_lines = parts
-    parts = [presence, queues, b"", b""]
-    for place in range(len(stages)):
-        sealed = [traces, pieces] if place == 0 else [b"", b""]
-        parts += pictures_and_lines[2 * place : 2 * place + 2] + sealed
+    base, others = pictures_and_lines[:2], pictures_and_lines[2:]
+    parts = [presence, queues, b"", b"", *base, *([traces, pieces] if sizes else ()), *others]
     kept_stages = [(at_us, "", True, () if place else sizes) for place, at_us in enumerate(stages)]
     return [*same, kept_stages, words, "", "", stages[0], trim_us, lengths], parts
