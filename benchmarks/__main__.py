@@ -101,6 +101,16 @@ def _any(title: str) -> Callable[[dict[str, Any]], str]:
     return render
 
 
+def _spool(result: dict[str, Any]) -> str:
+    disk, backlog, start, drain = (result[name] for name in ("disk", "backlog", "start", "drain"))
+    told = (
+        f"One write and fdatasync on this disk: p50 {disk['p50_ms']} ms, p99 {disk['p99_ms']} ms. With {backlog['records']:,} records "
+        f"({backlog['bytes'] / 1e9:.1f} GB) in it: the first is taken {start['first_taken_s']} s after the start; drained at "
+        f"{drain['per_s']:,} records/s, with {drain['peak_rss_mb']} MB of memory."
+    )
+    return _any("The spool alone")({**result, "what": told, "cases": result["append"]})
+
+
 def _shown(value: object) -> str:
     return (
         f"{value:,.4g}"
@@ -115,7 +125,7 @@ _RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "ingress": _ingress,
     "latency": _any("At 1,000 events per second"),
     "backlog": _any("A long outage, a restart, and memory"),
-    "spool": _any("The spool alone"),
+    "spool": _spool,
     "folds_calls": _any("The fold of calls"),
     "folds_agents": _any("The fold of agents"),
     "consumers": _any("The consumers, on a real broker"),
