@@ -7,7 +7,6 @@ What the front door asks of a client before it is one: uvicorn bounds neither th
 4. One request is in flight per connection, and few wait behind it; after a malformed one there is at most one answer and a close.
    llhttp refuses two lengths, a length beside chunks, bad chunk sizes, bare LF and folded headers; here stands what it lets through.
 5. A refused client that still sends is heard for a moment more (RFC 9112, 9.6): a reset would take the answer away from it.
-
 6. A POST to one of `whole_paths` that comes in one piece goes to `take` (Ingress's, with the same rules), without a task or a message of
    ASGI; any other request starts uvicorn's cycle, and so does the next one of a pipeline.
 
@@ -55,7 +54,6 @@ _SWEEP_TICKS: Final = 5  # of uvicorn's 0.1 s
 
 Headers = Sequence[tuple[bytes, bytes]]
 
-
 # Where the parser stands, of the newest message. Deaf: what is due is answered, nothing more is read. Parted: no more answers either.
 _BETWEEN, _HEAD, _BODY, _DEAF, _PARTED = range(5)
 
@@ -79,7 +77,7 @@ class Limits:
 
 def bounded(limits: Limits) -> type["BoundedProtocol"]:
     """uvicorn makes protocols by their class."""
-    return type("BoundedHttp", (BoundedProtocol,), {"limits": limits, "due": []})
+    return type("BoundedHttp", (BoundedProtocol,), {"limits": limits})
 
 
 def allow_files(max_connections: int) -> int:
@@ -97,7 +95,6 @@ class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection, with the limits of this module. Reaches into it: tests/service/test_hostile_clients.py pins what it relies on."""
 
     limits: ClassVar[Limits]
-    due: ClassVar[list["_Whole"]]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -255,17 +252,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take_whole(self, body: bytes) -> None:
         """Those that came in one turn of the loop are taken one after another: they find code and data in the core's caches."""
-        whole = _Whole(self, self.headers, body)
+        whole = _Whole(self)
         self.cycle, self._body = whole, None  # type: ignore[assignment]
-        if not self.due:
-            self.loop.call_soon(self._take_due)
-        self.due.append(whole)
-
-    def _take_due(self) -> None:
-        due = self.due[:]
-        self.due.clear()
-        for whole in due:
-            self.limits.take(whole.headers, whole.body, whole.reply)
+        self.loop.call_soon(self.limits.take, self.headers, body, whole.reply)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, without a timer for keep-alive."""
@@ -357,12 +346,12 @@ class BoundedProtocol(HttpToolsProtocol):
 class _Whole:
     """A request that came whole: what uvicorn asks of its cycle, and how it is answered."""
 
-    __slots__ = ("_protocol", "body", "disconnected", "headers", "keep_alive", "response_complete")
+    __slots__ = ("_protocol", "disconnected", "keep_alive", "response_complete")
     response_started: Final = False
     message_event: Final = asyncio.Event()  # nobody waits for it
 
-    def __init__(self, protocol: BoundedProtocol, headers: Headers, body: bytes) -> None:
-        self._protocol, self.headers, self.body = protocol, headers, body
+    def __init__(self, protocol: BoundedProtocol) -> None:
+        self._protocol = protocol
         self.disconnected = self.response_complete = False
         self.keep_alive = True
 

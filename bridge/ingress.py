@@ -1,8 +1,8 @@
 """
 The front door: `receive_webhook` is the sentence of the promise, everything else here serves it.
 
-A request that came whole goes to `take`, straight from its connection (`http_limits`): tasks and messages of ASGI would cost a fifth of
-the answer. All others come by ASGI, which reads their bodies; then both go one way.
+A request that came whole goes to `take`, straight from its connection (`http_limits`): tasks and messages of ASGI would take a
+good part of the answer's time. All others come by ASGI, which reads their bodies; then both go one way.
 One place makes answers of errors (`_refusal`), and no answer ever repeats a body.
 """
 

@@ -260,8 +260,8 @@ class Spool:
     def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """
         Hand over with what else arrives in this turn of the loop, or, while many append at a time, once no more arrives: larger groups
-        cost less for each, since events that are handled one after another find their code and data in the core's caches, and a
-        commit costs about 0.2 ms of the core. No timer: nothing is to do meanwhile, and libuv's count in milliseconds.
+        cost less for each, since events that are handled one after another find their code and data in the core's caches, and so does
+        a commit. No timer: nothing is to do meanwhile, and libuv's count in milliseconds.
         """
         if self._last_group >= _CROWD:
             self._gather(loop, 0, 0)

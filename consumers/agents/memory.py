@@ -59,8 +59,11 @@ SEAL_FROM_BYTES: Final = 8 * 1024
 ARCHIVE_LIMIT_BYTES: Final = 128 * 1024
 """An eighth of the largest record: about 4000 legs or agent events. Beyond it the base moves forward early."""
 
+WORDS_LIMIT_BYTES: Final = 32 * 1024
+"""A hundred times what an agent needs: words of lines that are gone are among them, so all lines are written anew."""
+
 KEPT_DAYS: Final = 7
-"""The base lies at the beginning of the local day so many days back: one more than a document shows."""
+"""The base lies at the beginning of the local day so many days back, or before: one more than a document shows."""
 
 
 _UNSEALED: Final = Sealed()
@@ -415,7 +418,8 @@ def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDa
         if not fitting:
             return _fold_half(memory, floor_us, local_days)
         first = fitting[0]
-    return memory._replace(stages=stages[first:])
+    memory = memory._replace(stages=stages[first:])
+    return back_to_base(memory) if sum(map(len, memory.words)) > WORDS_LIMIT_BYTES else memory
 
 
 def _fold_half(memory: AgentMemory, floor_us: int, local_days: LocalDays) -> AgentMemory:

@@ -1444,6 +1444,18 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
     ]
 
 
+def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else an agent whose pauses have ever new names would outgrow a record in the end."""
+    monkeypatch.setattr(memory, "WORDS_LIMIT_BYTES", 200)
+    pauses = [event(T + n * DAY, "paused", "A", pause_name=f"a name for day {n}") for n in range(14)]
+    state = produced(event(T - HOUR, "login", "A"), *pauses, then=T + 14 * DAY)
+    told = told_of(state, T + 14 * DAY)
+
+    assert "a name for day 13" in state.words
+    assert "a name for day 3" not in state.words
+    assert told["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
+
+
 def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
     limit = 500  # less than six days and more than one
