@@ -14,13 +14,12 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from bridge.errors import SpoolBroken
+from bridge.frames import Found, decode_records
 from bridge.segments import (
     CHUNK_BYTES,
     LINE_BYTES,
-    Found,
     Segment,
     cut_tail,
-    decode_records,
     good_frames,
     measure,
     opened,

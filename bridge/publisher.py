@@ -116,10 +116,11 @@ class _Place(NamedTuple):
     partition: int
 
 
-class _Failure(NamedTuple):
-    error: BaseException
-    batch: int
-    """Records in the batch that failed; 0: it was not sent."""
+class _Failure:
+    """`batch`: records in the batch that failed; 0: it was not sent."""
+
+    def __init__(self, error: BaseException, batch: int) -> None:
+        self.error, self.batch = error, batch
 
 
 class _NoAnswer(Exception):

@@ -18,7 +18,7 @@ from bridge.environment import SECRETS_DIR_VARIABLE, ServiceSettings, variable_o
 from bridge.openapi import openapi_page
 from bridge.settings import Settings
 
-_DOCS = Path(__file__).parent.parent / "docs"
+_DOCS = Path("docs")  # of the repository, where this is run
 
 
 def settings_page(kind: type[ServiceSettings], title: str, source: str) -> str:

@@ -1,16 +1,9 @@
 """
-The files of a spool: their format, how one is found behind damage, who holds a directory. The design is told in `spool`.
+The files of a spool: how they begin, grow and end, how a good frame is found behind damage, who holds a directory. The design is told
+in `spool`, the format of frames in `frames`.
 
-A segment opens with one line of 64 bytes, the same in every version: `voipex-spool <version> <spool_id> <crc32>`. Then frames:
-
-    mark      8   the first bytes of the spool's id: frames are found again behind damage, and no body can forge one
-    crc32     4   of all that follows
-    length    4   of the records
-    count     4   of records
-    first     8   sequence number
-    records       each: length of metadata, length of value (4 and 4), metadata (a JSON array, bytes as latin-1), value
-
-Numbers are little-endian. Zeros may follow the last frame: segments are allocated ahead.
+A segment opens with one line of 64 bytes, the same in every version: `voipex-spool <version> <spool_id> <crc32>`. Then frames. Zeros may
+follow the last one: segments are allocated ahead.
 """
 
 import errno
@@ -21,23 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from struct import Struct
 from typing import Final, NamedTuple
 from uuid import UUID
 from zlib import crc32
 
-import orjson
-
 from bridge.errors import BridgeError, SpoolBroken, SpoolFull
-from bridge.wire import Record
+from bridge.frames import AFTER_CRC, HEAD, Found, frame_bytes
 
 VERSION: Final = 1
 LINE_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 20  # read at once
 _LINE: Final = re.compile(rb"voipex-spool (\d+) ([0-9a-f-]{36}) ")
-_HEAD: Final = Struct("<8sIIIQ")
-_AFTER_CRC: Final = 12  # the crc covers everything behind itself
-_SIZES: Final = Struct("<II")
 _SPOOL_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DAMAGED: Final = "damaged"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -47,69 +34,19 @@ class SpoolFormat(BridgeError):
     """A segment is of another format version or another spool. Operator: run the version of the bridge that wrote it until it is drained."""
 
 
-# ---------------------------------------------------------------- records and frames as bytes
-
-
-def encode_record(record: Record) -> bytes:
-    topic, partition, key, value, headers, timestamp_ms = record
-    flat = [topic, partition, timestamp_ms, None if key is None else key.decode("latin-1")]
-    for name, content in headers:
-        flat.append(name)
-        flat.append(content.decode("latin-1"))
-    metadata = orjson.dumps(flat)
-    return _SIZES.pack(len(metadata), len(value)) + metadata + value
-
-
-def decode_records(body: bytes, count: int) -> Iterator[Record]:
-    at = 0
-    for _ in range(count):
-        metadata_bytes, value_bytes = _SIZES.unpack_from(body, at)
-        at += _SIZES.size
-        topic, partition, timestamp_ms, key, *flat = orjson.loads(body[at : at + metadata_bytes])
-        at += metadata_bytes
-        contents = [text.encode("latin-1") for text in flat[1::2]]
-        yield Record(
-            topic,
-            partition,
-            None if key is None else key.encode("latin-1"),
-            body[at : at + value_bytes],
-            tuple(zip(flat[::2], contents, strict=True)),
-            timestamp_ms,
-        )
-        at += value_bytes
-
-
-class Found(NamedTuple):
-    """A good frame in a file."""
-
-    first: int
-    records: int
-    body: bytes
-    stop: int  # where it ends
-
-    @property
-    def end(self) -> int:
-        return self.first + self.records
-
-
-def frame_bytes(mark: bytes, first: int, count: int, body: bytes) -> bytes:
-    head = _HEAD.pack(mark, 0, len(body), count, first)[_AFTER_CRC:]
-    return b"".join((mark, crc32(body, crc32(head)).to_bytes(4, "little"), head, body))
-
-
 def good_frames(fd: int, mark: bytes, at: int, end: int) -> Iterator[Found]:
     """Yield the good frames from *at* to *end* in order; what is none is passed over. Blocks; holds about a chunk."""
     window = _Window(fd, end)
-    while at + _HEAD.size <= end:
-        held, i = window.show(at, _HEAD.size)
-        if len(held) - i < _HEAD.size:
+    while at + HEAD.size <= end:
+        held, i = window.show(at, HEAD.size)
+        if len(held) - i < HEAD.size:
             return
-        mark_here, crc, length, count, first = _HEAD.unpack_from(held, i)
-        stop = at + _HEAD.size + length
+        mark_here, crc, length, count, first = HEAD.unpack_from(held, i)
+        stop = at + HEAD.size + length
         if mark_here == mark and stop <= end:
             held, i = window.show(at, stop - at)
-            if crc32(memoryview(held)[i + _AFTER_CRC : i + stop - at]) == crc:
-                yield Found(first, count, held[i + _HEAD.size : i + stop - at], stop)
+            if crc32(memoryview(held)[i + AFTER_CRC : i + stop - at]) == crc:
+                yield Found(first, count, held[i + HEAD.size : i + stop - at], stop)
                 at = stop
                 continue
         at = window.find(mark, at + 1)

@@ -45,14 +45,13 @@ from uuid import UUID, uuid4
 
 from bridge.backlog import Frame, Log, Spooled
 from bridge.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from bridge.frames import decode_records, encode_record
 from bridge.segments import (
     LINE_BYTES,
     Appender,
     Files,
     SpoolFormat,
     Written,
-    decode_records,
-    encode_record,
     good_frames,
     locked,
     opened,
@@ -159,8 +158,8 @@ class Spool:
                 put_away(segment)
             if not log.drained:
                 log.load_now()
-        self._thread = threading.Thread(target=self._write, name="spool", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
+        self._writer.start()
         self._forget_drained()
 
     @classmethod
@@ -450,13 +449,13 @@ class Spool:
     async def close(self) -> None:
         """Seal, complete what was appended, write the cursor, give the directories back. What waits stays on disk."""
         self._end_writing()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._writer.join)
         self._release()
 
     def close_sync(self) -> None:
         """Close without a loop: nobody waits any more."""
         self._end_writing()
-        self._thread.join()
+        self._writer.join()
         self._release()
 
     def _end_writing(self) -> None:

@@ -111,10 +111,10 @@ def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
     return Webhook(words, extra, document, keys)
 
 
-class _Number(str):
+class _Number(NamedTuple):
     """A number of the body, as its text stands there."""
 
-    __slots__ = ()
+    text: str
 
 
 class _DigitsMatter(Exception):
@@ -126,7 +126,7 @@ def _number_as_text(value: Any) -> str | None:
     if type(value) is int or type(value) is float:
         _require_all_digits(value)
         return str(value)
-    return str(value) if type(value) is _Number else None
+    return value.text if type(value) is _Number else None
 
 
 def _require_all_digits(number: float) -> None:
@@ -149,7 +149,7 @@ def _as_sent(value: Any, levels: int = _MAX_DEPTH) -> Any:
             return [_as_sent(each, levels - 1) for each in value]
         return {key: _as_sent(each, levels - 1) for key, each in value.items()}
     if kind is _Number:
-        return _number_as_sent(value)
+        return _number_as_sent(value.text)
     if kind is int or kind is float:
         _require_all_digits(value)
     return value

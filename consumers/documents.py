@@ -24,8 +24,8 @@ from consumers.contract.messages import MODELS
 from consumers.contract.pages import pages
 from consumers.contract.walkthrough import walkthrough
 
-DEFAULT_FOLDER: Final = Path(__file__).parents[1] / "docs" / "contract"
-PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
+DEFAULT_FOLDER: Final = Path("docs/contract")  # of the repository, where this is run
+PROJECT: Final = Path("pyproject.toml")
 TRACE: Final = "examples/trace.jsonl"
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

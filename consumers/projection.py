@@ -7,7 +7,7 @@ The state is what the private changelog keeps; documents are what is published.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 from bridge.topics import TopicKind
 
@@ -35,12 +35,12 @@ class Projection(Protocol[State]):
     `as_of_us`, gives the same documents (but for revision and updated_at, which count the changes of one run).
     """
 
-    name: str
-    fold_version: int
-    inputs: Sequence[TopicKind]
-    outputs: Sequence[TopicKind]
-    changelog: TopicKind
-    records_at_once: int
+    name: ClassVar[str]
+    fold_version: ClassVar[int]
+    inputs: ClassVar[Sequence[TopicKind]]
+    outputs: ClassVar[Sequence[TopicKind]]
+    changelog: ClassVar[TopicKind]
+    records_at_once: ClassVar[int]
     """
     Of a transaction at most, when it catches up: many make its fixed costs small, and what comes late among them costs nothing; few take
     little memory, and are folded in a fraction of a second.

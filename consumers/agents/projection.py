@@ -1,7 +1,7 @@
 """AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.projection`)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from zlib import adler32, crc32
 from zoneinfo import ZoneInfo
 
@@ -30,12 +30,12 @@ class AgentProjection:
     That open intervals grow every moment is no change: they count up to `updated_at`.
     """
 
-    name = "agents"
-    fold_version = memories.FOLD_VERSION
-    inputs: Sequence[TopicKind] = (AGENT_EVENTS, AGENT_ACTIVITY)
-    outputs: Sequence[TopicKind] = (AGENT_STATUS,)
-    changelog = AGENT_STATE
-    records_at_once = 4_000  # a few keys each, and most come late when calls catch up too
+    name: ClassVar = "agents"
+    fold_version: ClassVar = memories.FOLD_VERSION
+    inputs: ClassVar[Sequence[TopicKind]] = (AGENT_EVENTS, AGENT_ACTIVITY)
+    outputs: ClassVar[Sequence[TopicKind]] = (AGENT_STATUS,)
+    changelog: ClassVar = AGENT_STATE
+    records_at_once: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
 
     def __init__(self, time_zone: str = "Europe/Prague") -> None:
         """`time_zone`: of the local days. Raises `zoneinfo.ZoneInfoNotFoundError` when there is none of this name."""

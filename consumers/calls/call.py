@@ -129,7 +129,7 @@ class Call:
 
     def late_hangups_of(self, party: Named) -> list[int]:
         """Places of the party's own Hangups of the last 2 s, newest first."""
-        return [no for no, hangup in reversed(self.hangups) if same_party(hangup, party)]
+        return [no for no, hangup in self.hangups[::-1] if same_party(hangup, party)]
 
     # ------------------------------------------------------------ what can happen
 

@@ -179,7 +179,7 @@ class Leg(Party):
         return spans
 
     def copy(self) -> "Leg":
-        twin: Leg = object.__new__(Leg)
+        twin = Leg.__new__(Leg)
         for name in _FIELDS:
             setattr(twin, name, getattr(self, name))
         return twin

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import ClassVar, Final
 
 import orjson
 
@@ -111,18 +111,18 @@ class CallState:
         return CallState(self.pbx, self.call_id, events, self.produced, self.fold_version, folded)
 
     def find(self, event_id: str) -> CallEvent | None:
-        return next((event for event in reversed(self.events) if event.event_id == event_id), None)
+        return next((event for event in self.events[::-1] if event.event_id == event_id), None)
 
 
 class CallProjection:
     """Satisfies `consumers.projection.Projection[CallState]`. Limits of rule 12 are settings, in seconds."""
 
-    name = "timelines"
-    fold_version = FOLD_VERSION
-    inputs: Sequence[TopicKind] = (CALL_EVENTS,)
-    outputs: Sequence[TopicKind] = (CALL_TIMELINES, AGENT_ACTIVITY)
-    changelog = CALL_STATE
-    records_at_once = 1_000  # nearly each a state and a document of its own
+    name: ClassVar = "timelines"
+    fold_version: ClassVar = FOLD_VERSION
+    inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS,)
+    outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES, AGENT_ACTIVITY)
+    changelog: ClassVar = CALL_STATE
+    records_at_once: ClassVar = 1_000  # nearly each a state and a document of its own
 
     def __init__(
         self,

@@ -141,7 +141,7 @@ def _consult_meant(call: Call, event: CallEvent) -> Leg | None:
 
 
 def _own_talk(call: Call, event: CallEvent) -> Leg | None:
-    return next((leg for leg in reversed(call.talking()) if same_party(leg, event)), None)
+    return next((leg for leg in call.talking()[::-1] if same_party(leg, event)), None)
 
 
 def _consulter_of_open_leg(call: Call, event: CallEvent) -> Leg | None:

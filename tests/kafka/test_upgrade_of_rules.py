@@ -24,6 +24,8 @@ from tests.consuming import ConsumerProcess, Traffic, await_published, differenc
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
 
+pytestmark = pytest.mark.source  # the next version is this one, changed
+
 PARTITIONS = 2
 NEW_RULES = "by-the-new-rules"
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bridge import backlog
 from bridge.errors import SpoolBroken, SpoolFull
-from bridge.segments import LINE_BYTES, encode_record, first_line, frame_bytes
+from bridge.frames import encode_record, frame_bytes
+from bridge.segments import LINE_BYTES, first_line
 from bridge.spool import SpoolFormat
 from tests.spooling import (
     BROKEN,
@@ -144,6 +145,7 @@ def test_a_disk_that_cannot_allocate_ahead_is_good_enough(root: Path) -> None:
     assert read_spool(root, files=disk) == [0, 1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.source
 def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "_AHEAD_BYTES", 0)
 

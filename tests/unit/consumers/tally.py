@@ -8,7 +8,7 @@ A tally adds numbers up. `{"add": 2}` adds; `due` and `expires` say when time sh
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from bridge.partition import partition_of
 from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
@@ -36,12 +36,12 @@ class Tally:
 class TallyProjection:
     """Satisfies `Projection[Tally]`."""
 
-    name = "tallies"
-    fold_version = 3
-    inputs: Sequence[TopicKind] = (CALL_EVENTS, AGENT_ACTIVITY)
-    outputs: Sequence[TopicKind] = (CALL_TIMELINES,)
-    changelog = CALL_STATE
-    records_at_once = 1_000
+    name: ClassVar = "tallies"
+    fold_version: ClassVar = 3
+    inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS, AGENT_ACTIVITY)
+    outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES,)
+    changelog: ClassVar = CALL_STATE
+    records_at_once: ClassVar = 1_000
 
     def start(self, pbx: str, key: str) -> Tally:
         return Tally(pbx, key)

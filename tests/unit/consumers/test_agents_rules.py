@@ -1174,6 +1174,7 @@ def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
     assert [document.value for document in deletion] == [None]
 
 
+@pytest.mark.source
 def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be_taken_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1413,6 +1414,7 @@ def daily_calls(days: int) -> list[Record]:
     ]
 
 
+@pytest.mark.source
 def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days that are over are dropped with their lines."""
     state = produced(*daily_calls(8), then=T + 8 * DAY - HOUR)
@@ -1444,6 +1446,7 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
     ]
 
 
+@pytest.mark.source
 def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an agent whose pauses have ever new names would outgrow a record in the end."""
     monkeypatch.setattr(memory, "WORDS_LIMIT_BYTES", 200)
@@ -1456,6 +1459,7 @@ def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
     assert told["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
 
 
+@pytest.mark.source
 def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
     limit = 500  # less than six days and more than one
