@@ -54,7 +54,7 @@ def test_the_build_sees_only_what_the_image_is_made_of() -> None:
         f"/context/{each}"
         for each in (
             *("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-build.txt"),
-            *("bridge", "consumers"),
+            *("bridge", "consumers", "deploy"),
         )
     }
     assert not [each for each in listed if "cache" in each]
