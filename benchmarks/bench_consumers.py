@@ -31,9 +31,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, free_port, kafka, rss_mib
 from bridge.connection import KafkaSettings
-from bridge.events import rfc3339
 from bridge.kafka import apply_topics
 from bridge.local_kafka import LocalKafka
+from bridge.moments import rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.simulate import SimulationPlan, events
 from bridge.topics import AGENT_EVENTS, CALL_EVENTS, declared, topic_name

@@ -18,7 +18,8 @@ from heapq import heappop, heappush
 from typing import Any
 
 from benchmarks.machine import described
-from bridge.events import agent_key, rfc3339
+from bridge.events import agent_key
+from bridge.moments import rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.simulate import SimulationPlan, events
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind

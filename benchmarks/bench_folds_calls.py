@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any
 
 from benchmarks.machine import described
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.simulate import SimulationPlan, events
 from bridge.topics import CALL_EVENTS

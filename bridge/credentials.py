@@ -34,7 +34,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from bridge.auth import LIVE_SECRETS, Caller, Credentials
 from bridge.auth import LiveSecret as Digest
 from bridge.errors import CredentialsInvalid
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 from bridge.phone import is_region
 from bridge.webhook import DOCUMENTED_KEYS, key_table
 

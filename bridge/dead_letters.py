@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bridge.errors import Unusable
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.normalize import Receipt
 from bridge.partition import partition_of
 from bridge.topics import DEAD_LETTERS, topic_name

@@ -25,7 +25,7 @@ from bridge import kafka, spool
 from bridge.credentials import CredentialStore
 from bridge.environment import unknown_variables, variable_of
 from bridge.errors import BridgeError, CredentialsInvalid, KafkaUnreachable, SettingsInvalid
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.settings import Settings, load
 from bridge.tls import Certificate, valid_until_s
 from bridge.topics import DEAD_LETTERS, Topic

@@ -5,9 +5,7 @@ Adding an event type starts and ends here: one member of `EventType`, one row of
 """
 
 import re
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -195,25 +193,3 @@ def split_unique_id(unique_id: str) -> tuple[str, int, int] | None:
     if match is None:
         return None
     return (match[1] or "", int(match[2]), int(match[3]))
-
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(at_us: int) -> str:
-    """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
-    second, microsecond = divmod(at_us, 1_000_000)
-    return f"{_second(second)}.{microsecond:06d}Z"
-
-
-@lru_cache(maxsize=1024)  # what happens comes close together
-def _second(at_s: int) -> str:
-    return (_EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
-
-
-def microseconds(text: str) -> int:
-    """RFC 3339 (any offset) -> microseconds since 1970. Raises ValueError when it is no time, or has no offset."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without an offset")
-    return (moment - _EPOCH) // timedelta(microseconds=1)

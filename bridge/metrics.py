@@ -4,14 +4,14 @@ Every counter of the bridge by name (docs/metrics.md says what to do when one mo
 What the spool knows itself is read from it on each scrape, so that it costs the events nothing.
 """
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from itertools import accumulate
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from bridge.loop_metrics import LoopCounter, LoopHistogram
 
 _LATENCY_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DISK_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
@@ -94,50 +94,6 @@ class Metrics:
     def watch_spool(self, stats: Callable[[], "SpoolFigures"], now_ms: Callable[[], int]) -> None:
         """Read the spool's own figures on each scrape."""
         self.registry.register(_SpoolCollector(stats, now_ms))
-
-
-class LoopCounter(Collector):
-    """
-    A counter for the event loop alone, which counts every request: it needs none of the library's locks.
-    """
-
-    def __init__(
-        self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry
-    ) -> None:
-        self._name, self._documentation, self._labels = name, documentation, labels
-        self._counts: dict[tuple[str, ...], int] = {}
-        registry.register(self)
-
-    def inc(self, *values: str) -> None:
-        """Count one; `values` of the labels in their order."""
-        self._counts[values] = self._counts.get(values, 0) + 1
-
-    def collect(self) -> Iterable[Metric]:
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, count in self._counts.items():
-            family.add_metric(values, count)
-        yield family
-
-
-class LoopHistogram(Collector):
-    """A histogram without labels for the event loop alone; see LoopCounter."""
-
-    def __init__(
-        self, name: str, documentation: str, bounds: tuple[float, ...], registry: CollectorRegistry
-    ) -> None:
-        self._name, self._documentation, self._bounds = name, documentation, bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-        registry.register(self)
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def collect(self) -> Iterable[Metric]:
-        upper = [*map(str, self._bounds), "+Inf"]
-        buckets = list(zip(upper, accumulate(self._counts), strict=True))
-        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
 class SpoolFigures(Protocol):

@@ -4,16 +4,8 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from bridge.errors import NotAnEvent
-from bridge.events import (
-    EVENT_TYPES,
-    Direction,
-    Event,
-    EventType,
-    ReasonClass,
-    agent_key,
-    rfc3339,
-    split_unique_id,
-)
+from bridge.events import EVENT_TYPES, Direction, Event, EventType, ReasonClass, agent_key, split_unique_id
+from bridge.moments import rfc3339
 from bridge.phone import e164
 from bridge.webhook import Webhook
 

@@ -34,9 +34,9 @@ from prometheus_client import Counter, Histogram
 
 from bridge.dead_letters import undeliverable
 from bridge.errors import NoAccess, TopicsWrong
-from bridge.events import rfc3339
 from bridge.logs import get_logger
 from bridge.metrics import Metrics
+from bridge.moments import rfc3339
 from bridge.spool import Spooled
 from bridge.wire import SEQ_HEADER, SPOOL_ID_HEADER, Record
 

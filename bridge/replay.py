@@ -26,7 +26,7 @@ from bridge import kafka
 from bridge.auth import Caller
 from bridge.connection import KafkaSettings
 from bridge.errors import BridgeError, KafkaUnreachable, Unusable
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.partition import partition_of
 from bridge.topics import DEAD_LETTERS, TOPIC_KINDS, topic_name

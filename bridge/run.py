@@ -23,13 +23,13 @@ from bridge.auth import authenticate
 from bridge.clock import ReceiptClock
 from bridge.credentials import CredentialStore, Reload
 from bridge.errors import BridgeError, KafkaUnreachable, SpoolBroken
-from bridge.events import microseconds
 from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
 from bridge.ingress import WEBHOOK_PATHS, Ingress
 from bridge.kafka import KafkaProducer, check_topics
 from bridge.logs import get_logger
 from bridge.management import Readiness, build_management
 from bridge.metrics import Metrics
+from bridge.moments import microseconds
 from bridge.publisher import Producer, Publisher
 from bridge.server import Server, listening, server_config, started
 from bridge.settings import Settings

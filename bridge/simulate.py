@@ -24,7 +24,7 @@ from zlib import crc32
 import httptools
 import orjson
 
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 
 # ---------------------------------------------------------------- the plan
 

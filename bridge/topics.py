@@ -15,9 +15,9 @@ _MAX_MESSAGE_BYTES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TopicKind:
-    """One of the topics that every PBX has."""
+    """One of the topics that every PBX has; there is one object of each."""
 
     suffix: str
     key: str

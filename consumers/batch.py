@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from bridge.dead_letters import unreadable
-from bridge.events import microseconds, rfc3339
 from bridge.logs import get_logger
+from bridge.moments import microseconds, rfc3339
 from bridge.partition import partition_of
 from bridge.topics import TopicKind, topic_name
 from bridge.wire import TRACEPARENT_HEADER

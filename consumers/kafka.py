@@ -32,7 +32,10 @@ _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
 _TopicPartition: Any = aiokafka.TopicPartition
 
 _MAX_BATCH_BYTES: Final = 512 * 1024
-_FETCH_BYTES: Final = 512 * 1024  # per partition; all that one poll returns of it
+_FETCH_BYTES: Final = (
+    512 * 1024
+)  # per partition; all that one poll returns of it, and more for who takes more at once
+_RECORD_BYTES: Final = 256  # at least, of an event or an activity
 _FETCH_WAIT_MS: Final = (
     200  # after a pause the next data of a partition wait so long for the fetch that is out
 )
@@ -188,12 +191,19 @@ async def _count_few(client: Any, starts: Mapping[Any, int], ends: Mapping[Any, 
 
 
 class GroupConsumer:
-    """A member of a consumer group that commits nothing itself. `read_committed`, never resets a position."""
+    """
+    A member of a consumer group that commits nothing itself. `read_committed`, never resets a position.
 
-    def __init__(self, settings: KafkaSettings, group: str, *, session_timeout_ms: int) -> None:
+    `records_at_once`: of a partition, as many as its owner would take.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, group: str, *, session_timeout_ms: int, records_at_once: int = 0
+    ) -> None:
         self._settings = settings
         self._group = group
         self._session_timeout_ms = session_timeout_ms
+        self._fetch_bytes = max(_FETCH_BYTES, records_at_once * _RECORD_BYTES)
         self._client: Any = None
 
     async def start(
@@ -221,7 +231,7 @@ class GroupConsumer:
             max_poll_interval_ms=10 * _REBALANCE_TIMEOUT_MS,  # the worker watches itself
             retry_backoff_ms=100,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
-            max_partition_fetch_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=self._fetch_bytes,
         )
         shared.ask_for_metadata_calmly(client._client)  # noqa: SLF001 - no public way
         client.subscribe(topics, listener=_listener(client, assigned, revoked))

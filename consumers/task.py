@@ -122,6 +122,7 @@ class Task(Generic[State]):
         self._changelog = Partition(topic_name(place.pbx, projection.changelog), place.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
         self._kinds: dict[str, TopicKind] = {topic_name(place.pbx, kind): kind for kind in projection.inputs}
+        self._inputs = {kind: Partition(topic, place.partition) for topic, kind in self._kinds.items()}
         self._positions = dict(positions)
         self._inbox: deque[Input] = deque()
         self._unwritten: dict[str, int] = {}
@@ -307,7 +308,7 @@ class Task(Generic[State]):
         """
         after = dict(self._positions)
         for kind, record in inputs:
-            partition = Partition(topic_name(self._place.pbx, kind), self._place.partition)
+            partition = self._inputs[kind]
             if record.offset < after[partition]:
                 raise TaskBroken(f"{partition.topic} {partition.number} went backwards", fenced=False)
             after[partition] = record.offset + 1

@@ -261,7 +261,10 @@ class _Session(Generic[State]):
         self.settings = settings
         self.metrics = metrics
         self.consumer = GroupConsumer(
-            settings, f"voipex-{projection.name}", session_timeout_ms=round(settings.session_timeout_s * 1000)
+            settings,
+            f"voipex-{projection.name}",
+            session_timeout_ms=round(settings.session_timeout_s * 1000),
+            records_at_once=projection.records_at_once,
         )
         self.owners: dict[Place, _Owner[State]] = {}
         self.joined = False

@@ -22,8 +22,9 @@ import orjson
 from bridge import kafka as bridge_kafka
 from bridge.clock import ReceiptClock
 from bridge.connection import KafkaSettings
-from bridge.events import Event, microseconds
+from bridge.events import Event
 from bridge.kafka import Consumed, KafkaProducer
+from bridge.moments import microseconds
 from bridge.normalize import normalize
 from bridge.simulate import SimulationPlan, events
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name

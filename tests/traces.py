@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from bridge.events import Direction, Event, EventType, ReasonClass, rfc3339
+from bridge.events import Direction, Event, EventType, ReasonClass
+from bridge.moments import rfc3339
 from consumers.calls.events import CallEvent, call_event
 
 CALL_ID: Final = "1772438400.1"

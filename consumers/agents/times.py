@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 
 _MINUTE_US: Final = 60_000_000
 _LAST_US: Final = microseconds("9000-01-01T00:00:00Z")  # so that deadlines after a time can still be written
@@ -12,17 +12,7 @@ _LAST_US: Final = microseconds("9000-01-01T00:00:00Z")  # so that deadlines afte
 @lru_cache(maxsize=8192)
 def us_of(text: str) -> int:
     """RFC 3339 -> microseconds since 1970. Raises ValueError when it is no time, or none that can be reckoned with."""
-    if len(text) == 27 and text[26] == "Z":  # as we write it ourselves
-        return _start_of_minute(text[:17]) + int(text[17:19] + text[20:26])
-    return _sane(microseconds(text))
-
-
-@lru_cache(maxsize=4096)
-def _start_of_minute(minute: str) -> int:
-    return _sane(microseconds(f"{minute}00Z"))
-
-
-def _sane(at_us: int) -> int:
+    at_us = microseconds(text)
     if not 0 <= at_us < _LAST_US:
         raise ValueError("a time out of all reason")
     return at_us
@@ -30,7 +20,7 @@ def _sane(at_us: int) -> int:
 
 @lru_cache(maxsize=8192)
 def text_of(at_us: int) -> str:
-    """Microseconds -> text, as `bridge.events.rfc3339`."""
+    """Microseconds -> text, as `bridge.moments.rfc3339`."""
     minute, rest_us = divmod(at_us, _MINUTE_US)
     # Exact: 8 digits of the 15 that a float holds. (An f-string takes a third longer.)
     return "%s%09.6fZ" % (_text_of_minute(minute), rest_us / 1_000_000)  # noqa: UP031

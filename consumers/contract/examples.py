@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from bridge.dead_letters import dead_letter, undeliverable, unreadable
 from bridge.errors import Unusable
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicKind, topic_name
 from bridge.webhook import parse

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bridge.events import microseconds
+from bridge.moments import microseconds
 from consumers.explain.replay import Explanation
 
 Json = Mapping[str, Any]

@@ -10,7 +10,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
-from bridge.events import rfc3339, split_unique_id
+from bridge.events import split_unique_id
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind, topic_name
 from bridge.wire import encode
 from consumers.agents.projection import AgentProjection

@@ -18,7 +18,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from bridge.errors import Unusable
-from bridge.events import Event, agent_key, microseconds, rfc3339
+from bridge.events import Event, agent_key
+from bridge.moments import microseconds, rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.webhook import parse
 

@@ -24,8 +24,8 @@ from bridge import kafka as bridge_kafka
 from bridge.auth import authenticate
 from bridge.clock import ReceiptClock
 from bridge.errors import Unavailable
-from bridge.events import microseconds
 from bridge.ingress import Ingress
+from bridge.moments import microseconds
 from bridge.run import Bridge
 from bridge.settings import Settings as BridgeSettings
 from bridge.spool import Kept, Spool

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.clock import uuid7
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.topics import CALL_TIMELINES, topic_name
 from bridge.webhook import parse

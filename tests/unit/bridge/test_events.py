@@ -6,16 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.events import (
-    AGENT_EVENT_TYPES,
-    EVENT_TYPES,
-    Event,
-    EventType,
-    agent_key,
-    microseconds,
-    rfc3339,
-    split_unique_id,
-)
+from bridge.events import AGENT_EVENT_TYPES, EVENT_TYPES, Event, EventType, agent_key, split_unique_id
+from bridge.moments import microseconds, rfc3339
 
 
 def test_every_type_but_unknown_has_one_event_name() -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_EVENTS
 from consumers.agents.days import LocalDays
 from consumers.agents.fold import FORGET_US, SILENCE_US

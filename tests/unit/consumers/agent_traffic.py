@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
 from consumers.agents.memory import AgentMemory
 from consumers.agents.projection import AgentProjection

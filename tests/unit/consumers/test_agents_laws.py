@@ -8,7 +8,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.events import agent_key, rfc3339
+from bridge.events import agent_key
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS
 from consumers.agents.days import LocalDays
 from consumers.agents.memory import AgentMemory

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
 from consumers.agents import archive, memory
 from consumers.agents.days import LocalDays

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.events import rfc3339
+from bridge.moments import rfc3339
 from bridge.partition import partition_of
 from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicKind
 from consumers.batch import MAX_VALUE_BYTES, Batch, Input, Output, Overlay, Place, Source

@@ -8,7 +8,8 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.events import EventType, microseconds
+from bridge.events import EventType
+from bridge.moments import microseconds
 from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES
 from consumers.activity import AgentActivity
 from consumers.calls.events import CallEvent

@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.events import Direction, EventType, rfc3339
+from bridge.events import Direction, EventType
+from bridge.moments import rfc3339
 from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, CALL_STATE, CALL_TIMELINES
 from consumers.activity import AgentActivity
 from consumers.calls.deadlines import Limits

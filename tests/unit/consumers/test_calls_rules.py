@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bridge.events import Direction, EventType, ReasonClass, rfc3339
+from bridge.events import Direction, EventType, ReasonClass
+from bridge.moments import rfc3339
 from bridge.normalize import reason_class
 from consumers.calls.call import Call
 from consumers.calls.events import CallEvent, call_event

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bridge.events import microseconds
+from bridge.moments import microseconds
 from consumers.agents.status import AgentStatus
 from consumers.calls.timeline import CallTimeline
 from consumers.cli import app

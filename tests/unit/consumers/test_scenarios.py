@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.events import microseconds
+from bridge.moments import microseconds
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.events import microseconds, rfc3339
+from bridge.moments import microseconds, rfc3339
 from bridge.normalize import Receipt, normalize
 from bridge.topics import CALL_EVENTS, CALL_TIMELINES
 from bridge.webhook import parse

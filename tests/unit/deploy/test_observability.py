@@ -22,7 +22,7 @@ import bridge.cli
 import bridge.metrics
 import consumers.cli
 import consumers.metrics
-from bridge.metrics import LoopCounter, LoopHistogram
+from bridge.loop_metrics import LoopCounter, LoopHistogram
 from bridge.spool import SpoolStats
 from consumers.metrics import Standing
 

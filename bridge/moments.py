@@ -1,0 +1,41 @@
+"""Moments: microseconds since 1970 and RFC 3339, back and forth. What happens comes close together, so minutes and seconds are remembered."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(at_us: int) -> str:
+    """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
+    second, microsecond = divmod(at_us, 1_000_000)
+    return "%s.%06dZ" % (_second(second), microsecond)  # noqa: UP031 - compiled, an f-string takes twice as long
+
+
+@lru_cache(maxsize=1024)
+def _second(at_s: int) -> str:
+    return (_EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
+
+
+def microseconds(text: str) -> int:
+    """RFC 3339 (any offset) -> microseconds since 1970. Raises ValueError when it is no time, or has no offset."""
+    if (
+        len(text) == 27 and text[26] == "Z" and text[19] == "." and text[16] == ":"
+    ):  # as we write it ourselves
+        within = text[17:19] + text[20:26]
+        if within.isascii() and within.isdigit() and within < "60":
+            return _minute(text[:17]) + int(within)
+    return _any(text)
+
+
+@lru_cache(maxsize=4096)
+def _minute(text: str) -> int:
+    return _any(text + "00Z")
+
+
+def _any(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without an offset")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
