@@ -68,7 +68,7 @@ def _ingress(result: dict[str, Any]) -> str:
         "## The front door",
         "",
         _INGRESS,
-        f"Medians of {result['rounds']} rounds of {result['seconds']} s, in turn.",
+        f"Medians of {result['rounds']} rounds of {result['seconds']} s, in turn, each server after a second of warming up.",
         "",
         "| case | connections | answers/s | of echo | p50 ms | p99 ms | not 2xx |",
         "|---|---|---|---|---|---|---|",

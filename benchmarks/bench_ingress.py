@@ -1,7 +1,8 @@
 """
 The front door with everything on, against a bare uvicorn echo and the plain handler: same run, same options, same core, load from `wrk`.
 
-The server has one core, `wrk` and Kafka have the other. The cases take turns, several rounds; medians are reported. Needs `wrk`.
+The server has one core, `wrk` and Kafka have the other. The cases take turns, several rounds, each after a second of
+warming up; medians are reported. Needs `wrk`.
 """
 
 import argparse
@@ -18,6 +19,8 @@ _UVICORN = [
     "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header", "--no-proxy-headers",
     "--log-level", "warning",
 ]  # fmt: skip
+
+WARMING_S = 1
 
 
 def main() -> None:
@@ -52,6 +55,7 @@ def measure(rounds: int, seconds: int, connections: list[int]) -> dict[str, Any]
             for case, (port, asked, path, arguments) in servers.items():
                 command = ["-m", *arguments, *([] if case == "bridge" else [*_UVICORN, "--port", str(port)])]
                 with serving(command, bridge.environment, f"http://127.0.0.1:{asked}{path}"):
+                    wrk(port, bridge.token, connections[0], WARMING_S)
                     for count in connections:
                         results[case][count].append(wrk(port, bridge.token, count, seconds))
         return {

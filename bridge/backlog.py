@@ -36,12 +36,15 @@ _NEAR_BYTES: Final = 64 << 10
 _DECODED_AT_ONCE: Final = 100
 
 
-class Spooled(NamedTuple):
+class Spooled:
     """A record with its place: which spool took it and its number there."""
 
-    spool_id: str
-    seq: int
-    record: Record
+    __slots__ = ("record", "seq", "spool_id")
+
+    def __init__(self, spool_id: str, seq: int, record: Record) -> None:
+        self.spool_id: Final = spool_id
+        self.seq: Final = seq
+        self.record: Final = record
 
 
 @dataclass(slots=True, eq=False)

@@ -39,7 +39,7 @@ class ReceiptClock:
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             self._time_head, self._id_head = rfc3339(at_us)[:23], _id_head(millisecond)
-        received_at = "%s%03dZ" % (self._time_head, microsecond)  # noqa: UP031 - compiled, an f-string takes twice as long
+        received_at = "%s%03dZ" % (self._time_head, microsecond)  # noqa: UP031 - an f-string would call `format` when compiled
         return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
 
 

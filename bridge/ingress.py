@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -63,13 +63,22 @@ class Outbox(Protocol):
 Reply = Callable[[Answer], None]
 
 
-class Asked(NamedTuple):
+class Asked:
     """The headers that matter."""
 
-    authorization: bytes | None
-    content_length: bytes | None
-    content_encoding: bytes | None
-    traceparent: bytes | None
+    __slots__ = ("authorization", "content_encoding", "content_length", "traceparent")
+
+    def __init__(
+        self,
+        authorization: bytes | None,
+        content_length: bytes | None,
+        content_encoding: bytes | None,
+        traceparent: bytes | None,
+    ) -> None:
+        self.authorization: Final = authorization
+        self.content_length: Final = content_length
+        self.content_encoding: Final = content_encoding
+        self.traceparent: Final = traceparent
 
 
 class Ingress:

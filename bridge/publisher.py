@@ -305,7 +305,7 @@ class Publisher:
         letter = self._letter(spooled, type(error).__name__, refusals)
         if letter is not None:
             lines.setdefault(_Place(letter.topic, letter.partition), []).append(
-                spooled._replace(record=letter)
+                Spooled(spooled.spool_id, spooled.seq, letter)
             )
 
     def _letter(self, spooled: Spooled, reason: str, refusals: "_Refusals") -> Record | None:
@@ -428,13 +428,14 @@ class Publisher:
 
 def _stamped(line: Iterable[Spooled]) -> Iterator[Record]:
     """Records with the headers that say which spool took them and where they stood in it."""
-    for spool_id, seq, (topic, partition, key, value, headers, timestamp_ms) in line:
+    for spooled in line:
+        topic, partition, key, value, headers, timestamp_ms = spooled.record
         yield Record(
             topic,
             partition,
             key,
             value,
-            (*headers, (SPOOL_ID_HEADER, spool_id.encode()), (SEQ_HEADER, b"%d" % seq)),
+            (*headers, (SPOOL_ID_HEADER, spooled.spool_id.encode()), (SEQ_HEADER, b"%d" % spooled.seq)),
             timestamp_ms,
         )
 

@@ -107,10 +107,13 @@ Kept = Callable[[Unavailable | None], None]
 """Told once: None when the records are on disk, else why they are not."""
 
 
-class _Append(NamedTuple):
-    kept: Kept
-    records: Sequence[Record]
-    body: bytes
+class _Append:
+    __slots__ = ("body", "kept", "records")
+
+    def __init__(self, kept: Kept, records: Sequence[Record], body: bytes) -> None:
+        self.kept: Final = kept
+        self.records: Final = records
+        self.body: Final = body
 
 
 _Chore = Callable[[], object]

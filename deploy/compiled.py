@@ -67,4 +67,4 @@ def compile_modules(modules: list[str], to: Path, scratch: Path) -> None:
 if __name__ == "__main__":
     reason = missing()
     if reason is not None:
-        sys.exit(f"the services run as Python, not compiled, and take half as long again: {reason}")
+        sys.exit(f"the services run as Python, slower, not compiled: {reason}")

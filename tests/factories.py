@@ -22,5 +22,9 @@ def body(**changes: Any) -> bytes:
     return orjson.dumps({key: value for key, value in {**RINGING, **changes}.items() if value is not None})
 
 
-def receipt(at_us: int = 1_772_438_400_000_000) -> Receipt:
-    return Receipt(at_us, "2026-03-02T08:00:00.000000Z", "019cade5-4c00-7000-8000-000000000001")
+def receipt(
+    at_us: int = 1_772_438_400_000_000,
+    event_id: str = "019cade5-4c00-7000-8000-000000000001",
+    traceparent: str | None = None,
+) -> Receipt:
+    return Receipt(at_us, "2026-03-02T08:00:00.000000Z", event_id, traceparent)

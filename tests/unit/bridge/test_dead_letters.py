@@ -31,7 +31,7 @@ def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> Non
 
 
 def test_a_dead_letter_takes_its_traceparent_along() -> None:
-    traced = receipt()._replace(traceparent=TRACEPARENT)
+    traced = receipt(traceparent=TRACEPARENT)
 
     letter = dead_letter(b"{}", NotAnEvent("no EventName"), "voipex", "demo", traced, 12)
 
@@ -40,10 +40,7 @@ def test_a_dead_letter_takes_its_traceparent_along() -> None:
 
 def test_dead_letters_spread_over_the_partitions_there_are() -> None:
     ids = [f"019cade5-4c00-7000-8000-{n:012}" for n in range(200)]
-    letters = [
-        dead_letter(b"", NotJson("no"), "voipex", "demo", receipt()._replace(event_id=each), 3)
-        for each in ids
-    ]
+    letters = [dead_letter(b"", NotJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids]
 
     assert {letter.partition for letter in letters} == {0, 1, 2}
 

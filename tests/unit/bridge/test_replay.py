@@ -123,7 +123,7 @@ def test_the_same_letter_gives_the_same_bytes_every_time() -> None:
 
 
 def test_the_trace_of_the_request_goes_on() -> None:
-    traced = receipt()._replace(traceparent="00-trace")
+    traced = receipt(traceparent="00-trace")
     with pytest.raises(Unusable) as fault:
         normalize(parse(RENAMED), "brno", traced)
     record = dead_letter(RENAMED, fault.value, "brno", "site-7", traced, 12)

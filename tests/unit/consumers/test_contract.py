@@ -221,7 +221,7 @@ def published(record: Record) -> Record:
 
 
 def refused(content: bytes, traceparent: str | None = None) -> Record:
-    told = receipt()._replace(traceparent=traceparent)
+    told = receipt(traceparent=traceparent)
     with pytest.raises(Unusable) as fault:
         normalize(parse(content), "voipex", told)
     return published(dead_letter(content, fault.value, "voipex", "site-7", told, 12))
@@ -229,7 +229,7 @@ def refused(content: bytes, traceparent: str | None = None) -> Record:
 
 def replayed(content: bytes, traceparent: str | None = None) -> Record:
     """An event from the dead letter of a webhook, now that its credential says how to read it."""
-    told = receipt()._replace(traceparent=traceparent)
+    told = receipt(traceparent=traceparent)
     sent = published(dead_letter(content, NotJson("none then"), "voipex", "site-7", told, 12))
     letter = letter_of(
         "voipex",
