@@ -66,11 +66,14 @@ class InputRecord(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
 
 
-class Input(NamedTuple):
+class Input:
     """A record, and of which topic."""
 
-    kind: TopicKind
-    record: InputRecord
+    __slots__ = ("kind", "record")
+
+    def __init__(self, kind: TopicKind, record: InputRecord) -> None:
+        self.kind: Final = kind
+        self.record: Final = record
 
 
 class Output(NamedTuple):

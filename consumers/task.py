@@ -158,7 +158,7 @@ class Task(Generic[State]):
         if not self._inbox:
             self._first_at_s = asyncio.get_running_loop().time()
         before = len(self._inbox)
-        self._inbox.extend(Input(kind, record) for record in records)
+        self._inbox.extend([Input(kind, record) for record in records])
         self._unwritten[topic] = self._unwritten.get(topic, 0) + len(self._inbox) - before
         self._news.set()
 
@@ -307,18 +307,18 @@ class Task(Generic[State]):
         Raises TaskBroken when records come twice or backwards: then the position is not ours.
         """
         after = dict(self._positions)
-        for kind, record in inputs:
-            partition = self._inputs[kind]
-            if record.offset < after[partition]:
+        for each in inputs:
+            partition, offset = self._inputs[each.kind], each.record.offset
+            if offset < after[partition]:
                 raise TaskBroken(f"{partition.topic} {partition.number} went backwards", fenced=False)
-            after[partition] = record.offset + 1
+            after[partition] = offset + 1
         return after
 
     def _count(self, inputs: Sequence[Input], overlay: Overlay) -> None:
         metrics, name = self._metrics, self._projection.name
         counts: dict[str, int] = {}
-        for kind, _ in inputs:
-            counts[kind.suffix] = counts.get(kind.suffix, 0) + 1
+        for each in inputs:
+            counts[each.kind.suffix] = counts.get(each.kind.suffix, 0) + 1
         for suffix, number in counts.items():
             topic = f"{self._place.pbx}.{suffix}"
             self._unwritten[topic] = self._unwritten.get(topic, number) - number
@@ -326,7 +326,7 @@ class Task(Generic[State]):
         metrics.documents.labels(name).inc(overlay.documents)
         if overlay.dead_letters:
             metrics.dead_letters.labels(f"{self._place.pbx}.dead-letters.v1", name).inc(overlay.dead_letters)
-        oldest_ms = min(record.timestamp for _, record in inputs)
+        oldest_ms = min([each.record.timestamp for each in inputs])
         metrics.event_age.labels(name).observe(max(0.0, self._terms.now_us() / 1e6 - oldest_ms / 1e3))
 
     # ---------------------------------------------------------------- timers

