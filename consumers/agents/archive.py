@@ -174,6 +174,7 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
     ring_us, answered_us, talk_us, ended_us, transferred_us = (
         None if after_us is None else from_us + after_us for after_us in after
     )
+    start_us, latest_us = bounds_of(bool(removed), ring_us, answered_us, talk_us, ended_us, from_us)
     return Leg(
         leg,
         call_id,
@@ -193,7 +194,8 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
         _word(words, email),
         None,
         None,
-        *bounds_of(bool(removed), ring_us, answered_us, talk_us, ended_us, from_us),
+        start_us,
+        latest_us,
     )
 
 

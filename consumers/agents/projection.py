@@ -220,6 +220,7 @@ def _leg_of(record: dict[str, Any]) -> Leg:
     call_id = record["call_id"]
     queue, login, line, email = get("queue"), get("login"), get("line"), get("email")
     _check_words(call_id, queue, login, line, email, get("number"))
+    start_us, latest_us = bounds_of(removed, ring_us, answered_us, talk_us, ended_us, last_event_us)
     return Leg(
         leg,
         _given(call_id),
@@ -239,7 +240,8 @@ def _leg_of(record: dict[str, Any]) -> Leg:
         email or None,
         direction,
         get("number"),
-        *bounds_of(removed, ring_us, answered_us, talk_us, ended_us, last_event_us),
+        start_us,
+        latest_us,
     )
 
 
