@@ -75,7 +75,7 @@ format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet . || true
 
-bench: $(READY) $(COMPILED)/.ready ## every figure of docs/benchmarks.md (needs wrk; about 10 minutes)
+bench: $(READY) $(COMPILED)/.ready ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
 	@$(AS_SHIPPED):$(CURDIR) $(BIN)/python -m benchmarks
 
 soak: $(READY) $(COMPILED)/.ready ## the long forms of the fault tests

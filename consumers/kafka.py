@@ -198,7 +198,7 @@ class GroupConsumer:
     """
 
     def __init__(
-        self, settings: KafkaSettings, group: str, *, session_timeout_ms: int, records_at_once: int = 0
+        self, settings: KafkaSettings, group: str, *, session_timeout_ms: int, records_at_once: int
     ) -> None:
         self._settings = settings
         self._group = group

@@ -196,11 +196,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
     if mark or not agrees(memory.head.at_us):
         memory = go_back(memory, agrees, mark)
-    touched_us = max(memory.touched_us, leg.latest_us)
-    # As `_replace` does it, for every record, in a third of the time.
-    return AgentMemory(
-        *memory[:7], touched_us, memory.head, memory.events, {**memory.legs, key: leg}, *memory[11:]
-    )
+    return memory._replace(legs={**memory.legs, key: leg}, touched_us=max(memory.touched_us, leg.latest_us))
 
 
 def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
