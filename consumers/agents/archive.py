@@ -2,11 +2,11 @@
 Archive: agent events and legs that are over, one line each, as bytes that are normally not even read.
 
 A line is a JSON array and begins with a line break, so that it can be found by how it begins: `[event_id,` or `[leg,call_id,`. Texts
-that come again and again are named by number (`words`). Older lines are sealed: compressed, with three bytes of each line's name to
-tell that it is there.
+that come again and again are named by number (`words`). Three bytes of each line's name tell that it is there, so lines are searched
+only when it mostly is. Older lines are sealed: compressed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from zlib import compress, crc32, decompress
 
@@ -26,27 +26,46 @@ _FAST: Final = 1
 """Level of zlib: a third of the time of the usual one, for a tenth more bytes."""
 
 
-class Sealed(NamedTuple):
-    """Lines that are compressed: pieces, one after the other."""
+class Lines(NamedTuple):
+    """Of one stage; the older ones sealed, in pieces one after the other."""
 
+    plain: bytes = b""
     pieces: bytes = b""
     sizes: Sequence[int] = ()
+    """Of the pieces."""
     traces: bytes = b""
-    """Of each line, three bytes: without them there it is not there; with them it may be."""
+    """Of each line, plain or sealed: without them there it is not there; with them it may be."""
 
 
-def seal(sealed: Sealed, lines: bytes) -> Sealed:
-    piece = compress(lines, _FAST)
-    traces = [trace_of(_mark_of(orjson.loads(line))) for line in lines.splitlines()[1:]]
-    return Sealed(sealed.pieces + piece, (*sealed.sizes, len(piece)), b"".join((sealed.traces, *traces)))
+def find(lines: Lines, mark: bytes) -> tuple[Lines, bytes | None]:
+    """The line that begins so, with its line break; and the lines, opened where that was needed to look."""
+    line = line_in(lines.plain, mark)
+    if line is not None or not lines.sizes:
+        return lines, line
+    opened = Lines(all_of(lines), traces=lines.traces)
+    line = line_in(opened.plain, mark)
+    return (lines, None) if line is None else (opened, line)
 
 
-def unseal(sealed: Sealed) -> bytes:
-    lines, start = [], 0
-    for size in sealed.sizes:
-        lines.append(decompress(sealed.pieces[start : start + size]))
+def all_of(lines: Lines) -> bytes:
+    parts, start = [], 0
+    for size in lines.sizes:
+        parts.append(decompress(lines.pieces[start : start + size]))
         start += size
-    return b"".join(lines)
+    return b"".join((*parts, lines.plain))
+
+
+def seal(lines: Lines) -> Lines:
+    piece = compress(lines.plain, _FAST)
+    return Lines(b"", lines.pieces + piece, (*lines.sizes, len(piece)), lines.traces)
+
+
+def join(lines: Lines, later: Iterable[Lines]) -> Lines:
+    """*later*: none of them sealed."""
+    return lines._replace(
+        plain=b"".join([lines.plain, *[each.plain for each in later]]),
+        traces=b"".join([lines.traces, *[each.traces for each in later]]),
+    )
 
 
 def trace_of(mark: bytes) -> bytes:
@@ -62,10 +81,6 @@ def mark_of_event(event_id: str) -> bytes:
 
 def mark_of_leg(leg: int, call_id: str) -> bytes:
     return b"\n[%d,%b," % (leg, orjson.dumps(call_id))
-
-
-def _mark_of(kept: list[Any]) -> bytes:
-    return mark_of_event(kept[0]) if type(kept[0]) is str else mark_of_leg(kept[0], kept[1])
 
 
 def line_in(lines: bytes, mark: bytes) -> bytes | None:
@@ -96,10 +111,11 @@ class Writer:
     def __init__(self, words: Words) -> None:
         self._numbers = {word: number for number, word in enumerate(words)}
         self._lines: list[bytes] = []
+        self._traces: list[bytes] = []
 
     @property
-    def lines(self) -> bytes:
-        return b"".join(self._lines)
+    def lines(self) -> Lines:
+        return Lines(b"".join(self._lines), traces=b"".join(self._traces))
 
     @property
     def words(self) -> Words:
@@ -111,6 +127,7 @@ class Writer:
     def add_event(self, event: AgentEvent) -> None:
         number = self._number
         self._add(
+            mark_of_event(event.event_id),
             (
                 event.event_id,
                 event.at_us,
@@ -120,13 +137,14 @@ class Writer:
                 number(event.login),
                 number(event.line),
                 number(event.email),
-            )
+            ),
         )
 
     def add_leg(self, leg: Leg) -> None:
         # Times count from the last event of the leg, which makes them short.
         number, from_us = self._number, leg.last_event_us
         self._add(
+            mark_of_leg(leg.leg, leg.call_id),
             (
                 leg.leg,
                 leg.call_id,
@@ -144,11 +162,12 @@ class Writer:
                 number(leg.login),
                 number(leg.line),
                 number(leg.email),
-            )
+            ),
         )
 
-    def _add(self, kept: tuple[object, ...]) -> None:
+    def _add(self, mark: bytes, kept: tuple[object, ...]) -> None:
         self._lines.append(b"\n" + orjson.dumps(kept))
+        self._traces.append(trace_of(mark))
 
 
 def _word(words: Words, number: int | None) -> str | None:

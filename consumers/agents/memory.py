@@ -23,13 +23,13 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from consumers.agents import archive
-from consumers.agents.archive import Sealed, Words
+from consumers.agents.archive import Lines, Words
 from consumers.agents.days import LocalDays, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, Picture, Walk
 from consumers.agents.legs import Leg, LegKey, past_of
 from consumers.agents.presence import UNNAMED, AgentEvent
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 3
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
 STAGE_US: Final = 5 * 60 * 1_000_000
@@ -66,7 +66,7 @@ KEPT_DAYS: Final = 7
 """The base lies at the beginning of the local day so many days back, or before: one more than a document shows."""
 
 
-_UNSEALED: Final = Sealed()
+_NO_LINES: Final = Lines()
 
 
 class Stage(NamedTuple):
@@ -83,9 +83,8 @@ class Stage(NamedTuple):
     """As `Past.until` at that moment. A stage that has another one than the stage before it begins a day."""
     is_quiet: bool = True
     """No leg goes on over this moment: it may become the base."""
-    lines: bytes = b""
-    """What became over since then, after what is sealed."""
-    sealed: Sealed = _UNSEALED
+    lines: Lines = _NO_LINES
+    """What became over since then."""
 
 
 class Past(NamedTuple):
@@ -200,33 +199,33 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
 
 def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
-    """The line of an event or leg by how it begins; and the memory, unsealed where that was needed to look."""
-    stages = memory.stages
-    for stage in stages:
-        line = archive.line_in(stage.lines, mark)
-        if line is not None:
-            return memory, line
+    """The line of an event or leg by how it begins; and the memory, its lines opened where that was needed to look."""
     trace = archive.trace_of(mark)
-    for place, stage in enumerate(stages):
-        if trace in stage.sealed.traces:
-            lines = archive.unseal(stage.sealed)
-            line = archive.line_in(lines, mark)
+    for place, stage in enumerate(memory.stages):
+        if trace in stage.lines.traces:
+            lines, line = archive.find(stage.lines, mark)
             if line is not None:
-                opened = stage._replace(lines=lines + stage.lines, sealed=_UNSEALED)
-                return memory._replace(stages=(*stages[:place], opened, *stages[place + 1 :])), line
+                return _with_lines(memory, place, lines), line
     return memory, None
+
+
+def _with_lines(memory: AgentMemory, place: int, lines: Lines) -> AgentMemory:
+    stages = memory.stages
+    stage = stages[place]
+    if lines is stage.lines:
+        return memory
+    return memory._replace(stages=(*stages[:place], stage._replace(lines=lines), *stages[place + 1 :]))
 
 
 def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
     """A revision without news takes the place of the old one."""
     writer = archive.Writer(memory.words)
     writer.add_leg(leg)
-    return memory._replace(
-        stages=tuple(
-            stage._replace(lines=stage.lines.replace(line, writer.lines, 1)) for stage in memory.stages
-        ),
-        words=writer.words,
-    )
+    stages = []
+    for stage in memory.stages:
+        replaced = stage.lines.plain.replace(line, writer.lines.plain, 1)
+        stages.append(stage._replace(lines=stage.lines._replace(plain=replaced)))
+    return memory._replace(stages=tuple(stages), words=writer.words)
 
 
 def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentMemory:
@@ -239,7 +238,7 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
     lines = b""
     while stages:
         stage = stages.pop()
-        lines = archive.unseal(stage.sealed) + stage.lines + lines
+        lines = archive.all_of(stage.lines) + lines
         if stages and agrees(stage.at_us) and mark in lines:
             break
     events, legs = archive.read(lines, memory.words)
@@ -247,7 +246,7 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
         head=Picture.from_bytes(stage.picture) if stage.picture else Picture(),
         events=events | memory.events,
         legs=legs | memory.legs,
-        stages=(*stages, stage._replace(lines=b"", sealed=_UNSEALED)),
+        stages=(*stages, stage._replace(lines=_NO_LINES)),
         words=memory.words if stages else (),
         past=_past_until(memory.past, stage.until),
     )
@@ -283,7 +282,7 @@ def walk_on(
 
 
 def _kept_bytes(stages: Sequence[Stage]) -> int:
-    return sum([len(stage.lines) + len(stage.sealed.pieces) + len(stage.sealed.traces) for stage in stages])
+    return sum([len(plain) + len(pieces) + len(traces) for _, _, _, _, (plain, pieces, _, traces) in stages])
 
 
 def _midnights(memory: AgentMemory, head_us: int, local_days: LocalDays) -> Sequence[int]:
@@ -337,7 +336,7 @@ def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[
     return memory._replace(
         events=later_events,
         legs=later_legs,
-        stages=(*memory.stages[:-1], last._replace(lines=last.lines + writer.lines)),
+        stages=(*memory.stages[:-1], last._replace(lines=archive.join(last.lines, (writer.lines,)))),
         words=writer.words,
     )
 
@@ -345,7 +344,7 @@ def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[
 def _stage_when_due(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     """Make the head a stage when the last one is old, and keep one before it, so that there is always one that is old enough."""
     last = memory.stages[-1]
-    if memory.head.at_us < last.at_us + STAGE_US and len(last.lines) < SEAL_FROM_BYTES:
+    if memory.head.at_us < last.at_us + STAGE_US and len(last.lines.plain) < SEAL_FROM_BYTES:
         return memory
     return _add_stage(memory, local_days)
 
@@ -360,14 +359,15 @@ def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     begins_day = today > past.until and UNNAMED not in head.queue_days
     if begins_day:
         past = _roll_over(past, head, today)
-        young = [young[0]._replace(lines=b"".join([stage.lines for stage in young]))]
+        young = [young[0]._replace(lines=archive.join(young[0].lines, [stage.lines for stage in young[1:]]))]
     else:
         _thin_out(young, head.at_us)
     stages[first:] = young
     for place in range(first + 1):
         stage = stages[place]
-        if len(stage.lines) >= SEAL_FROM_BYTES or (stage.lines and begins_day):
-            stages[place] = stage._replace(sealed=archive.seal(stage.sealed, stage.lines), lines=b"")
+        open_bytes = len(stage.lines.plain)
+        if open_bytes >= SEAL_FROM_BYTES or (open_bytes and begins_day):
+            stages[place] = stage._replace(lines=archive.seal(stage.lines))
     going_on = [leg for leg in memory.legs.values() if leg.is_open or leg.latest_us > head.at_us]
     is_quiet = all(leg.start_us > head.at_us for leg in going_on)
     stages.append(Stage(head.at_us, head.to_bytes(), past.until, is_quiet))
@@ -389,7 +389,7 @@ def _thin_out(stages: list[Stage], now_us: int) -> None:
     """Leave few stages after a day's beginning, the more apart the older they are: so that what is a little late costs a short walk."""
     while len(stages) > 2 and (
         stages[2].at_us <= now_us - OLDEST_STAGE_US
-        or sum(len(stage.lines) for stage in stages[1:]) > STAGED_BYTES
+        or sum(len(stage.lines.plain) for stage in stages[1:]) > STAGED_BYTES
     ):
         _drop_stage(stages, 1)
     while len(stages) > STAGES:
@@ -401,7 +401,7 @@ def _thin_out(stages: list[Stage], now_us: int) -> None:
 
 def _drop_stage(stages: list[Stage], place: int) -> None:
     before, dropped = stages[place - 1], stages.pop(place)
-    stages[place - 1] = before._replace(lines=before.lines + dropped.lines)
+    stages[place - 1] = before._replace(lines=archive.join(before.lines, (dropped.lines,)))
 
 
 def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
@@ -517,9 +517,9 @@ def encode(memory: AgentMemory) -> bytes:
     queue_days = b"\t".join([each for named in past.queue_days.items() for each in named])
     parts = [head.presence_json(), head.standing.queues, past.days, queue_days]
     kept_stages = []
-    for at_us, picture, until, is_quiet, lines, (pieces, sizes, traces) in stages:
+    for at_us, picture, until, is_quiet, (lines, pieces, sizes, traces) in stages:
         kept_stages.append((at_us, until, is_quiet, sizes))
-        parts += (picture, lines, traces, pieces) if sizes else (picture, lines)
+        parts += (picture, lines, traces, pieces)
     line = orjson.dumps(
         (
             FOLD_VERSION,
@@ -578,15 +578,14 @@ def decode(value: bytes) -> AgentMemory:
         trim_us,
         _,
     ) = fields
+    if len(parts) < 4 + 4 * len(kept_stages):
+        parts = _as_version_3(kept_stages, parts)
     presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
     stages, part = [], iter(parts[4:])
     for at_us, until, is_quiet, sizes in kept_stages:
-        picture, lines, sealed = next(part), next(part), _UNSEALED
-        if sizes:
-            traces = next(part)
-            sealed = Sealed(next(part), sizes, traces)
-        stages.append(Stage(at_us, picture, until, is_quiet, lines, sealed))
+        picture, lines, traces, pieces = next(part), next(part), next(part), next(part)
+        stages.append(Stage(at_us, picture, until, is_quiet, Lines(lines, pieces, sizes, traces)))
     memory = AgentMemory(
         pbx,
         key,
@@ -619,3 +618,11 @@ def _as_version_2(fields: list[Any], parts: list[bytes]) -> tuple[list[Any], lis
     parts = [presence, queues, b"", b"", *base, *([traces, pieces] if sizes else ()), *others]
     kept_stages = [(at_us, "", True, () if place else sizes) for place, at_us in enumerate(stages)]
     return [*same, kept_stages, words, "", "", stages[0], trim_us, lengths], parts
+
+
+def _as_version_3(kept_stages: list[Any], parts: list[bytes]) -> list[bytes]:
+    """Versions before wrote traces of sealed lines only, and nothing for a stage without. What is missing is not needed at the base."""
+    same, part = parts[:4], iter(parts[4:])
+    for _, _, _, sizes in kept_stages:
+        same += (next(part), next(part), *((next(part), next(part)) if sizes else (b"", b"")))
+    return same
