@@ -33,7 +33,7 @@ input topics at a moment after the deadline: else a service that catches up woul
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple, Protocol, TypeVar
@@ -306,21 +306,19 @@ class Task(Generic[State]):
 
         Raises TaskBroken when records come twice or backwards: then the position is not ours.
         """
-        after = dict(self._positions)
+        after = {kind: self._positions[partition] for kind, partition in self._inputs.items()}
         for each in inputs:
-            partition, offset = self._inputs[each.kind], each.record.offset
-            if offset < after[partition]:
+            offset = each.record.offset
+            if offset < after[each.kind]:
+                partition = self._inputs[each.kind]
                 raise TaskBroken(f"{partition.topic} {partition.number} went backwards", fenced=False)
-            after[partition] = offset + 1
-        return after
+            after[each.kind] = offset + 1
+        return {self._inputs[kind]: offset for kind, offset in after.items()}
 
     def _count(self, inputs: Sequence[Input], overlay: Overlay) -> None:
         metrics, name = self._metrics, self._projection.name
-        counts: dict[str, int] = {}
-        for each in inputs:
-            counts[each.kind.suffix] = counts.get(each.kind.suffix, 0) + 1
-        for suffix, number in counts.items():
-            topic = f"{self._place.pbx}.{suffix}"
+        for kind, number in Counter([each.kind for each in inputs]).items():
+            topic = topic_name(self._place.pbx, kind)
             self._unwritten[topic] = self._unwritten.get(topic, number) - number
             metrics.records.labels(topic).inc(number)
         metrics.documents.labels(name).inc(overlay.documents)

@@ -13,7 +13,7 @@ from zlib import compress, crc32, decompress
 import orjson
 
 from consumers.activity import LegResult, LegRole
-from consumers.agents.legs import Leg, LegKey, bounds_of
+from consumers.agents.legs import Leg, LegKey
 from consumers.agents.presence import AgentEvent
 
 Words = tuple[str, ...]
@@ -193,7 +193,6 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
     ring_us, answered_us, talk_us, ended_us, transferred_us = (
         None if after_us is None else from_us + after_us for after_us in after
     )
-    start_us, latest_us = bounds_of(bool(removed), ring_us, answered_us, talk_us, ended_us, from_us)
     return Leg(
         leg,
         call_id,
@@ -213,11 +212,10 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
         _word(words, email),
         None,
         None,
-        start_us,
-        latest_us,
     )
 
 
-def as_kept(leg: Leg) -> Leg:
+def as_kept(leg: Leg) -> list[Any]:
     """What of a leg makes a difference once it is over."""
-    return leg._replace(direction=None, number=None, revision=0)
+    call_leg, call_id, _revision, *kept, _direction, _number = leg.to_json()
+    return [call_leg, call_id, *kept]

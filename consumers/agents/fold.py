@@ -52,6 +52,7 @@ from consumers.agents.legs import (
     Phase,
     outcome_of,
     phases,
+    precedence_of,
 )
 from consumers.agents.presence import IN, OUT, UNNAMED, AgentEvent, Presence, Standing
 from consumers.agents.status import AgentPresence, AgentState
@@ -75,6 +76,9 @@ _STATE_OF_ACTIVITY: Final = {
     CONSULTING: AgentState.CONSULTING.value,
     RINGING: AgentState.RINGING.value,
 }
+
+_NO_PRESENCE: Final = Presence()
+_NO_STANDING: Final = _NO_PRESENCE.standing()
 
 Told = list[Any]
 """[order, value]: a value that was told, and its place in the order: [at_us, source, id, leg]. The greatest is the last."""
@@ -117,9 +121,9 @@ class Picture:
         )
         self.last_event_us = BEGINNING
         self.took_calls = False
-        self.read_presence: Presence | None = Presence()
+        self.read_presence: Presence | None = _NO_PRESENCE
         self.kept_presence = b""
-        self.standing = Presence().standing()
+        self.standing = _NO_STANDING
         self.state: str | None = None  # the last state of any length
         self.since_us = BEGINNING
         self.previous: Sequence[Any] | None = None  # the one before it: (state, since_us)
@@ -143,7 +147,7 @@ class Picture:
         self.standing = presence.standing()
 
     def copy(self) -> "Picture":
-        twin = Picture.__new__(Picture)
+        twin = Picture()
         twin.at_us = self.at_us
         twin.seen_us = self.seen_us
         twin.last_event_us = self.last_event_us
@@ -186,7 +190,7 @@ class Picture:
 
     @classmethod
     def from_json(cls, kept: list[Any], presence: bytes, queues: bytes) -> "Picture":
-        picture = Picture.__new__(cls)
+        picture = cls()
         picture.read_presence = None
         picture.kept_presence = presence
         (
@@ -361,7 +365,7 @@ class Walk:
     def _go_on(self, phase: Phase) -> None:
         """A leg begins, or goes over to what it does next."""
         self.picture.took_calls = self._changed = True
-        self.active[phase.call_id, phase.number] = phase
+        self.active[phase.leg.call_id, phase.leg.leg] = phase
         if phase.answers and phase.start_us >= self._floor_us:
             day = self._local_days.day_of(phase.start_us).name
             if phase.leg.role != AGENT:
@@ -376,16 +380,18 @@ class Walk:
         del self.active[leg.call_id, leg.leg]
         self._changed = True
         at_us = leg.end_us
-        outcome = outcome_of(leg)
-        if at_us is None or at_us < self._floor_us or not any(outcome):
+        missed, answered_elsewhere, unanswered_out, transfer = outcome_of(leg)
+        if at_us is None or at_us < self._floor_us:
+            return
+        if not (missed or answered_elsewhere or unanswered_out or transfer):
             return
         day = self._local_days.day_of(at_us).name
         totals = self._totals(day)
-        totals[MISSED_RINGS] += outcome.missed
-        totals[ANSWERED_ELSEWHERE] += outcome.answered_elsewhere
-        totals[UNANSWERED_OUT] += outcome.unanswered_out
-        totals[TRANSFERS] += outcome.transfer
-        if outcome.missed and leg.queue is not None:
+        totals[MISSED_RINGS] += missed
+        totals[ANSWERED_ELSEWHERE] += answered_elsewhere
+        totals[UNANSWERED_OUT] += unanswered_out
+        totals[TRANSFERS] += transfer
+        if missed and leg.queue is not None:
             self._queue_totals(leg.queue, day)[MISSED] += 1
 
     # ------------------------------------------------------------ how time passes
@@ -474,7 +480,7 @@ class Walk:
         picture = self.picture
         self._changed = False
         if self.active:
-            state = _STATE_OF_ACTIVITY[max(self.active.values()).activity]
+            state = _STATE_OF_ACTIVITY[max(self.active.values(), key=precedence_of).activity]
         else:
             state = _idle_state(picture, silent=silent)
         if state != picture.state:

@@ -5,7 +5,7 @@ A leg is cut into phases, in which the agent rings, talks, consults or monitors.
 what an activity is, `phases`; what a leg counts for when it is over, `outcome_of`.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 from bridge.events import Direction
 from consumers.activity import LegResult, LegRole
@@ -27,31 +27,98 @@ LegKey = tuple[str, int]
 """(call_id, leg)."""
 
 
-class Leg(NamedTuple):
+class Leg:
     """An AgentActivity in microseconds; (call_id, leg) is its key."""
 
-    leg: int
-    call_id: str
-    revision: int
-    removed: bool
-    role: str
-    ring_us: int | None
-    answered_us: int | None
-    talk_us: int | None
-    ended_us: int | None
-    result: str | None
-    transferred_us: int | None
-    last_event_us: int
-    queue: str | None
-    login: str | None
-    line: str | None
-    email: str | None
-    direction: str | None
-    number: str | None
-    start_us: int
-    """The first moment of the agent's part in the call; a removed leg has none but that of its last event."""
-    latest_us: int
-    """The last moment that the leg tells of so far, not before its start."""
+    __slots__ = (
+        "answered_us",
+        "call_id",
+        "direction",
+        "email",
+        "ended_us",
+        "last_event_us",
+        "latest_us",
+        "leg",
+        "line",
+        "login",
+        "number",
+        "queue",
+        "removed",
+        "result",
+        "revision",
+        "ring_us",
+        "role",
+        "start_us",
+        "talk_us",
+        "transferred_us",
+    )
+
+    def __init__(
+        self,
+        leg: int,
+        call_id: str,
+        revision: int,
+        removed: bool,
+        role: str,
+        ring_us: int | None,
+        answered_us: int | None,
+        talk_us: int | None,
+        ended_us: int | None,
+        result: str | None,
+        transferred_us: int | None,
+        last_event_us: int,
+        queue: str | None,
+        login: str | None,
+        line: str | None,
+        email: str | None,
+        direction: str | None,
+        number: str | None,
+    ) -> None:
+        self.leg: Final = leg
+        self.call_id: Final = call_id
+        self.revision: Final = revision
+        self.removed: Final = removed
+        self.role: Final = role
+        self.ring_us: Final = ring_us
+        self.answered_us: Final = answered_us
+        self.talk_us: Final = talk_us
+        self.ended_us: Final = ended_us
+        self.result: Final = result
+        self.transferred_us: Final = transferred_us
+        self.last_event_us: Final = last_event_us
+        self.queue: Final = queue
+        self.login: Final = login
+        self.line: Final = line
+        self.email: Final = email
+        self.direction: Final = direction
+        self.number: Final = number
+        start_us, latest_us = _bounds_of(removed, ring_us, answered_us, talk_us, ended_us, last_event_us)
+        self.start_us: Final = start_us
+        """The first moment of the agent's part in the call; a removed leg has none but that of its last event."""
+        self.latest_us: Final = latest_us
+        """The last moment that the leg tells of so far, not before its start."""
+
+    def to_json(self) -> list[Any]:
+        return [
+            self.leg,
+            self.call_id,
+            self.revision,
+            self.removed,
+            self.role,
+            self.ring_us,
+            self.answered_us,
+            self.talk_us,
+            self.ended_us,
+            self.result,
+            self.transferred_us,
+            self.last_event_us,
+            self.queue,
+            self.login,
+            self.line,
+            self.email,
+            self.direction,
+            self.number,
+        ]
 
     @property
     def is_open(self) -> bool:
@@ -63,7 +130,7 @@ class Leg(NamedTuple):
         return None if self.ended_us is None else max(self.ended_us, self.start_us)
 
 
-def bounds_of(
+def _bounds_of(
     removed: bool,
     ring_us: int | None,
     answered_us: int | None,
@@ -88,22 +155,30 @@ def bounds_of(
     return start_us, latest_us
 
 
-class Phase(NamedTuple):
-    """
-    Part of a leg, until the next one or the leg's end. Sorted by what wins when several run at once: on_call (begun last), monitoring,
-    consulting, ringing.
-    """
+class Phase:
+    """Part of a leg, until the next one or the leg's end."""
 
-    precedence: int
-    since_us: int  # what to show as its beginning: a caller is on the call from its ring
-    call_id: str
-    number: int
-    start_us: int
-    activity: str
-    talks: bool  # counts for talk_s
-    rings: bool  # counts for ring_s
-    answers: bool  # begins with the answer
-    leg: Leg
+    __slots__ = ("activity", "answers", "leg", "rings", "since_us", "start_us", "talks")
+
+    def __init__(
+        self, leg: Leg, activity: str, start_us: int, since_us: int, talks: bool, rings: bool, answers: bool
+    ) -> None:
+        self.leg: Final = leg
+        self.activity: Final = activity
+        self.start_us: Final = start_us
+        self.since_us: Final = since_us
+        """What to show as its beginning: a caller is on the call from its ring."""
+        self.talks: Final = talks
+        """Counts for talk_s."""
+        self.rings: Final = rings
+        """Counts for ring_s."""
+        self.answers: Final = answers
+        """Begins with the answer."""
+
+
+def precedence_of(phase: Phase) -> tuple[int, int, str, int]:
+    """The greatest wins when several run at once: on_call (begun last), monitoring, consulting, ringing."""
+    return _PRECEDENCE[phase.activity], phase.since_us, phase.leg.call_id, phase.leg.leg
 
 
 IDLE, RINGING, ON_CALL_IN, ON_CALL_OUT, CONSULTING, MONITORING = (activity.value for activity in Activity)
@@ -162,28 +237,17 @@ def _phase(
     rings: bool = False,
     answers: bool = False,
 ) -> Phase:
-    since_us = start_us if since_us is None else since_us
-    return Phase(
-        _PRECEDENCE[activity], since_us, leg.call_id, leg.leg, start_us, activity, talks, rings, answers, leg
-    )
+    return Phase(leg, activity, start_us, start_us if since_us is None else since_us, talks, rings, answers)
 
 
-class Outcome(NamedTuple):
-    """What a leg that is over counts for, on the day it ended."""
-
-    missed: bool
-    answered_elsewhere: bool
-    unanswered_out: bool
-    transfer: bool
-
-
-def outcome_of(leg: Leg) -> Outcome:
+def outcome_of(leg: Leg) -> tuple[bool, bool, bool, bool]:
+    """What a leg that is over counts for, on the day it ended: (missed, answered elsewhere, unanswered outgoing, transfer)."""
     of_agent, calls = leg.role == AGENT, leg.role == CALLER
-    return Outcome(
-        missed=of_agent and leg.result in _MISSED,
-        answered_elsewhere=of_agent and leg.result == _ANSWERED_ELSEWHERE,
-        unanswered_out=calls and leg.answered_us is None,
-        transfer=(of_agent or calls) and (leg.transferred_us is not None or leg.result == _TRANSFERRED),
+    return (
+        of_agent and leg.result in _MISSED,
+        of_agent and leg.result == _ANSWERED_ELSEWHERE,
+        calls and leg.answered_us is None,
+        (of_agent or calls) and (leg.transferred_us is not None or leg.result == _TRANSFERRED),
     )
 
 

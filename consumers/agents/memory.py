@@ -100,44 +100,79 @@ class Past(NamedTuple):
     """The same by queue; a queue is named by its JSON text."""
 
 
-class AgentMemory(NamedTuple):
-    """Never changed: each step makes another one."""
+_NO_STAGES: Final = (Stage(BEGINNING, b""),)
+_NO_PAST: Final = Past()
 
-    pbx: str
-    key: str
-    revision: int
-    digest: int
-    """Of the document published last, but for revision and updated_at; 0 when there is none."""
-    standing: str
-    """`state` of that document; empty when there is none."""
-    due_us: int | None
-    told_us: int
-    """The moment of the last document asked for: they do not go back."""
-    touched_us: int
-    """The latest moment of any record."""
-    head: Picture
-    """Its days are those that are not in `past`."""
-    events: dict[str, AgentEvent]
-    legs: dict[LegKey, Leg]
-    stages: tuple[Stage, ...]
-    words: Words
-    past: Past
-    kept_us: int
-    """The beginning of the day that is kept last: what was over by then changes nothing any more."""
-    trim_us: int
-    """When the base moves forward next."""
+
+class AgentMemory:
+    """Never changed by who did not make it: each step makes a copy, which shares what is inside, and changes that one."""
+
+    __slots__ = (
+        "digest",
+        "due_us",
+        "events",
+        "head",
+        "kept_us",
+        "key",
+        "legs",
+        "past",
+        "pbx",
+        "revision",
+        "stages",
+        "standing",
+        "told_us",
+        "touched_us",
+        "trim_us",
+        "words",
+    )
+
+    def __init__(self, pbx: str, key: str) -> None:
+        self.pbx = pbx
+        self.key = key
+        self.revision = 0
+        self.digest = 0
+        """Of the document published last, but for revision and updated_at; 0 when there is none."""
+        self.standing = ""
+        """`state` of that document; empty when there is none."""
+        self.due_us: int | None = None
+        self.told_us = BEGINNING
+        """The moment of the last document asked for: they do not go back."""
+        self.touched_us = BEGINNING
+        """The latest moment of any record."""
+        self.head = Picture()
+        """Its days are those that are not in `past`."""
+        self.events: dict[str, AgentEvent] = {}
+        self.legs: dict[LegKey, Leg] = {}
+        self.stages: tuple[Stage, ...] = _NO_STAGES
+        self.words: Words = ()
+        self.past = _NO_PAST
+        self.kept_us = BEGINNING
+        """The beginning of the day that is kept last: what was over by then changes nothing any more."""
+        self.trim_us = BEGINNING
+        """When the base moves forward next."""
+
+    def copy(self) -> "AgentMemory":
+        twin = AgentMemory(self.pbx, self.key)
+        twin.revision = self.revision
+        twin.digest = self.digest
+        twin.standing = self.standing
+        twin.due_us = self.due_us
+        twin.told_us = self.told_us
+        twin.touched_us = self.touched_us
+        twin.head = self.head
+        twin.events = self.events
+        twin.legs = self.legs
+        twin.stages = self.stages
+        twin.words = self.words
+        twin.past = self.past
+        twin.kept_us = self.kept_us
+        twin.trim_us = self.trim_us
+        return twin
 
     @property
     def folded_us(self) -> int:
         """What was over by then is folded in for good."""
         return max(self.stages[0].at_us, self.kept_us)
-
-
-def start(pbx: str, key: str) -> AgentMemory:
-    base = Stage(BEGINNING, b"")
-    return AgentMemory(
-        pbx, key, 0, 0, "", None, BEGINNING, BEGINNING, Picture(), {}, {}, (base,), (), Past(), BEGINNING, BEGINNING
-    )  # fmt: skip
 
 
 # ---------------------------------------------------------------- taking records
@@ -159,9 +194,10 @@ def take_event(memory: AgentMemory, event: AgentEvent) -> AgentMemory:
         first_us = min(first_us, known.at_us)
     if first_us <= memory.head.at_us:
         memory = go_back(memory, lambda at_us: at_us < first_us)
-    return memory._replace(
-        events={**memory.events, event.event_id: event}, touched_us=max(memory.touched_us, event.at_us)
-    )
+    memory = memory.copy()
+    memory.events = {**memory.events, event.event_id: event}
+    memory.touched_us = max(memory.touched_us, event.at_us)
+    return memory
 
 
 def _first(one: AgentEvent, other: AgentEvent) -> AgentEvent:
@@ -195,7 +231,10 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
 
     if mark or not agrees(memory.head.at_us):
         memory = go_back(memory, agrees, mark)
-    return memory._replace(legs={**memory.legs, key: leg}, touched_us=max(memory.touched_us, leg.latest_us))
+    memory = memory.copy()
+    memory.legs = {**memory.legs, key: leg}
+    memory.touched_us = max(memory.touched_us, leg.latest_us)
+    return memory
 
 
 def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
@@ -214,7 +253,9 @@ def _with_lines(memory: AgentMemory, place: int, lines: Lines) -> AgentMemory:
     stage = stages[place]
     if lines is stage.lines:
         return memory
-    return memory._replace(stages=(*stages[:place], stage._replace(lines=lines), *stages[place + 1 :]))
+    memory = memory.copy()
+    memory.stages = (*stages[:place], stage._replace(lines=lines), *stages[place + 1 :])
+    return memory
 
 
 def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
@@ -225,7 +266,9 @@ def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
     for stage in memory.stages:
         replaced = stage.lines.plain.replace(line, writer.lines.plain, 1)
         stages.append(stage._replace(lines=stage.lines._replace(plain=replaced)))
-    return memory._replace(stages=tuple(stages), words=writer.words)
+    memory = memory.copy()
+    memory.stages, memory.words = tuple(stages), writer.words
+    return memory
 
 
 def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentMemory:
@@ -242,14 +285,15 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
         if stages and agrees(stage.at_us) and mark in lines:
             break
     events, legs = archive.read(lines, memory.words)
-    return memory._replace(
-        head=Picture.from_bytes(stage.picture) if stage.picture else Picture(),
-        events=events | memory.events,
-        legs=legs | memory.legs,
-        stages=(*stages, stage._replace(lines=_NO_LINES)),
-        words=memory.words if stages else (),
-        past=_past_until(memory.past, stage.until),
-    )
+    memory = memory.copy()
+    memory.head = Picture.from_bytes(stage.picture) if stage.picture else Picture()
+    memory.events = events | memory.events
+    memory.legs = legs | memory.legs
+    memory.stages = (*stages, stage._replace(lines=_NO_LINES))
+    memory.past = _past_until(memory.past, stage.until)
+    if not stages:
+        memory.words = ()
+    return memory
 
 
 # ---------------------------------------------------------------- walking on and forgetting
@@ -319,7 +363,9 @@ def _advance(memory: AgentMemory, walk: Walk, until_us: int, over_us: int) -> Ag
     if events or legs:
         walk.identify([leg for leg in legs if not leg.removed])
         memory = _put_away(memory, events, legs)
-    return memory._replace(head=head)
+    memory = memory.copy()
+    memory.head = head
+    return memory
 
 
 def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentMemory:
@@ -333,12 +379,10 @@ def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[
         writer.add_leg(leg)
         del later_legs[leg.call_id, leg.leg]
     last = memory.stages[-1]
-    return memory._replace(
-        events=later_events,
-        legs=later_legs,
-        stages=(*memory.stages[:-1], last._replace(lines=archive.join(last.lines, (writer.lines,)))),
-        words=writer.words,
-    )
+    memory = memory.copy()
+    memory.events, memory.legs, memory.words = later_events, later_legs, writer.words
+    memory.stages = (*memory.stages[:-1], last._replace(lines=archive.join(last.lines, (writer.lines,))))
+    return memory
 
 
 def _stage_when_due(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
@@ -371,10 +415,11 @@ def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     going_on = [leg for leg in memory.legs.values() if leg.is_open or leg.latest_us > head.at_us]
     is_quiet = all(leg.start_us > head.at_us for leg in going_on)
     stages.append(Stage(head.at_us, head.to_bytes(), past.until, is_quiet))
-    is_too_much = _kept_bytes(stages) > ARCHIVE_LIMIT_BYTES
-    return memory._replace(
-        stages=tuple(stages), past=past, trim_us=BEGINNING if is_too_much else memory.trim_us
-    )
+    memory = memory.copy()
+    memory.stages, memory.past = tuple(stages), past
+    if _kept_bytes(stages) > ARCHIVE_LIMIT_BYTES:
+        memory.trim_us = BEGINNING
+    return memory
 
 
 def _first_of_day(stages: Sequence[Stage]) -> int:
@@ -407,7 +452,8 @@ def _drop_stage(stages: list[Stage], place: int) -> None:
 def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
     """Move the base forward, to the beginning of the day that is kept last; further while there is too much to keep."""
     kept_us = local_days.days_before(as_of_us, KEPT_DAYS).start_us
-    memory = memory._replace(kept_us=kept_us, trim_us=local_days.day_of(as_of_us).end_us)
+    memory = memory.copy()
+    memory.kept_us, memory.trim_us = kept_us, local_days.day_of(as_of_us).end_us
     stages = memory.stages
     # A leg is folded in for good when it is over: until then what it did may be taken back.
     bases = [place for place, stage in enumerate(stages) if stage.is_quiet]
@@ -418,7 +464,7 @@ def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDa
         if not fitting:
             return _fold_half(memory, floor_us, local_days)
         first = fitting[0]
-    memory = memory._replace(stages=stages[first:])
+    memory.stages = stages[first:]
     return back_to_base(memory) if sum(map(len, memory.words)) > WORDS_LIMIT_BYTES else memory
 
 
@@ -431,8 +477,10 @@ def _fold_half(memory: AgentMemory, floor_us: int, local_days: LocalDays) -> Age
     if base_us <= memory.stages[0].at_us:
         return memory
     memory = _advance(memory, _walk(memory, local_days, floor_us), base_us, base_us)
-    base = Stage(memory.head.at_us, memory.head.to_bytes(), memory.past.until)
-    return memory._replace(stages=(base,), words=())
+    memory = memory.copy()
+    memory.stages = (Stage(memory.head.at_us, memory.head.to_bytes(), memory.past.until),)
+    memory.words = ()
+    return memory
 
 
 def back_to_base(memory: AgentMemory) -> AgentMemory:
@@ -487,7 +535,9 @@ def _forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
     if not past.first or past.first >= first_shown:
         return memory
     past = _past_of(past, lambda day: day >= first_shown)
-    return memory._replace(past=past._replace(first=first_shown if past.first else ""))
+    memory = memory.copy()
+    memory.past = past._replace(first=first_shown if past.first else "")
+    return memory
 
 
 def _past_until(past: Past, until: str) -> Past:
@@ -533,7 +583,7 @@ def encode(memory: AgentMemory) -> bytes:
             memory.touched_us,
             head.to_json(),
             [tuple(event) for event in memory.events.values()],
-            [tuple(leg) for leg in memory.legs.values()],
+            [leg.to_json() for leg in memory.legs.values()],
             kept_stages,
             memory.words,
             past.first,
@@ -557,27 +607,8 @@ def decode(value: bytes) -> AgentMemory:
         end += length
     if len(fields) == _FIELDS_OF_VERSION_1:
         fields, parts = _as_version_2(fields, parts)
-    (
-        version,
-        pbx,
-        key,
-        revision,
-        digest,
-        standing,
-        due_us,
-        told_us,
-        touched_us,
-        head,
-        events,
-        legs,
-        kept_stages,
-        words,
-        past_first,
-        past_until,
-        kept_us,
-        trim_us,
-        _,
-    ) = fields
+    version, pbx, key, revision, digest, standing, due_us, told_us, touched_us = fields[:9]
+    head, events, legs, kept_stages, words, past_first, past_until, kept_us, trim_us = fields[9:-1]
     if len(parts) < 4 + 4 * len(kept_stages):
         parts = _as_version_3(kept_stages, parts)
     presence, queues, past_days, past_queue_days = parts[:4]
@@ -586,26 +617,26 @@ def decode(value: bytes) -> AgentMemory:
     for at_us, until, is_quiet, sizes in kept_stages:
         picture, lines, traces, pieces = next(part), next(part), next(part), next(part)
         stages.append(Stage(at_us, picture, until, is_quiet, Lines(lines, pieces, sizes, traces)))
-    memory = AgentMemory(
-        pbx,
-        key,
-        revision,
-        digest,
-        standing,
-        due_us,
-        told_us,
-        touched_us,
-        Picture.from_json(head, presence, queues),
-        {kept[1]: AgentEvent(*kept) for kept in events},
-        {(kept[1], kept[0]): Leg(*kept) for kept in legs},
-        tuple(stages),
-        tuple(words),
-        Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True))),
-        kept_us,
-        trim_us,
-    )
+    memory = AgentMemory(pbx, key)
+    memory.revision = revision
+    memory.digest = digest
+    memory.standing = standing
+    memory.due_us = due_us
+    memory.told_us = told_us
+    memory.touched_us = touched_us
+    memory.head = Picture.from_json(head, presence, queues)
+    memory.events = {kept[1]: AgentEvent(*kept) for kept in events}
+    memory.legs = {(kept[1], kept[0]): Leg(*kept[:_FIELDS_OF_LEG]) for kept in legs}
+    memory.stages = tuple(stages)
+    memory.words = tuple(words)
+    memory.past = Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True)))
+    memory.kept_us = kept_us
+    memory.trim_us = trim_us
     return memory if version == FOLD_VERSION else back_to_base(memory)
 
+
+_FIELDS_OF_LEG: Final = 18
+"""Versions before wrote what follows from them, too."""
 
 _FIELDS_OF_VERSION_1: Final = 18
 

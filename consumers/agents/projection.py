@@ -12,7 +12,7 @@ from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATU
 from consumers.agents import memory as memories
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
-from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, bounds_of
+from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, precedence_of
 from consumers.agents.memory import AgentMemory
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
 from consumers.agents.times import text_of, us_of
@@ -42,7 +42,7 @@ class AgentProjection:
         self._local_days = LocalDays(ZoneInfo(time_zone))
 
     def start(self, pbx: str, key: str) -> AgentMemory:
-        return memories.start(pbx, key)
+        return AgentMemory(pbx, key)
 
     def fold(self, state: AgentMemory, kind: TopicKind, value: bytes) -> AgentMemory:
         """Take one record. Raises ValueError when it cannot be read, or is of another agent."""
@@ -76,11 +76,11 @@ class AgentProjection:
         content = _content(state, picture, running, until_us, window)
         digest = _digest(content)
         revision = state.revision if digest == state.digest else state.revision + 1
-        told = state._replace(
-            revision=revision, digest=digest, standing=picture.state or "", due_us=due_us, told_us=until_us
-        )
+        told = state.copy()
+        told.digest, told.standing, told.due_us, told.told_us = digest, picture.state or "", due_us, until_us
         if revision == state.revision:
             return told, ()
+        told.revision = revision
         value = b'%b,"revision":%d,"updated_at":"%b"}' % (content, revision, text_of(until_us).encode())
         return told, (_document(state.key, value, revision),)
 
@@ -122,10 +122,11 @@ def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Wind
 def _forgotten(state: AgentMemory, until_us: int) -> tuple[AgentMemory, Sequence[Document]]:
     """Nothing is known of this agent (any more): delete the document, should there be one."""
     expires_us = state.touched_us + FORGET_US
-    state = state._replace(told_us=until_us, due_us=expires_us if until_us < expires_us else None)
+    state = state.copy()
+    state.told_us, state.due_us = until_us, expires_us if until_us < expires_us else None
     if not state.digest:
         return state, ()
-    state = state._replace(digest=0, standing="", revision=state.revision + 1)
+    state.digest, state.standing, state.revision = 0, "", state.revision + 1
     return state, (_document(state.key, None, state.revision),)
 
 
@@ -147,7 +148,7 @@ def _content(
         "email": picture.email and picture.email[1],
         "presence": presence,
         "availability": availability_of(picture, presence),
-        "activity": max(running).activity if running else IDLE,
+        "activity": max(running, key=precedence_of).activity if running else IDLE,
         "state": picture.state,
         "since": text_of(picture.since_us),
         "previous": picture.previous
@@ -166,7 +167,7 @@ def _content(
 
 
 def _by_beginning(phase: Phase) -> tuple[int, str, int]:
-    return (phase.since_us, phase.call_id, phase.number)
+    return (phase.since_us, phase.leg.call_id, phase.leg.leg)
 
 
 def _call(phase: Phase) -> dict[str, Any]:
@@ -220,7 +221,6 @@ def _leg_of(record: dict[str, Any]) -> Leg:
     call_id = record["call_id"]
     queue, login, line, email = get("queue"), get("login"), get("line"), get("email")
     _check_words(call_id, queue, login, line, email, get("number"))
-    start_us, latest_us = bounds_of(removed, ring_us, answered_us, talk_us, ended_us, last_event_us)
     return Leg(
         leg,
         _given(call_id),
@@ -240,8 +240,6 @@ def _leg_of(record: dict[str, Any]) -> Leg:
         email or None,
         direction,
         get("number"),
-        start_us,
-        latest_us,
     )
 
 

@@ -172,7 +172,7 @@ class Reference:
             return None
         now = self.until_us
         presence = self.presence(now)
-        running = sorted(self.running(now), key=lambda phase: (phase.since_us, phase.call_id, phase.leg))
+        running = sorted(self.running(now), key=_by_beginning)
         previous, (state, since_us) = self.states()
         paused = [queue for queue in presence.queues.values() if queue.paused_since_us is not None]
         paused.sort(key=lambda queue: (queue.paused_since_us or 0, queue.pause_id))
@@ -185,7 +185,7 @@ class Reference:
             "email": self.told("email"),
             "presence": self.presence_name(now),
             "availability": self.availability(now),
-            "activity": max(running).activity if running else "idle",
+            "activity": max(running, key=_by_weight).activity if running else "idle",
             "state": state,
             "since": rfc3339(since_us),
             "previous": None if previous is None else {"state": previous[0], "since": rfc3339(previous[1])},
@@ -284,13 +284,13 @@ class Reference:
                 day(phase.start_us)["answered_out"] += 1
         for leg in self.legs:
             if leg.ended_us is not None:
-                outcome = outcome_of(leg)
+                missed, answered_elsewhere, unanswered_out, transfer = outcome_of(leg)
                 ended_us = max(leg.ended_us, leg.start_us)
-                day(ended_us)["missed_rings"] += outcome.missed
-                day(ended_us)["answered_elsewhere"] += outcome.answered_elsewhere
-                day(ended_us)["unanswered_out"] += outcome.unanswered_out
-                day(ended_us)["transfers"] += outcome.transfer
-                if outcome.missed and leg.queue is not None:
+                day(ended_us)["missed_rings"] += missed
+                day(ended_us)["answered_elsewhere"] += answered_elsewhere
+                day(ended_us)["unanswered_out"] += unanswered_out
+                day(ended_us)["transfers"] += transfer
+                if missed and leg.queue is not None:
                     queue_day(leg.queue, ended_us)["missed_rings"] += 1
         shown_queues = {queue: _shown(of_queue, oldest) for queue, of_queue in queue_days.items()}
         return _shown(days, oldest), {queue: shown for queue, shown in shown_queues.items() if shown}
@@ -310,9 +310,18 @@ def _seconds(name: str, value: Any) -> Any:
     return value / 1e6 if name.endswith("_s") else value
 
 
+def _by_beginning(phase: Phase) -> tuple[int, str, int]:
+    return phase.since_us, phase.leg.call_id, phase.leg.leg
+
+
+def _by_weight(phase: Phase) -> tuple[int, tuple[int, str, int]]:
+    weights = {"ringing": 0, "consulting": 1, "monitoring": 2, "on_call_in": 3, "on_call_out": 3}
+    return weights[phase.activity], _by_beginning(phase)
+
+
 def _call(phase: Phase) -> Json:
     return {
-        "call_id": phase.call_id,
+        "call_id": phase.leg.call_id,
         "queue": phase.leg.queue,
         "number": phase.leg.number,
         "direction": phase.leg.direction,

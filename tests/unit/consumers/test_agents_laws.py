@@ -26,7 +26,8 @@ AFTER = st.one_of(st.sampled_from([0, 1, HOUR, DAY, 90 * DAY]), st.integers(0, 3
 
 def shown(state: AgentMemory, as_of_us: int) -> Json | None:
     """The document as of a moment, without what counts the changes of one run; None where there is none."""
-    state = PRAGUE.decode(PRAGUE.encode(state))._replace(digest=0)
+    state = PRAGUE.decode(PRAGUE.encode(state))
+    state.digest = 0
     _, documents = PRAGUE.produce(state, as_of_us)
     if not documents or documents[0].value is None:
         return None

@@ -982,8 +982,15 @@ def produced(*records: Record, then: int) -> Any:
     return PRAGUE.decode(PRAGUE.encode(state))
 
 
+def changed(state: Any, **fields: Any) -> Any:
+    twin = state.copy()
+    for name, value in fields.items():
+        setattr(twin, name, value)
+    return twin
+
+
 def told_of(state: Any, as_of: int) -> dict[str, Any]:
-    _, documents = PRAGUE.produce(state._replace(digest=0), as_of)
+    _, documents = PRAGUE.produce(changed(state, digest=0), as_of)
     told: dict[str, Any] = orjson.loads(documents[0].value or b"")
     return told
 
@@ -1123,7 +1130,7 @@ def test_no_day_is_told_twice() -> None:
         event(evening + HOUR, "unpaused", "A"),
         then=evening + 2 * HOUR,
     )
-    _, documents = PRAGUE.produce(state._replace(digest=0), evening + 2 * HOUR)
+    _, documents = PRAGUE.produce(changed(state, digest=0), evening + 2 * HOUR)
     value = documents[0].value or b""
 
     assert (state.past.first, value.count(b'"2026-03-02":'), value.count(b'"2026-03-03":')) == (
@@ -1307,7 +1314,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     for record in records + calls:
         assert PRAGUE.fold(state, record.kind, record.value) is state
     anything = today._replace(lines=today.lines._replace(traces=bytes(range(256)) * 65536))
-    chance = state._replace(stages=(before, anything, *young))
+    chance = changed(state, stages=(before, anything, *young))
     assert len(PRAGUE.fold(chance, AGENT_EVENTS, event(T + 7 * HOUR, "login", "B").value).events) == 1
 
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
