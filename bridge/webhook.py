@@ -36,17 +36,26 @@ DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 """Key in the body -> documented name, when the customer renamed nothing."""
 
 
-class Webhook(NamedTuple):
+class Webhook:
     """
     What the PBX said: `words` by documented name, as text exactly as sent (blank ones left out), and everything else in `extra`,
     as sent, under the key that was sent. A number there that Python would write with other digits is an `orjson.Fragment`.
     `sent` is the body as it was read, `keys` the table that it was read with.
     """
 
-    words: Mapping[str, str]
-    extra: Mapping[str, Any]
-    sent: Mapping[str, Any]
-    keys: Mapping[str, str]
+    __slots__ = ("extra", "keys", "sent", "words")
+
+    def __init__(
+        self,
+        words: Mapping[str, str],
+        extra: Mapping[str, Any],
+        sent: Mapping[str, Any],
+        keys: Mapping[str, str],
+    ) -> None:
+        self.words: Final = words
+        self.extra: Final = extra
+        self.sent: Final = sent
+        self.keys: Final = keys
 
     def field_of(self, name: str) -> dict[str, Any]:
         """The field that `words[name]` was read from, for `extra`: under the key that was sent, as sent."""

@@ -58,8 +58,9 @@ def encode_fields(
     if key is None:
         raise ValueError("an event without a key")
     key_bytes = key.encode()
+    topic, headers_of_kind = _of_kind(pbx, event_type, agent is not None)
     headers: tuple[tuple[str, bytes], ...] = (
-        *_headers_of_kind(pbx, event_type, agent is not None),
+        *headers_of_kind,
         ("ce_id", fields["event_id"].encode()),
         ("ce_time", fields["received_at"].encode()),
         ("ce_subject", key_bytes),
@@ -68,7 +69,7 @@ def encode_fields(
     if traceparent is not None:
         headers += ((TRACEPARENT_HEADER, traceparent.encode()),)
     return Record(
-        _topic_of(pbx, agent is not None),
+        topic,
         partition_of(key_bytes, partitions),
         key_bytes,
         _json(fields),
@@ -84,19 +85,15 @@ def _json(fields: Mapping[str, Any]) -> bytes:
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-@lru_cache(maxsize=256)
-def _topic_of(pbx: str, is_agent: bool) -> str:
-    return topic_name(pbx, AGENT_EVENTS if is_agent else CALL_EVENTS)
-
-
 def decode(value: bytes) -> Event:
     """Read an event back. Raises ValueError when it is none."""
     return Event.model_validate_json(value)
 
 
 @lru_cache(maxsize=4096)
-def _headers_of_kind(pbx: str, event_type: EventType, is_agent: bool) -> tuple[tuple[str, bytes], ...]:
-    return (
+def _of_kind(pbx: str, event_type: EventType, is_agent: bool) -> tuple[str, tuple[tuple[str, bytes], ...]]:
+    """Topic and headers that all events of a kind have."""
+    return topic_name(pbx, AGENT_EVENTS if is_agent else CALL_EVENTS), (
         ("ce_specversion", b"1.0"),
         ("ce_type", ce_type(event_type, is_agent=is_agent).encode()),
         ("ce_source", f"/voipex/{pbx}".encode()),

@@ -11,6 +11,12 @@ from bridge.errors import NotAnEvent, NotJson
 from bridge.webhook import DOCUMENTED_KEYS, key_table, parse
 from tests.unit.bridge.webhook_bodies import bodies, recorded
 
+
+def read(body: bytes) -> tuple[Any, Any, Any]:
+    webhook = parse(body)
+    return webhook.words, webhook.extra, webhook.sent
+
+
 DOCUMENTED: list[tuple[str, dict[str, str]]] = [
     (
         "agent_login.json",
@@ -92,11 +98,11 @@ def test_each_documented_payload_is_read_as_it_is_written(name: str, words: dict
 
 @pytest.mark.parametrize("name", ["ringing_relaxed.txt", "ringing_bom.json"])
 def test_the_relaxed_notation_and_a_byte_order_mark_say_the_same_as_plain_json(name: str) -> None:
-    assert parse(recorded(name)) == parse(recorded("ringing.json"))
+    assert read(recorded(name)) == read(recorded("ringing.json"))
 
 
 def test_windows_1250_bytes_say_the_same_as_utf_8() -> None:
-    assert parse(recorded("agent_paused_windows1250.json")) == parse(recorded("agent_paused.json"))
+    assert read(recorded("agent_paused_windows1250.json")) == read(recorded("agent_paused.json"))
 
 
 def test_bytes_that_neither_utf_8_nor_windows_1250_knows_are_no_json() -> None:
