@@ -1175,6 +1175,31 @@ class TestRule8:
 
         assert (made.from_all, made.to_all) == ((FROM,), ("222333444",))
 
+    def test_it_is_not_told_by_who_only_rings(self) -> None:
+        """203 rings along: it neither talks nor consults, and has no caller to give away."""
+        made = call(
+            *CONSULT[:2],
+            ring(2, "203"),
+            *CONSULT[2:],
+            transfer(15, "203"),
+        )
+
+        assert legs(made) == [("201", "agent", None), ("203", "agent", None), ("202", "consult", None)]
+        assert moves(made) == [("attended", "203", None, "low")]
+
+    def test_after_a_cancelled_one_it_is_another_one(self) -> None:
+        made = call(*CONSULT, cancel(15, "201"), transfer(18, "201"))
+
+        assert effects(made)[-2:] == ["cancelled", "transferred"]
+        assert moves(made) == [("cancelled", "201", "202", "high"), ("attended", "201", None, "low")]
+
+    @pytest.mark.parametrize(("seconds", "confirms"), [(10, True), (10.1, False)])
+    def test_of_nobody_it_confirms_a_hand_over_of_the_last_10_s(self, seconds: float, confirms: bool) -> None:
+        made = call(*CONSULT, hangup(15, "201"), transfer(15 + seconds))
+
+        assert moves(made)[0] == ("attended", "201", "202", "high" if confirms else "low")
+        assert len(moves(made)) == (1 if confirms else 2)
+
 
 class TestRule9:
     def test_another_line_ringing_within_10_s_after_is_a_blind_transfer(self) -> None:
@@ -1607,6 +1632,12 @@ class TestRule12:
 
         assert [at(10 + 4 * 3600), at(190)] == [leg.ended_at for leg in made.legs]
 
+    def test_a_monitor_that_never_answers_is_released_at_its_time_out_whoever_answers_the_call(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(2, "20", **BARGE), answer(5, "201"), as_of=200)
+
+        assert legs(made) == [("201", "agent", None), ("20", "monitor", "timeout")]
+        assert made.legs[1].ended_at == at(182)
+
 
 class TestRule14:
     def test_unknown_events_are_kept_and_change_nothing(self) -> None:
@@ -1672,6 +1703,13 @@ class TestCaller:
 
     def test_an_incoming_call_has_none(self) -> None:
         assert call(new(0), ring(1, "20", **OUT)).legs[0].role == "agent"
+
+    def test_who_answered_is_told_in_the_order_in_which_they_got_the_caller(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(2, "202"), answer(3, "202"), answer(8, "201"))
+
+        assert [leg.line for leg in made.legs] == ["201", "202"]
+        assert made.answered_by == ("202", "201")
+        assert made.final_line == "201"
 
 
 class TestOutcome:
