@@ -182,8 +182,8 @@ def replay(
                 "instances": instances,
                 "records": int(folded),
                 "cpu_us_per_record": round(cpu_s / folded * 1e6, 1),
-                "cpu_us_first_tenth": _slope(samples, 0.0, 0.1),
-                "cpu_us_last_tenth": _slope(samples, 0.9, 1.0),
+                **_slope("cpu_us_first_tenth", samples, 0.0, 0.1),
+                **_slope("cpu_us_last_tenth", samples, 0.9, 1.0),
                 "records_per_s": round(folded / (took_s - first_s + 0.5)),
                 "documents": int(sum(each.get("voipex_consumer_documents_total", 0.0) for each in figures)),
                 "records_per_transaction": round(
@@ -195,15 +195,15 @@ def replay(
         )
 
 
-def _slope(samples: list[tuple[float, float, float]], low: float, high: float) -> float:
-    """CPU per record between two shares of the way, in microseconds."""
+def _slope(name: str, samples: list[tuple[float, float, float]], low: float, high: float) -> dict[str, float]:
+    """CPU per record between two shares of the way, in microseconds; nothing when the way was too short to say."""
     total = samples[-1][1]
     inside = [
         (folded, cpu_s) for _, folded, cpu_s in samples if low * total <= folded <= high * total and folded
     ]
     if len(inside) < 2 or inside[-1][0] == inside[0][0]:
-        return 0.0
-    return round((inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) * 1e6, 1)
+        return {}
+    return {name: round((inside[-1][1] - inside[0][1]) / (inside[-1][0] - inside[0][0]) * 1e6, 1)}
 
 
 def restart(name: str, pbx: str, folder: Path, broker: LocalKafka) -> dict[str, Any]:

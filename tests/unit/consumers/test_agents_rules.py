@@ -1320,6 +1320,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
     revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
     assert told_of(revised, T + 6 * HOUR) == told_of(state, T + 6 * HOUR)
+    assert [stage.at_us for stage in revised.stages] == [stage.at_us for stage in state.stages]
     resealed, _ = PRAGUE.produce(
         PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
     )
@@ -1423,6 +1424,15 @@ def daily_calls(days: int) -> list[Record]:
     ]
 
 
+def test_a_leg_of_which_only_its_end_is_known_counts_on_the_day_it_ended() -> None:
+    """Its last event, a Hangup that only fills, comes after midnight."""
+    midnight = at("2026-03-03T00:00:00+01:00")
+    told = status(leg(ended=midnight - SECOND, result="busy", last=midnight + SECOND), as_of=midnight + HOUR)
+
+    assert told["days"]["2026-03-02"]["missed_rings"] == 1
+    assert "2026-03-03" not in told["days"] or told["days"]["2026-03-03"]["missed_rings"] == 0
+
+
 @pytest.mark.source
 def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days that are over are dropped with their lines."""
@@ -1435,6 +1445,18 @@ def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) 
     assert lines == 21
     assert lines_of(state).count(b"\n") == 18
     assert state.stages[0].at_us == at("2026-03-04T00:00:00+01:00")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_days_of_calls_without_a_queue_are_forgotten_like_any_other(late: bool) -> None:
+    calls = daily_calls(20)
+    if late:  # so the days before are taken back, and shown again
+        calls.append(leg("late", ring=T + 15 * DAY + 2 * HOUR, ended=T + 15 * DAY + 3 * HOUR, result="busy"))
+    state = produced(*calls, then=T + 20 * DAY)
+
+    told = told_of(state, T + 20 * DAY)
+    assert told["days"] == status(*calls, as_of=T + 20 * DAY)["days"]
+    assert list(told["days"]) == [f"2026-03-{number:02d}" for number in range(16, 22)]
 
 
 def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> None:
