@@ -409,8 +409,8 @@ def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     stages[first:] = young
     for place in range(first + 1):
         stage = stages[place]
-        open_bytes = len(stage.lines.plain)
-        if open_bytes >= SEAL_FROM_BYTES or (open_bytes and begins_day):
+        plain_bytes = len(stage.lines.plain)
+        if plain_bytes >= SEAL_FROM_BYTES or (plain_bytes and begins_day):
             stages[place] = stage._replace(lines=archive.seal(stage.lines))
     going_on = [leg for leg in memory.legs.values() if leg.is_open or leg.latest_us > head.at_us]
     is_quiet = all(leg.start_us > head.at_us for leg in going_on)
