@@ -44,7 +44,7 @@ from tests.consuming import write
 PARTITIONS = 12
 BATCH = 20_000
 OPEN_CALLS = 100_000
-IN_A_DAY = 1_900_000
+IN_A_DAY = 1_800_000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
