@@ -45,6 +45,7 @@ PARTITIONS = 12
 BATCH = 20_000
 OPEN_CALLS = 100_000
 IN_A_DAY = 1_800_000
+"""Of 5 calls a second: the broker refuses what is written with a timestamp of the future."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

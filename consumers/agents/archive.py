@@ -216,6 +216,6 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
 
 
 def as_kept(leg: Leg) -> list[Any]:
-    """What of a leg makes a difference once it is over."""
-    call_leg, call_id, _revision, *kept, _direction, _number = leg.to_json()
-    return [call_leg, call_id, *kept]
+    """What of a leg makes a difference once it is over, but for its key."""
+    _leg, _call_id, _revision, *kept, _direction, _number = leg.to_json()
+    return kept

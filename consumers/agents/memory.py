@@ -70,11 +70,7 @@ _NO_LINES: Final = Lines()
 
 
 class Stage(NamedTuple):
-    """
-    A picture to go back to.
-
-    Named tuples are made four times as fast as frozen dataclasses, and several are made per record.
-    """
+    """A picture to go back to."""
 
     at_us: int
     picture: bytes
