@@ -38,7 +38,7 @@ $(READY): requirements-dev.txt pyproject.toml
 
 compiled: $(COMPILED)/.ready ## the services as the image has them, in build/compiled
 
-$(COMPILED)/.ready: $(READY) deploy/compiled.py $(shell find bridge consumers -name '*.py')
+$(COMPILED)/.ready: $(READY) deploy/compiled.py $(shell find voipex bridge consumers sandbox -name '*.py')
 	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
 	@if $(BIN)/python deploy/compiled.py; then \
 		echo "compiling the services (about a minute)"; \

@@ -23,7 +23,7 @@ from benchmarks.rig import (
     start_kafka,
     wrk,
 )
-from bridge.local_kafka import LocalKafka
+from sandbox.broker import LocalKafka
 
 
 def main() -> None:

@@ -30,16 +30,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, free_port, kafka, rss_mib
-from bridge.connection import KafkaSettings
-from bridge.kafka import apply_topics
-from bridge.local_kafka import LocalKafka
-from bridge.moments import rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.simulate import SimulationPlan, events
-from bridge.topics import AGENT_EVENTS, CALL_EVENTS, declared, topic_name
-from bridge.webhook import parse
-from bridge.wire import Record, encode
+from sandbox.broker import LocalKafka
+from sandbox.simulator import SimulationPlan, events
 from tests.consuming import write
+from voipex.kafka.settings import KafkaSettings
+from voipex.kafka.topics import apply_topics
+from voipex.normalize import Receipt, normalize
+from voipex.records import Record, encode
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_EVENTS, CALL_EVENTS, declared, topic_name
+from voipex.webhook import parse
 
 PARTITIONS = 12
 BATCH = 20_000

@@ -18,16 +18,16 @@ from heapq import heappop, heappush
 from typing import Any
 
 from benchmarks.machine import described
-from bridge.events import agent_key
-from bridge.moments import rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.simulate import SimulationPlan, events
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind
-from bridge.webhook import parse
-from bridge.wire import encode
 from consumers.agents.memory import AgentMemory
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection, CallState
+from sandbox.simulator import SimulationPlan, events
+from voipex.events import agent_key
+from voipex.normalize import Receipt, normalize
+from voipex.records import encode
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind
+from voipex.webhook import parse
 
 START_US = 1_772_434_800_000_000
 """2026-03-02 08:00 in Prague."""

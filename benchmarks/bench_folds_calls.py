@@ -17,13 +17,13 @@ from itertools import islice
 from typing import Any
 
 from benchmarks.machine import described
-from bridge.moments import rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.simulate import SimulationPlan, events
-from bridge.topics import CALL_EVENTS
-from bridge.webhook import parse
-from bridge.wire import encode
 from consumers.calls.projection import CallProjection
+from sandbox.simulator import SimulationPlan, events
+from voipex.normalize import Receipt, normalize
+from voipex.records import encode
+from voipex.timestamps import rfc3339
+from voipex.topics import CALL_EVENTS
+from voipex.webhook import parse
 
 BATCH = 5000
 KEPT_CALLS = 100_000

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer
 
 from benchmarks.machine import described
 from benchmarks.rig import Bridge, kafka, percentiles, prepare, serving_bridge, start_kafka
-from bridge.local_kafka import LocalKafka
+from sandbox.broker import LocalKafka
 
 _CONNECTIONS = 32
 

@@ -21,9 +21,9 @@ from aiokafka import AIOKafkaConsumer
 from benchmarks.bench_consumers import serving
 from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, Bridge, await_answer, kafka, percentiles, prepare, serving_bridge
-from bridge.events import EVENT_TYPES
-from bridge.local_kafka import LocalKafka
-from bridge.simulate import SimulationPlan, events
+from sandbox.broker import LocalKafka
+from sandbox.simulator import SimulationPlan, events
+from voipex.events import EVENT_TYPES
 
 _CONNECTIONS = 32
 _WARM_S = 10

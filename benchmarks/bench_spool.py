@@ -21,11 +21,11 @@ from typing import Any
 
 import uvloop
 
-from bridge.clock import ReceiptClock
-from bridge.normalize import normalize
-from bridge.spool import Spool
-from bridge.webhook import parse
-from bridge.wire import Record, encode
+from bridge.http.receipts import ReceiptClock
+from bridge.spool.spool import Spool
+from voipex.normalize import normalize
+from voipex.records import Record, encode
+from voipex.webhook import parse
 
 LIMIT_BYTES = 8 << 30
 BODY = (

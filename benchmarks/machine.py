@@ -37,7 +37,7 @@ def described() -> dict[str, Any]:
 
 def _services() -> str:
     """`compiled` as the image has them (ADR 9), which `make bench` sees to, or `python`."""
-    spec = find_spec("bridge.wire")
+    spec = find_spec("voipex.records")
     return "python" if spec is None or spec.origin is None or spec.origin.endswith(".py") else "compiled"
 
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import credentials
-from bridge.local_kafka import LocalKafka
+from bridge.auth import credentials
+from sandbox.broker import LocalKafka
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 _LUA = Path(__file__).parent / "load.lua"

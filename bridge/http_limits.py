@@ -29,7 +29,7 @@ import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from bridge.errors import (
+from voipex.errors import (
     RETRY_AFTER_S,
     Draining,
     HeadersTooLarge,
@@ -40,7 +40,7 @@ from bridge.errors import (
     Unavailable,
     problem_of,
 )
-from bridge.server import Answer
+from voipex.service.server import Answer
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 _MAX_WAITING: Final = 16  # pipelined requests behind the one in flight; real clients send none

@@ -14,10 +14,11 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from bridge.auth import Caller
-from bridge.clock import ReceiptClock
-from bridge.dead_letters import dead_letter
-from bridge.errors import (
+from bridge.auth.authenticate import Caller
+from bridge.http.receipts import ReceiptClock
+from bridge.metrics import Metrics
+from voipex.dead_letters import dead_letter
+from voipex.errors import (
     RETRY_AFTER_S,
     BodyEncoded,
     BodyTooLarge,
@@ -31,13 +32,12 @@ from bridge.errors import (
     Unusable,
     problem_of,
 )
-from bridge.logs import get_logger
-from bridge.metrics import Metrics
-from bridge.normalize import Receipt, fields_of
-from bridge.server import Answer
-from bridge.tracing import traceparent_of
-from bridge.webhook import parse
-from bridge.wire import Record, encode_fields
+from voipex.normalize import Receipt, fields_of
+from voipex.records import Record, encode_fields
+from voipex.service.logging import get_logger
+from voipex.service.server import Answer
+from voipex.traceparent import traceparent_of
+from voipex.webhook import parse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import orjson
 
-from bridge import errors
+from bridge.auth.tokens import LIFETIME_S
 from bridge.settings import Settings
-from bridge.tokens import LIFETIME_S
-from bridge.webhook import DOCUMENTED_KEYS
+from voipex import errors
+from voipex.webhook import DOCUMENTED_KEYS
 
 _TITLE: Final = "VOIPEX bridge, front door"
 _WORDS: Final = {"type": ["string", "number", "boolean", "null"]}

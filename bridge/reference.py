@@ -13,10 +13,10 @@ from typing import Any, Final, get_args
 
 from pydantic_core import PydanticUndefined
 
-from bridge import errors
-from bridge.environment import SECRETS_DIR_VARIABLE, ServiceSettings, variable_of
 from bridge.openapi import openapi_page
 from bridge.settings import Settings
+from voipex import errors
+from voipex.service.settings import SECRETS_DIR_VARIABLE, ServiceSettings, variable_of
 
 _DOCS = Path("docs")  # of the repository, where this is run
 
@@ -60,7 +60,7 @@ def answers_page() -> str:
     lines = [
         "# Answers of the front door",
         "",
-        "Made from `bridge/errors.py` by `make contract`.",
+        "Made from `voipex/errors.py` by `make contract`.",
         "",
         "`POST /voipex` is answered with `VOIPEX_ACCEPTED_STATUS` (200) and `VOIPEX_ACCEPTED_BODY` (empty) once the event is safe on disk.",
         "Every other answer is a problem (RFC 9457, `application/problem+json`) whose `type` ends in the name below. It never repeats the body.",

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bridge import environment
-from bridge.environment import Port, ServiceSettings
+from voipex.service import settings as environment
+from voipex.service.settings import Port, ServiceSettings
 
 
 class Settings(ServiceSettings):

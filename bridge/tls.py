@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from bridge.errors import SettingsInvalid
+from voipex.errors import SettingsInvalid
 
 _LOOKS: Final = 2  # certificate and key are two files: for a moment they may not belong together
 

@@ -6,8 +6,11 @@ from typing import Final
 
 import orjson
 
-from bridge.auth import Credentials, prove
-from bridge.errors import (
+from bridge.auth.authenticate import Credentials, prove
+from bridge.auth.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, client_of, issue
+from bridge.ingress import BASIC_CHALLENGE, METHODS, OncePerSecond, Receive, Scope, Send, asked_for, read_body
+from bridge.metrics import Metrics
+from voipex.errors import (
     BodyTooLarge,
     IngressError,
     InvalidClient,
@@ -16,10 +19,7 @@ from bridge.errors import (
     Unauthorized,
     Unavailable,
 )
-from bridge.ingress import BASIC_CHALLENGE, METHODS, OncePerSecond, Receive, Scope, Send, asked_for, read_body
-from bridge.logs import get_logger
-from bridge.metrics import Metrics
-from bridge.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, client_of, issue
+from voipex.service.logging import get_logger
 
 # A token must not stay in a cache (RFC 6749, 5.1).
 _NOT_STORED: Final = [

@@ -13,13 +13,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge import health, logs
-from bridge.environment import unknown_variables
-from bridge.errors import BridgeError, SettingsInvalid
-from consumers import kafka, run, settings
+from consumers import service as run
+from consumers import settings
+from consumers.engine import group as kafka
 from consumers.explain.drawing import draw
 from consumers.explain.replay import DEFAULT_TIME_ZONE, explain
 from consumers.explain.trace import moment_us, read_trace
+from voipex.errors import BridgeError, SettingsInvalid
+from voipex.service import health
+from voipex.service import logging as logs
+from voipex.service.settings import unknown_variables
 
 PIPED_WIDTH = 100
 """Columns where there is no terminal to ask."""

@@ -1,4 +1,4 @@
-"""The settings of the consumers, in one frozen `Settings`; `bridge.environment` says where they come from. docs/settings-consumers.md is made from it."""
+"""The settings of the consumers, in one frozen `Settings`; `voipex.service.settings` says where they come from. docs/settings-consumers.md is made from it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
-from bridge import environment
-from bridge.environment import Port, ServiceSettings
+from voipex.service import settings as environment
+from voipex.service.settings import Port, ServiceSettings
 
 MANAGEMENT_PORTS = {"timelines": 8082, "agents": 8083, "all": 8082}
 

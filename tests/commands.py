@@ -11,7 +11,7 @@ from unittest import mock
 
 import orjson
 
-from bridge import cli
+from bridge.cli import main as cli
 
 
 class Done(NamedTuple):

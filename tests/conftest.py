@@ -13,5 +13,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 def pytest_report_header() -> str:
     """What is tested: the source, or the services compiled as they are shipped (ADR 9)."""
-    spec = find_spec("bridge.wire")
+    spec = find_spec("voipex.records")
     return f"services: {'none' if spec is None else spec.origin}"

@@ -19,21 +19,22 @@ from typing import Any, Self
 
 import orjson
 
-from bridge import kafka as bridge_kafka
-from bridge.clock import ReceiptClock
-from bridge.connection import KafkaSettings
-from bridge.events import Event
-from bridge.kafka import Consumed, KafkaProducer
-from bridge.moments import microseconds
-from bridge.normalize import normalize
-from bridge.simulate import SimulationPlan, events
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
-from bridge.webhook import parse
-from bridge.wire import Record, encode
+from bridge.http.receipts import ReceiptClock
+from bridge.ops import reader
+from bridge.ops.reader import Consumed
+from bridge.publisher.producer import KafkaProducer
 from consumers.agents.projection import AgentProjection
 from consumers.calls.events import call_event
 from consumers.calls.projection import timeline
+from sandbox.simulator import SimulationPlan, events
 from tests.processes import free_port
+from voipex.events import Event
+from voipex.kafka.settings import KafkaSettings
+from voipex.normalize import normalize
+from voipex.records import Record, encode
+from voipex.timestamps import microseconds
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+from voipex.webhook import parse
 
 Json = dict[str, Any]
 
@@ -170,10 +171,7 @@ def read(bootstrap_servers: str, pbx: str, *kinds: Any) -> dict[Any, list[Consum
     settings = KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
 
     async def all_of() -> dict[Any, list[Consumed]]:
-        return {
-            kind: [each async for each in bridge_kafka.read(settings, topic_name(pbx, kind))]
-            for kind in kinds
-        }
+        return {kind: [each async for each in reader.read(settings, topic_name(pbx, kind))] for kind in kinds}
 
     return asyncio.run(all_of())
 

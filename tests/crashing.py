@@ -1,6 +1,6 @@
 """
 A service that kills itself: `python -m tests.crashing <service> <step> <countdown>`: with -9, the n-th time that it comes to a step of
-a batch (consumers/task.py).
+a batch (consumers/engine/task.py).
 """
 
 import asyncio
@@ -10,9 +10,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from consumers import run, settings
-from consumers.kafka import TransactionalProducer
-from consumers.store import Store
+from consumers import service as run
+from consumers import settings
+from consumers.engine.group import TransactionalProducer
+from consumers.engine.store import Store
 
 STEPS = ("begin", "send", "sent", "offsets", "commit", "committing", "committed", "kept")
 _left = 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from bridge.normalize import Receipt
+from voipex.normalize import Receipt
 
 RINGING: dict[str, str] = {
     "EventName": "Ringing",

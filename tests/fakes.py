@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.auth import Caller
-from bridge.errors import Unauthorized
+from bridge.auth.authenticate import Caller
 from bridge.ingress import Ingress
-from bridge.webhook import DOCUMENTED_KEYS
-from bridge.wire import Record
+from voipex.errors import Unauthorized
+from voipex.records import Record
+from voipex.webhook import DOCUMENTED_KEYS
 
 CALLER = Caller("demo", "voipex", "CZ", DOCUMENTED_KEYS)
 

@@ -5,7 +5,8 @@ newer one wrote for another version's, as a real one would.
 
 import sys
 
-from consumers import run, settings
+from consumers import service as run
+from consumers import settings
 from consumers.agents import memory
 from consumers.agents.projection import AgentProjection
 from consumers.calls import projection as calls

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bridge import credentials
+from bridge.auth import credentials
 
 USER = "site-7"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bridge.segments import LINE_BYTES
-from bridge.spool import Files, Spool, Spooled
-from bridge.wire import Record
+from bridge.spool.segments import LINE_BYTES
+from bridge.spool.spool import Files, Spool, Spooled
+from voipex.records import Record
 
 LIMIT_BYTES = 1 << 30
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from bridge.events import Direction, Event, EventType, ReasonClass
-from bridge.moments import rfc3339
 from consumers.calls.events import CallEvent, call_event
+from voipex.events import Direction, Event, EventType, ReasonClass
+from voipex.timestamps import rfc3339
 
 CALL_ID: Final = "1772438400.1"
 BASE_US: Final = 1_772_438_400_000_000

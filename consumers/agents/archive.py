@@ -12,9 +12,9 @@ from zlib import compress, crc32, decompress
 
 import orjson
 
-from consumers.activity import LegResult, LegRole
 from consumers.agents.legs import Leg, LegKey
 from consumers.agents.presence import AgentEvent
+from voipex.agent_activity import LegResult, LegRole
 
 Words = tuple[str, ...]
 

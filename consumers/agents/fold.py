@@ -55,7 +55,7 @@ from consumers.agents.legs import (
     precedence_of,
 )
 from consumers.agents.presence import IN, OUT, UNNAMED, AgentEvent, Presence, Standing
-from consumers.agents.status import AgentPresence, AgentState
+from voipex.agent_status import AgentPresence, AgentState
 
 BEGINNING: Final = -(1 << 62)
 """Before all time, in microseconds."""

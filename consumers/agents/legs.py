@@ -7,9 +7,9 @@ what an activity is, `phases`; what a leg counts for when it is over, `outcome_o
 
 from typing import Any, Final
 
-from bridge.events import Direction
-from consumers.activity import LegResult, LegRole
-from consumers.agents.status import Activity
+from voipex.agent_activity import LegResult, LegRole
+from voipex.agent_status import Activity
+from voipex.events import Direction
 
 AGENT, CALLER, CONSULT, MONITOR = (
     role.value for role in (LegRole.AGENT, LegRole.CALLER, LegRole.CONSULT, LegRole.MONITOR)

@@ -1,4 +1,4 @@
-"""AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.projection`)."""
+"""AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.engine.projection`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -7,8 +7,6 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from bridge.events import agent_key
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
 from consumers.agents import memory as memories
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
@@ -16,7 +14,9 @@ from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg
 from consumers.agents.memory import AgentMemory
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
 from consumers.agents.times import text_of, us_of
-from consumers.projection import Document
+from consumers.engine.projection import Document
+from voipex.events import agent_key
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
 
 CE_TYPE: Final = "voipex.agent.status.v1"
 

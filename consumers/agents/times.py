@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from bridge.moments import microseconds, rfc3339
+from voipex.timestamps import microseconds, rfc3339
 
 _MINUTE_US: Final = 60_000_000
 _LAST_US: Final = microseconds("9000-01-01T00:00:00Z")  # so that deadlines after a time can still be written
@@ -20,7 +20,7 @@ def us_of(text: str) -> int:
 
 @lru_cache(maxsize=8192)
 def text_of(at_us: int) -> str:
-    """Microseconds -> text, as `bridge.moments.rfc3339`."""
+    """Microseconds -> text, as `voipex.timestamps.rfc3339`."""
     minute, rest_us = divmod(at_us, _MINUTE_US)
     # Exact: 8 digits of the 15 that a float holds. (An f-string takes a third longer.)
     return "%s%09.6fZ" % (_text_of_minute(minute), rest_us / 1_000_000)  # noqa: UP031

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from bridge.events import Direction, ReasonClass
-from consumers.activity import LegResult, LegRole
 from consumers.calls.events import CallEvent
 from consumers.calls.legs import Leg, Named, Party, result_of, same_party
-from consumers.calls.timeline import Anomaly, Confidence, Effect, EndedBy, TransferKind
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Anomaly, Confidence, Effect, EndedBy, TransferKind
+from voipex.events import Direction, ReasonClass
 
 SECOND_US: Final = 1_000_000
 LATE_US: Final = 2 * SECOND_US

@@ -8,11 +8,11 @@ timer fired. An event at a deadline precedes it.
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.activity import LegResult, LegRole
 from consumers.calls.call import SECOND_US, Call
 from consumers.calls.fold import cdr_deadline_us, end_by_cdr
 from consumers.calls.legs import Leg
-from consumers.calls.timeline import CallStatus, EndedBy
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import CallStatus, EndedBy
 
 MINUTE_US: Final = 60 * SECOND_US
 

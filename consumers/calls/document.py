@@ -7,14 +7,13 @@ It is made as a plain dict, since making validated models takes ten times as lon
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from bridge.events import Direction, EventType, ReasonClass
-from consumers.activity import LegResult, LegRole
 from consumers.calls.call import SECOND_US, Call, Transfer
 from consumers.calls.deadlines import status_of
 from consumers.calls.events import CallEvent, time_text
 from consumers.calls.legs import Leg, Span, union_us
 from consumers.calls.links import links_of
-from consumers.calls.timeline import (
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import (
     Anomaly,
     Confidence,
     EndedBy,
@@ -23,6 +22,7 @@ from consumers.calls.timeline import (
     StartSource,
     TransferKind,
 )
+from voipex.events import Direction, EventType, ReasonClass
 
 MAX_EVENTS: Final = 500
 CLOCK_SKEW_US: Final = 60 * SECOND_US

@@ -6,8 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from bridge.events import Direction, Event, EventType, ReasonClass
-from bridge.moments import microseconds, rfc3339
+from voipex.events import Direction, Event, EventType, ReasonClass
+from voipex.timestamps import microseconds, rfc3339
 
 
 class CallEvent(NamedTuple):

@@ -8,15 +8,15 @@ rule 10, which ends a call on its CDR.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from bridge.events import Direction, EventType, ReasonClass
-from consumers.activity import LegRole
 from consumers.calls.call import LATE_US, NO_EFFECT, OUTGOING, SECOND_US, Call, Told
 from consumers.calls.events import CallEvent
 from consumers.calls.hangups import hangup
 from consumers.calls.legs import Party, is_blank, same_party
 from consumers.calls.rings import answered, ringing
-from consumers.calls.timeline import Anomaly, Effect, EndedBy
 from consumers.calls.transfers import attended_transfer, cancel_attended_transfer
+from voipex.agent_activity import LegRole
+from voipex.call_timeline import Anomaly, Effect, EndedBy
+from voipex.events import Direction, EventType, ReasonClass
 
 FOLD_VERSION: Final = 2
 """Raise it with every change of the rules: kept calls are then folded anew and published again."""

@@ -1,13 +1,13 @@
 """Hangup: rule 5, the first of its cases that fits, and rule 6, what is left to say after the end."""
 
-from bridge.events import Direction, ReasonClass
-from consumers.activity import LegResult, LegRole
 from consumers.calls.call import Call, Told
 from consumers.calls.events import CallEvent
 from consumers.calls.legs import Leg, is_blank, result_of
 from consumers.calls.rings import means_monitor, release_outrun
-from consumers.calls.timeline import Anomaly, Effect, EndedBy
 from consumers.calls.transfers import hangup_gives_away, infer_blind_from
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Anomaly, Effect, EndedBy
+from voipex.events import Direction, ReasonClass
 
 
 def hangup(call: Call, event: CallEvent) -> Told:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Final, Protocol
 
-from bridge.events import ReasonClass
-from consumers.activity import LegResult, LegRole
+from voipex.agent_activity import LegResult, LegRole
+from voipex.events import ReasonClass
 
 Span = tuple[int, int]
 

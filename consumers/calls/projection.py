@@ -14,16 +14,16 @@ from typing import ClassVar, Final
 
 import orjson
 
-from bridge.events import Event
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
-from consumers.calls.agents import activities, removal
+from consumers.calls.activities import activities, removal
 from consumers.calls.call import SECOND_US, Call
 from consumers.calls.deadlines import DEFAULT_LIMITS, Limits, as_of, next_deadline
 from consumers.calls.document import Json, document
 from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
-from consumers.calls.timeline import CallTimeline
-from consumers.projection import Document
+from consumers.engine.projection import Document
+from voipex.call_timeline import CallTimeline
+from voipex.events import Event
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
 
 TIMELINE_TYPE: Final = "voipex.call.timeline.v1"
 ACTIVITY_TYPE: Final = "voipex.agent.activity.v1"
@@ -115,7 +115,7 @@ class CallState:
 
 
 class CallProjection:
-    """Satisfies `consumers.projection.Projection[CallState]`. Limits of rule 12 are settings, in seconds."""
+    """Satisfies `consumers.engine.projection.Projection[CallState]`. Limits of rule 12 are settings, in seconds."""
 
     name: ClassVar = "timelines"
     fold_version: ClassVar = FOLD_VERSION

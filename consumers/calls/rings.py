@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from bridge.events import Direction, ReasonClass
-from consumers.activity import LegResult, LegRole
 from consumers.calls.call import SECOND_US, Call, Told
 from consumers.calls.events import CallEvent
 from consumers.calls.legs import Leg, is_blank, same_party
-from consumers.calls.timeline import Anomaly, Effect, EndedBy
 from consumers.calls.transfers import begin_leg, infer_blind_from, infer_blind_to, infer_handover
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Anomaly, Effect, EndedBy
+from voipex.events import Direction, ReasonClass
 
 PARALLEL_US: Final = 3 * SECOND_US
 """Queues ring an agent again after 5 s at the earliest; what comes this shortly is a second device (rule 3)."""

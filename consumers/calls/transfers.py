@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from consumers.activity import LegResult, LegRole
 from consumers.calls.call import SECOND_US, Call, Told, Transfer
 from consumers.calls.events import CallEvent
 from consumers.calls.legs import Leg, Named, is_blank, same_party
-from consumers.calls.timeline import Confidence, Effect, TransferKind
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Confidence, Effect, TransferKind
 
 BLIND_US: Final = 10 * SECOND_US
 """A blind transfer rings the next line within this time before or after the first one hangs up (rule 9)."""

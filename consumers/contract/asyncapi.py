@@ -8,9 +8,9 @@ Headers are described in AsyncAPI's own dialect, which its tools check; values a
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from bridge.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, Topic, TopicKind, topic_name
 from consumers.contract.examples import PBX, Example
 from consumers.contract.messages import MESSAGES, Message, headers_schema
+from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, Topic, TopicKind, topic_name
 
 REPLICAS: Final = 3
 MIN_INSYNC: Final = 2

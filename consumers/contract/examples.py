@@ -9,13 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from bridge.dead_letters import dead_letter, undeliverable, unreadable
-from bridge.errors import Unusable
-from bridge.moments import microseconds, rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicKind, topic_name
-from bridge.webhook import parse
-from bridge.wire import SEQ_HEADER, SPOOL_ID_HEADER, Record, encode
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
 from consumers.contract.messages import (
@@ -32,6 +25,13 @@ from consumers.contract.messages import (
 )
 from consumers.explain.replay import Explanation, explain
 from consumers.explain.trace import Received, Trace, made_up_id, read_trace
+from voipex.dead_letters import dead_letter, undeliverable, unreadable
+from voipex.errors import Unusable
+from voipex.normalize import Receipt, normalize
+from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, encode
+from voipex.timestamps import microseconds, rfc3339
+from voipex.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicKind, topic_name
+from voipex.webhook import parse
 
 PBX: Final = "voipex"
 

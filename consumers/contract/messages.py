@@ -9,8 +9,14 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel
 
-from bridge.events import AGENT_EVENT_TYPES, Event, EventType
-from bridge.topics import (
+from consumers.agents.projection import CE_TYPE as STATUS_TYPE
+from consumers.calls.projection import ACTIVITY_TYPE, TIMELINE_TYPE
+from voipex.agent_activity import AgentActivity
+from voipex.agent_status import AgentStatus
+from voipex.call_timeline import CallTimeline
+from voipex.events import AGENT_EVENT_TYPES, Event, EventType
+from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, TRACEPARENT_HEADER, ce_type
+from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
     AGENT_STATUS,
@@ -19,12 +25,6 @@ from bridge.topics import (
     DEAD_LETTERS,
     TopicKind,
 )
-from bridge.wire import SEQ_HEADER, SPOOL_ID_HEADER, TRACEPARENT_HEADER, ce_type
-from consumers.activity import AgentActivity
-from consumers.agents.projection import CE_TYPE as STATUS_TYPE
-from consumers.agents.status import AgentStatus
-from consumers.calls.projection import ACTIVITY_TYPE, TIMELINE_TYPE
-from consumers.calls.timeline import CallTimeline
 
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "event": Event,

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from bridge.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, TopicKind
 from consumers.contract.asyncapi import MIN_INSYNC, REPLICAS, messages_of
 from consumers.contract.examples import Example
 from consumers.contract.messages import MESSAGES, Message
+from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, TopicKind
 
 MADE: Final = "Made from the code by `make contract`."
 _DAY_MS: Final = 24 * 60 * 60 * 1000

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bridge.moments import microseconds
 from consumers.explain.replay import Explanation
+from voipex.timestamps import microseconds
 
 Json = Mapping[str, Any]
 

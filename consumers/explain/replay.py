@@ -10,14 +10,14 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
-from bridge.events import split_unique_id
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind, topic_name
-from bridge.wire import encode
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
+from consumers.engine.projection import Document, Projection
 from consumers.explain.trace import Rejected, Trace
-from consumers.projection import Document, Projection
+from voipex.events import split_unique_id
+from voipex.records import encode
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind, topic_name
 
 State = TypeVar("State")
 Key = tuple[str, str]

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from bridge.errors import Unusable
-from bridge.events import Event, agent_key
-from bridge.moments import microseconds, rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.webhook import parse
+from voipex.errors import Unusable
+from voipex.events import Event, agent_key
+from voipex.normalize import Receipt, normalize
+from voipex.timestamps import microseconds, rfc3339
+from voipex.webhook import parse
 
 DEFAULT_PBX: Final = "voipex"
 

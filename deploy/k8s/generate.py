@@ -17,11 +17,10 @@ from typing import Any, Final
 
 import yaml
 
-from bridge.kafka import WRITTEN
 from bridge.settings import Settings
-from bridge.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, Topic, TopicKind, declared
 from consumers import settings as consumer_settings
-from consumers.run import SERVICES
+from consumers.service import SERVICES
+from voipex.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, WRITTEN, Topic, TopicKind, declared
 
 _DEPLOY: Final = Path(__file__).parents[1]
 COMPONENTS: Final = _DEPLOY / "k8s" / "components"
@@ -173,9 +172,9 @@ def rendered(documents: Iterable[Document], sources: str = "") -> str:
 
 
 FILES: Final[Mapping[str, Callable[[], str]]] = {
-    "strimzi/topics.yaml": lambda: rendered(topics(_PBXS), "bridge/topics.py"),
+    "strimzi/topics.yaml": lambda: rendered(topics(_PBXS), "voipex/topics.py"),
     "strimzi/users.yaml": lambda: rendered(
-        users(_PBXS), "bridge/topics.py and the services' inputs and outputs"
+        users(_PBXS), "voipex/topics.py and the services' inputs and outputs"
     ),
     "monitoring/prometheus-rule.yaml": lambda: rendered(rules(), "deploy/prometheus/rules.yml"),
     "monitoring/dashboard.yaml": lambda: rendered(dashboard(), "deploy/grafana/dashboards/voipex.json"),

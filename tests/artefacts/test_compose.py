@@ -20,11 +20,11 @@ from typing import Any, Self
 
 import pytest
 
-from bridge import kafka
-from bridge.connection import KafkaSettings
+from bridge.ops.reader import read
 from tests.artefacts import tools
 from tests.artefacts.tools import ROOT, fails, passes, run
 from tests.processes import free_port
+from voipex.kafka.settings import KafkaSettings
 
 pytestmark = pytest.mark.artefacts
 
@@ -163,7 +163,7 @@ class Stack:
 
 async def _keys(bootstrap_servers: str, topic: str) -> set[str]:
     settings = KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
-    return {record.key.decode() async for record in kafka.read(settings, topic) if record.key is not None}
+    return {record.key.decode() async for record in read(settings, topic) if record.key is not None}
 
 
 class NotingPbxs:

@@ -171,7 +171,7 @@ def test_it_writes_nothing_outside_its_volumes(started: Started) -> None:
 
 def test_the_health_check_fails_where_nothing_serves() -> None:
     check = inspected(image())["Config"]["Healthcheck"]["Test"]
-    assert check == ["CMD", "python", "-m", "bridge.health", "--live"]
+    assert check == ["CMD", "python", "-m", "voipex.service.health", "--live"]
     done = run("docker", "run", "--rm", "--network", "none", image(), *check[1:])
     assert (done.returncode, done.stdout) == (1, "")
     assert "no answer on 0.0.0.0:8081" in done.stderr

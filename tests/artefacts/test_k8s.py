@@ -20,17 +20,20 @@ import pytest
 import yaml
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
-from bridge import environment, kafka, settings
-from bridge.connection import KafkaSettings
-from bridge.errors import SettingsInvalid
-from bridge.local_kafka import LocalKafka
-from bridge.topics import CALL_EVENTS, declared, topic_name
-from consumers.kafka import progress_of
+from bridge import settings
+from consumers.engine.group import progress_of
 from consumers.settings import Settings as ConsumerSettings
+from sandbox.broker import LocalKafka
 from tests import factories
 from tests.artefacts.tools import BUILD, ROOT, passes, run
 from tests.consuming import ConsumerProcess
 from tests.processes import BridgeProcess, free_port
+from voipex.errors import SettingsInvalid
+from voipex.kafka.admin import _admin
+from voipex.kafka.settings import KafkaSettings
+from voipex.kafka.topics import apply_topics
+from voipex.service import settings as environment
+from voipex.topics import CALL_EVENTS, declared, topic_name
 
 pytestmark = pytest.mark.artefacts
 
@@ -558,7 +561,7 @@ class GuardedKafka:
 
     def allow(self, acl: Acl, *, given: bool = True) -> None:
         async def ask() -> None:
-            async with kafka._admin(self.administration(), 20) as admin:
+            async with _admin(self.administration(), 20) as admin:
                 await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
 
         asyncio.run(ask())
@@ -571,7 +574,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
     kafka_.broker.start()
     try:
         kafka_.broker.wait_ready()
-        asyncio.run(kafka.apply_topics(kafka_.administration(), declared(["voipex"], 1), 1, 1))
+        asyncio.run(apply_topics(kafka_.administration(), declared(["voipex"], 1), 1, 1))
         for rights in acls().values():
             for right in rights:
                 kafka_.allow(right)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from bridge.local_kafka import LocalKafka
+from sandbox.broker import LocalKafka
 from tests.artefacts.tools import BUILD, ROOT, passes, run
 from tests.consuming import ConsumerProcess
 from tests.kafka.conftest import JARS, TEST_PROPERTIES, apply_topics

@@ -17,13 +17,17 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from bridge import kafka as bridge_kafka
-from bridge.connection import KafkaSettings
-from bridge.errors import KafkaUnreachable
-from bridge.local_kafka import LocalKafka
-from bridge.spool import Spooled
-from bridge.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, TopicKind, declared
+from bridge.ops import reader
+from bridge.ops.reader import Consumed
+from bridge.spool.spool import Spooled
+from sandbox.broker import LocalKafka
 from tests.processes import free_port
+from voipex.errors import KafkaUnreachable
+from voipex.kafka import topics as kafka_topics
+from voipex.kafka.admin import _admin, describe_cluster
+from voipex.kafka.settings import KafkaSettings
+from voipex.kafka.topics import list_topics
+from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, TopicKind, declared
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent.parent / "build"
@@ -122,8 +126,8 @@ def _delete_topics(bootstrap_servers: str) -> None:
 
     async def delete() -> None:
         settings = settings_of(bootstrap_servers)
-        names = [topic.name for topic in await bridge_kafka.list_topics(settings)]
-        async with bridge_kafka._admin(settings, 30) as admin:
+        names = [topic.name for topic in await list_topics(settings)]
+        async with _admin(settings, 30) as admin:
             if names:
                 await admin.delete_topics(names)
 
@@ -177,7 +181,7 @@ def _await_broker(bootstrap_servers: str, within_s: float = 90) -> None:
     deadline = time.monotonic() + within_s
     while True:
         try:
-            asyncio.run(bridge_kafka.describe_cluster(settings_of(bootstrap_servers)))
+            asyncio.run(describe_cluster(settings_of(bootstrap_servers)))
         except KafkaUnreachable:
             if time.monotonic() > deadline:
                 raise
@@ -201,7 +205,7 @@ def apply_topics(
 ) -> None:
     """Make the topics of *pbx*. Fewer kinds make a broker that is stopped and started sooner ready again."""
     topics = [topic for topic in declared([pbx], partitions) if topic.kind in set(kinds)]
-    asyncio.run(bridge_kafka.apply_topics(settings_of(bootstrap_servers), topics, 1, 1))
+    asyncio.run(kafka_topics.apply_topics(settings_of(bootstrap_servers), topics, 1, 1))
 
 
 def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) -> None:
@@ -209,11 +213,11 @@ def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) ->
     apply_topics(bootstrap_servers, pbx, partitions, (CALL_EVENTS, DEAD_LETTERS))
 
 
-def read_all(bootstrap_servers: str, topic: str) -> list[bridge_kafka.Consumed]:
+def read_all(bootstrap_servers: str, topic: str) -> list[Consumed]:
     """Everything that is there now; each partition in order."""
 
-    async def read() -> list[bridge_kafka.Consumed]:
-        return [record async for record in bridge_kafka.read(settings_of(bootstrap_servers), topic)]
+    async def read() -> list[Consumed]:
+        return [record async for record in reader.read(settings_of(bootstrap_servers), topic)]
 
     return asyncio.run(read())
 

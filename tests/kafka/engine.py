@@ -18,16 +18,18 @@ from typing import Any
 import aiokafka
 import aiokafka.admin
 
-from bridge import kafka as bridge_kafka
-from bridge.kafka import Consumed
-from bridge.partition import partition_of
-from bridge.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
-from bridge.wire import Record
-from consumers.kafka import Partition, Progress, progress_of
-from consumers.metrics import Metrics
+from bridge.ops import reader
+from bridge.ops.reader import Consumed
+from consumers.engine.group import Partition, Progress, progress_of
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from consumers.settings import Settings
-from consumers.worker import Worker
 from tests.kafka.conftest import Broker, settings_of
+from voipex.kafka.admin import _admin
+from voipex.kafka.topics import _alter, _set_by_hand, _wait_until_applied
+from voipex.partitioner import partition_of
+from voipex.records import Record
+from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
 WITHIN_S = 60.0
 _RecordsToDelete: Any = aiokafka.admin.RecordsToDelete  # it ships no types
@@ -89,22 +91,22 @@ def transactions(metrics: Metrics, service: str, outcome: str) -> float:
 
 async def read(kafka: Broker, topic: str) -> list[Consumed]:
     """All that is committed there."""
-    return [each async for each in bridge_kafka.read(settings_of(kafka.bootstrap_servers), topic)]
+    return [each async for each in reader.read(settings_of(kafka.bootstrap_servers), topic)]
 
 
 async def configure(kafka: Broker, topic: str, **config: str) -> None:
     """Settings of a topic with `_` for `.`; None of the others is kept but what was declared."""
     wanted = {name.replace("_", "."): value for name, value in config.items()}
-    async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 30) as admin:
-        wanted = {**await bridge_kafka._set_by_hand(admin, topic), **wanted}
-        await bridge_kafka._alter(admin, topic, wanted)
-        await bridge_kafka._wait_until_applied(admin, {topic: wanted})
+    async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
+        wanted = {**await _set_by_hand(admin, topic), **wanted}
+        await _alter(admin, topic, wanted)
+        await _wait_until_applied(admin, {topic: wanted})
 
 
 async def delete_records(kafka: Broker, partition: Partition, before: int) -> None:
     """What lies before an offset; -1: all."""
     where = aiokafka.TopicPartition(*partition)
-    async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 30) as admin:
+    async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
         await admin.delete_records({where: _RecordsToDelete(before)})
 
 

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from bridge.local_kafka import LocalKafka
+from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, read_all
 from tests.processes import BridgeProcess
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.kafka import Consumed
-from bridge.local_kafka import LocalKafka
+from bridge.ops.reader import Consumed
+from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, read_all
 from tests.processes import BridgeProcess, NotingPbx, Obligations
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bridge.kafka import Consumed, KafkaProducer
-from bridge.partition import partition_of
-from bridge.wire import Record
+from bridge.ops.reader import Consumed
+from bridge.publisher.producer import KafkaProducer
 from tests.commands import Done, called
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import USER, BridgeProcess
+from voipex.partitioner import partition_of
+from voipex.records import Record
 
 RENAMED = [
     b'{"event":"Ringing","call_id":"1412256225.1940","Line":"163","From":"777888999"}',

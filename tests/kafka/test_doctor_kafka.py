@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from bridge import kafka as bridge_kafka
-from bridge.topics import TOPIC_KINDS, declared
 from tests.commands import Done, called
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import BridgeProcess
+from voipex.kafka import permissions
+from voipex.kafka.admin import _admin
+from voipex.kafka.permissions import Examination
+from voipex.kafka.topics import _alter, _wait_until_applied, list_topics
+from voipex.topics import TOPIC_KINDS, declared
 
 
 @pytest.fixture
@@ -27,8 +30,8 @@ def doctor(bridge: BridgeProcess, **changes: str) -> tuple[Done, dict[str, list[
     return done, checks
 
 
-def examine(kafka: Broker, *topics: str) -> bridge_kafka.Examination:
-    return asyncio.run(bridge_kafka.examine(settings_of(kafka.bootstrap_servers), topics))
+def examine(kafka: Broker, *topics: str) -> Examination:
+    return asyncio.run(permissions.examine(settings_of(kafka.bootstrap_servers), topics))
 
 
 def test_all_is_well_beside_a_running_bridge_and_no_record_is_written(
@@ -58,7 +61,7 @@ def test_missing_topics_are_named_and_not_created_by_asking(
     names = [topic.name for topic in declared([pbx])]
 
     done, checks = doctor(bridge)
-    there = asyncio.run(bridge_kafka.list_topics(settings_of(kafka.bootstrap_servers), names))
+    there = asyncio.run(list_topics(settings_of(kafka.bootstrap_servers), names))
 
     assert done.code == 1
     assert checks["topics"] == [("fault", f"missing: {', '.join(names)}")]
@@ -72,10 +75,10 @@ def test_other_partitions_are_a_fault_and_what_may_be_set_or_grown_a_warning(
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
 
     async def shorten() -> None:
-        async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 10) as admin:
+        async with _admin(settings_of(kafka.bootstrap_servers), 10) as admin:
             config = {"retention.ms": "1000", "cleanup.policy": "delete", "max.message.bytes": "1048588"}
-            await bridge_kafka._alter(admin, f"{pbx}.call.events.v1", config)
-            await bridge_kafka._wait_until_applied(admin, {f"{pbx}.call.events.v1": config})
+            await _alter(admin, f"{pbx}.call.events.v1", config)
+            await _wait_until_applied(admin, {f"{pbx}.call.events.v1": config})
 
     asyncio.run(shorten())
 

@@ -14,10 +14,10 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
-from consumers.agents.status import AgentStatus
-from consumers.calls.timeline import CallTimeline
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer
 from tests.processes import BridgeProcess, free_port
+from voipex.agent_status import AgentStatus
+from voipex.call_timeline import CallTimeline
 
 _Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
 CALL, AGENT = "1412256225.1941", "petr.novak"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.kafka import Consumed
-from bridge.local_kafka import LocalKafka
-from bridge.topics import DEAD_LETTERS, topic_name
+from bridge.ops.reader import Consumed
+from sandbox.broker import LocalKafka
 from tests.consuming import ConsumerProcess, Traffic, await_published
 from tests.crashing import STEPS
 from tests.kafka.conftest import Broker, apply_topics, console_producer, read_all
+from voipex.topics import DEAD_LETTERS, topic_name
 
 
 def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(

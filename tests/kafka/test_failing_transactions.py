@@ -3,10 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from bridge.topics import CALL_EVENTS, CALL_STATE, CALL_TIMELINES, topic_name
-from consumers.kafka import Partition
-from consumers.metrics import Metrics
-from consumers.worker import Worker
+from consumers.engine.group import Partition
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import (
@@ -25,6 +24,7 @@ from tests.kafka.engine import (
     until_told,
 )
 from tests.unit.consumers.tally import TallyProjection
+from voipex.topics import CALL_EVENTS, CALL_STATE, CALL_TIMELINES, topic_name
 
 
 def test_a_produce_that_fails_commits_nothing_and_all_is_done_again(

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import PortInUse
-from bridge.local_kafka import LocalKafka, LocalKafkaError, Progress
+from sandbox.broker import LocalKafka, LocalKafkaError, Progress
 from tests.kafka.conftest import (
     JARS,
     TEST_PROPERTIES,
@@ -23,6 +22,7 @@ from tests.kafka.conftest import (
     read_all,
 )
 from tests.processes import free_port
+from voipex.errors import PortInUse
 
 
 def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx: str) -> None:
@@ -111,7 +111,7 @@ def test_a_data_folder_that_cannot_be_formatted_says_why(tmp_path: Path) -> None
 def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     """`kill -9` of `voipex-bridge up` must not leave a broker that holds the port."""
     starts = (
-        "import sys, time; from pathlib import Path; from bridge.local_kafka import LocalKafka\n"
+        "import sys, time; from pathlib import Path; from sandbox.broker import LocalKafka\n"
         f"broker = LocalKafka(Path({str(tmp_path)!r}), Path({str(JARS)!r}), port={free_port()}, "
         f"controller_port={free_port()})\n"
         "broker.prepare(); broker.start(); print(broker.pid, flush=True); time.sleep(60)\n"

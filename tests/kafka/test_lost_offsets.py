@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bridge.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 from consumers.calls.projection import CallProjection
-from consumers.kafka import Partition
-from consumers.metrics import Metrics
-from consumers.worker import Worker
+from consumers.engine.group import Partition
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from tests.consuming import ConsumerProcess, Traffic, await_published, read
 from tests.kafka.conftest import Broker, apply_topics, kafka_tools
 from tests.kafka.engine import delete_records, progress, settings
+from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 TOOLS = {

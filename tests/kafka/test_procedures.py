@@ -10,22 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge import credentials
-from bridge import kafka as bridge_kafka
-from bridge.local_kafka import LocalKafka
-from bridge.segments import LINE_BYTES, first_line
-from bridge.topics import (
-    AGENT_ACTIVITY,
-    AGENT_EVENTS,
-    AGENT_STATE,
-    AGENT_STATUS,
-    CALL_EVENTS,
-    CALL_STATE,
-    CALL_TIMELINES,
-    TopicKind,
-    topic_name,
-)
-from bridge.wire import Record
+from bridge.auth import credentials
+from bridge.spool.segments import LINE_BYTES, first_line
+from sandbox.broker import LocalKafka
 from tests.commands import voipex_bridge
 from tests.consuming import ConsumerProcess, Traffic, await_published, read, write
 from tests.kafka.conftest import (
@@ -40,6 +27,19 @@ from tests.kafka.conftest import (
 from tests.kafka.test_conservation import PERFECT, compare
 from tests.kafka.test_lost_offsets import await_halted, ready
 from tests.processes import BridgeProcess, NotingPbx, free_port
+from voipex.kafka.admin import _admin
+from voipex.records import Record
+from voipex.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_STATE,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_STATE,
+    CALL_TIMELINES,
+    TopicKind,
+    topic_name,
+)
 
 
 def test_a_spool_is_rescued_by_another_bridge(own_kafka: LocalKafka, pbx: str, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_deleted_topic_of_events_halts_who_reads_it(kafka: Broker, pbx: str, t
 
 def _delete_topic(bootstrap_servers: str, name: str) -> None:
     async def delete() -> None:
-        async with bridge_kafka._admin(settings_of(bootstrap_servers), 30) as admin:
+        async with _admin(settings_of(bootstrap_servers), 30) as admin:
             await admin.delete_topics([name])
 
     asyncio.run(delete())

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge import kafka as bridge_kafka
-from bridge.kafka import Consumed, KafkaProducer
-from bridge.local_kafka import LocalKafka
 from bridge.metrics import Metrics
-from bridge.partition import partition_of
-from bridge.publisher import Publisher, Timing
-from bridge.wire import Record
+from bridge.ops import reader
+from bridge.ops.reader import Consumed
+from bridge.publisher.producer import KafkaProducer
+from bridge.publisher.publisher import Publisher, Timing
+from sandbox.broker import LocalKafka
 from tests.kafka.conftest import (
     JARS,
     TEST_PROPERTIES,
@@ -32,6 +31,10 @@ from tests.kafka.conftest import (
     settings_of,
 )
 from tests.processes import free_port
+from voipex.kafka.admin import _admin
+from voipex.kafka.topics import _alter, _create, _NewTopic, _wait_until_applied
+from voipex.partitioner import partition_of
+from voipex.records import Record
 
 QUICK = Timing(gather_s=0.002, silence_s=1.0, first_backoff_s=0.05, most_backoff_s=0.5)
 
@@ -194,7 +197,7 @@ def test_a_backlog_drains_while_more_arrives_and_events_are_readable_soon(
     ages: list[float] = []
 
     async def watch() -> None:
-        async for record in bridge_kafka.read(
+        async for record in reader.read(
             settings_of(kafka.bootstrap_servers), f"{pbx}.call.events.v1", follow=True
         ):
             ages.append(time.time() * 1000 - record.timestamp_ms)  # noqa: PERF401 - read meanwhile
@@ -372,10 +375,10 @@ def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: LocalKafka
 
 def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
     async def alter() -> None:
-        async with bridge_kafka._admin(settings_of(broker.bootstrap_servers), 10) as admin:
+        async with _admin(settings_of(broker.bootstrap_servers), 10) as admin:
             topic = f"{pbx}.call.events.v1"
             limit = {"max.message.bytes": str(max_message_bytes)}
-            await bridge_kafka._alter(admin, topic, limit)
+            await _alter(admin, topic, limit)
 
     asyncio.run(alter())
 
@@ -464,10 +467,10 @@ def test_7_a_partition_without_a_leader_heals_and_others_go_on_15_without_burnin
     topic = f"{pbx}.call.events.v1"
 
     async def place() -> None:
-        async with bridge_kafka._admin(settings_of(own_kafka.bootstrap_servers), 15) as admin:
+        async with _admin(settings_of(own_kafka.bootstrap_servers), 15) as admin:
             replicas = {0: [1], 1: [2]}
-            await bridge_kafka._create(admin, [bridge_kafka._NewTopic(topic, -1, -1, replicas)])
-            await bridge_kafka._wait_until_applied(admin, {topic: {}})
+            await _create(admin, [_NewTopic(topic, -1, -1, replicas)])
+            await _wait_until_applied(admin, {topic: {}})
 
     async def body() -> tuple[Publishing, float]:
         await place()

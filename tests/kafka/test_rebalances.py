@@ -5,13 +5,13 @@ import signal
 import time
 from pathlib import Path
 
-from bridge import kafka as bridge_kafka
 from consumers.calls.projection import CallProjection
-from consumers.metrics import Metrics
-from consumers.worker import Worker
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from tests.consuming import ConsumerProcess
 from tests.kafka.conftest import Broker, apply_topics, settings_of
 from tests.kafka.engine import settings, until
+from voipex.kafka.admin import _admin
 
 SESSION_S = 30.0
 
@@ -49,7 +49,7 @@ async def _join_and_stop(kafka: Broker, pbx: str, folder: Path) -> float:
 
 
 async def _is_rebalancing(kafka: Broker, group: str) -> bool:
-    async with bridge_kafka._admin(settings_of(kafka.bootstrap_servers), 20) as admin:
+    async with _admin(settings_of(kafka.bootstrap_servers), 20) as admin:
         [answer] = await admin.describe_consumer_groups([group])
     state: str = answer.groups[0][2]
     return state == "PreparingRebalance"

@@ -13,15 +13,13 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.local_kafka import LocalKafka
-from bridge.topics import CALL_STATE, topic_name
-from bridge.wire import Record
-from consumers import kafka as consumers_kafka
-from consumers import restore
-from consumers.kafka import Changed, Partition, read_changelog
-from consumers.metrics import Metrics
+from consumers.engine import group as consumers_kafka
+from consumers.engine import restore
+from consumers.engine.group import Changed, Partition, read_changelog
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from consumers.settings import Settings
-from consumers.worker import Worker
+from sandbox.broker import LocalKafka
 from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import (
@@ -37,6 +35,8 @@ from tests.kafka.engine import (
     until_told,
 )
 from tests.unit.consumers.tally import TallyProjection
+from voipex.records import Record
+from voipex.topics import CALL_STATE, topic_name
 
 HOUR_US = 3600 * 1_000_000
 DAY_MS = 24 * 3600 * 1000

@@ -19,25 +19,25 @@ from typing import Any
 import aiokafka
 import pytest
 
-from bridge import credentials
-from bridge import kafka as bridge_kafka
-from bridge.auth import authenticate
-from bridge.clock import ReceiptClock
-from bridge.errors import Unavailable
+from bridge.auth import credentials
+from bridge.auth.authenticate import authenticate
+from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
-from bridge.moments import microseconds
-from bridge.run import Bridge
+from bridge.service import Bridge
 from bridge.settings import Settings as BridgeSettings
-from bridge.spool import Kept, Spool
-from bridge.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
-from bridge.wire import Record
-from consumers.metrics import Metrics
-from consumers.run import SERVICES
+from bridge.spool.spool import Kept, Spool
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
+from consumers.service import SERVICES
 from consumers.settings import Settings
-from consumers.worker import Worker
 from tests.kafka.conftest import Broker, _delete_topics, settings_of
 from tests.processes import free_port
 from tests.unit.consumers.traces import Json, by_key, differences, scenario, scenario_names
+from voipex.errors import Unavailable
+from voipex.kafka.topics import apply_topics
+from voipex.records import Record
+from voipex.timestamps import microseconds
+from voipex.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
 
 _Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
 NAMES = scenario_names()
@@ -343,7 +343,7 @@ async def make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
         dataclasses.replace(topic, kind=dataclasses.replace(topic.kind, retention_ms=-1))
         for topic in declared(names, 1)
     ]
-    await bridge_kafka.apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
+    await apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,24 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from structlog.testing import capture_logs
 
-from bridge import kafka as bridge_kafka
 from bridge import settings
-from bridge.errors import NoAccess
-from bridge.local_kafka import LocalKafka
-from bridge.topics import (
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
+from consumers.service import SERVICES
+from consumers.settings import Settings as ConsumerSettings
+from sandbox.broker import LocalKafka
+from tests import factories
+from tests.commands import Done, called, voipex_bridge
+from tests.consuming import Traffic, call_differences, read
+from tests.kafka import engine
+from tests.kafka.conftest import JARS, read_all, settings_of
+from tests.kafka.test_lag import lag as lag_of
+from tests.processes import BridgeProcess, free_port
+from voipex.errors import NoAccess
+from voipex.kafka.admin import _admin, describe_cluster
+from voipex.kafka.permissions import _RIGHTS
+from voipex.kafka.topics import apply_topics
+from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
     AGENT_STATUS,
@@ -49,17 +62,6 @@ from bridge.topics import (
     declared,
     topic_name,
 )
-from consumers.metrics import Metrics
-from consumers.run import SERVICES
-from consumers.settings import Settings as ConsumerSettings
-from consumers.worker import Worker
-from tests import factories
-from tests.commands import Done, called, voipex_bridge
-from tests.consuming import Traffic, call_differences, read
-from tests.kafka import engine
-from tests.kafka.conftest import JARS, read_all, settings_of
-from tests.kafka.test_lag import lag as lag_of
-from tests.processes import BridgeProcess, free_port
 
 KEY_PASSWORD = "secret-of-the-key"
 WRONG_PASSWORD = "secret-that-is-wrong"
@@ -143,9 +145,7 @@ class SecureKafka:
         }
 
     def make_topics(self, pbx: str) -> None:
-        asyncio.run(
-            bridge_kafka.apply_topics(settings_of(self.administration), declared([pbx], partitions=1), 1, 1)
-        )
+        asyncio.run(apply_topics(settings_of(self.administration), declared([pbx], partitions=1), 1, 1))
 
     def give(self, user: str, right: "Right") -> None:
         """A right on anything, and return when it is in force."""
@@ -164,7 +164,7 @@ class SecureKafka:
         asyncio.run(self._set((2, topic, 3, f"User:{user}", "*", OPERATIONS[right], 3), given=False))
 
     async def _set(self, acl: tuple[int, str, int, str, str, int, int], *, given: bool) -> None:
-        async with bridge_kafka._admin(settings_of(self.administration), 20) as admin:
+        async with _admin(settings_of(self.administration), 20) as admin:
             await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
             # A broker is asked; it has no event for us.
             while bool((await admin._send_request(DescribeAclsRequest(*acl))).resources) is not given:  # noqa: ASYNC110
@@ -198,7 +198,7 @@ class Right(NamedTuple):
         )
 
 
-OPERATIONS = {"All": 2, **{name: bit for bit, name in bridge_kafka._RIGHTS.items()}}
+OPERATIONS = {"All": 2, **{name: bit for bit, name in _RIGHTS.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -597,7 +597,7 @@ def test_an_address_that_only_the_broker_names_is_blamed_too(secure: SecureKafka
         loaded = settings.load()
 
     with pytest.raises(NoAccess) as refused:
-        asyncio.run(bridge_kafka.describe_cluster(loaded, timeout_s=1))
+        asyncio.run(describe_cluster(loaded, timeout_s=1))
 
     address = secure.misled.replace("localhost", "127.0.0.1")
     assert f"{address}, which a broker names as its own address" in str(refused.value)
@@ -967,7 +967,7 @@ def test_settings_show_no_secret_in_words_faults_or_tracebacks(
     loaded = settings.load()
     told.extend((repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())))
     with pytest.raises(NoAccess, match="VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password") as refused:
-        asyncio.run(bridge_kafka.describe_cluster(loaded))
+        asyncio.run(describe_cluster(loaded))
     told.extend(traceback.format_exception(refused.value))
 
     assert loaded.kafka_sasl_password is not None

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from bridge.partition import partition_of
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer, read_all
 from tests.processes import BridgeProcess, free_port
+from voipex.partitioner import partition_of
 
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.local_kafka import LocalKafka
+from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, read_all
 from tests.kafka.test_conservation import PERFECT, compare
 from tests.processes import BridgeProcess, NotingPbx

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
-from bridge import kafka as bridge_kafka
-from bridge.errors import KafkaUnreachable
-from bridge.local_kafka import LocalKafka
-from bridge.topics import declared
+from sandbox.broker import LocalKafka
 from tests.consuming import ConsumerProcess, Traffic, await_published
 from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, settings_of
 from tests.processes import free_port
+from voipex.errors import KafkaUnreachable
+from voipex.kafka import topics as kafka_topics
+from voipex.topics import declared
 
 pytestmark = pytest.mark.slow
 
@@ -199,7 +199,7 @@ def test_of_three_brokers_each_may_be_killed(
     """kafka.md 12 (14)."""
     addresses = ",".join(each.bootstrap_servers for each in three_brokers)
     topics = declared([pbx], 3)
-    asyncio.run(bridge_kafka.apply_topics(settings_of(addresses), topics, 3, 2))
+    asyncio.run(kafka_topics.apply_topics(settings_of(addresses), topics, 3, 2))
     processes = services(addresses, pbx, tmp_path, 2)
     traffic = Traffic(addresses, pbx, seed=24)
     with ended(processes):

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from bridge.clock import uuid7
-from bridge.moments import microseconds, rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.topics import CALL_TIMELINES, topic_name
-from bridge.webhook import parse
-from bridge.wire import Record, encode
+from bridge.http.receipts import uuid7
 from consumers.calls.projection import CallProjection
-from consumers.metrics import Metrics
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from consumers.settings import Settings
-from consumers.worker import Worker
 from tests import factories
 from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import all_running, read, running, settings, until
+from voipex.normalize import Receipt, normalize
+from voipex.records import Record, encode
+from voipex.timestamps import microseconds, rfc3339
+from voipex.topics import CALL_TIMELINES, topic_name
+from voipex.webhook import parse
 
 SECOND_US = 1_000_000
 LIMIT_S = 180.0

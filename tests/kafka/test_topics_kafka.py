@@ -9,14 +9,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from bridge import kafka as bridge_kafka
-from bridge.connection import KafkaSettings
-from bridge.errors import KafkaUnreachable, TopicsWrong
-from bridge.local_kafka import LocalKafka
-from bridge.partition import partition_of
-from bridge.tail import tail
-from bridge.topics import TOPIC_KINDS, Topic, declared
-from bridge.wire import Record
+from bridge.ops.reader import read
+from bridge.ops.tail import tail
+from bridge.publisher.producer import KafkaProducer
+from sandbox.broker import LocalKafka
 from tests.kafka.conftest import (
     Broker,
     apply_topics,
@@ -26,15 +22,30 @@ from tests.kafka.conftest import (
     read_all,
     settings_of,
 )
+from voipex.errors import KafkaUnreachable, TopicsWrong
+from voipex.kafka import topics as kafka_topics
+from voipex.kafka.admin import _admin, describe_cluster
+from voipex.kafka.settings import KafkaSettings
+from voipex.kafka.topics import (
+    Outcome,
+    TopicState,
+    _alter,
+    _wait_until_applied,
+    check_topics,
+    list_topics,
+)
+from voipex.partitioner import partition_of
+from voipex.records import Record
+from voipex.topics import TOPIC_KINDS, Topic, declared
 
 
 def check(broker: Broker, topics: tuple[Topic, ...]) -> tuple[str, ...]:
-    return asyncio.run(bridge_kafka.check_topics(settings_of(broker.bootstrap_servers), topics))
+    return asyncio.run(check_topics(settings_of(broker.bootstrap_servers), topics))
 
 
-def apply(broker: Broker, topics: tuple[Topic, ...], replication: int = 1) -> dict[str, bridge_kafka.Outcome]:
+def apply(broker: Broker, topics: tuple[Topic, ...], replication: int = 1) -> dict[str, Outcome]:
     return asyncio.run(
-        bridge_kafka.apply_topics(settings_of(broker.bootstrap_servers), topics, replication, min_insync=1)
+        kafka_topics.apply_topics(settings_of(broker.bootstrap_servers), topics, replication, min_insync=1)
     )
 
 
@@ -42,15 +53,15 @@ def set_config(broker: Broker, topic: str, wanted: Mapping[str, str]) -> None:
     """Set a topic's whole configuration, as an operator's tool would."""
 
     async def alter() -> None:
-        async with bridge_kafka._admin(settings_of(broker.bootstrap_servers), 10) as admin:
-            await bridge_kafka._alter(admin, topic, dict(wanted))
-            await bridge_kafka._wait_until_applied(admin, {topic: wanted})
+        async with _admin(settings_of(broker.bootstrap_servers), 10) as admin:
+            await _alter(admin, topic, dict(wanted))
+            await _wait_until_applied(admin, {topic: wanted})
 
     asyncio.run(alter())
 
 
-def state(broker: Broker, topic: str) -> bridge_kafka.TopicState:
-    [found] = asyncio.run(bridge_kafka.list_topics(settings_of(broker.bootstrap_servers), {topic}))
+def state(broker: Broker, topic: str) -> TopicState:
+    [found] = asyncio.run(list_topics(settings_of(broker.bootstrap_servers), {topic}))
     return found
 
 
@@ -136,9 +147,9 @@ def test_an_unreachable_cluster_is_named_with_the_cause(addresses: str, cause: s
     settings = settings_of(addresses)
 
     for call in (
-        bridge_kafka.describe_cluster(settings),
-        bridge_kafka.check_topics(settings, declared(["x"])),
-        bridge_kafka.KafkaProducer(settings).start(),
+        describe_cluster(settings),
+        check_topics(settings, declared(["x"])),
+        KafkaProducer(settings).start(),
         _first_record(settings),
     ):
         with pytest.raises(KafkaUnreachable, match=re.escape(cause)):
@@ -150,7 +161,7 @@ async def _awaited(call: object) -> None:
 
 
 async def _first_record(settings: KafkaSettings) -> None:
-    async for _ in bridge_kafka.read(settings, "x"):
+    async for _ in read(settings, "x"):
         return
 
 
@@ -163,7 +174,7 @@ def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> Non
     )
 
     with pytest.raises(KafkaUnreachable, match="IllegalSaslState") as told:
-        asyncio.run(bridge_kafka.describe_cluster(settings))
+        asyncio.run(describe_cluster(settings))
 
     assert "very-secret" not in str(told.value)
 
@@ -173,7 +184,7 @@ def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKa
     began = time.monotonic()
 
     with pytest.raises(KafkaUnreachable, match="no answer"):
-        asyncio.run(bridge_kafka.describe_cluster(settings_of(own_kafka.bootstrap_servers), timeout_s=0.5))
+        asyncio.run(describe_cluster(settings_of(own_kafka.bootstrap_servers), timeout_s=0.5))
 
     assert time.monotonic() - began < 6
 
@@ -203,7 +214,7 @@ def events(kafka: Broker, pbx: str) -> str:
         return Record(topic, partition_of(key, 12), key, value, headers, 1_700_000_000_000)
 
     async def produce() -> None:
-        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
         await producer.start()
         for each in (
             record(b"1.1", b'{"step":1,"unique_id":1412256225.1940}'),
@@ -253,7 +264,7 @@ def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
     async def next_line() -> str:
         followed = tail(settings_of(kafka.bootstrap_servers), events, follow=True)
         waiting = asyncio.ensure_future(anext(followed))
-        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
         await producer.start()
         async with asyncio.timeout(20):
             while not waiting.done():  # the reader may not stand at the end yet
@@ -286,7 +297,7 @@ def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: str) ->
     apply_topics(kafka.bootstrap_servers, pbx)
 
     async def write() -> None:
-        producer = bridge_kafka.KafkaProducer(settings_of(kafka.bootstrap_servers))
+        producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
         await producer.start()
         for kind in TOPIC_KINDS:
             topic = f"{pbx}.{kind.suffix}"

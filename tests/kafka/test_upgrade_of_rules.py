@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from bridge.kafka import Consumed
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+from bridge.ops.reader import Consumed
 from consumers.agents import memory
 from consumers.agents import projection as agents
 from consumers.calls import projection as calls
 from consumers.calls.document import document
-from consumers.metrics import Metrics
+from consumers.engine.metrics import Metrics
+from consumers.engine.worker import Worker
 from consumers.settings import Settings
-from consumers.worker import Worker
 from tests.consuming import ConsumerProcess, Traffic, await_published, differences
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
 
 pytestmark = pytest.mark.source  # the next version is this one, changed
 

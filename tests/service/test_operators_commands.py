@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge import credentials
+from bridge.auth import credentials
 from tests.commands import Done, voipex_bridge
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bridge import credentials
+from bridge.auth import credentials
 from tests.factories import body
 from tests.processes import USER, BridgeProcess, free_port
 

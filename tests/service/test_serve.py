@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge import credentials, spool
+from bridge.auth import credentials
+from bridge.spool import spool
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 

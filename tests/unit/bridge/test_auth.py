@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import auth
-from bridge.auth import Caller, Credentials, LiveSecret, authenticate
-from bridge.errors import Unauthorized
-from bridge.webhook import DOCUMENTED_KEYS
+from bridge.auth import authenticate as auth
+from bridge.auth.authenticate import Caller, Credentials, LiveSecret, authenticate
+from voipex.errors import Unauthorized
+from voipex.webhook import DOCUMENTED_KEYS
 
 SITE = Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS)
 BRNO = Caller("brno", "brno", "SK", DOCUMENTED_KEYS)

@@ -2,7 +2,7 @@
 
 import uuid
 
-from bridge.clock import ReceiptClock
+from bridge.http.receipts import ReceiptClock
 
 
 def test_received_at_never_goes_back_when_the_clock_does() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.auth import authenticate
-from bridge.credentials import CredentialStore, Issued, create, listed, read, revoke, rotate
-from bridge.errors import CredentialsInvalid, Unauthorized
-from bridge.webhook import parse
+from bridge.auth.authenticate import authenticate
+from bridge.auth.credentials import CredentialStore, Issued, create, listed, read, revoke, rotate
+from voipex.errors import CredentialsInvalid, Unauthorized
+from voipex.webhook import parse
 
 NOW_US = 1_772_438_400_000_000
 

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import trustme
 
-from bridge import doctor, kafka
-from bridge.doctor import Finding, Report, file_system_of, missing_rights
+from bridge.ops import doctor
+from bridge.ops.doctor import Finding, Report, file_system_of, missing_rights
 from bridge.settings import Settings
-from bridge.topics import declared
+from voipex.kafka.permissions import Standing
+from voipex.topics import declared
 
 NOW_US = 1_772_438_400_000_000
 ALL = frozenset({"Read", "Write", "Describe", "DescribeConfigs"})
@@ -21,8 +22,8 @@ REFUSED = "TopicAuthorizationFailedError"
 MISSING = "UnknownTopicOrPartitionError"
 
 
-def standing(name: str, rights: frozenset[str] | None = ALL, refusal: str | None = None) -> kafka.Standing:
-    return kafka.Standing(name, refusal, rights, (), 1)
+def standing(name: str, rights: frozenset[str] | None = ALL, refusal: str | None = None) -> Standing:
+    return Standing(name, refusal, rights, (), 1)
 
 
 def test_with_all_rights_none_is_missing() -> None:

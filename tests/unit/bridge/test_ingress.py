@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from bridge.auth import Credentials, authenticate
-from bridge.clock import ReceiptClock
-from bridge.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from bridge.auth.authenticate import Credentials, authenticate
+from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
 from bridge.metrics import Metrics
-from bridge.wire import Record, decode
 from tests.factories import body
 from tests.fakes import Answer, FakeOutbox, ask, let_in
+from voipex.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from voipex.records import Record, decode
 
 GOOD = (b"authorization", b"Basic good")
 

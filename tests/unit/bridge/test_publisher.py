@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from bridge.metrics import Metrics
-from bridge.partition import partition_of
-from bridge.publisher import Fault, Publisher, Timing
-from bridge.spool import Spooled
-from bridge.wire import Record
+from bridge.publisher.publisher import Fault, Publisher, Timing
+from bridge.spool.spool import Spooled
+from voipex.partitioner import partition_of
+from voipex.records import Record
 
 IMPATIENT = Timing(
     gather_s=0.0,

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from bridge import errors, reference
-from bridge.environment import variable_of
+from bridge import reference
 from bridge.metrics import Metrics
 from bridge.settings import Settings
+from voipex import errors
+from voipex.service.settings import variable_of
 
 DOCS = Path(__file__).parents[3] / "docs"
 

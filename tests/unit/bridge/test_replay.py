@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import kafka
-from bridge.auth import Caller
-from bridge.dead_letters import dead_letter, undeliverable
-from bridge.errors import Unusable
-from bridge.normalize import normalize
-from bridge.partition import partition_of
-from bridge.replay import (
+from bridge.auth.authenticate import Caller
+from bridge.ops.dead_letters import (
     CallerOf,
     Letter,
     Position,
@@ -25,9 +20,14 @@ from bridge.replay import (
     printable,
     revived,
 )
-from bridge.webhook import DOCUMENTED_KEYS, key_table, parse
-from bridge.wire import SEQ_HEADER, SPOOL_ID_HEADER, Record, decode, encode
+from bridge.ops.reader import Consumed
 from tests.factories import body, receipt
+from voipex.dead_letters import dead_letter, undeliverable
+from voipex.errors import Unusable
+from voipex.normalize import normalize
+from voipex.partitioner import partition_of
+from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, decode, encode
+from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
 
 RENAMED = b'{"event":"Ringing","call_id":"1412256225.1940","Line":"163","From":"0042077788"}'
 DOCUMENTED = Caller("site-7", "brno", "CZ", DOCUMENTED_KEYS)
@@ -35,10 +35,10 @@ MENDED = Caller("site-7", "brno", "CZ", key_table({"EventName": "event", "Unique
 NOW_US = 1_772_438_400_000_000
 
 
-def in_kafka(record: Record, offset: int = 0) -> kafka.Consumed:
+def in_kafka(record: Record, offset: int = 0) -> Consumed:
     """As the publisher leaves it there."""
     headers = (*record.headers, (SPOOL_ID_HEADER, b"spool-1"), (SEQ_HEADER, b"7"))
-    return kafka.Consumed(
+    return Consumed(
         record.topic, record.partition, offset, record.timestamp_ms, record.key, record.value, headers
     )
 
@@ -70,7 +70,7 @@ def from_stage(stage: str, record: Record, **changes: bytes) -> Letter:
     )
     return letter_of(
         "brno",
-        kafka.Consumed(written.topic, written.partition, 0, 5, written.key, written.value, written.headers),
+        Consumed(written.topic, written.partition, 0, 5, written.key, written.value, written.headers),
     )
 
 
@@ -293,7 +293,7 @@ def test_what_is_told_of_a_letter_is_nothing_personal() -> None:
 
 @pytest.mark.parametrize("timestamp_ms", [-1, 0, 2**62])
 def test_a_letter_of_any_timestamp_can_be_listed(timestamp_ms: int) -> None:
-    record = kafka.Consumed("brno.dead-letters.v1", 0, 0, timestamp_ms, None, b"", ())
+    record = Consumed("brno.dead-letters.v1", 0, 0, timestamp_ms, None, b"", ())
 
     assert str(letter_of("brno", record).described()["received_at"]).endswith("Z")
 

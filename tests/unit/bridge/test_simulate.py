@@ -11,12 +11,12 @@ from unittest.mock import patch
 import orjson
 import pytest
 
-from bridge import simulate
-from bridge.events import EVENT_TYPES, EventType, split_unique_id
-from bridge.normalize import normalize
-from bridge.simulate import SimulationPlan, SimulationReport, events, play
-from bridge.webhook import parse
+from sandbox import simulator as simulate
+from sandbox.simulator import SimulationPlan, SimulationReport, events, play
 from tests.factories import receipt
+from voipex.events import EVENT_TYPES, EventType, split_unique_id
+from voipex.normalize import normalize
+from voipex.webhook import parse
 
 Said = tuple[float, dict[str, str]]
 

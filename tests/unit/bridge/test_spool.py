@@ -13,12 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge import backlog
-from bridge.errors import Draining, SpoolFull, Unavailable
-from bridge.frames import decode_records, encode_record
-from bridge.segments import opened, read_cursor
-from bridge.spool import Spool, inspect
-from bridge.wire import Record
+from bridge.spool import segment_log as backlog
+from bridge.spool.frames import decode_records, encode_record
+from bridge.spool.segments import opened, read_cursor
+from bridge.spool.spool import Spool, inspect
 from tests.spooling import (
     Disk,
     chores_done,
@@ -31,6 +29,8 @@ from tests.spooling import (
     segments,
     write_spool,
 )
+from voipex.errors import Draining, SpoolFull, Unavailable
+from voipex.records import Record
 
 MANY = 10_000, 1 << 24  # of take: no bound
 
@@ -563,7 +563,7 @@ def test_a_directory_without_a_segment_is_not_continued(root: Path) -> None:
 def test_processes_started_together_get_a_directory_each(root: Path) -> None:
     write_spool(root, [[0]])
     program = (
-        "import sys; from pathlib import Path; from bridge.spool import Spool\n"
+        "import sys; from pathlib import Path; from bridge.spool.spool import Spool\n"
         f"spool = Spool.open(Path({str(root)!r}), limit_bytes=1)\n"
         "print(spool.spool_id, flush=True); sys.stdin.read(); spool.close_sync()"
     )

@@ -18,10 +18,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bridge import backlog, segments
-from bridge.errors import SpoolBroken, SpoolFull
-from bridge.spool import Spooled
+from bridge.spool import segment_log as backlog
+from bridge.spool import segments
+from bridge.spool.spool import Spooled
 from tests.spooling import BROKEN, FULL, Disk, chores_done, open_spool, record
+from voipex.errors import SpoolBroken, SpoolFull
 
 
 @dataclass

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bridge.errors import Draining, KafkaTooSlow, Unavailable
-from bridge.spool import Spooled
-from bridge.stateless import KafkaOutbox
-from bridge.wire import Record
+from bridge.spool.memory import KafkaOutbox
+from bridge.spool.spool import Spooled
+from voipex.errors import Draining, KafkaTooSlow, Unavailable
+from voipex.records import Record
 
 
 def record(number: int, size: int = 10) -> Record:

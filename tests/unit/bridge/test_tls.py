@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from bridge.errors import SettingsInvalid
 from bridge.tls import Certificate, Renewal
+from voipex.errors import SettingsInvalid
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.auth import Caller, Credentials, LiveSecret, authenticate
-from bridge.clock import ReceiptClock
-from bridge.errors import TokenInvalid, Unauthorized
+from bridge.auth.authenticate import Caller, Credentials, LiveSecret, authenticate
+from bridge.auth.tokens import LIFETIME_S, claims, issue
+from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
 from bridge.metrics import Metrics
 from bridge.token_endpoint import TokenEndpoint
-from bridge.tokens import LIFETIME_S, claims, issue
-from bridge.webhook import DOCUMENTED_KEYS
 from tests.factories import body
 from tests.fakes import Answer, FakeOutbox, ask
+from voipex.errors import TokenInvalid, Unauthorized
+from voipex.webhook import DOCUMENTED_KEYS
 
 NOW_S = 1_772_438_400.5
 KEY = b"k" * 43

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_EVENTS
 from consumers.agents.days import LocalDays
 from consumers.agents.fold import FORGET_US, SILENCE_US
 from consumers.agents.legs import Leg, Phase, outcome_of, phases
 from consumers.agents.presence import AgentEvent, Presence
 from consumers.agents.projection import _event_of, _leg_of
 from tests.unit.consumers.agent_traffic import Record
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_EVENTS
 
 Json = dict[str, Any]
 

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
 from consumers.agents.memory import AgentMemory
 from consumers.agents.projection import AgentProjection
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from bridge.partition import partition_of
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
-from consumers.batch import Input, Output
-from consumers.kafka import Partition
-from consumers.projection import Document
+from consumers.engine.batch import Input, Output
+from consumers.engine.group import Partition
+from consumers.engine.projection import Document
+from voipex.partitioner import partition_of
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
 
 T0_US = 1_772_438_400_000_000  # 2026-03-02T08:00:00Z
 

@@ -8,16 +8,16 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.events import agent_key
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS
 from consumers.agents.days import LocalDays
 from consumers.agents.memory import AgentMemory
-from consumers.agents.status import AgentStatus
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.agent_reference import reference
 from tests.unit.consumers.agent_traffic import DAY, HOUR, LONG_STEPS, MONDAY, PRAGUE, Record, folded, traffic
+from voipex.agent_status import AgentStatus
+from voipex.events import agent_key
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS
 
 Json = dict[str, Any]
 

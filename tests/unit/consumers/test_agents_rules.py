@@ -8,12 +8,9 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
 from consumers.agents import archive, memory
 from consumers.agents.days import LocalDays
 from consumers.agents.projection import AgentProjection
-from consumers.agents.status import AgentStatus
 from tests.unit.consumers.agent_traffic import (
     DAY,
     HOUR,
@@ -27,6 +24,9 @@ from tests.unit.consumers.agent_traffic import (
     leg,
     status,
 )
+from voipex.agent_status import AgentStatus
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
 
 MINUTE = 60 * SECOND
 T = MONDAY  # 2026-03-02 08:00 in Prague

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.moments import rfc3339
-from bridge.partition import partition_of
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicKind
-from consumers.batch import MAX_VALUE_BYTES, Batch, Input, Output, Overlay, Place, Source
-from consumers.store import Change, Row
+from consumers.engine.batch import MAX_VALUE_BYTES, Batch, Input, Output, Overlay, Place, Source
+from consumers.engine.store import Change, Row
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
+from voipex.partitioner import partition_of
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicKind
 
 PARTITIONS = 12
 PLACE = Place("brno", 4)
@@ -94,7 +94,7 @@ def test_the_state_that_was_told_last_is_not_decoded_again_unless_another_one_wa
 
 @pytest.mark.source
 def test_of_more_keys_those_that_were_told_last_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.batch.KEPT_STATES", 1)
+    monkeypatch.setattr("consumers.engine.batch.KEPT_STATES", 1)
     projection = Decoding()
     batch = Batch(projection, PLACE, PARTITIONS)
     kept = batch.fold([add(A, 5), add(B, 7, 1)], {}).changes

@@ -8,15 +8,15 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.events import EventType
-from bridge.moments import microseconds
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES
-from consumers.activity import AgentActivity
 from consumers.calls.events import CallEvent
 from consumers.calls.projection import CallProjection, CallState
-from consumers.calls.timeline import CallTimeline
-from consumers.projection import Document
+from consumers.engine.projection import Document
 from tests.traces import CALL_ID, S, calls, moments, value_of
+from voipex.agent_activity import AgentActivity
+from voipex.call_timeline import CallTimeline
+from voipex.events import EventType
+from voipex.timestamps import microseconds
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES
 
 PROJECTION = CallProjection()
 Json = dict[str, Any]

@@ -5,15 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.events import Direction, EventType
-from bridge.moments import rfc3339
-from bridge.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, CALL_STATE, CALL_TIMELINES
-from consumers.activity import AgentActivity
 from consumers.calls.deadlines import Limits
 from consumers.calls.events import CallEvent
 from consumers.calls.fold import FOLD_VERSION
 from consumers.calls.projection import CallProjection, CallState, timeline
-from consumers.projection import Projection
+from consumers.engine.projection import Projection
 from tests.traces import BASE_US, CALL_ID, S, event, value_of
 from tests.unit.consumers.test_calls_rules import (
     BARGE,
@@ -28,6 +24,10 @@ from tests.unit.consumers.test_calls_rules import (
     ring,
     transfer,
 )
+from voipex.agent_activity import AgentActivity
+from voipex.events import Direction, EventType
+from voipex.timestamps import rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, CALL_STATE, CALL_TIMELINES
 
 PROJECTION = CallProjection()
 

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from bridge.events import Direction, EventType, ReasonClass
-from bridge.moments import rfc3339
-from bridge.normalize import reason_class
 from consumers.calls.call import Call
 from consumers.calls.events import CallEvent, call_event
 from consumers.calls.projection import timeline
-from consumers.calls.timeline import CallTimeline, Leg
 from tests.traces import BASE_US, CALL_ID, event
+from voipex.call_timeline import CallTimeline, Leg
+from voipex.events import Direction, EventType, ReasonClass
+from voipex.normalize import reason_class
+from voipex.timestamps import rfc3339
 
 OUT = {"direction": Direction.OUTGOING}
 BARGE = {"direction": Direction.BARGE}

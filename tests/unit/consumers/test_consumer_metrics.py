@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.metrics import Metrics, Standing
+from consumers.engine.metrics import Metrics, Standing
 
 STANDING = Standing(
     "timelines",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import SettingsInvalid
 from consumers.settings import MANAGEMENT_PORTS, load
+from voipex.errors import SettingsInvalid
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from bridge import health
 from consumers import cli
+from voipex.service import health
 
 Asked = list[tuple[str, int, str]]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from bridge import reference
-from bridge.environment import variable_of
 from consumers.reference import PAGES
 from consumers.settings import Settings
+from voipex.service.settings import variable_of
 
 
 def test_the_page_in_the_repository_is_current() -> None:

@@ -11,31 +11,13 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from bridge.auth import Caller
-from bridge.dead_letters import dead_letter, undeliverable
-from bridge.errors import NotJson, Unusable
-from bridge.events import Event, EventType
-from bridge.kafka import Consumed
-from bridge.normalize import normalize
-from bridge.publisher import _stamped
-from bridge.replay import letter_of, revived
+from bridge.auth.authenticate import Caller
+from bridge.ops.dead_letters import letter_of, revived
+from bridge.ops.reader import Consumed
+from bridge.publisher.publisher import _stamped
 from bridge.settings import Settings
-from bridge.spool import Spooled
-from bridge.topics import (
-    AGENT_EVENTS,
-    AGENT_STATUS,
-    CALL_EVENTS,
-    CALL_TIMELINES,
-    DEAD_LETTERS,
-    DEFAULT_PARTITIONS,
-    TOPIC_KINDS,
-    TopicKind,
-    declared,
-)
-from bridge.webhook import DOCUMENTED_KEYS, parse
-from bridge.wire import Record, ce_type, encode
+from bridge.spool.spool import Spooled
 from consumers.agents.projection import AgentProjection
-from consumers.batch import Batch, Input, Output, Place
 from consumers.calls.projection import CallProjection
 from consumers.contract.asyncapi import channel_name
 from consumers.contract.examples import examples_of
@@ -57,7 +39,25 @@ from consumers.contract.messages import (
 from consumers.contract.pages import table, type_of
 from consumers.contract.walkthrough import changed
 from consumers.documents import DEFAULT_FOLDER, TRACE
+from consumers.engine.batch import Batch, Input, Output, Place
 from tests.factories import body, receipt
+from voipex.dead_letters import dead_letter, undeliverable
+from voipex.errors import NotJson, Unusable
+from voipex.events import Event, EventType
+from voipex.normalize import normalize
+from voipex.records import Record, ce_type, encode
+from voipex.topics import (
+    AGENT_EVENTS,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    DEFAULT_PARTITIONS,
+    TOPIC_KINDS,
+    TopicKind,
+    declared,
+)
+from voipex.webhook import DOCUMENTED_KEYS, parse
 
 Json = dict[str, Any]
 Headers = Mapping[str, str]

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from bridge.moments import microseconds
-from consumers.agents.status import AgentStatus
-from consumers.calls.timeline import CallTimeline
 from consumers.cli import app
 from consumers.explain.drawing import draw
 from consumers.explain.replay import explain
 from consumers.explain.trace import made_up_id, read_trace
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
+from voipex.agent_status import AgentStatus
+from voipex.call_timeline import CallTimeline
+from voipex.timestamps import microseconds
 
 TRACE = Path(__file__).parents[3] / "docs" / "contract" / "examples" / "trace.jsonl"
 

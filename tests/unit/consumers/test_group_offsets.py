@@ -9,7 +9,7 @@ import pytest
 from aiokafka import errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from consumers.kafka import _heed_refused_offsets
+from consumers.engine.group import _heed_refused_offsets
 
 CALLS: Any = aiokafka.TopicPartition("voipex.call.events.v1", 0)
 LOADED = SimpleNamespace(topics=[(CALLS.topic, [(0, 17, "", 0)])], error_code=0)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.connection import KafkaSettings
-from consumers import restore as restore_module
-from consumers.kafka import Changed, Partition
-from consumers.restore import CHANGELOG_LOST, TRUST_FOR_US, OffsetsLost, Plan, Restored, restore
-from consumers.store import Change, Checkpoint, Store
+from consumers.engine import restore as restore_module
+from consumers.engine.group import Changed, Partition
+from consumers.engine.restore import CHANGELOG_LOST, TRUST_FOR_US, OffsetsLost, Plan, Restored, restore
+from consumers.engine.store import Change, Checkpoint, Store
 from tests.unit.consumers.tally import T0_US, FakeOffsets, FakeProducer
+from voipex.kafka.settings import KafkaSettings
 
 CALLS, ACTIVITY = Partition("voipex.call.events.v1", 2), Partition("voipex.agent.activity.v1", 2)
 CHANGELOG = Partition("voipex.call.state.v1", 2)

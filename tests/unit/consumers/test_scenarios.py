@@ -2,10 +2,10 @@
 
 import pytest
 
-from bridge.moments import microseconds
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
+from voipex.timestamps import microseconds
 
 
 @pytest.mark.parametrize("name", scenario_names())

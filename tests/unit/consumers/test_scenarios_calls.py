@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 import pytest
 
-from bridge.moments import microseconds, rfc3339
-from bridge.normalize import Receipt, normalize
-from bridge.topics import CALL_EVENTS, CALL_TIMELINES
-from bridge.webhook import parse
 from consumers.calls.projection import CallProjection, CallState
-from consumers.calls.timeline import CallTimeline
+from voipex.call_timeline import CallTimeline
+from voipex.normalize import Receipt, normalize
+from voipex.timestamps import microseconds, rfc3339
+from voipex.topics import CALL_EVENTS, CALL_TIMELINES
+from voipex.webhook import parse
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.json"))
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from consumers.store import Change, Checkpoint, Row, Store, StoreBroken
+from consumers.engine.store import Change, Checkpoint, Row, Store, StoreBroken
 
 OPEN_FILES = Path("/proc/self/fd")
 CHECKPOINT = Checkpoint("cluster", 3, 17, {"voipex.call.events.v1": 5}, 1_000)

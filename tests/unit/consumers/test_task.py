@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 
-from bridge.topics import AGENT_ACTIVITY, CALL_EVENTS
-from consumers import task as task_module
-from consumers.batch import Input, Place
-from consumers.kafka import Partition
-from consumers.metrics import Metrics
-from consumers.store import Store, StoreBroken
-from consumers.task import Task, TaskBroken, Terms
+from consumers.engine import task as task_module
+from consumers.engine.batch import Input, Place
+from consumers.engine.group import Partition
+from consumers.engine.metrics import Metrics
+from consumers.engine.store import Store, StoreBroken
+from consumers.engine.task import Task, TaskBroken, Terms
 from tests.unit.consumers.tally import (
     T0_US,
     FakeProducer,
@@ -25,6 +24,7 @@ from tests.unit.consumers.tally import (
     TallyProjection,
     add,
 )
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS
 
 SECOND_US = 1_000_000
 CALLS, ACTIVITY = Partition("voipex.call.events.v1", 0), Partition("voipex.agent.activity.v1", 0)

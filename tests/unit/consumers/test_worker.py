@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import BridgeError, KafkaUnreachable, TopicsWrong
-from consumers import worker as worker_module
-from consumers.batch import Place
-from consumers.kafka import OutOfRange, Partition
-from consumers.metrics import Metrics
-from consumers.restore import OffsetsLost
+from consumers.engine import worker as worker_module
+from consumers.engine.batch import Place
+from consumers.engine.group import OutOfRange, Partition
+from consumers.engine.metrics import Metrics
+from consumers.engine.restore import OffsetsLost
+from consumers.engine.store import StoreBroken
+from consumers.engine.task import TaskBroken
+from consumers.engine.worker import Worker, _Owner, _Session
 from consumers.settings import Settings
-from consumers.store import StoreBroken
-from consumers.task import TaskBroken
-from consumers.worker import Worker, _Owner, _Session
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
+from voipex.errors import BridgeError, KafkaUnreachable, TopicsWrong
 
 CALLS, ACTIVITY = Partition("voipex.call.events.v1", 0), Partition("voipex.agent.activity.v1", 0)
 PLACE = Place("voipex", 0)

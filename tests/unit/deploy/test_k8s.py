@@ -13,12 +13,12 @@ import yaml
 from prometheus_client import CollectorRegistry
 from starlette.routing import Route
 
-from bridge import cli as bridge_cli
-from bridge.environment import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
-from bridge.management import Readiness, build_management
+from bridge.cli import main as bridge_cli
 from bridge.settings import Settings
-from bridge.topics import DEFAULT_PARTITIONS, declared
 from consumers import cli as consumers_cli
+from voipex.service.management import Readiness, build_management
+from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
+from voipex.topics import DEFAULT_PARTITIONS, declared
 
 K8S: Final = Path(__file__).parents[3] / "deploy" / "k8s"
 MANAGEMENT_PORT, HTTP_PORT = 8081, 8080

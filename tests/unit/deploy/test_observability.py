@@ -18,13 +18,13 @@ import pytest
 import typer.main
 import yaml
 
-import bridge.cli
+import bridge.cli.main
 import bridge.metrics
 import consumers.cli
-import consumers.metrics
+import consumers.engine.metrics
 from bridge.loop_metrics import LoopCounter, LoopHistogram
-from bridge.spool import SpoolStats
-from consumers.metrics import Standing
+from bridge.spool.spool import SpoolStats
+from consumers.engine.metrics import Standing
 
 ROOT: Final = Path(__file__).parents[3]
 DEPLOY: Final = ROOT / "deploy"
@@ -62,7 +62,7 @@ def exported() -> Mapping[str, frozenset[str]]:
     ours = bridge.metrics.Metrics("test")
     ours.watch_certificate(lambda: 0.0)
     ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0, 0, 0, 0), lambda: 0)
-    theirs = consumers.metrics.Metrics("test")
+    theirs = consumers.engine.metrics.Metrics("test")
     standing = Standing("timelines", "group", {("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0)
     theirs.watch(lambda: [standing])
     series: dict[str, frozenset[str]] = {}
@@ -302,7 +302,7 @@ def test_what_alertmanager_holds_back_are_alerts_of_ours() -> None:
 # ---------------------------------------------------------------------------------------------------- commands of the pages
 
 APPLICATIONS: Final = {
-    "voipex-bridge": typer.main.get_command(bridge.cli.app),
+    "voipex-bridge": typer.main.get_command(bridge.cli.main.app),
     "voipex-consumers": typer.main.get_command(consumers.cli.app),
 }
 

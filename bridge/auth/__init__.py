@@ -1,0 +1,1 @@
+"""Who may POST: credentials, Basic and Bearer."""

@@ -1,0 +1,1 @@
+"""For operators: doctor, dead letters, tail."""

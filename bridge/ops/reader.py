@@ -1,0 +1,146 @@
+"""Read a topic from a position to its end, for `tail` and `dead-letters`."""
+
+import asyncio
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+)
+from typing import Any, NamedTuple
+
+import aiokafka
+import aiokafka.admin
+import aiokafka.admin.config_resource
+import aiokafka.conn
+from aiokafka import errors
+from aiokafka.errors import KafkaError
+
+from voipex.errors import TopicsWrong
+from voipex.kafka.admin import no_right
+from voipex.kafka.clients import _REQUEST_TIMEOUT_MS, _RETRY_BACKOFF_MS, client_arguments
+from voipex.kafka.diagnostics import unreachable
+from voipex.kafka.permissions import _RightsRequest, _standing
+from voipex.kafka.settings import KafkaSettings
+
+_AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+class Consumed(NamedTuple):
+    """A record as it lies in Kafka."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+async def read(
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    partition_of: Callable[[int], int] | None = None,
+    from_beginning: bool = True,
+    from_offset: int = 0,
+    follow: bool = False,
+    timeout_s: float = 15.0,
+) -> AsyncGenerator[Consumed, None]:
+    """
+    Read committed records, without a consumer group; each partition in order.
+
+    `partition_of` chooses one partition from their number, else all are read. `from_offset`: nothing before it. Without `follow` the
+    end is what is there at the start.
+
+    Raises:
+        TopicsWrong: no such topic.
+        NoAccess: we may not read it.
+        KafkaUnreachable: no answer; while it reads: nothing came for `timeout_s` although there is more (`follow` waits instead).
+    """
+    consumer = _AIOKafkaConsumer(
+        **client_arguments(settings),
+        client_id="voipex-bridge-reader",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # what was deleted while we read is passed over
+        isolation_level="read_committed",
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        retry_backoff_ms=_RETRY_BACKOFF_MS,
+        fetch_max_wait_ms=200,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+    )
+    try:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await consumer.start()
+                await asyncio.sleep(0)  # stop() right after start() would look like a cancellation
+                partitions = await _partitions(consumer, topic, partition_of)
+                consumer.assign(partitions)
+                ends = await consumer.end_offsets(partitions)
+                starts = await consumer.beginning_offsets(partitions) if from_beginning else ends
+        except errors.TopicAuthorizationFailedError as error:
+            raise no_right(settings, "Describe", (topic,)) from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise await unreachable(settings, error) from error
+        for partition in partitions:
+            consumer.seek(partition, max(starts[partition], from_offset))
+        async for record in _records(settings, consumer, None if follow else ends, timeout_s):
+            yield record
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], int] | None) -> list[Any]:
+    # All topics, since naming a missing one creates it where the cluster allows that.
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` keeps the partitions to itself
+    numbers = sorted(cluster.partitions_for_topic(topic) or ())
+    if not numbers:
+        client = consumer._client  # noqa: SLF001
+        answer = await client.send(client.get_random_node(), _RightsRequest([topic]))
+        if _standing(answer.to_object()["topics"][0]).hidden:
+            raise errors.TopicAuthorizationFailedError(topic)
+        raise TopicsWrong(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
+    if partition_of is not None:
+        numbers = [partition_of(len(numbers))]
+    return [aiokafka.TopicPartition(topic, number) for number in numbers]
+
+
+async def _records(
+    settings: KafkaSettings, consumer: Any, ends: dict[Any, int] | None, timeout_s: float
+) -> AsyncIterator[Consumed]:
+    last_progress = time.monotonic()
+    while True:
+        if ends is not None:
+            # Positions pass transaction markers too, so they reach the end even when no record is left.
+            ready = [partition for partition, end in ends.items() if await consumer.position(partition) < end]
+            if not ready:
+                return
+        else:
+            ready = []
+        try:
+            polled = await consumer.getmany(*ready, timeout_ms=200)
+        except errors.TopicAuthorizationFailedError as error:
+            name = next(iter(consumer.assignment())).topic
+            raise no_right(settings, "Read", (name,)) from error
+        if polled:
+            last_progress = time.monotonic()
+        elif ends is not None and time.monotonic() - last_progress > timeout_s:
+            raise await unreachable(settings, TimeoutError(f"nothing came for {timeout_s:.0f} s"))
+        for partition, records in polled.items():
+            for record in records:
+                if ends is not None and record.offset >= ends[partition]:
+                    break
+                yield Consumed(
+                    record.topic,
+                    record.partition,
+                    record.offset,
+                    record.timestamp,
+                    record.key,
+                    record.value,
+                    tuple(record.headers),
+                )

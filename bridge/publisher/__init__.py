@@ -1,0 +1,1 @@
+"""Spool -> Kafka, in order."""

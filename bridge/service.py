@@ -1,0 +1,356 @@
+"""
+The composition root of the bridge: settings -> spool, publisher, servers. It starts them, watches them, and drains (ADR 6).
+
+Start: credentials, spool (scan and replay), topics, ports, then ready. Kafka out of reach stops nothing: events are accepted and wait.
+Stop (SIGTERM, SIGINT): (1) unready, (2) close the front door and finish what is in flight, (3) no more appends, (4) publish what waits,
+for at most `drain_s`, (5) close. What is left waits on disk for the next start. The death of the publisher or of the disk stops the
+process the same way, and it ends with an error.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Final
+
+import uvloop
+
+from bridge.auth.authenticate import authenticate
+from bridge.auth.credentials import CredentialStore, Reload
+from bridge.http.receipts import ReceiptClock
+from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
+from bridge.ingress import WEBHOOK_PATHS, Ingress
+from bridge.metrics import Metrics
+from bridge.publisher.producer import KafkaProducer
+from bridge.publisher.publisher import Producer, Publisher
+from bridge.settings import Settings
+from bridge.spool.memory import KafkaOutbox
+from bridge.spool.spool import Spool
+from bridge.tls import Certificate, Renewal
+from bridge.token_endpoint import TokenEndpoint
+from voipex.errors import BridgeError, KafkaUnreachable, SpoolBroken
+from voipex.kafka.topics import check_topics
+from voipex.service.logging import get_logger
+from voipex.service.management import Readiness, build_management
+from voipex.service.server import Server, listening, server_config, started
+from voipex.timestamps import microseconds
+
+_TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not keep the door closed for longer
+_CONNECT_S: Final = 15.0
+_KAFKA_AWAY_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
+_RELOAD_S: Final = 1.0
+
+log = get_logger("bridge")
+
+
+def run(settings: Settings, version: str) -> None:
+    """Serve until told to stop. Raises BridgeError when it cannot start, and whatever killed it."""
+    # What was imported stays for ever, and an event leaves little that only the collector finds: looking at all of it for every
+    # 700 new objects took a fifth of the time of an event.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(Bridge(settings, version).serve())
+
+
+class Bridge:
+    """One process: front door, spool, publisher, management port."""
+
+    def __init__(self, settings: Settings, version: str) -> None:
+        self._settings = settings
+        self._version = version
+        self._metrics = Metrics(version)
+        self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
+        self._certificate = (
+            Certificate(settings.tls_cert_file, settings.tls_key_file)
+            if settings.tls_cert_file is not None and settings.tls_key_file is not None
+            else None
+        )
+        if (certificate := self._certificate) is not None:
+            self._metrics.watch_certificate(lambda: certificate.until_s)
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._ready = False
+        self._fault: BaseException | None = None
+
+    async def serve(self) -> None:
+        settings = self._settings
+        if self._credentials.readable_by != "owner":
+            log.warning("others may read the credentials file", readable_by=self._credentials.readable_by)
+        self._outbox: Spool | KafkaOutbox = (
+            self._open_spool() if settings.ack == "spool" else self._without_disk()
+        )
+        await self._check_topics_if_reachable()
+        self._publisher = Publisher(
+            self._outbox, self._make_producer, self._metrics, partitions=settings.topic_partitions
+        )
+        management_host = settings.management_host or settings.host
+        with (
+            listening(settings.host, settings.port, "port") as front_socket,
+            listening(management_host, settings.management_port, "management_port") as management_socket,
+        ):
+            ingress = self._ingress()
+            front = _FrontServer(server_config(ingress, bounded(self._limits(ingress))), self._tls())
+            management = Server(server_config(build_management(self._readiness, self._metrics.registry)))
+            with self._signals():
+                serving = [
+                    self._watched(management.serve([management_socket]), "management server"),
+                    self._watched(front.serve([front_socket]), "front door"),
+                ]
+                publishing = self._watched(self._publisher.run(), "publisher")
+                reloading = asyncio.create_task(self._reload_credentials())
+                await started(front, management)
+                self._say_started(front_socket, management_socket)
+                self._ready = True
+                await self._stopping.wait()
+                await self._stop(front, publishing)
+                reloading.cancel()
+                management.should_exit = True
+                await asyncio.wait({*serving, publishing, reloading})
+        if self._fault is not None:
+            raise self._fault
+        log.info("stopped", waiting=self._outbox.stats().waiting_records)
+
+    def _ingress(self) -> Ingress:
+        settings = self._settings
+        return Ingress(
+            self._outbox,
+            lambda header: authenticate(header, self._credentials.credentials, time.time()),
+            ReceiptClock(),
+            self._metrics,
+            TokenEndpoint(lambda: self._credentials.credentials, self._metrics),
+            partitions=settings.topic_partitions,
+            max_body_bytes=settings.max_body_bytes,
+            accepted=(settings.accepted_status, settings.accepted_body.encode()),
+        )
+
+    def _tls(self) -> Callable[[], ssl.SSLContext] | None:
+        certificate = self._certificate
+        return None if certificate is None else lambda: certificate.context
+
+    def _limits(self, ingress: Ingress) -> Limits:
+        settings = self._settings
+        most = allow_files(settings.max_connections)
+        if most < settings.max_connections:
+            log.warning("the limit of open files allows fewer connections", max_connections=most)
+        return Limits(
+            most,
+            settings.request_timeout_s,
+            settings.idle_timeout_s,
+            max_head_bytes=MAX_HEAD_BYTES,
+            # A body in chunks of one byte has six bytes for each.
+            max_message_bytes=MAX_HEAD_BYTES + 8 * settings.max_body_bytes,
+            refused=ingress.count_refusal,
+            take=ingress.take,
+            whole_paths=frozenset(path.encode() for path in WEBHOOK_PATHS),
+        )
+
+    # ---------------------------------------------------------------- parts
+
+    def _without_disk(self) -> KafkaOutbox:
+        outbox = KafkaOutbox(self._settings.ack_timeout_s)
+        self._metrics.watch_spool(outbox.stats, lambda: time.time_ns() // 1_000_000)
+        return outbox
+
+    def _open_spool(self) -> Spool:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+
+        def spool_broke() -> None:  # called by the writer's thread
+            loop.call_soon_threadsafe(self._fail, SpoolBroken("the disk refused a write or a sync"))
+
+        spool = Spool.open(
+            settings.spool_dir,
+            limit_bytes=settings.spool_limit_bytes,
+            # The newest segment stays when all of it is in Kafka: a small disk needs small ones, or it would stay full.
+            segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8)),
+            on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
+            on_broken=spool_broke,
+            on_damage=lambda path, records: log.error(
+                "the spool is damaged; the readable rest is published",
+                file=path.name,
+                missing_records=records,
+            ),
+        )
+        self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
+        stats = spool.stats()
+        if stats.waiting_records:
+            log.info("replaying", waiting=stats.waiting_records, bytes=stats.bytes)
+        return spool
+
+    async def _check_topics_if_reachable(self) -> None:
+        """Raises TopicsWrong: better no bridge than events in the wrong place."""
+        settings = self._settings
+        try:
+            async with asyncio.timeout(_TOPIC_CHECK_S):
+                await check_topics(settings, settings.topics())
+        except (KafkaUnreachable, TimeoutError) as error:
+            self._topics_checked = False
+            log.warning(
+                "Kafka is out of reach; events are accepted and wait in the spool", cause=type(error).__name__
+            )
+        else:
+            self._topics_checked = True
+
+    def _make_producer(self) -> Producer:
+        return _CheckedProducer(self._settings, self._check_topics_once)
+
+    async def _check_topics_once(self) -> None:
+        """Kafka was out of reach at the start: the topics are checked before anything is published."""
+        if not self._topics_checked:
+            await check_topics(self._settings, self._settings.topics())
+            self._topics_checked = True
+
+    async def _reload_credentials(self) -> None:
+        while True:
+            await asyncio.sleep(_RELOAD_S)
+            self._tell(self._credentials.reload_if_changed())
+            if self._certificate is not None:
+                self._tell_of_certificate(self._certificate.renew_if_changed())
+
+    def _reload(self) -> None:
+        self._tell(self._credentials.reload())
+        if self._certificate is not None:
+            self._tell_of_certificate(self._certificate.renew())
+
+    def _tell_of_certificate(self, renewal: Renewal | None) -> None:
+        if renewal is None:
+            return
+        if renewal.fault is None:
+            log.info("certificate read again", file=str(self._settings.tls_cert_file))
+        else:
+            log.error("the new certificate cannot be used; the old one stays in force", fault=renewal.fault)
+
+    def _tell(self, reload: Reload | None) -> None:
+        if reload is None:
+            return
+        if reload.fault is None:
+            log.info("credentials read again", names=",".join(reload.names))
+        else:
+            log.error(
+                "the new credentials file cannot be used; the old ones stay in force", fault=reload.fault
+            )
+
+    def _readiness(self) -> Readiness:
+        stats = self._outbox.stats()
+        full = stats.bytes >= stats.limit_bytes
+        return Readiness(
+            self._ready and not full and not self._stopping.is_set() and not self._kafka_is_missed(),
+            {
+                "stopping": self._stopping.is_set(),
+                "spool": {
+                    "id": self._outbox.spool_id,
+                    "full": full,
+                    "bytes": stats.bytes,
+                    "limit_bytes": stats.limit_bytes,
+                    "waiting_records": stats.waiting_records,
+                },
+                "kafka": self._publisher.state,
+            },
+        )
+
+    def _kafka_is_missed(self) -> bool:
+        """With `ack=kafka` nothing can be accepted without it; the spool can wait."""
+        state = self._publisher.state
+        if self._settings.ack == "spool" or state.reachable:
+            return False
+        return state.since is None or time.time_ns() // 1000 - microseconds(state.since) > _KAFKA_AWAY_US
+
+    # ---------------------------------------------------------------- start, watch, stop
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first SIGTERM or SIGINT drains, a second one does not wait for Kafka. SIGHUP reads credentials and certificate again."""
+        loop = asyncio.get_running_loop()
+        handlers: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: self._told_to_stop,
+            signal.SIGINT: self._told_to_stop,
+            signal.SIGHUP: self._reload,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
+        try:
+            yield
+        finally:
+            for number in handlers:
+                loop.remove_signal_handler(number)
+
+    def _told_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    def _fail(self, fault: BaseException) -> None:
+        self._fault = self._fault or fault
+        self._stopping.set()
+
+    def _watched(self, part: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        """A part that ends before we stop takes the process with it, gracefully; one that fails makes it end with that error."""
+
+        def ended(done: "asyncio.Task[None]") -> None:
+            if done.cancelled():
+                return
+            fault = done.exception()
+            if fault is not None:
+                log.error("a part of the bridge failed", part=name, fault=repr(fault))
+                self._fail(fault)
+            elif not self._stopping.is_set():
+                self._fail(BridgeError(f"the {name} ended by itself"))
+
+        task = asyncio.create_task(part, name=name)
+        task.add_done_callback(ended)
+        return task
+
+    def _say_started(self, front: socket.socket, management: socket.socket) -> None:
+        host, port = front.getsockname()[:2]
+        log.info(
+            "started",
+            version=self._version,
+            ingress=f"{'http' if self._certificate is None else 'https'}://{host}:{port}/voipex",
+            management_port=management.getsockname()[1],
+            pbxs=",".join(self._settings.pbxs),
+            spool=self._outbox.spool_id,
+        )
+
+    async def _stop(self, front: Server, publishing: "asyncio.Task[None]") -> None:
+        """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
+        log.info("stopping", waiting=self._outbox.stats().waiting_records)
+        deadline = time.monotonic() + self._settings.drain_s
+        front.should_exit = True  # (2)
+        await front.ended.wait()
+        self._outbox.seal()  # (3)
+        hurry = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait(  # (4)
+            {publishing, hurry},
+            timeout=max(0.0, deadline - time.monotonic()),
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        hurry.cancel()
+        if not publishing.done():
+            log.warning(
+                "not everything reached Kafka; it waits in the spool",
+                waiting=self._outbox.stats().waiting_records,
+            )
+            publishing.cancel()
+            await asyncio.wait({publishing})
+        await self._outbox.close()  # (5)
+
+
+class _FrontServer(Server, BoundedServer):
+    """The front door's."""
+
+
+class _CheckedProducer(KafkaProducer):
+    """A producer that does not start before the topics are as declared."""
+
+    def __init__(self, settings: Settings, check: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(settings)
+        self._check = check
+
+    async def start(self, timeout_s: float = _CONNECT_S) -> None:
+        await self._check()
+        await super().start(timeout_s)

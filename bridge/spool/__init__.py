@@ -1,0 +1,1 @@
+"""Accepted records on disk until Kafka has them."""

@@ -1,0 +1,111 @@
+"""
+The composition root of the consumers: settings -> workers and the management port. It starts them, watches them, and stops them.
+
+A third consumer is a folder with a projection, and a line in `SERVICES`.
+"""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvloop
+
+from consumers.agents.projection import AgentProjection
+from consumers.calls.projection import CallProjection
+from consumers.engine.metrics import Metrics
+from consumers.engine.projection import Projection
+from consumers.engine.worker import Worker
+from consumers.settings import MANAGEMENT_PORTS, Settings
+from voipex.errors import BridgeError
+from voipex.service.logging import get_logger
+from voipex.service.management import Readiness, build_management
+from voipex.service.server import Server, listening, server_config, started
+
+SERVICES: Final[dict[str, Callable[[Settings], Projection[Any]]]] = {
+    "timelines": lambda settings: CallProjection(
+        ringing_limit_s=settings.ringing_limit_s,
+        waiting_limit_s=settings.waiting_limit_s,
+        talking_limit_s=settings.talking_limit_s,
+    ),
+    "agents": lambda settings: AgentProjection(settings.time_zone),
+}
+
+log = get_logger("consumers")
+
+
+def run(name: str, settings: Settings, version: str) -> None:
+    """Serve `timelines`, `agents`, or `all` until SIGTERM or SIGINT. Raises BridgeError when it cannot go on."""
+    gc.freeze()  # what was imported stays for ever
+    gc.set_threshold(20_000, 20, 50)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(name, settings, version))
+
+
+async def _serve(name: str, settings: Settings, version: str) -> None:
+    metrics = Metrics(version)
+    names = list(SERVICES) if name == "all" else [name]
+    workers = [Worker(SERVICES[each](settings), settings, metrics) for each in names]
+    metrics.watch(lambda: [each.standing() for each in workers])
+
+    def readiness() -> Readiness:
+        return Readiness(
+            all(each.ready for each in workers), {each.service: each.describe() for each in workers}
+        )
+
+    host = settings.management_host or settings.host
+    port = MANAGEMENT_PORTS[name] if settings.management_port is None else settings.management_port
+    with listening(host, port, "management_port") as sock:
+        management = Server(server_config(build_management(readiness, metrics.registry)))
+        serving = asyncio.create_task(management.serve([sock]))
+        await started(management)
+        log.info(
+            "started",
+            version=version,
+            services=",".join(names),
+            management_port=sock.getsockname()[1],
+            pbxs=",".join(settings.pbxs),
+        )
+        try:
+            with _signals(workers):
+                await _work(workers)
+        finally:
+            management.should_exit = True
+            await asyncio.wait({serving})
+    log.info("stopped")
+
+
+async def _work(workers: list[Worker[Any]]) -> None:
+    """Until all have stopped; one that fails takes the others with it, each finishing its transactions."""
+    working = [asyncio.create_task(each.run(), name=each.service) for each in workers]
+    done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
+    for each in workers:
+        each.stop()
+    await asyncio.wait(working)
+    for task in done:
+        fault = task.exception()
+        if fault is not None:
+            log.error("a service failed", service=task.get_name(), fault=repr(fault))
+            raise (
+                fault if isinstance(fault, BridgeError) else BridgeError(f"{task.get_name()} failed")
+            ) from fault
+
+
+@contextlib.contextmanager
+def _signals(workers: list[Worker[Any]]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for each in workers:
+            each.stop()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

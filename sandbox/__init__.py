@@ -1,0 +1,1 @@
+"""Everything on one machine: a local Kafka, the services, a simulated PBX."""

@@ -1,0 +1,80 @@
+"""What cannot be an event is kept, with its reason."""
+
+from tests.factories import receipt
+from voipex.dead_letters import dead_letter, undeliverable
+from voipex.errors import NotAnEvent, NotJson
+from voipex.records import Record
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> None:
+    body = b'{"From":"777888999",\xff'
+
+    letter = dead_letter(
+        body, NotJson("neither JSON nor the relaxed notation"), "brno", "site-7", receipt(), 12
+    )
+
+    assert letter.topic == "brno.dead-letters.v1"
+    assert letter.key is None
+    assert letter.value == body
+    assert letter.timestamp_ms == 1_772_438_400_000
+    assert dict(letter.headers) == {
+        "bridge-error-class": b"NotJson",
+        "bridge-error-message": b"neither JSON nor the relaxed notation",
+        "bridge-stage": b"ingress",
+        "bridge-received-at": b"2026-03-02T08:00:00.000000Z",
+        "bridge-event-id": receipt().event_id.encode(),
+        "bridge-pbx": b"brno",
+        "bridge-credential": b"site-7",
+    }
+
+
+def test_a_dead_letter_takes_its_traceparent_along() -> None:
+    traced = receipt(traceparent=TRACEPARENT)
+
+    letter = dead_letter(b"{}", NotAnEvent("no EventName"), "voipex", "demo", traced, 12)
+
+    assert dict(letter.headers)["traceparent"] == TRACEPARENT.encode()
+
+
+def test_dead_letters_spread_over_the_partitions_there_are() -> None:
+    ids = [f"019cade5-4c00-7000-8000-{n:012}" for n in range(200)]
+    letters = [dead_letter(b"", NotJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids]
+
+    assert {letter.partition for letter in letters} == {0, 1, 2}
+
+
+def test_an_undeliverable_record_keeps_key_value_and_all_its_headers() -> None:
+    record = Record(
+        "voipex.call.events.v1",
+        5,
+        b"1.2",
+        b"{}",
+        (("ce_time", b"2026-03-02T08:00:00.000001Z"), ("bridge-seq", b"9")),
+        42,
+    )
+
+    letter = undeliverable(record, "MessageSizeTooLarge", "voipex", 12)
+
+    assert letter.topic == "voipex.dead-letters.v1"
+    assert (letter.key, letter.value, letter.timestamp_ms) == (b"1.2", b"{}", 42)
+    assert letter.headers[:2] == record.headers
+    assert dict(letter.headers[2:]) == {
+        "bridge-error-class": b"Undeliverable",
+        "bridge-error-message": b"MessageSizeTooLarge",
+        "bridge-stage": b"ingress",
+        "bridge-pbx": b"voipex",
+        "bridge-received-at": b"2026-03-02T08:00:00.000001Z",
+        "__dlq.errors.topic": b"voipex.call.events.v1",
+    }
+
+
+def test_an_undeliverable_record_without_a_key_has_a_partition_too() -> None:
+    record = Record("voipex.call.events.v1", 5, None, b"{}", (), 42)
+
+    letter = undeliverable(record, "Invalid", "voipex", 3)
+
+    assert letter.key is None
+    assert 0 <= letter.partition < 3
+    assert dict(letter.headers)["bridge-received-at"] == b"1970-01-01T00:00:00.042000Z"

@@ -1,0 +1,119 @@
+"""The published language."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voipex.events import AGENT_EVENT_TYPES, EVENT_TYPES, Event, EventType, agent_key, split_unique_id
+from voipex.timestamps import microseconds, rfc3339
+
+
+def test_every_type_but_unknown_has_one_event_name() -> None:
+    assert sorted(EVENT_TYPES.values()) == sorted(set(EventType) - {EventType.UNKNOWN})
+
+
+def test_agent_events_are_those_that_voipex_calls_so() -> None:
+    assert {kind for name, kind in EVENT_TYPES.items() if name.startswith("Agent")} == AGENT_EVENT_TYPES
+    assert all(kind.is_agent == (kind in AGENT_EVENT_TYPES) for kind in EventType)
+
+
+@pytest.mark.parametrize(
+    ("login", "line", "email", "key"),
+    [
+        ("Janecek", "163", "a@example.cz", "janecek"),
+        (None, "163", "a@example.cz", "line:163"),
+        (None, None, "A@Example.CZ", "email:a@example.cz"),
+        ("Straße", None, None, "strasse"),
+        (None, None, None, None),
+    ],
+)
+def test_an_agent_is_named_by_login_else_line_else_email(
+    login: str | None, line: str | None, email: str | None, key: str | None
+) -> None:
+    assert agent_key(login, line, email) == key
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "parts"),
+    [
+        ("1386184858.1", ("", 1386184858, 1)),
+        ("1386184858.10", ("", 1386184858, 10)),
+        ("pbx-brno-1386184858.9", ("pbx-brno", 1386184858, 9)),
+        ("-1386184858.9", ("", 1386184858, 9)),
+        ("1386184858.", None),
+        ("1386184858.9 ", None),
+        ("1386184858.9\n", None),
+        ("١٣٨٦١٨٤٨٥٨.9", None),
+        ("abc", None),
+        ("", None),
+    ],
+)
+def test_a_unique_id_has_a_system_name_an_epoch_and_a_sequence(
+    unique_id: str, parts: tuple[str, int, int] | None
+) -> None:
+    assert split_unique_id(unique_id) == parts
+
+
+def test_unique_ids_sort_as_numbers() -> None:
+    sent = ["1386184858.10", "1386184858.9", "1386184857.11"]
+
+    assert sorted(sent, key=lambda each: split_unique_id(each) or ("", 0, 0)) == [
+        "1386184857.11",
+        "1386184858.9",
+        "1386184858.10",
+    ]
+
+
+def test_times_are_rfc_3339_in_utc_with_microseconds() -> None:
+    assert rfc3339(1_772_438_400_000_001) == "2026-03-02T08:00:00.000001Z"
+
+
+@given(st.integers(0, 253_402_300_799_999_999))
+def test_times_are_read_back_as_they_were_written_and_sort_like_numbers(at_us: int) -> None:
+    text = rfc3339(at_us)
+
+    assert microseconds(text) == at_us
+    assert datetime.fromisoformat(text) == datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at_us)
+    assert len(text) == len("2026-03-02T08:00:00.000000Z")
+
+
+def test_times_of_any_offset_are_read() -> None:
+    assert microseconds("2026-03-02T09:00:00+01:00") == microseconds("2026-03-02T08:00:00Z")
+
+
+@pytest.mark.parametrize("text", ["2026-03-02T08:00:00", "yesterday", ""])
+def test_what_is_no_time_or_has_no_offset_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"offset|isoformat"):
+        microseconds(text)
+
+
+def test_events_are_ordered_by_receipt_and_then_by_id() -> None:
+    event = Event(
+        event_id="b",
+        pbx="voipex",
+        type=EventType.CDR,
+        event_name="CDR",
+        received_at="2026-03-02T08:00:00.000000Z",
+    )
+
+    assert event.order == ("2026-03-02T08:00:00.000000Z", "b")
+    assert event.order < event.model_copy(update={"event_id": "c"}).order
+
+
+def test_readers_ignore_fields_they_do_not_know() -> None:
+    """Within `v1` the bridge may add fields; an older reader must not stop."""
+    newer = (
+        '{"event_id":"a","pbx":"voipex","type":"cdr","event_name":"CDR","received_at":"2026-03-02T08:00:00.000000Z",'
+        '"mood":"good"}'
+    )
+
+    assert "mood" not in Event.model_validate_json(newer).model_dump()
+
+
+def test_a_fault_in_an_event_does_not_repeat_its_content() -> None:
+    with pytest.raises(ValueError) as caught:
+        Event.model_validate({"event_id": 777888999})
+
+    assert "777888999" not in str(caught.value)

@@ -1,0 +1,122 @@
+"""What a health check of a container is told."""
+
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tests.commands import called
+from tests.processes import free_port
+from voipex.service import health
+
+
+@contextmanager
+def answering(answers: Mapping[str, tuple[int, bytes]]) -> Iterator[int]:
+    """A management port with these answers by path."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers[self.path]
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ALIVE_NOT_READY = {"/live": (200, b'{"live":true}'), "/ready": (503, b'{"ready":false,"stopping":true}')}
+
+
+def test_ready() -> None:
+    with answering({"/ready": (200, b'{"ready":true}')}) as port:
+        assert health.ask("127.0.0.1", port) == (True, "ready")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
+def test_alive_and_not_ready_and_why(host: str) -> None:
+    with answering(ALIVE_NOT_READY) as port:
+        assert health.ask(host, port) == (False, 'not ready: {"ready":false,"stopping":true}')
+        assert health.ask(host, port, "live") == (True, "live")
+
+
+def test_nothing_listens() -> None:
+    port = free_port()
+    said = health.ask("0.0.0.0", port)  # noqa: S104
+    assert not said.good
+    assert said.words.startswith(f"no answer on 0.0.0.0:{port}: ")
+    assert "refused" in said.words
+
+
+def test_it_does_not_wait_for_a_port_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        said = health.ask("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
+    assert not said.good
+    assert "timed out" in said.words
+
+
+def test_what_speaks_no_http_is_not_healthy() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1024)
+                connection.sendall(b"SSH-2.0\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        said = health.ask("127.0.0.1", server.getsockname()[1])
+        thread.join()
+    assert not said.good
+
+
+def test_the_command_says_it_and_its_exit_code_means_it() -> None:
+    with answering(ALIVE_NOT_READY) as port:
+        environment = {"VOIPEX_MANAGEMENT_PORT": str(port)}
+        unready, live = called(environment, "health"), called(environment, "health", "--live")
+    assert (unready.code, unready.out) == (1, "")
+    assert unready.err == 'not ready: {"ready":false,"stopping":true}\n'
+    assert (live.code, live.out, live.err) == (0, "live\n", "")
+
+
+def test_the_management_host_wins_over_the_host() -> None:
+    with answering({"/ready": (200, b"{}")}) as port:
+        environment = {
+            "VOIPEX_HOST": "192.0.2.1",
+            "VOIPEX_MANAGEMENT_HOST": "127.0.0.1",
+            "VOIPEX_MANAGEMENT_PORT": str(port),
+        }
+        assert called(environment, "health").code == 0
+
+
+def test_the_check_of_a_container_knows_its_port_from_the_environment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with answering(ALIVE_NOT_READY) as port:
+        environment = {"VOIPEX_HOST": "0.0.0.0", "VOIPEX_MANAGEMENT_PORT": str(port)}  # noqa: S104
+        assert health.main([], environment) == 1
+        assert health.main(["--live"], environment) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("live\n", 'not ready: {"ready":false,"stopping":true}\n')
+
+
+def test_the_check_of_a_container_loads_nothing_else_of_ours() -> None:
+    script = "import sys, voipex.service.health; print([each for each in sys.modules if each.startswith(('voipex', 'bridge', 'pydantic', 'aiokafka'))])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "['voipex', 'voipex.service', 'voipex.service.health']\n"

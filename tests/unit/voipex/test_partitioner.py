@@ -1,0 +1,39 @@
+"""The same key lands where Kafka's own clients put it."""
+
+from collections import Counter
+
+import pytest
+
+from voipex.partitioner import murmur2, partition_of
+
+VECTORS = {
+    "21": -973932308,
+    "foobar": -790332482,
+    "a-little-bit-long-string": -985981536,
+    "a-little-bit-longer-string": -1486304829,
+    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    "abc": 479470107,
+}
+"""Those of Kafka's own UtilsTest, as Java's signed numbers."""
+
+
+@pytest.mark.parametrize(("key", "expected"), VECTORS.items())
+def test_murmur2_gives_what_java_gives(key: str, expected: int) -> None:
+    assert murmur2(key.encode()) == expected & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(("key", "expected"), VECTORS.items())
+def test_the_partition_is_the_positive_hash_modulo_their_number(key: str, expected: int) -> None:
+    assert partition_of(key.encode(), 12) == (expected & 0x7FFFFFFF) % 12
+
+
+@pytest.mark.parametrize("length", range(5))
+def test_keys_of_any_length_have_a_partition(length: int) -> None:
+    assert 0 <= partition_of("é".encode() * length, 7) < 7
+
+
+def test_unique_ids_spread_over_all_partitions() -> None:
+    load = Counter(partition_of(f"1412256225.{n}".encode(), 12) for n in range(2400))
+
+    assert len(load) == 12
+    assert max(load.values()) < 2 * min(load.values())

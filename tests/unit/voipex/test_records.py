@@ -1,0 +1,166 @@
+"""Event <-> Record, and CloudEvents by somebody else's reading."""
+
+import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+from cloudevents.core.formats.json import JSONFormat
+from hypothesis import given
+
+from tests.factories import body, receipt
+from tests.unit.voipex.webhook_bodies import as_read, bodies, recorded
+from voipex.errors import Unusable
+from voipex.events import EVENT_TYPES, Event, EventType
+from voipex.normalize import fields_of, normalize
+from voipex.partitioner import partition_of
+from voipex.records import Record, ce_type, decode, encode, encode_fields
+from voipex.webhook import parse
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+AT_MS = 1_772_438_400_000
+
+
+def event_of(sent: bytes, pbx: str = "voipex") -> Event:
+    return normalize(parse(sent), pbx, receipt())
+
+
+def record_of(sent: bytes, pbx: str = "voipex") -> Record:
+    return encode(event_of(sent, pbx), AT_MS, 12)
+
+
+def test_a_call_event_is_keyed_by_its_unique_id_in_the_call_topic() -> None:
+    record = record_of(recorded("ringing.json"), pbx="brno")
+
+    assert record.topic == "brno.call.events.v1"
+    assert record.key == b"1412256225.1941"
+    assert record.partition == partition_of(b"1412256225.1941", 12)
+    assert record.timestamp_ms == AT_MS
+
+
+def test_numbers_of_extra_lie_in_the_record_as_they_were_sent() -> None:
+    record = record_of(
+        b'{"EventName":"CDR","UniqueId":"1.2","a":1412256225.1940,"b":[18446744073709551616,-0]}'
+    )
+
+    assert record.value.endswith(b',"extra":{"a":1412256225.1940,"b":[18446744073709551616,-0]}}')
+
+
+def test_an_agent_event_is_keyed_by_the_agent_in_the_agent_topic() -> None:
+    record = record_of(recorded("agent_paused.json"))
+
+    assert (record.topic, record.key) == ("voipex.agent.events.v1", b"janecek")
+
+
+def test_an_agent_event_that_names_nobody_goes_by_its_unique_id() -> None:
+    record = record_of(b'{"EventName":"AgentLogin","UniqueId":"1.2"}')
+
+    assert (record.topic, record.key) == ("voipex.call.events.v1", b"1.2")
+
+
+def test_an_event_without_any_key_is_a_fault_of_ours() -> None:
+    keyless = event_of(recorded("ringing.json")).model_copy(update={"unique_id": None})
+
+    with pytest.raises(ValueError, match="without a key"):
+        encode(keyless, AT_MS, 12)
+
+
+def test_the_headers_are_those_of_the_contract() -> None:
+    record = encode(event_of(recorded("ringing.json")), AT_MS, 12, TRACEPARENT)
+
+    assert dict(record.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_type": b"voipex.call.ringing.v1",
+        "ce_source": b"/voipex/voipex",
+        "content-type": b"application/json",
+        "ce_id": receipt().event_id.encode(),
+        "ce_time": b"2026-03-02T08:00:00.000000Z",
+        "ce_subject": b"1412256225.1941",
+        "ce_partitionkey": b"1412256225.1941",
+        "traceparent": TRACEPARENT.encode(),
+    }
+
+
+def test_the_value_is_the_event_as_json_with_from_and_nulls() -> None:
+    record = record_of(recorded("hangup_missed.json"))
+
+    assert record.value == (
+        b'{"event_id":"019cade5-4c00-7000-8000-000000000001","pbx":"voipex","type":"hangup","event_name":"Hangup",'
+        b'"received_at":"2026-03-02T08:00:00.000000Z","unique_id":"1412256225.1941",'
+        b'"pbx_started_at":"2014-10-02T13:23:45.000000Z","direction":null,"from":"777888999","to":"222333444",'
+        b'"from_e164":"+420777888999","to_e164":"+420222333444","line":null,"login":null,"email":null,"queue":null,'
+        b'"pause_name":null,"reason":"No user response","reason_class":"no_answer","extra":{}}'
+    )
+
+
+@pytest.mark.parametrize("name", [*EVENT_TYPES, "Novinka"])
+def test_every_record_is_a_cloud_event_to_the_cloudevents_sdk(name: str) -> None:
+    event = event_of(body(EventName=name, Login="Dvořák", Line=None))
+    record = encode(event, AT_MS, 12, TRACEPARENT)
+
+    read = from_binary(KafkaMessage(dict(record.headers), record.key, record.value), JSONFormat())
+
+    assert record.key is not None
+    assert read.get_id() == event.event_id
+    assert read.get_source() == "/voipex/voipex"
+    assert read.get_specversion() == "1.0"
+    assert read.get_type() == record_type(event)
+    assert read.get_subject() == record.key.decode()
+    assert read.get_extension("partitionkey") == record.key.decode()
+    assert read.get_datacontenttype() == "application/json"
+    time = read.get_time()
+    assert time is not None
+    assert time.isoformat() == "2026-03-02T08:00:00+00:00"
+    assert read.get_data() == event.model_dump(mode="json", by_alias=True)
+
+
+def record_type(event: Event) -> str:
+    return ce_type(event.type, is_agent=event.type.is_agent)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "is_agent", "expected"),
+    [
+        (EventType.RINGING, False, "voipex.call.ringing.v1"),
+        (EventType.NEW_CALL, False, "voipex.call.new_call.v1"),
+        (EventType.ATTENDED_TRANSFER_CANCELLED, False, "voipex.call.attended_transfer_cancelled.v1"),
+        (EventType.UNKNOWN, False, "voipex.call.unknown.v1"),
+        (EventType.AGENT_LOGIN, True, "voipex.agent.login.v1"),
+        (EventType.AGENT_UNPAUSED, True, "voipex.agent.unpaused.v1"),
+    ],
+)
+def test_types_of_cloud_events_say_call_or_agent(
+    event_type: EventType, is_agent: bool, expected: str
+) -> None:
+    assert ce_type(event_type, is_agent=is_agent) == expected
+
+
+@pytest.mark.parametrize("name", ["ringing.json", "hangup_outgoing.json", "agent_paused.json", "cdr.json"])
+def test_a_record_is_read_back_as_the_event_it_was(name: str) -> None:
+    event = event_of(recorded(name))
+
+    assert decode(encode(event, AT_MS, 12).value) == event
+
+
+@pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"event_id":"a"}', b"\xff"])
+def test_what_is_no_event_is_refused_with_a_value_error(value: bytes) -> None:
+    with pytest.raises(ValueError):
+        decode(value)
+
+
+def test_the_size_of_a_record_counts_everything_it_carries() -> None:
+    small, large = record_of(body()), record_of(body(Queue="x" * 1000))
+
+    assert large.size_bytes == small.size_bytes + 1000 - len("null") + len('""')
+    assert small.size_bytes > len(small.value)
+
+
+@given(bodies)
+def test_the_fields_that_the_front_door_keeps_are_those_of_the_model(body: bytes) -> None:
+    try:
+        fields = fields_of(parse(body), "voipex", receipt())
+    except Unusable:
+        return
+
+    event = Event.model_validate(fields)
+
+    assert list(fields) == [field.alias or name for name, field in Event.model_fields.items()]
+    assert encode_fields(fields, 1, 12) == encode(event, 1, 12)
+    assert decode(encode_fields(fields, 1, 12).value) == as_read(event)

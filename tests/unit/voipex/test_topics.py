@@ -1,0 +1,51 @@
+"""The one declared list of topics."""
+
+import re
+
+from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, declared, topic_name
+
+DAY_MS = 86_400_000
+
+
+def test_the_topics_of_a_pbx_are_those_of_the_contract() -> None:
+    told = {topic.name: (topic.kind.key, dict(topic.config)) for topic in declared(["voipex"])}
+
+    size = {"max.message.bytes": "1048588"}
+    week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), **size}
+    month = {"retention.ms": str(30 * DAY_MS), **size}
+    assert told == {
+        "voipex.call.events.v1": ("UniqueId", week),
+        "voipex.agent.events.v1": ("agent key", week),
+        "voipex.call.timelines.v1": ("UniqueId", {"cleanup.policy": "compact,delete", **month}),
+        "voipex.agent.activity.v1": ("agent key", week),
+        "voipex.agent.status.v1": ("agent key", {"cleanup.policy": "compact", **size}),
+        "voipex.dead-letters.v1": ("as the source, else null", {"cleanup.policy": "delete", **month}),
+        "voipex.call.state.v1": ("UniqueId", {"cleanup.policy": "compact,delete", **month}),
+        "voipex.agent.state.v1": ("agent key", {"cleanup.policy": "compact", **size}),
+    }
+
+
+def test_every_pbx_has_every_topic_and_all_have_equally_many_partitions() -> None:
+    topics = declared(["voipex", "brno"], partitions=6)
+
+    assert len(topics) == 2 * len(TOPIC_KINDS)
+    assert {topic.partitions for topic in topics} == {6}
+    assert {topic.name for topic in topics} == {
+        topic_name(pbx, kind) for pbx in ("voipex", "brno") for kind in TOPIC_KINDS
+    }
+
+
+def test_there_are_12_partitions_unless_told_otherwise() -> None:
+    assert {topic.partitions for topic in declared(["voipex"])} == {12}
+
+
+def test_topic_names_are_legal_and_their_metrics_do_not_collide() -> None:
+    """Kafka's metric names fold `.` and `_`, so no name has a `_`; the longest PBX name still fits."""
+    for topic in declared(["voipex", "x" * 32]):
+        assert re.fullmatch(r"[a-z0-9.-]{1,99}", topic.name)
+
+
+def test_only_the_two_state_topics_are_private() -> None:
+    assert [kind.suffix for kind in TOPIC_KINDS if not kind.public] == ["call.state.v1", "agent.state.v1"]
+    assert CALL_EVENTS.public
+    assert DEAD_LETTERS.public

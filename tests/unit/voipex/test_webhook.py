@@ -1,0 +1,409 @@
+"""Bytes -> the PBX's own words."""
+
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+
+from tests.unit.voipex.webhook_bodies import bodies, recorded
+from voipex.errors import NotAnEvent, NotJson
+from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
+
+
+def read(body: bytes) -> tuple[Any, Any, Any]:
+    webhook = parse(body)
+    return webhook.words, webhook.extra, webhook.sent
+
+
+DOCUMENTED: list[tuple[str, dict[str, str]]] = [
+    (
+        "agent_login.json",
+        {
+            "EventName": "AgentLogin",
+            "Queue": "NOC",
+            "Login": "janecek",
+            "Line": "163",
+            "Email": "nejaky@email.cz",
+        },
+    ),
+    (
+        "agent_paused.json",
+        {
+            "EventName": "AgentPaused",
+            "Queue": "NOC",
+            "Login": "janecek",
+            "Line": "163",
+            "Email": "nejaky@email.cz",
+            "PauseName": "Oběd",
+        },
+    ),
+    (
+        "ringing.json",
+        {
+            "EventName": "Ringing",
+            "From": "777888999",
+            "To": "222333444",
+            "Line": "444",
+            "Email": "petr.novak@jehofirma.cz",
+            "Login": "petr.novak",
+            "UniqueId": "1412256225.1941",
+        },
+    ),
+    (
+        "hangup_missed.json",
+        {
+            "EventName": "Hangup",
+            "From": "777888999",
+            "To": "222333444",
+            "UniqueId": "1412256225.1941",
+            "Reason": "No user response",
+        },
+    ),
+    (
+        "ringing_outgoing.json",
+        {
+            "EventName": "Ringing",
+            "From": "20",
+            "To": "777888999",
+            "Line": "20",
+            "UniqueId": "1412256225.1941",
+            "Direction": "outgoing",
+        },
+    ),
+    (
+        "hangup_outgoing.json",
+        {
+            "EventName": "Hangup",
+            "From": "29",
+            "To": "777888999",
+            "Line": "20",
+            "Login": "cervenka",
+            "UniqueId": "1412256225.1941",
+            "Direction": "outgoing",
+            "Reason": "Normal Clearing",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), DOCUMENTED)
+def test_each_documented_payload_is_read_as_it_is_written(name: str, words: dict[str, str]) -> None:
+    webhook = parse(recorded(name))
+
+    assert webhook.words == words
+    assert webhook.extra == {}
+
+
+@pytest.mark.parametrize("name", ["ringing_relaxed.txt", "ringing_bom.json"])
+def test_the_relaxed_notation_and_a_byte_order_mark_say_the_same_as_plain_json(name: str) -> None:
+    assert read(recorded(name)) == read(recorded("ringing.json"))
+
+
+def test_windows_1250_bytes_say_the_same_as_utf_8() -> None:
+    assert read(recorded("agent_paused_windows1250.json")) == read(recorded("agent_paused.json"))
+
+
+def test_bytes_that_neither_utf_8_nor_windows_1250_knows_are_no_json() -> None:
+    with pytest.raises(NotJson, match="windows-1250"):
+        parse(b'{"EventName":"Ringing","Login":"\x81"}')
+
+
+def test_renamed_keys_are_read_by_their_meaning() -> None:
+    keys = key_table(
+        {
+            "EventName": "event",
+            "From": "volajici",
+            "To": "volany",
+            "Line": "linka",
+            "Email": "email",
+            "Login": "uzivatel",
+            "UniqueId": "hovor",
+            "Direction": "smer",
+            "Queue": "fronta",
+        }
+    )
+
+    webhook = parse(recorded("ringing_renamed.json"), keys)
+
+    assert webhook.words == {
+        "EventName": "Ringing",
+        "From": "777888999",
+        "To": "222333444",
+        "Line": "444",
+        "Login": "petr.novak",
+        "UniqueId": "1412256225.1940",
+        "Direction": "incomingLocal",
+        "Queue": "NOC",
+    }
+    assert webhook.extra == {}
+
+
+def test_documented_keys_stay_understood_beside_renamed_ones() -> None:
+    webhook = parse(b'{"EventName":"CDR","call_id":"1.2"}', key_table({"UniqueId": "call_id"}))
+
+    assert webhook.words == {"EventName": "CDR", "UniqueId": "1.2"}
+
+
+def test_a_documented_key_that_now_means_something_else_means_only_that() -> None:
+    webhook = parse(b'{"EventName":"CDR","From":"1","To":"2"}', key_table({"From": "To", "To": "From"}))
+
+    assert webhook.words == {"EventName": "CDR", "From": "2", "To": "1"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"EventName":"CDR","Login":"old","user":"new"}', b'{"EventName":"CDR","user":"new","Login":"old"}'],
+)
+def test_of_two_keys_with_one_meaning_the_renamed_one_counts_and_the_other_is_extra(body: bytes) -> None:
+    webhook = parse(body, key_table({"Login": "user"}))
+
+    assert webhook.words == {"EventName": "CDR", "Login": "new"}
+    assert webhook.extra == {"Login": "old"}
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"EventName":"CDR","Line":20,"linka":30}', b'{"EventName":"CDR","linka":30,"Line":20}']
+)
+def test_the_other_of_two_keys_stays_the_number_that_was_sent(body: bytes) -> None:
+    webhook = parse(body, key_table({"Line": "linka"}))
+
+    assert (webhook.words["Line"], webhook.extra) == ("30", {"Line": 20})
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        ("1412256225.1940", "1412256225.1940"),  # a double would make it another call's id
+        ("1386184858.10", "1386184858.10"),
+        ("1412256225", "1412256225"),
+        ("1.0", "1.0"),
+        ("-0", "-0"),
+        ("0", "0"),
+        ("1E400", "1E400"),
+        ("123456789012345678901234567890", "123456789012345678901234567890"),
+        ('"1412256225.1940"', "1412256225.1940"),
+        ('" 1412256225.1940"', " 1412256225.1940"),
+    ],
+)
+def test_the_text_of_a_unique_id_survives_exactly_also_as_a_number(sent: str, text: str) -> None:
+    webhook = parse(f'{{"EventName":"Ringing","UniqueId":{sent}}}'.encode())
+
+    assert webhook.words["UniqueId"] == text
+
+
+def test_the_text_of_a_number_survives_also_in_windows_1250_and_of_equal_keys() -> None:
+    body = '{"EventName":"Ringing","Login":"Dvořák","UniqueId":1.10,"UniqueId":2.20}'.encode("cp1250")
+
+    assert parse(body).words == {"EventName": "Ringing", "Login": "Dvořák", "UniqueId": "2.20"}
+
+
+def test_numbers_stand_for_text() -> None:
+    webhook = parse(b'{"EventName":"Ringing","From":777888999,"Line":20,"UniqueId":"1.2"}')
+
+    assert webhook.words == {"EventName": "Ringing", "From": "777888999", "Line": "20", "UniqueId": "1.2"}
+
+
+def test_blank_words_and_null_are_not_known() -> None:
+    webhook = parse(b'{"EventName":"Ringing","From":"","To":"  ","Line":"\\t","Login":null,"UniqueId":"1.2"}')
+
+    assert webhook.words == {"EventName": "Ringing", "UniqueId": "1.2"}
+    assert webhook.extra == {}
+
+
+def test_fields_outside_the_mapping_are_extra_as_sent() -> None:
+    webhook = parse(recorded("cdr.json"))
+
+    assert webhook.extra == {
+        "Duration": 42,
+        "BillSec": "37",
+        "Channels": ["SIP/444-0000a1", "SIP/trunk-0000a0"],
+    }
+
+
+@pytest.mark.parametrize("before", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "1412256225.1940",
+        "1.10",
+        "1E5",
+        "1e-400",
+        "-0",
+        "-0.0",
+        "0",
+        "42",
+        "37.5",
+        "18446744073709551616",
+        "9" * 308,
+        "0." + "1" * 5000,
+        '[1.10,{"a":-0,"b":[1e+5]},0,true,null,"1.10"]',
+    ],
+)
+def test_numbers_of_extra_are_written_with_the_digits_that_were_sent(sent: str, before: str) -> None:
+    webhook = parse(f'{before}{{"EventName":"CDR","x":{sent},"y":{{"z":{sent}}}}}'.encode())
+
+    assert orjson.dumps(webhook.extra).decode() == f'{{"x":{sent},"y":{{"z":{sent}}}}}'
+
+
+def test_numbers_that_keep_their_digits_stay_numbers_of_python() -> None:
+    assert parse(b'{"EventName":"CDR","a":[42,0],"b":37.5}').extra == {"a": [42, 0], "b": 37.5}
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, ["a"], True, False])
+def test_a_documented_key_without_a_word_in_it_is_extra(value: Any) -> None:
+    webhook = parse(orjson.dumps({"EventName": "Ringing", "Queue": value}))
+
+    assert webhook.words == {"EventName": "Ringing"}
+    assert webhook.extra == {"Queue": value}
+
+
+def test_of_two_equal_keys_the_last_wins() -> None:
+    assert parse(b'{"EventName":"Ringing","EventName":"Hangup"}').words == {"EventName": "Hangup"}
+
+
+def test_raw_control_characters_in_text_are_survived() -> None:
+    assert parse(b'{"EventName":"Ringing","Login":"a\tb\nc"}').words["Login"] == "a\tb\nc"
+
+
+def nested(levels: int, before: str = "") -> bytes:
+    return f'{{"EventName":"CDR",{before}"x":{"[" * levels}{"]" * levels}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"   ",
+        b"EventName=Ringing&From=1",
+        b'{"EventName":"Ringing"',
+        b'{"EventName":"Ringing",}',
+        b'{"EventName":"Ringing"} {}',
+        b'{"EventName": Ringing}',
+        b"{'EventName': 'Ringing'}",
+        b'{EventName: "Ringing"}',
+        b'{"EventName":"Ringing","Line":007}',
+        b'{"EventName":"Ringing","Line":NaN}',
+        b'{"EventName":"Ringing","Login":"\\ud800"}',
+        b"{}}",
+        b"{,}",
+        b"{EventName Ringing}",
+        b"<xml/>",
+        b"\x00\x01\x02",
+        b"[" * 60_000,
+        nested(1100)[:-1],
+        nested(1100, '"Login":"}",')[:-1],
+    ],
+)
+def test_what_is_no_json_is_refused_as_such(body: bytes) -> None:
+    with pytest.raises(NotJson):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"null",
+        b"[]",
+        b'"Ringing"',
+        b"42",
+        b"{}",
+        b'[{"EventName":"Ringing"}]',
+        b'{"EventName":""}',
+        b'{"EventName":null}',
+        b'{"EventName":["Ringing"]}',
+        b'{"eventname":"Ringing"}',
+        b"{From: 777888999}",
+    ],
+)
+def test_json_that_is_no_event_is_refused_as_such(body: bytes) -> None:
+    with pytest.raises(NotAnEvent):
+        parse(body)
+
+
+def test_the_relaxed_notation_keeps_commas_colons_and_numbers_in_its_values() -> None:
+    webhook = parse(
+        " {EventName: Hangup, Reason: User alerting, no answer, UniqueId: 1.1940, Queue: Linka: 2, Login: Dvořák, Line: }\n".encode()
+    )
+
+    assert webhook.words == {
+        "EventName": "Hangup",
+        "Reason": "User alerting, no answer",
+        "UniqueId": "1.1940",
+        "Queue": "Linka: 2",
+        "Login": "Dvořák",
+    }
+
+
+def test_extra_may_be_nested_64_levels_deep() -> None:
+    assert parse(nested(64)).words == {"EventName": "CDR"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        nested(65),
+        nested(900),
+        nested(1010, '"UniqueId":1.10,'),
+        nested(1100),
+        nested(30_000),
+        nested(1100, '"Login":"[{\\"",'),
+        b"[" * 2000 + b"]" * 2000,
+        b'{"EventName":"CDR","x":' + b'{"y":' * 65 + b"1" + b"}" * 66,
+    ],
+)
+def test_what_is_nested_too_deeply_to_be_written_again_is_no_event(body: bytes) -> None:
+    """JSON writers give up at some depth; the event must not break them later."""
+    with pytest.raises(NotAnEvent, match="nested too deeply"):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1e999", "[-1e999]", '{"a":[1e999]}', "9" * 310, "-" + "9" * 310, "9" * 4300, "9" * 4301, "9" * 60_000],
+)
+def test_a_number_that_no_double_holds_is_no_event(value: str) -> None:
+    """It would become `null`: lost without a word."""
+    with pytest.raises(NotAnEvent, match="out of range"):
+        parse(f'{{"EventName":"CDR","x":{value}}}'.encode())
+
+
+@pytest.mark.parametrize("digits", [310, 4300, 4301])
+def test_a_word_may_be_a_whole_number_of_any_length(digits: int) -> None:
+    assert parse(b'{"EventName":"CDR","Queue":%s}' % (b"9" * digits)).words["Queue"] == "9" * digits
+
+
+def test_a_whole_number_alone_is_json_of_any_length() -> None:
+    with pytest.raises(NotAnEvent, match="no JSON object"):
+        parse(b"9" * 5000)
+
+
+def test_messages_of_refusal_never_repeat_the_body() -> None:
+    for body in (b'{"EventName":"","From":"777888999"}', b'{"From": 777888999', b"777888999"):
+        with pytest.raises((NotJson, NotAnEvent)) as caught:
+            parse(body)
+
+        assert "777888999" not in str(caught.value)
+
+
+def test_key_tables_cannot_be_changed() -> None:
+    assert isinstance(key_table({}), MappingProxyType)
+    assert key_table({}) == DOCUMENTED_KEYS
+
+
+@settings(deadline=None)
+@given(body=bodies)
+def test_whatever_comes_is_a_webhook_or_is_refused(body: bytes) -> None:
+    try:
+        webhook = parse(body)
+    except (NotJson, NotAnEvent):
+        return
+
+    assert webhook.words["EventName"].strip()
+    assert set(webhook.words) <= set(DOCUMENTED_KEYS)
+    assert all(isinstance(word, str) and word.strip() for word in webhook.words.values())
+
+
+def test_a_last_comma_in_the_relaxed_notation_is_no_part_of_the_value() -> None:
+    assert parse(b"{EventName: Ringing, UniqueId: 1412256225.1940, }").words["UniqueId"] == "1412256225.1940"

@@ -1,0 +1,351 @@
+"""
+CallTimeline: what downstream teams read about one call (contract 4). Times are RFC 3339, UTC, microseconds, `Z`; durations are seconds.
+
+`null` means "not known" or "not yet"; nothing is invented, and what was inferred says so (`inferred`, `quality`, `confidence`).
+"""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from voipex.agent_activity import LegResult, LegRole
+from voipex.events import Direction, EventType, ReasonClass
+
+
+class CallStatus(StrEnum):
+    """
+    Where the call stands.
+
+    - `new`: known, nothing rang yet
+    - `ringing`: a line rings, nobody talks with the caller
+    - `talking`: somebody talks with the caller
+    - `waiting`: something rang or talked, nothing does now (a queue between two attempts)
+    - `ended`: by a Hangup or a CDR
+    - `stale`: no end was told; closed after a time without events, later events open it again
+    """
+
+    NEW = "new"
+    RINGING = "ringing"
+    TALKING = "talking"
+    WAITING = "waiting"
+    ENDED = "ended"
+    STALE = "stale"
+
+
+class Outcome(StrEnum):
+    """
+    How the call came out, as seen by the caller.
+
+    - `answered`: a line that is neither consulted nor listening in took it
+    - `missed`: nobody answered an incoming or internal call, or one of unknown direction
+    - `no_answer`: nobody answered an outgoing call
+    - `busy`, `rejected`, `unreachable`, `failed`: unanswered, by the reason of the Hangup that ended it
+    - `unknown`: nothing but CDRs came
+    """
+
+    ANSWERED = "answered"
+    MISSED = "missed"
+    NO_ANSWER = "no_answer"
+    BUSY = "busy"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class EndedBy(StrEnum):
+    """
+    What told the end.
+
+    - `hangup`: a Hangup
+    - `cdr`: a CDR without a Hangup within 5 s
+    - `timeout`: nothing, see `stale`
+    """
+
+    HANGUP = "hangup"
+    CDR = "cdr"
+    TIMEOUT = "timeout"
+
+
+class StartSource(StrEnum):
+    """
+    Where `started_at` is from.
+
+    - `new_call`: NewCall was the earliest event
+    - `first_event`: another event was
+    - `unique_id`: only the end was seen, so the epoch in the UniqueId
+    """
+
+    NEW_CALL = "new_call"
+    FIRST_EVENT = "first_event"
+    UNIQUE_ID = "unique_id"
+
+
+class TransferKind(StrEnum):
+    """
+    How the caller was given on.
+
+    - `attended`: after a consultation, by AttendedTransfer or by hanging up
+    - `cancelled`: a consultation that ended with the caller taken back
+    - `blind_inferred`: not told; one line left and another rang within 10 s
+    - `handover_inferred`: not told; another line was rung and answered while the first still talked
+    """
+
+    ATTENDED = "attended"
+    CANCELLED = "cancelled"
+    BLIND_INFERRED = "blind_inferred"
+    HANDOVER_INFERRED = "handover_inferred"
+
+
+class Confidence(StrEnum):
+    """
+    How far to trust it.
+
+    - `high`: told by the PBX
+    - `medium`: inferred from the order and times of events
+    - `low`: something that should belong to it was not told
+    """
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class LinkKind(StrEnum):
+    """
+    What another call is to this one.
+
+    - `consult_of`: a consultation of it, as a call of its own
+    - `transfer_of`: its continuation after a transfer
+    - `suggested`: times and numbers fit
+    """
+
+    CONSULT_OF = "consult_of"
+    TRANSFER_OF = "transfer_of"
+    SUGGESTED = "suggested"
+
+
+class Effect(StrEnum):
+    """
+    What one event did to the call.
+
+    - `opened`: it began the call
+    - `rang`: it began a leg
+    - `parallel`: another device of a ringing line
+    - `answered`: it answered a leg
+    - `left`: it ended a leg, the call goes on
+    - `ended`: it ended the call
+    - `transferred`: it gave the caller on
+    - `cancelled`: it ended a consultation
+    - `cdr`: a CDR
+    - `filled`: it taught details only
+    - `none`: nothing, see `note`
+    """
+
+    OPENED = "opened"
+    RANG = "rang"
+    PARALLEL = "parallel"
+    ANSWERED = "answered"
+    LEFT = "left"
+    ENDED = "ended"
+    TRANSFERRED = "transferred"
+    CANCELLED = "cancelled"
+    CDR = "cdr"
+    FILLED = "filled"
+    NONE = "none"
+
+
+class Anomaly(StrEnum):
+    """
+    Codes of what was odd, in the order in which they are told. New codes may be added.
+
+    - `no_new_call`: no NewCall came
+    - `answered_without_ring`: a leg was answered that never rang (a pickup, or a lost Ringing)
+    - `ring_after_answer`: a line rang that was talking already
+    - `hangup_without_leg`: a line hung up that had neither rung nor answered
+    - `unknown_event`: an event that we do not know
+    - `unknown_reason`: a reason that we do not know
+    - `clock_skew`: the epoch in the UniqueId lies over 60 s after the first event
+    - `end_inferred`: the end of the call or of a leg was not told
+    - `reopened`: a line rang or answered after the end
+    - `late_event`: an event came after one that it should precede
+    """
+
+    NO_NEW_CALL = "no_new_call"
+    ANSWERED_WITHOUT_RING = "answered_without_ring"
+    RING_AFTER_ANSWER = "ring_after_answer"
+    HANGUP_WITHOUT_LEG = "hangup_without_leg"
+    UNKNOWN_EVENT = "unknown_event"
+    UNKNOWN_REASON = "unknown_reason"
+    CLOCK_SKEW = "clock_skew"
+    END_INFERRED = "end_inferred"
+    REOPENED = "reopened"
+    LATE_EVENT = "late_event"
+
+
+class Quality(StrEnum):
+    """
+    How far the timeline can be trusted.
+
+    - `exact`: every time in it was told by an event
+    - `estimated`: something was inferred: fields named in `inferred`, an end by CDR, a transfer that was not told
+    - `partial`: NewCall or the start was not seen, or the call is stale
+    """
+
+    EXACT = "exact"
+    ESTIMATED = "estimated"
+    PARTIAL = "partial"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class Transfer(_Model):
+    """The caller was given from one line to another, or nearly."""
+
+    at: str = Field(description="when the caller left the line that gave them away")
+    kind: TransferKind = Field(description="how")
+    from_line: str | None = Field(description="line that gave the caller away")
+    to_line: str | None = Field(
+        description="line that took the caller over; null when nobody is known to have done so"
+    )
+    confidence: Confidence = Field(description="how far to trust that it happened like this")
+
+
+class Link(_Model):
+    """Another call that belongs to this one."""
+
+    call_id: str = Field(description="UniqueId of the other call")
+    kind: LinkKind = Field(description="what this call is to the other")
+    confidence: Confidence = Field(description="how far to trust the link")
+    why: str = Field(description="what it was found by")
+
+
+class Leg(_Model):
+    """One attempt to ring a line, and what became of it."""
+
+    leg: int = Field(description="1, 2, … in the order in which legs began")
+    line: str | None = Field(description="the extension that rang")
+    login: str | None = Field(description="who sat at it, last one told; null when nobody is logged in")
+    email: str | None = Field(description="e-mail of whoever sat at it")
+    queue: str | None = Field(description="queue that rang it; null when it was rung directly")
+    role: LegRole = Field(description="part that it plays in the call")
+    result: LegResult | None = Field(description="what became of it; null while open")
+    ring_started_at: str | None = Field(
+        description="when it began to ring; null when it was answered without (a pickup, or a lost Ringing)"
+    )
+    answered_at: str | None = Field(description="when it was answered; null when it was not")
+    ended_at: str | None = Field(description="when the leg ended; null while open")
+    ring_s: float | None = Field(
+        description="seconds of ringing; null without a ring, while it rings, or when ended by timeout"
+    )
+    talk_s: float | None = Field(
+        description="seconds with the caller; of a colleague who was consulted first, since the transfer; null when never answered, or not known"
+    )
+    consult_s: float | None = Field(
+        description="seconds of consulting or of being consulted; null without any"
+    )
+    parallel_rings: int = Field(description="further devices of the line that rang with it")
+    reason: str | None = Field(description="reason of its Hangup, as sent")
+    reason_class: ReasonClass | None = Field(description="`reason` in one of our words")
+    inferred: tuple[str, ...] = Field(description="fields of this leg that no event told")
+
+
+class TimelineEvent(_Model):
+    """One event of the call, and what it did."""
+
+    event_id: str = Field(description="as in the event")
+    type: EventType = Field(description="as in the event")
+    event_name: str = Field(description="EventName as sent")
+    at: str = Field(description="`received_at` of the event")
+    line: str | None = Field(description="as in the event")
+    effect: Effect = Field(description="what it did to the call")
+    note: str | None = Field(description="why it had this effect, where that is not obvious")
+
+
+class CallTimeline(_Model):
+    """
+    One call, from first event to end. All times are RFC 3339, UTC, microseconds, `Z`, durations are seconds.
+
+    Null means "not known" or "not yet". Every field is always there. Per `call_id` the highest `revision` holds.
+    """
+
+    pbx: str = Field(description="name of the PBX, also the first part of the topic's name")
+    call_id: str = Field(description="UniqueId, also the record's key")
+    conversation_id: str = Field(
+        description="numerically smallest UniqueId of the linked group; links are a later capability, until then it is `call_id`"
+    )
+    call_ids: tuple[str, ...] = Field(description="every UniqueId of the linked group")
+    direction: Direction | None = Field(description="first one told, except `barge`")
+    from_: str | None = Field(
+        alias="from", description="the caller, as sent: of NewCall, else of the earliest event"
+    )
+    to: str | None = Field(description="who was called, as sent: of NewCall, else of the earliest event")
+    from_all: tuple[str, ...] = Field(
+        description="every distinct `from`, in order; not of transfers, consult and monitor legs"
+    )
+    to_all: tuple[str, ...] = Field(description="every distinct `to`, likewise")
+    from_e164: str | None = Field(
+        description="`from` in E.164 when it is a full number in the region of the PBX"
+    )
+    to_e164: str | None = Field(description="`to` in E.164, likewise")
+    queues: tuple[str, ...] = Field(description="names of queues, in order of first appearance")
+    status: CallStatus = Field(description="where the call stands")
+    outcome: Outcome | None = Field(description="how it came out; null while open and unanswered")
+    last_segment_outcome: Outcome | None = Field(
+        description="as outcome; if a customer leg rang unanswered after the last answer, that of a call never answered"
+    )
+    ended_by: EndedBy | None = Field(description="what told the end; null while open")
+    started_at: str | None = Field(
+        description="time of the earliest event; see `started_at_source` for a call of which only the end was seen"
+    )
+    started_at_source: StartSource | None = Field(
+        description="where `started_at` is from; null, as it is, when only the end was seen and the UniqueId has no epoch"
+    )
+    pbx_started_at: str | None = Field(description="start on the clock of the PBX, 1 s exact")
+    first_ring_at: str | None = Field(description="first time that a line rang")
+    answered_at: str | None = Field(description="first time that somebody got the caller")
+    ended_at: str | None = Field(
+        description="when the call ended; null while open; of a stale call the moment it was given up"
+    )
+    cdr_at: str | None = Field(description="time of the last CDR")
+    wait_s: float | None = Field(
+        description="`answered_at` - `started_at`; null if never answered, or when no start was seen"
+    )
+    ring_s: float | None = Field(
+        description="time in which anything rang (union; without monitors); 0 without any, null when nothing of it is complete"
+    )
+    talk_s: float | None = Field(
+        description="time in which anybody talked with the caller (union); 0 if never answered, null when nothing of it is complete"
+    )
+    consult_s: float | None = Field(
+        description="time in which colleagues were consulted (union); 0 without any, null when nothing of it is complete"
+    )
+    duration_s: float | None = Field(
+        description="`ended_at` - `started_at`; null while open, when ended by `timeout`, or when no start was seen"
+    )
+    answered_by: tuple[str, ...] = Field(
+        description="lines (else logins) in the order of getting the caller, repeats kept; a consulted colleague only after the transfer"
+    )
+    final_line: str | None = Field(description="line that had the caller last")
+    final_login: str | None = Field(description="login that had the caller last")
+    transferred: bool = Field(description="the caller was given on at least once; not by `cancelled`")
+    transfers: tuple[Transfer, ...] = Field(description="in order of time, cancelled ones too")
+    monitors: tuple[str, ...] = Field(description="lines that barged in")
+    links: tuple[Link, ...] = Field(
+        description="other calls that belong to it; a later capability, empty until then"
+    )
+    legs: tuple[Leg, ...] = Field(description="one per attempt to ring a line, in order of beginning")
+    events: tuple[TimelineEvent, ...] = Field(
+        description="every event with what it did and why, in order of receipt; the first 500"
+    )
+    events_dropped: int = Field(description="how many more there are; the fold has seen them all")
+    anomalies: tuple[Anomaly, ...] = Field(description="what was odd")
+    quality: Quality = Field(description="how far the whole can be trusted")
+    cdr: dict[str, Any] | None = Field(
+        description="what the last CDR told: those of `from to line login email queue reason` that are known, the rest in `extra`"
+    )
+    revision: int = Field(description="+1 per change; consumers keep the highest")
+    updated_at: str = Field(description="the moment that this document describes")

@@ -1,0 +1,101 @@
+"""
+What cannot be an event is kept, with its reason: (body, fault) -> Record of `<pbx>.dead-letters.v1` (pure; contract 2 and 7).
+
+The body is untouched; the headers hold what a replay needs. Messages are ours and never repeat the body.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from voipex.errors import Unusable
+from voipex.normalize import Receipt
+from voipex.partitioner import partition_of
+from voipex.records import TRACEPARENT_HEADER, Record
+from voipex.timestamps import rfc3339
+from voipex.topics import DEAD_LETTERS, topic_name
+
+ERROR_CLASS_HEADER: Final = "bridge-error-class"
+
+
+def dead_letter(
+    body: bytes, fault: Unusable, pbx: str, credential: str, receipt: Receipt, partitions: int
+) -> Record:
+    """Keep a webhook that was authenticated and read but is no event. `credential` names the key mapping that a replay must use."""
+    headers = [
+        (ERROR_CLASS_HEADER, type(fault).__name__.encode()),
+        ("bridge-error-message", str(fault).encode()),
+        ("bridge-stage", b"ingress"),
+        ("bridge-received-at", receipt.received_at.encode()),
+        ("bridge-event-id", receipt.event_id.encode()),
+        ("bridge-pbx", pbx.encode()),
+        ("bridge-credential", credential.encode()),
+    ]
+    if receipt.traceparent is not None:
+        headers.append((TRACEPARENT_HEADER, receipt.traceparent.encode()))
+    return Record(
+        topic_name(pbx, DEAD_LETTERS),
+        partition_of(receipt.event_id.encode(), partitions),
+        None,
+        body,
+        tuple(headers),
+        receipt.received_at_us // 1000,
+    )
+
+
+def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Record:
+    """Keep a record that Kafka will never take (too large, invalid), so that it does not block the line; key, value and headers untouched."""
+    told = dict(record.headers)
+    received_at = told.get("ce_time") or rfc3339(record.timestamp_ms * 1000).encode()
+    headers = (
+        *record.headers,
+        (ERROR_CLASS_HEADER, b"Undeliverable"),
+        ("bridge-error-message", message.encode()),
+        ("bridge-stage", b"ingress"),
+        ("bridge-pbx", pbx.encode()),
+        *([] if "bridge-received-at" in told else [("bridge-received-at", received_at)]),
+        ("__dlq.errors.topic", record.topic.encode()),
+    )
+    key = record.key if record.key is not None else b""
+    return record._replace(
+        topic=topic_name(pbx, DEAD_LETTERS), partition=partition_of(key, partitions), headers=headers
+    )
+
+
+def unreadable(
+    key: bytes | None,
+    value: bytes | None,
+    headers: Sequence[tuple[str, bytes | None]],
+    timestamp_ms: int,
+    *,
+    stage: str,
+    error: str,
+    message: str,
+    pbx: str,
+    topic: str,
+    partition: int,
+    offset: int,
+    partitions: int,
+) -> Record:
+    """
+    Keep a record that a consumer cannot fold; key, value and headers untouched. `partition`, `offset`: where it lies in `topic`;
+    `partitions`: of the dead letters.
+    """
+    kept = tuple((name, each if each is not None else b"") for name, each in headers)
+    return Record(
+        topic_name(pbx, DEAD_LETTERS),
+        partition_of(key or b"", partitions),
+        key,
+        value or b"",
+        (
+            *kept,
+            (ERROR_CLASS_HEADER, error.encode()),
+            ("bridge-error-message", message.encode()),
+            ("bridge-stage", stage.encode()),
+            ("bridge-pbx", pbx.encode()),
+            ("bridge-received-at", rfc3339(timestamp_ms * 1000).encode()),
+            ("__dlq.errors.topic", topic.encode()),
+            ("__dlq.errors.partition", str(partition).encode()),
+            ("__dlq.errors.offset", str(offset).encode()),
+        ),
+        timestamp_ms,
+    )

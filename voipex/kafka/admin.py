@@ -1,0 +1,99 @@
+"""Admin connections: the cluster's description, and the errors that name a missing ACL."""
+
+import asyncio
+import contextlib
+from collections.abc import (
+    AsyncIterator,
+    Iterable,
+    Sequence,
+)
+from typing import Any, Final, NamedTuple
+
+import aiokafka
+import aiokafka.admin
+import aiokafka.admin.config_resource
+import aiokafka.conn
+from aiokafka.errors import KafkaError
+
+from voipex.errors import NoAccess
+from voipex.kafka.clients import client_arguments
+from voipex.kafka.diagnostics import unreachable
+from voipex.kafka.settings import KafkaSettings
+
+_AIOKafkaAdminClient: Any = aiokafka.admin.AIOKafkaAdminClient
+_ADMIN_TIMEOUT_S: Final = 20.0
+
+
+# ---------------------------------------------------------------------------------------------------- reachability
+
+
+class Cluster(NamedTuple):
+    """What a broker says about its cluster."""
+
+    cluster_id: str
+    brokers: tuple[str, ...]
+
+
+async def describe_cluster(settings: KafkaSettings, timeout_s: float = 5.0) -> Cluster:
+    """
+    Ask any broker.
+
+    Raises:
+        KafkaUnreachable: with the cause.
+    """
+    async with _admin(settings, timeout_s) as admin:
+        described = await admin.describe_cluster()
+    brokers = sorted(
+        (broker["node_id"], f"{broker['host']}:{broker['port']}") for broker in described["brokers"]
+    )
+    return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
+
+
+def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> NoAccess:
+    """A right that Kafka's authorizer refuses us, with the command that gives it; without *topics*: it is missing on all."""
+    where = (
+        f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}" if topics else "any topic"
+    )
+    if right == "Describe":
+        where += " (Read or Write would include it)"
+    return NoAccess(
+        f"Kafka refuses us the right {right} on {where}. Give it: {acl_command(settings, right, topics or ('NAME',))} "
+        "(docs/operations.md lists the rights that each command needs)"
+    )
+
+
+def acl_command(settings: KafkaSettings, right: str, topics: Iterable[str]) -> str:
+    """The command that gives us a right on topics. What a certificate's owner is called is for the brokers to say."""
+    named = settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_username
+    who = named or ("ANONYMOUS" if settings.kafka_security_protocol == "PLAINTEXT" else "NAME")
+    where = " ".join(f"--topic {topic}" for topic in topics)
+    return f"kafka-acls.sh --add --allow-principal User:{who} --operation {right} {where}"
+
+
+class _Refused(Exception):
+    """A right that is missing; `_admin` says it in words."""
+
+    def __init__(self, right: str, *topics: str) -> None:
+        super().__init__(right, *topics)
+        self.right = right
+        self.topics = topics
+
+
+@contextlib.asynccontextmanager
+async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any]:
+    """An admin client, within one deadline for all that is done with it."""
+    admin = _AIOKafkaAdminClient(
+        **client_arguments(settings),
+        client_id="voipex-bridge-admin",
+        request_timeout_ms=int(timeout_s * 1000),
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            await admin.start()
+            yield admin
+    except _Refused as refused:
+        raise no_right(settings, refused.right, refused.topics) from refused
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await unreachable(settings, error) from error
+    finally:
+        await admin.close()

@@ -1,0 +1,1 @@
+"""What every service has: settings, logs, a management port."""

@@ -1,0 +1,87 @@
+"""
+The one declared list of topics (contract 2). It feeds `topics apply|check|list`, compose, Kubernetes and the AsyncAPI document.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_PARTITIONS: Final = 12
+"""max(target/producer, target/consumer) rounded up to a number with many divisors; frozen, since more partitions move keys."""
+
+_DAY_MS: Final = 24 * 60 * 60 * 1000
+_MAX_MESSAGE_BYTES: Final = (
+    "1048588"  # Kafka's default, declared: the publisher's batches (512 KiB) must stay below it
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TopicKind:
+    """One of the topics that every PBX has; there is one object of each."""
+
+    suffix: str
+    key: str
+    value: str
+    cleanup: str
+    retention_ms: int | None
+    public: bool = True
+
+    def config(self) -> dict[str, str]:
+        """Topic configuration, as Kafka names it."""
+        config = {"cleanup.policy": self.cleanup, "max.message.bytes": _MAX_MESSAGE_BYTES}
+        if self.retention_ms is not None:
+            config["retention.ms"] = str(self.retention_ms)
+        return config
+
+
+CALL_EVENTS: Final = TopicKind("call.events.v1", "UniqueId", "Event", "delete", 7 * _DAY_MS)
+AGENT_EVENTS: Final = TopicKind("agent.events.v1", "agent key", "Event", "delete", 7 * _DAY_MS)
+CALL_TIMELINES: Final = TopicKind(
+    "call.timelines.v1", "UniqueId", "CallTimeline", "compact,delete", 30 * _DAY_MS
+)
+AGENT_ACTIVITY: Final = TopicKind("agent.activity.v1", "agent key", "AgentActivity", "delete", 7 * _DAY_MS)
+AGENT_STATUS: Final = TopicKind("agent.status.v1", "agent key", "AgentStatus", "compact", None)
+DEAD_LETTERS: Final = TopicKind(
+    "dead-letters.v1", "as the source, else null", "raw body or record", "delete", 30 * _DAY_MS
+)
+CALL_STATE: Final = TopicKind(
+    "call.state.v1", "UniqueId", "private", "compact,delete", 30 * _DAY_MS, public=False
+)
+AGENT_STATE: Final = TopicKind("agent.state.v1", "agent key", "private", "compact", None, public=False)
+
+TOPIC_KINDS: Final = (
+    CALL_EVENTS,
+    AGENT_EVENTS,
+    CALL_TIMELINES,
+    AGENT_ACTIVITY,
+    AGENT_STATUS,
+    DEAD_LETTERS,
+    CALL_STATE,
+    AGENT_STATE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic to be created and checked."""
+
+    name: str
+    kind: TopicKind
+    partitions: int
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        return self.kind.config()
+
+
+def topic_name(pbx: str, kind: TopicKind) -> str:
+    return f"{pbx}.{kind.suffix}"
+
+
+def declared(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> tuple[Topic, ...]:
+    """Every topic of every PBX, in a fixed order."""
+    return tuple(Topic(topic_name(pbx, kind), kind, partitions) for pbx in pbxs for kind in TOPIC_KINDS)
+
+
+WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})
+"""Kinds of topics that the bridge itself writes."""
