@@ -415,7 +415,7 @@ _EXTRA_MISSING: Final = "the local broker needs the extra `local`: pip install '
 
 
 def _locked_jars() -> tuple[_Jar, ...]:
-    text = (files("bridge") / "kafka_jars.lock").read_text()
+    text = (files("sandbox") / "kafka_jars.lock").read_text()
     rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     return tuple(_Jar(sha256, *coordinates.split(":")) for sha256, coordinates in rows)
 

@@ -156,4 +156,4 @@ def test_a_damaged_jar_is_fetched_again_and_progress_is_told(own_kafka: LocalKaf
 
 
 def test_the_lock_names_no_host() -> None:
-    assert "://" not in (files("bridge") / "kafka_jars.lock").read_text()
+    assert "://" not in (files("sandbox") / "kafka_jars.lock").read_text()
