@@ -66,10 +66,8 @@ check: $(READY) ## format, lint, types, import contracts, generated documents, l
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt requirements-build.txt
-	@$(BIN)/python -m bridge.reference check
-	@$(BIN)/python -m consumers.reference check
-	@$(BIN)/python -m consumers.documents check
-	@$(BIN)/python deploy/k8s/generate.py check
+	@$(BIN)/python -m tools.docs check
+	@$(BIN)/python -m tools.k8s check
 
 format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
@@ -93,10 +91,8 @@ $(ARTEFACTS)/.ready: requirements-artefacts.txt
 	@touch $@
 
 contract: $(READY) ## write the generated documents: docs/settings.md, docs/settings-consumers.md, docs/contract/, parts of deploy/k8s/
-	@$(BIN)/python -m bridge.reference write
-	@$(BIN)/python -m consumers.reference write
-	@$(BIN)/python -m consumers.documents write
-	@$(BIN)/python deploy/k8s/generate.py write
+	@$(BIN)/python -m tools.docs write
+	@$(BIN)/python -m tools.k8s write
 
 lock: ## pin all dependencies again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.txt

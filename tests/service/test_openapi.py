@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from bridge.openapi import document
 from tests.processes import BridgeProcess, free_port
+from tools.docs.openapi import document
 
 CHECKS = [
     not_a_server_error,

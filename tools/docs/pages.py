@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from consumers.contract.asyncapi import MIN_INSYNC, REPLICAS, messages_of
-from consumers.contract.examples import Example
-from consumers.contract.messages import MESSAGES, Message
+from tools.docs.asyncapi import MIN_INSYNC, REPLICAS, messages_of
+from tools.docs.examples import Example
+from tools.docs.messages import MESSAGES, Message
 from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, TopicKind
 
 MADE: Final = "Made from the code by `make contract`."
@@ -84,7 +84,7 @@ examples against today's schemas, and fail when a field, a type, a word or a pro
 set in pyproject.toml:
 
 ```sh
-python -m consumers.documents release
+python -m tools.docs release
 ```
 
 It never writes over a release that is there. Those of `v1` stay as long as `v1` does.

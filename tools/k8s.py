@@ -1,17 +1,16 @@
-# ruff: noqa: INP001 - a script beside what it makes
 """
 What Kubernetes is told and this repository already says elsewhere: topics, users with their rights, alert rules, the dashboard.
 
-    python deploy/k8s/generate.py write                   the files of the components, for the PBX `voipex`
-    python deploy/k8s/generate.py check                   exit 1, naming the files, when they are not what their sources say
-    python deploy/k8s/generate.py strimzi voipex brno     print topics and users of these PBXs, for an overlay of your own
+    python -m tools.k8s write                   the files of the components, for the PBX `voipex`
+    python -m tools.k8s check                   exit 1, naming the files, when they are not what their sources say
+    python -m tools.k8s strimzi voipex brno     print topics and users of these PBXs, for an overlay of your own
 
 kustomize reads no file from outside of its folder, and puts no file into a field of a custom resource: hence copies, held to their sources.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +19,10 @@ import yaml
 from bridge.settings import Settings
 from consumers import settings as consumer_settings
 from consumers.service import SERVICES
+from tools import generated
 from voipex.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, WRITTEN, Topic, TopicKind, declared
 
-_DEPLOY: Final = Path(__file__).parents[1]
+_DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 COMPONENTS: Final = _DEPLOY / "k8s" / "components"
 RULES: Final = _DEPLOY / "prometheus" / "rules.yml"
 DASHBOARD: Final = _DEPLOY / "grafana" / "dashboards" / "voipex.json"
@@ -171,34 +171,18 @@ def rendered(documents: Iterable[Document], sources: str = "") -> str:
     return head + text
 
 
-FILES: Final[Mapping[str, Callable[[], str]]] = {
-    "strimzi/topics.yaml": lambda: rendered(topics(_PBXS), "voipex/topics.py"),
-    "strimzi/users.yaml": lambda: rendered(
-        users(_PBXS), "voipex/topics.py and the services' inputs and outputs"
-    ),
-    "monitoring/prometheus-rule.yaml": lambda: rendered(rules(), "deploy/prometheus/rules.yml"),
-    "monitoring/dashboard.yaml": lambda: rendered(dashboard(), "deploy/grafana/dashboards/voipex.json"),
-}
-
-
-def write(folder: Path = COMPONENTS) -> None:
-    """All or, when a source is missing, none."""
-    for name, text in {name: make() for name, make in FILES.items()}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-def drifted(folder: Path = COMPONENTS) -> list[str]:
-    """Names of the files that are not what their sources say."""
-    return [
-        name
-        for name, make in FILES.items()
-        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != make()
-    ]
+def files() -> dict[str, str]:
+    """Return every generated file: name relative to deploy/k8s/components -> text."""
+    return {
+        "strimzi/topics.yaml": rendered(topics(_PBXS), "voipex/topics.py"),
+        "strimzi/users.yaml": rendered(users(_PBXS), "voipex/topics.py and the services' inputs and outputs"),
+        "monitoring/prometheus-rule.yaml": rendered(rules(), "deploy/prometheus/rules.yml"),
+        "monitoring/dashboard.yaml": rendered(dashboard(), "deploy/grafana/dashboards/voipex.json"),
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python deploy/k8s/generate.py", description="Made manifests.")
+    parser = argparse.ArgumentParser(prog="python -m tools.k8s", description="Made manifests.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("write", help="write the files of the components")
     commands.add_parser("check", help="exit 1 when they are not what their sources say")
@@ -207,12 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     printed.add_argument("--partitions", type=int, default=DEFAULT_PARTITIONS)
     options = parser.parse_args(arguments)
     if options.command == "write":
-        write()
+        generated.write(COMPONENTS, files())
         return 0
     if options.command == "strimzi":
         sys.stdout.write(rendered([*topics(options.pbxs, options.partitions), *users(options.pbxs)]))
         return 0
-    wrong = drifted()
+    wrong = generated.drifted(COMPONENTS, files())
     for name in wrong:
         sys.stderr.write(f"deploy/k8s/components/{name} is not what its source says: run `make contract`\n")
     return 1 if wrong else 0

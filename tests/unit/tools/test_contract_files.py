@@ -10,15 +10,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from consumers import documents as module
-from consumers.contract.messages import MODELS
-from consumers.documents import DEFAULT_FOLDER, documents, drifted, main, project_version
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.traces import lines_of, scenario, scenario_names
+from tools import generated
+from tools.docs import contract as module
+from tools.docs.__main__ import main, pages
+from tools.docs.contract import documents, project_version
+from tools.docs.messages import MODELS
 
 Json = dict[str, Any]
 
+DEFAULT_FOLDER = Path("docs/contract")
 RELEASES = sorted(path for path in (DEFAULT_FOLDER / "releases").iterdir() if path.is_dir())
 
 
@@ -28,13 +31,13 @@ def read(path: Path) -> Json:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return copytree(DEFAULT_FOLDER, tmp_path / "contract")
+def docs(tmp_path: Path) -> Path:
+    return copytree("docs", tmp_path / "docs")
 
 
 def test_what_is_checked_in_is_what_the_code_says() -> None:
-    """Else: `python -m consumers.documents write`."""
-    assert drifted(DEFAULT_FOLDER) == []
+    """Else: `make contract`."""
+    assert generated.drifted(Path("docs"), pages()) == []
     assert main(["check"]) == 0
 
 
@@ -70,24 +73,25 @@ def test_readers_may_meet_new_fields() -> None:
         assert '"additionalProperties": false' not in text
 
 
-def test_drift_fails_the_check_and_is_mended_by_write(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "schemas/event.json").write_text("{}", encoding="utf-8")
-    (folder / "examples/agent-status.json").unlink()
+def test_drift_fails_the_check_and_is_mended_by_write(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (docs / "contract/schemas/event.json").write_text("{}", encoding="utf-8")
+    (docs / "contract/examples/agent-status.json").unlink()
 
-    assert main(["check", "--folder", str(folder)]) == 1
+    assert main(["check", "--docs", str(docs)]) == 1
     told = capsys.readouterr().err
-    assert "schemas/event.json is not what the code says" in told
-    assert "examples/agent-status.json is not what the code says" in told
-    assert main(["write", "--folder", str(folder)]) == 0
-    assert capsys.readouterr().out == "wrote schemas/event.json\nwrote examples/agent-status.json\n"
-    assert main(["check", "--folder", str(folder)]) == 0
+    assert "contract/schemas/event.json differs from the code" in told
+    assert "contract/examples/agent-status.json differs from the code" in told
+    assert main(["write", "--docs", str(docs)]) == 0
+    assert (
+        capsys.readouterr().out
+        == f"wrote {docs}/contract/schemas/event.json\nwrote {docs}/contract/examples/agent-status.json\n"
+    )
+    assert main(["check", "--docs", str(docs)]) == 0
 
 
 def test_without_a_trace_it_is_wrong_usage(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["check", "--folder", str(tmp_path)])
+        main(["check", "--docs", str(tmp_path)])
 
     assert ended.value.code == 2
 
@@ -238,26 +242,26 @@ def test_what_is_taken_away_would_be_noticed() -> None:
 
 
 def test_a_release_keeps_todays_schemas_and_examples_and_never_writes_over_one(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
 
-    assert main(["release", "--folder", str(folder)]) == 0
-    kept = folder / "releases/9.0.0"
+    assert main(["release", "--docs", str(docs)]) == 0
+    kept = docs / "contract/releases/9.0.0"
     assert sorted(str(each.relative_to(kept)) for each in kept.rglob("*.json")) == sorted(
         f"{part}/{name}.json" for part in ("examples", "schemas") for name in MODELS
     )
-    assert read(kept / "schemas/event.json") == read(folder / "schemas/event.json")
-    assert main(["release", "--folder", str(folder)]) == 1
-    assert "releases/9.0.0 is there already" in capsys.readouterr().err
+    assert read(kept / "schemas/event.json") == read(docs / "contract/schemas/event.json")
+    assert main(["release", "--docs", str(docs)]) == 1
+    assert "releases/9.0.0 exists" in capsys.readouterr().err
 
 
-def test_what_has_drifted_is_not_released(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_drifted_is_not_released(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
-    (folder / "schemas/event.json").write_text("{}", encoding="utf-8")
+    (docs / "contract/schemas/event.json").write_text("{}", encoding="utf-8")
 
-    assert main(["release", "--folder", str(folder)]) == 1
-    assert not (folder / "releases/9.0.0").exists()
+    assert main(["release", "--docs", str(docs)]) == 1
+    assert not (docs / "contract/releases/9.0.0").exists()
 
 
 def test_the_version_is_that_of_the_source() -> None:

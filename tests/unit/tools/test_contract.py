@@ -19,9 +19,12 @@ from bridge.settings import Settings
 from bridge.spool.spool import Spooled
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.contract.asyncapi import channel_name
-from consumers.contract.examples import examples_of
-from consumers.contract.messages import (
+from consumers.engine.batch import Batch, Input, Output, Place
+from tests.factories import body, receipt
+from tools.docs.asyncapi import channel_name
+from tools.docs.contract import FOLDER, TRACE
+from tools.docs.examples import examples_of
+from tools.docs.messages import (
     ACTIVITY,
     AGENT_EVENT,
     CALL_EVENT,
@@ -36,11 +39,8 @@ from consumers.contract.messages import (
     Message,
     headers_schema,
 )
-from consumers.contract.pages import table, type_of
-from consumers.contract.walkthrough import changed
-from consumers.documents import DEFAULT_FOLDER, TRACE
-from consumers.engine.batch import Batch, Input, Output, Place
-from tests.factories import body, receipt
+from tools.docs.pages import table, type_of
+from tools.docs.walkthrough import changed
 from voipex.dead_letters import dead_letter, undeliverable
 from voipex.errors import NotJson, Unusable
 from voipex.events import Event, EventType
@@ -66,13 +66,13 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SPOOL_ID = "5f0b2c3e-8d51-4c0e-9a46-2b7a1f3d9c10"
 AT_MS = 1_772_438_400_000
 
-EXAMPLES = examples_of((DEFAULT_FOLDER / TRACE).read_bytes()).records
-PAGES = sorted(DEFAULT_FOLDER.glob("*.md"))
+EXAMPLES = examples_of((FOLDER / TRACE).read_bytes()).records
+PAGES = sorted(FOLDER.glob("*.md"))
 
 
 @pytest.fixture(scope="module")
 def asyncapi() -> Json:
-    loaded: Json = json.loads((DEFAULT_FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
+    loaded: Json = json.loads((FOLDER / "asyncapi.json").read_text(encoding="utf-8"))
     return loaded
 
 
@@ -107,9 +107,9 @@ def test_every_reference_of_the_asyncapi_document_leads_somewhere(asyncapi: Json
 
     assert {f"./schemas/{name}.json" for name in MODELS} <= set(found)
     for each in found:
-        target = resolve(asyncapi, each, DEFAULT_FOLDER)
+        target = resolve(asyncapi, each, FOLDER)
         for inner in references(target) if not each.startswith("#") else ():
-            assert isinstance(resolve(target, inner, DEFAULT_FOLDER / "schemas"), dict)
+            assert isinstance(resolve(target, inner, FOLDER / "schemas"), dict)
 
 
 def test_every_public_topic_is_a_channel_and_no_private_one_is(asyncapi: Json) -> None:
@@ -170,7 +170,7 @@ def test_every_example_of_a_message_validates(asyncapi: Json, message: Message) 
     Draft7Validator.check_schema(described["headers"])
     payload = described["payload"]
     if message.schema is not None:
-        payload = resolve(asyncapi, payload["schema"]["$ref"], DEFAULT_FOLDER)
+        payload = resolve(asyncapi, payload["schema"]["$ref"], FOLDER)
 
     assert described["examples"] != []
     for example in described["examples"]:
@@ -182,7 +182,7 @@ def test_the_examples_of_documents_are_those_beside_it(asyncapi: Json) -> None:
     for message in (TIMELINE, ACTIVITY, STATUS):
         (example,) = asyncapi["components"]["messages"][message.name]["examples"]
 
-        file = DEFAULT_FOLDER / f"examples/{message.schema}.json"
+        file = FOLDER / f"examples/{message.schema}.json"
         assert example["payload"] == json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -420,7 +420,7 @@ def test_every_word_of_every_enumeration_is_explained(name: str) -> None:
 
 
 def page(name: str) -> str:
-    return (DEFAULT_FOLDER / name).read_text(encoding="utf-8")
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -1,10 +1,7 @@
 """What the manifests say about us is true: topics, rights, settings, ports, probes, commands. No tool is needed; `make artefacts` has those."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import pytest
@@ -16,6 +13,7 @@ from starlette.routing import Route
 from bridge.cli import main as bridge_cli
 from bridge.settings import Settings
 from consumers import cli as consumers_cli
+from tools import generated, k8s
 from voipex.service.management import Readiness, build_management
 from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
 from voipex.topics import DEFAULT_PARTITIONS, declared
@@ -78,22 +76,11 @@ def variables() -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", K8S / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 # ---------------------------------------------------------------------------------------------------- made files
 
 
-def test_the_files_in_the_repository_are_what_their_sources_say(generate: ModuleType) -> None:
-    assert generate.drifted() == []
+def test_the_files_in_the_repository_are_what_their_sources_say() -> None:
+    assert generated.drifted(k8s.COMPONENTS, k8s.files()) == []
 
 
 @pytest.mark.parametrize(
@@ -105,20 +92,20 @@ def test_the_files_in_the_repository_are_what_their_sources_say(generate: Module
         "monitoring/dashboard.yaml",
     ],
 )
-def test_drift_is_noticed(generate: ModuleType, name: str, tmp_path: Path) -> None:
-    generate.write(tmp_path)
+def test_drift_is_noticed(name: str, tmp_path: Path) -> None:
+    generated.write(tmp_path, k8s.files())
     changed = tmp_path / name
     changed.write_text(changed.read_text(encoding="utf-8") + "\n")
 
-    assert generate.drifted(tmp_path) == [name]
+    assert generated.drifted(tmp_path, k8s.files()) == [name]
 
 
-def test_a_dashboard_or_rule_is_copied_word_for_word(generate: ModuleType) -> None:
+def test_a_dashboard_or_rule_is_copied_word_for_word() -> None:
     """What is read back is what Prometheus and Grafana get without Kubernetes."""
     rules, dashboard = of_kind("PrometheusRule"), of_kind("ConfigMap", "components/monitoring")
 
-    assert rules[0]["spec"] == yaml.load(generate.RULES.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    assert dashboard[0]["data"]["voipex.json"] == generate.DASHBOARD.read_text(encoding="utf-8")
+    assert rules[0]["spec"] == yaml.load(k8s.RULES.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    assert dashboard[0]["data"]["voipex.json"] == k8s.DASHBOARD.read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------- Kafka
@@ -186,10 +173,8 @@ def test_each_service_has_the_rights_that_it_needs_and_no_others() -> None:
     assert given == RIGHTS
 
 
-def test_topics_and_users_of_several_pbxs_can_be_printed(
-    generate: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert generate.main(["strimzi", "voipex", "brno"]) == 0
+def test_topics_and_users_of_several_pbxs_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert k8s.main(["strimzi", "voipex", "brno"]) == 0
     printed = list(yaml.load_all(capsys.readouterr().out, yaml.CSafeLoader))
     names = [each["metadata"]["name"] for each in printed]
 

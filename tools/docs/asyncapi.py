@@ -8,8 +8,8 @@ Headers are described in AsyncAPI's own dialect, which its tools check; values a
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from consumers.contract.examples import PBX, Example
-from consumers.contract.messages import MESSAGES, Message, headers_schema
+from tools.docs.examples import PBX, Example
+from tools.docs.messages import MESSAGES, Message, headers_schema
 from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, Topic, TopicKind, topic_name
 
 REPLICAS: Final = 3

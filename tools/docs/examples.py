@@ -11,7 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.contract.messages import (
+from consumers.explain.replay import Explanation, explain
+from consumers.explain.trace import Received, Trace, made_up_id, read_trace
+from tools.docs.messages import (
     ACTIVITY,
     AGENT_EVENT,
     CALL_EVENT,
@@ -23,8 +25,6 @@ from consumers.contract.messages import (
     UNREADABLE_RECORD,
     Message,
 )
-from consumers.explain.replay import Explanation, explain
-from consumers.explain.trace import Received, Trace, made_up_id, read_trace
 from voipex.dead_letters import dead_letter, undeliverable, unreadable
 from voipex.errors import Unusable
 from voipex.normalize import Receipt, normalize

@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from consumers.contract.examples import Examples
-from consumers.contract.pages import MADE, json_block, table
 from consumers.explain.replay import explain
 from consumers.explain.trace import Received
+from tools.docs.examples import Examples
+from tools.docs.pages import MADE, json_block, table
 
 Json = dict[str, Any]
 

@@ -1,0 +1,41 @@
+"""docs/settings.md and docs/settings-consumers.md: every setting of a service, from its settings class."""
+
+from typing import Any, get_args
+
+from pydantic_core import PydanticUndefined
+
+from voipex.service.settings import SECRETS_DIR_VARIABLE, ServiceSettings, variable_of
+
+
+def settings_page(kind: type[ServiceSettings], title: str, source: str) -> str:
+    """Every setting of *kind*: variable, default, meaning. `source` is the file that the class is in."""
+    lines = [
+        f"# {title}",
+        "",
+        f"Made from `{source}` by `make contract`.",
+        "",
+        "Each is an environment variable, or a file of the same name (any letter case) in the folder that",
+        f"`{SECRETS_DIR_VARIABLE}` names (default `/run/secrets`); the environment wins. An empty variable counts as not set.",
+        "A wrong value ends the start with exit code 2, before any port opens; all faults are listed at once.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in kind.model_fields.items():
+        lines.append(
+            f"| `{variable_of(name)}` | {_default(field.default)} | {field.description}{_choices(field.annotation)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    if value is None or value is PydanticUndefined:
+        return ""
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return f"`{value}`" if str(value) else "(empty)"
+
+
+def _choices(annotation: Any) -> str:
+    choices = [choice for choice in get_args(annotation) if isinstance(choice, str)]
+    return f" One of {', '.join(f'`{choice}`' for choice in choices)}." if choices else ""

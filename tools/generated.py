@@ -1,0 +1,23 @@
+"""Generated files that are committed: write them, and find those that differ from what the code generates."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def drifted(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Return the names, relative to *folder*, of files that are missing or differ from their generated text."""
+    return [
+        name
+        for name, text in files.items()
+        if not (folder / name).is_file() or (folder / name).read_text(encoding="utf-8") != text
+    ]
+
+
+def write(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Write the files that drifted; return their names."""
+    names = drifted(folder, files)
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(files[name], encoding="utf-8", newline="\n")
+    return names
