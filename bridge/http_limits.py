@@ -31,14 +31,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from voipex.errors import (
     RETRY_AFTER_S,
-    Draining,
     HeadersTooLarge,
     IngressError,
     MalformedRequest,
-    RequestTooSlow,
+    RequestTimeout,
+    ServiceUnavailable,
+    ShuttingDown,
     TooManyConnections,
-    Unavailable,
-    problem_of,
+    problem_details,
 )
 from voipex.service.server import Answer
 
@@ -155,7 +155,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.abort()
         elif self._phase in (_HEAD, _BODY):
             if age_s > limits.request_timeout_s:
-                self._refuse(RequestTooSlow(f"not complete within {limits.request_timeout_s:g} s"))
+                self._refuse(RequestTimeout(f"not complete within {limits.request_timeout_s:g} s"))
         elif self._phase == _DEAF or self._busy():
             if age_s > limits.request_timeout_s and self.flow.write_paused:
                 self.transport.abort()  # it sends, and does not read its answers
@@ -172,7 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _stop_reading(self) -> None:
         if self._phase == _BODY and not self.transport.is_closing():
-            self._refuse(Draining("the bridge is stopping"))
+            self._refuse(ShuttingDown("the bridge is stopping"))
             self.loop.call_later(_LINGER_S, self.transport.abort)  # nobody sweeps any more
 
     # ---------------------------------------------------------------- the parser's callbacks
@@ -395,12 +395,12 @@ class _CourteousTransport:
 
 
 def _answer(error: IngressError) -> bytes:
-    body = orjson.dumps(problem_of(error))
+    body = orjson.dumps(problem_details(error))
     head = [
         STATUS_LINE[error.status],
         b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n" % len(body),
     ]
-    if isinstance(error, Unavailable):
+    if isinstance(error, ServiceUnavailable):
         head.append(b"retry-after: %d\r\n" % RETRY_AFTER_S)
     return b"".join((*head, b"\r\n", body))
 

@@ -20,17 +20,17 @@ from bridge.metrics import Metrics
 from voipex.dead_letters import dead_letter
 from voipex.errors import (
     RETRY_AFTER_S,
-    BodyEncoded,
-    BodyTooLarge,
+    ContentTooLarge,
     IncompleteRequest,
     IngressError,
+    InvalidWebhook,
     MethodNotAllowed,
     NotFound,
+    ServiceUnavailable,
     TokenInvalid,
     Unauthorized,
-    Unavailable,
-    Unusable,
-    problem_of,
+    UnsupportedContentEncoding,
+    problem_details,
 )
 from voipex.normalize import Receipt, fields_of
 from voipex.records import Record, encode_fields
@@ -55,7 +55,7 @@ log = get_logger("ingress")
 class Outbox(Protocol):
     """Where a record is safe. Two answers to one question: on our disk (the spool), or with all in-sync replicas."""
 
-    def add(self, records: Sequence[Record], kept: Callable[[Unavailable | None], None]) -> None:
+    def add(self, records: Sequence[Record], kept: Callable[[ServiceUnavailable | None], None]) -> None:
         """Keep *records* and tell *kept* once, from the loop: None when they are safe, else why they are not (answer 503)."""
         ...
 
@@ -169,7 +169,7 @@ class Ingress:
             receipt = self._clock.receipt(traceparent_of(asked.traceparent))
             try:
                 event = fields_of(parse(body, caller.keys), caller.pbx, receipt, caller.region)
-            except Unusable as fault:
+            except InvalidWebhook as fault:
                 letter = dead_letter(body, fault, caller.pbx, caller.name, receipt, self._partitions)
                 kept = partial(self._letter_kept, letter, fault, caller, receipt, reply)
                 self._outbox.add((letter,), kept)
@@ -194,7 +194,7 @@ class Ingress:
     def _letter_kept(
         self,
         letter: Record,
-        unusable: Unusable,
+        unusable: InvalidWebhook,
         caller: Caller,
         receipt: Receipt,
         reply: Reply,
@@ -214,12 +214,12 @@ class Ingress:
         if not isinstance(error, IngressError):
             # Without the body. Nothing is known to be safe, so the PBX may try again.
             log.error("the front door failed", exc_info=error)
-            error = Unavailable("an internal error; the event is not kept")
+            error = ServiceUnavailable("an internal error; the event is not kept")
         reason = type(error).__name__
         self._count_refusal(error, path, method, reason)
-        if isinstance(error, (Unauthorized, Unavailable)):
+        if isinstance(error, (Unauthorized, ServiceUnavailable)):
             self._complaints.say(reason, error)
-        body = orjson.dumps(problem_of(error))
+        body = orjson.dumps(problem_details(error))
         headers = (
             (b"content-type", b"application/problem+json"),
             (b"content-length", b"%d" % len(body)),
@@ -230,7 +230,7 @@ class Ingress:
     def count_refusal(self, error: IngressError) -> None:
         """A refusal before there was a request (`http_limits`)."""
         self._metrics.http_requests.inc("other", "other", str(error.status))
-        if isinstance(error, Unavailable):
+        if isinstance(error, ServiceUnavailable):
             self._complaints.say(type(error).__name__, error)
 
     def _count_refusal(self, error: IngressError, path: str, method: str, reason: str) -> None:
@@ -272,7 +272,7 @@ async def read_body(asked: Asked, receive: Receive, limit_bytes: int) -> bytes:
         if message["type"] == "http.disconnect":
             raise IncompleteRequest("the connection ended before the body")
         if len(body) > limit_bytes:
-            raise BodyTooLarge(f"more than {limit_bytes} bytes")
+            raise ContentTooLarge(f"more than {limit_bytes} bytes")
         if not message.get("more_body", False):
             return body
         message = await receive()
@@ -285,13 +285,13 @@ def require_readable(asked: Asked, limit_bytes: int) -> None:
         b"",
         b"identity",
     ):
-        raise BodyEncoded("send the body without Content-Encoding")
+        raise UnsupportedContentEncoding("send the body without Content-Encoding")
     if (
         asked.content_length is not None
         and asked.content_length.isdigit()
         and int(asked.content_length) > limit_bytes
     ):
-        raise BodyTooLarge(f"more than {limit_bytes} bytes")
+        raise ContentTooLarge(f"more than {limit_bytes} bytes")
 
 
 def _resolve(answered: "asyncio.Future[Answer]", answer: Answer) -> None:
@@ -308,9 +308,9 @@ def _headers_of(error: IngressError) -> list[tuple[bytes, bytes]]:
         ]
     if isinstance(error, MethodNotAllowed):
         return [(b"allow", b"POST")]
-    if isinstance(error, Unavailable):
+    if isinstance(error, ServiceUnavailable):
         return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
-    if isinstance(error, BodyTooLarge):
+    if isinstance(error, ContentTooLarge):
         return [(b"connection", b"close")]  # the rest of the body is not read
     return []
 

@@ -32,7 +32,7 @@ from bridge.spool.memory import KafkaOutbox
 from bridge.spool.spool import Spool
 from bridge.tls import Certificate, Renewal
 from bridge.token_endpoint import TokenEndpoint
-from voipex.errors import BridgeError, KafkaUnreachable, SpoolBroken
+from voipex.errors import BridgeError, KafkaUnreachable, SpoolFailed
 from voipex.kafka.topics import check_topics
 from voipex.service.logging import get_logger
 from voipex.service.management import Readiness, build_management
@@ -161,7 +161,7 @@ class Bridge:
         loop = asyncio.get_running_loop()
 
         def spool_broke() -> None:  # called by the writer's thread
-            loop.call_soon_threadsafe(self._fail, SpoolBroken("the disk refused a write or a sync"))
+            loop.call_soon_threadsafe(self._fail, SpoolFailed("the disk refused a write or a sync"))
 
         spool = Spool.open(
             settings.spool_dir,
@@ -183,7 +183,7 @@ class Bridge:
         return spool
 
     async def _check_topics_if_reachable(self) -> None:
-        """Raises TopicsWrong: better no bridge than events in the wrong place."""
+        """Raises TopicMismatch: better no bridge than events in the wrong place."""
         settings = self._settings
         try:
             async with asyncio.timeout(_TOPIC_CHECK_S):

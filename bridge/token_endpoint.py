@@ -11,13 +11,13 @@ from bridge.auth.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, client_of, is
 from bridge.ingress import BASIC_CHALLENGE, METHODS, OncePerSecond, Receive, Scope, Send, asked_for, read_body
 from bridge.metrics import Metrics
 from voipex.errors import (
-    BodyTooLarge,
+    ContentTooLarge,
     IngressError,
     InvalidClient,
     MethodNotAllowed,
-    TokenRefused,
+    OAuthError,
+    ServiceUnavailable,
     Unauthorized,
-    Unavailable,
 )
 from voipex.service.logging import get_logger
 
@@ -55,7 +55,7 @@ class TokenEndpoint:
             await self._refuse(error, scope, send)
         except Exception:
             log.exception("the token endpoint failed")
-            await self._refuse(Unavailable("an internal error"), scope, send)
+            await self._refuse(ServiceUnavailable("an internal error"), scope, send)
         else:
             answer = {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME_S}
             await self._say(200, orjson.dumps(answer), [], scope, send)
@@ -70,19 +70,19 @@ class TokenEndpoint:
         return issue(name, secret_id, self._now_s(), credentials.signing_key)
 
     async def _refuse(self, error: IngressError, scope: Scope, send: Send) -> None:
-        if isinstance(error, (InvalidClient, Unavailable)):
+        if isinstance(error, (InvalidClient, ServiceUnavailable)):
             self._complaints.say(type(error).__name__, error)
-        code = error.error if isinstance(error, TokenRefused) else "invalid_request"
-        if isinstance(error, Unavailable):
+        code = error.error if isinstance(error, OAuthError) else "invalid_request"
+        if isinstance(error, ServiceUnavailable):
             code = "temporarily_unavailable"
         headers = []
         if isinstance(error, InvalidClient):
             headers.append((b"www-authenticate", BASIC_CHALLENGE))
         elif isinstance(error, MethodNotAllowed):
             headers.append((b"allow", b"POST"))
-        elif isinstance(error, BodyTooLarge):
+        elif isinstance(error, ContentTooLarge):
             headers.append((b"connection", b"close"))
-        elif isinstance(error, Unavailable):
+        elif isinstance(error, ServiceUnavailable):
             headers.append((b"retry-after", b"2"))
         body = orjson.dumps({"error": code, "error_description": str(error) or error.title})
         await self._say(error.status, body, headers, scope, send)

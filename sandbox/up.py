@@ -291,7 +291,7 @@ def prepare_kafka(broker: LocalKafka, console: Console) -> None:
 
 
 def _prepare_topics(plan: Plan, console: Console) -> None:
-    """Apply the topics on our own broker; on somebody's cluster only check them. Raises TopicsWrong, KafkaUnreachable."""
+    """Apply the topics on our own broker; on somebody's cluster only check them. Raises TopicMismatch, KafkaUnreachable."""
     loaded = settings.load({"kafka_bootstrap_servers": plan.bootstrap_servers})
     if plan.own_kafka:
         asyncio.run(apply_topics(loaded, loaded.topics(), replication=1, min_insync=1))

@@ -7,7 +7,7 @@ The body is untouched; the headers hold what a replay needs. Messages are ours a
 from collections.abc import Sequence
 from typing import Final
 
-from voipex.errors import Unusable
+from voipex.errors import InvalidWebhook
 from voipex.normalize import Receipt
 from voipex.partitioner import partition_of
 from voipex.records import TRACEPARENT_HEADER, Record
@@ -18,7 +18,7 @@ ERROR_CLASS_HEADER: Final = "bridge-error-class"
 
 
 def dead_letter(
-    body: bytes, fault: Unusable, pbx: str, credential: str, receipt: Receipt, partitions: int
+    body: bytes, fault: InvalidWebhook, pbx: str, credential: str, receipt: Receipt, partitions: int
 ) -> Record:
     """Keep a webhook that was authenticated and read but is no event. `credential` names the key mapping that a replay must use."""
     headers = [

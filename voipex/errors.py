@@ -2,37 +2,37 @@
 Everything that can go wrong, with what the caller is told.
 
     BridgeError
-    ├── IngressError             an answer to the PBX: status, retriable
-    │   ├── Unauthorized         401  no or wrong credentials
-    │   │   └── TokenInvalid     401  a Bearer token that is not good, or no longer
-    │   ├── TokenRefused         of POST /token, in the words of RFC 6749
-    │   │   ├── InvalidTokenRequest   400
-    │   │   ├── UnsupportedGrantType  400
-    │   │   └── InvalidClient         401
-    │   ├── BodyTooLarge         413
-    │   ├── BodyEncoded          415  a Content-Encoding
-    │   ├── IncompleteRequest    400  the connection ended before the body
-    │   ├── MalformedRequest     400  no HTTP, or ambiguous; then a close
-    │   ├── RequestTooSlow       408
-    │   ├── HeadersTooLarge      431
-    │   ├── NotFound             404
-    │   ├── MethodNotAllowed     405
-    │   ├── Unusable             the body is kept as a dead letter
-    │   │   ├── NotJson          400
-    │   │   └── NotAnEvent       422
-    │   └── Unavailable          503  ours to mend: try again later
+    ├── IngressError                       an answer to the PBX: status, retriable
+    │   ├── Unauthorized                   401  no or wrong credentials
+    │   │   └── TokenInvalid               401  a Bearer token that is not good, or no longer
+    │   ├── OAuthError                     of POST /token, in the words of RFC 6749
+    │   │   ├── InvalidTokenRequest        400
+    │   │   ├── UnsupportedGrantType       400
+    │   │   └── InvalidClient              401
+    │   ├── ContentTooLarge                413
+    │   ├── UnsupportedContentEncoding     415  a Content-Encoding
+    │   ├── IncompleteRequest              400  the connection ended before the body
+    │   ├── MalformedRequest               400  no HTTP, or ambiguous; then a close
+    │   ├── RequestTimeout                 408
+    │   ├── HeadersTooLarge                431
+    │   ├── NotFound                       404
+    │   ├── MethodNotAllowed               405
+    │   ├── InvalidWebhook                 the body is kept as a dead letter
+    │   │   ├── InvalidJson                400
+    │   │   └── InvalidEvent               422
+    │   └── ServiceUnavailable             503  ours to mend: try again later
     │       ├── SpoolFull
-    │       ├── SpoolBroken      the process must stop
+    │       ├── SpoolFailed                the process must stop
     │       ├── TooManyConnections
-    │       ├── KafkaTooSlow     ack=kafka: it may still arrive
-    │       └── Draining
-    ├── SettingsInvalid          exit 2, before any port opens
-    ├── CredentialsInvalid       exit 2
-    ├── PortInUse                exit 1, names the setting
-    ├── SpoolFormat              exit 1 (segments): written by another version
-    ├── TopicsWrong              exit 1: missing, or with other partitions
-    └── KafkaUnreachable         no broker answered within its time
-        └── NoAccess             it answered and does not let us in, or our certificate files cannot be used
+    │       ├── KafkaTooSlow               ack=kafka: it may still arrive
+    │       └── ShuttingDown
+    ├── SettingsInvalid                    exit 2, before any port opens
+    ├── CredentialsInvalid                 exit 2
+    ├── PortInUse                          exit 1, names the setting
+    ├── SpoolFormat                        exit 1 (segments): written by another version
+    ├── TopicMismatch                      exit 1: missing, or with other partitions
+    └── KafkaUnreachable                   no broker answered within its time
+        └── KafkaAccessDenied              it answered and does not let us in, or our certificate files cannot be used
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class TokenInvalid(Unauthorized):
     retriable = True
 
 
-class TokenRefused(IngressError):
+class OAuthError(IngressError):
     """`POST /token` gave no token; `error` is RFC 6749's word for the reason."""
 
     error: ClassVar[str] = "invalid_request"
@@ -75,17 +75,17 @@ class TokenRefused(IngressError):
     retriable = False
 
 
-class InvalidTokenRequest(TokenRefused):
+class InvalidTokenRequest(OAuthError):
     """No form or JSON object with `grant_type`, `client_id` and `client_secret`, or the client in two places. Operator: compare the body that VOIPEX is told to send."""
 
 
-class UnsupportedGrantType(TokenRefused):
+class UnsupportedGrantType(OAuthError):
     """`grant_type` is not `client_credentials`."""
 
     error = "unsupported_grant_type"
 
 
-class InvalidClient(TokenRefused):
+class InvalidClient(OAuthError):
     """No client, an unknown one, or a wrong secret. Operator: compare `client_id` and `client_secret` with `voipex-bridge credentials list`."""
 
     error = "invalid_client"
@@ -108,7 +108,7 @@ class MalformedRequest(IngressError):
     retriable = False
 
 
-class RequestTooSlow(IngressError):
+class RequestTimeout(IngressError):
     """Not complete within `VOIPEX_REQUEST_TIMEOUT_S` of its first byte; nothing is kept. Then the connection is closed."""
 
     status = 408
@@ -140,7 +140,7 @@ class MethodNotAllowed(IngressError):
     retriable = False
 
 
-class BodyTooLarge(IngressError):
+class ContentTooLarge(IngressError):
     """More than `VOIPEX_MAX_BODY_BYTES`; the rest is not read. Operator: VOIPEX events are below 1 KiB; look who sends this."""
 
     status = 413
@@ -148,7 +148,7 @@ class BodyTooLarge(IngressError):
     retriable = False
 
 
-class BodyEncoded(IngressError):
+class UnsupportedContentEncoding(IngressError):
     """A Content-Encoding other than identity; VOIPEX does not compress."""
 
     status = 415
@@ -156,20 +156,20 @@ class BodyEncoded(IngressError):
     retriable = False
 
 
-class Unusable(IngressError):
+class InvalidWebhook(IngressError):
     """The body was authenticated and read but is no event: kept as a dead letter with this error's class and message."""
 
     retriable = False
 
 
-class NotJson(Unusable):
+class InvalidJson(InvalidWebhook):
     """Neither JSON nor the relaxed notation, in UTF-8 or windows-1250."""
 
     status = 400
     title = "Not JSON"
 
 
-class NotAnEvent(Unusable):
+class InvalidEvent(InvalidWebhook):
     """JSON, but no object, without EventName, without a key, nested too deeply, or with a number out of range. Operator: the key names of this credential may be wrong."""
 
     status = 422
@@ -180,7 +180,7 @@ RETRY_AFTER_S: Final = 2
 """With every 503: about one reconnect of ours; at least 1, or clients come back at once."""
 
 
-class Unavailable(IngressError):
+class ServiceUnavailable(IngressError):
     """A fault of ours that passes: the PBX may send again after Retry-After."""
 
     status = 503
@@ -188,37 +188,37 @@ class Unavailable(IngressError):
     retriable = True
 
 
-class SpoolFull(Unavailable):
+class SpoolFull(ServiceUnavailable):
     """More than `VOIPEX_SPOOL_LIMIT_BYTES` wait for Kafka, or the disk is full. Operator: bring Kafka back, or give room."""
 
     title = "Spool full"
 
 
-class SpoolBroken(Unavailable):
+class SpoolFailed(ServiceUnavailable):
     """The disk refused a write or a sync. The process must stop: a retry that succeeds proves nothing. Operator: check the disk."""
 
     title = "Spool broken"
 
 
-class TooManyConnections(Unavailable):
+class TooManyConnections(ServiceUnavailable):
     """More than `VOIPEX_MAX_CONNECTIONS` at once; said before a request is read. Operator: look who connects; a PBX needs a few dozen."""
 
     title = "Too many connections"
 
 
-class KafkaTooSlow(Unavailable):
+class KafkaTooSlow(ServiceUnavailable):
     """`ack=kafka`: no acknowledgement by all in-sync replicas in time. **The event may still arrive**: what the PBX sends again is a second event."""
 
     title = "Kafka did not answer in time"
 
 
-class Draining(Unavailable):
+class ShuttingDown(ServiceUnavailable):
     """The bridge is stopping."""
 
     title = "Shutting down"
 
 
-def problem_of(error: IngressError) -> dict[str, str | int]:
+def problem_details(error: IngressError) -> dict[str, str | int]:
     """The answer's body (RFC 9457)."""
     return {
         "type": f"urn:voipex-bridge:problem:{type(error).__name__}",
@@ -244,7 +244,7 @@ class PortInUse(BridgeError):
     """An address that we should listen on is taken."""
 
 
-class TopicsWrong(BridgeError):
+class TopicMismatch(BridgeError):
     """Topics are missing or have another number of partitions. Operator: `voipex-bridge topics apply`."""
 
 
@@ -252,5 +252,5 @@ class KafkaUnreachable(BridgeError):
     """No broker answered in time. Operator: check the addresses, TLS and SASL settings."""
 
 
-class NoAccess(KafkaUnreachable):
+class KafkaAccessDenied(KafkaUnreachable):
     """Our certificate files, user or rights do not let us in, and only a person can change that. The message names the setting or the right."""

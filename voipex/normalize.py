@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any, Final
 
-from voipex.errors import NotAnEvent
+from voipex.errors import InvalidEvent
 from voipex.events import EVENT_TYPES, Direction, Event, EventType, ReasonClass, agent_key, split_unique_id
 from voipex.phone import e164
 from voipex.timestamps import rfc3339
@@ -68,7 +68,7 @@ def fields_of(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     It checks nothing that was made here a moment ago; a model would take a tenth of the answer's time (a test compares the two).
 
     Raises:
-        NotAnEvent: nothing to key it by: neither a UniqueId nor, for agent events, a Login, Line or Email.
+        InvalidEvent: nothing to key it by: neither a UniqueId nor, for agent events, a Login, Line or Email.
     """
     words = {name: word.strip() for name, word in webhook.words.items()}
     event_name, unique_id = webhook.words["EventName"], webhook.words.get("UniqueId")  # as sent
@@ -77,9 +77,9 @@ def fields_of(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     agent = agent_key(login, line, email) if event_type.is_agent else None
     key = agent if agent is not None else unique_id
     if key is None:
-        raise NotAnEvent("no UniqueId, and no agent to key it by")
+        raise InvalidEvent("no UniqueId, and no agent to key it by")
     if len(key) > _MAX_KEY_CHARACTERS:
-        raise NotAnEvent("a key of that length names nothing")
+        raise InvalidEvent("a key of that length names nothing")
 
     extra = webhook.extra
     said_direction = words.get("Direction")

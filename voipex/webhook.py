@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import orjson
 
-from voipex.errors import NotAnEvent, NotJson
+from voipex.errors import InvalidEvent, InvalidJson
 
 DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -83,8 +83,8 @@ def parse(body: bytes, keys: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
     Read one webhook.
 
     Raises:
-        NotJson: neither JSON nor the relaxed notation, in UTF-8 or windows-1250.
-        NotAnEvent: JSON, but no object, nested too deeply, with a number out of range, or no EventName.
+        InvalidJson: neither JSON nor the relaxed notation, in UTF-8 or windows-1250.
+        InvalidEvent: JSON, but no object, nested too deeply, with a number out of range, or no EventName.
     """
     try:
         return _sorted(orjson.loads(body), keys)
@@ -94,7 +94,7 @@ def parse(body: bytes, keys: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
 
 def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
     if type(document) is not dict:
-        raise NotAnEvent("the body is no JSON object")
+        raise InvalidEvent("the body is no JSON object")
     words: dict[str, str] = {}
     extra: dict[str, Any] = {}
     for key, value in document.items():
@@ -116,7 +116,7 @@ def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
     if extra:
         extra = {key: _as_sent(value) for key, value in extra.items()}
     if "EventName" not in words:
-        raise NotAnEvent("no EventName")
+        raise InvalidEvent("no EventName")
     return Webhook(words, extra, document, keys)
 
 
@@ -153,7 +153,7 @@ def _as_sent(value: Any, levels: int = _MAX_DEPTH) -> Any:
         return value
     if kind is dict or kind is list:
         if levels == 0:
-            raise NotAnEvent("nested too deeply")
+            raise InvalidEvent("nested too deeply")
         if kind is list:
             return [_as_sent(each, levels - 1) for each in value]
         return {key: _as_sent(each, levels - 1) for key, each in value.items()}
@@ -170,7 +170,7 @@ def _number_as_sent(text: str) -> Any:
     try:
         number = orjson.loads(digits)
     except orjson.JSONDecodeError:
-        raise NotAnEvent("a number out of range") from None
+        raise InvalidEvent("a number out of range") from None
     return number if orjson.dumps(number) == digits else orjson.Fragment(digits)
 
 
@@ -183,7 +183,7 @@ def _text_of(body: bytes) -> str:
     try:
         return body.decode("cp1250")
     except UnicodeDecodeError:
-        raise NotJson("neither UTF-8 nor windows-1250") from None
+        raise InvalidJson("neither UTF-8 nor windows-1250") from None
 
 
 def _read_exactly(text: str) -> Any:
@@ -193,10 +193,10 @@ def _read_exactly(text: str) -> Any:
         relaxed = _relaxed_notation(text)
     except RecursionError:
         if _closes_what_it_opens(text):
-            raise NotAnEvent("nested too deeply") from None
+            raise InvalidEvent("nested too deeply") from None
         relaxed = None
     if relaxed is None:
-        raise NotJson("neither JSON nor the relaxed notation")
+        raise InvalidJson("neither JSON nor the relaxed notation")
     return relaxed
 
 

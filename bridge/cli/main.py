@@ -398,7 +398,7 @@ SinceOption = Annotated[
     str | None, typer.Option(help="Received at or after: 2026-03-02T08:00:00Z, or 30m, 2h, 7d ago.")
 ]
 UntilOption = Annotated[str | None, typer.Option(help="Received before; as --since.")]
-ClassOption = Annotated[str | None, typer.Option("--class", help="Only this class, such as NotAnEvent.")]
+ClassOption = Annotated[str | None, typer.Option("--class", help="Only this class, such as InvalidEvent.")]
 StageOption = Annotated[str | None, typer.Option(help="Only what became one at: ingress, timelines, agents.")]
 
 

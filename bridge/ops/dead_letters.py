@@ -7,7 +7,7 @@ only: the same letter read by the same mapping gives the same bytes, whenever an
 
 Two kinds of letters, told apart by whether they name the topic of a record:
 
-- **A webhook** (`NotJson`, `NotAnEvent`): the body is parsed again, with the key names and region that its credential has *now*.
+- **A webhook** (`InvalidJson`, `InvalidEvent`): the body is parsed again, with the key names and region that its credential has *now*.
 - **A record** (`Undeliverable`; the stages `timelines` and `agents`): it goes back to its topic as it was, without the headers that the
   dead letter added.
 
@@ -26,7 +26,7 @@ from bridge.auth.authenticate import Caller
 from bridge.ops.reader import Consumed, read
 from bridge.publisher.faults import Fault
 from bridge.publisher.producer import KafkaProducer
-from voipex.errors import BridgeError, KafkaUnreachable, Unusable
+from voipex.errors import BridgeError, InvalidWebhook, KafkaUnreachable
 from voipex.kafka.settings import KafkaSettings
 from voipex.normalize import Receipt, normalize
 from voipex.partitioner import partition_of
@@ -285,7 +285,7 @@ def _read_again(
     receipt = Receipt(received_at_us, received_at, event_id, letter.header(TRACEPARENT_HEADER))
     try:
         event = normalize(parse(body, caller.keys), letter.pbx, receipt, caller.region)
-    except Unusable as fault:
+    except InvalidWebhook as fault:
         raise StillUnusable(f"{type(fault).__name__}: {fault}") from fault
     record = encode(event, received_at_us // 1000, partitions, receipt.traceparent)
     kept = [
@@ -339,7 +339,7 @@ async def letters(settings: KafkaSettings, pbx: str, selection: Selection) -> As
     Those of one PBX that are there now and selected; each partition in order.
 
     Raises:
-        TopicsWrong: no such topic.
+        TopicMismatch: no such topic.
         NoSuchLetter: one position was selected, of a partition that is not there.
         KafkaUnreachable: with the cause.
     """
@@ -413,7 +413,7 @@ async def replay(
 
     Raises:
         KafkaUnreachable: no answer; what was yielded before is done, of the rest some may be. Replaying all again does no harm.
-        TopicsWrong: no such topic.
+        TopicMismatch: no such topic.
     """
     async with contextlib.aclosing(_Line(settings)) as line:
         for pbx in pbxs:

@@ -16,7 +16,7 @@ import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
 
-from voipex.errors import TopicsWrong
+from voipex.errors import TopicMismatch
 from voipex.kafka.admin import no_right
 from voipex.kafka.clients import _REQUEST_TIMEOUT_MS, _RETRY_BACKOFF_MS, client_arguments
 from voipex.kafka.diagnostics import unreachable
@@ -58,8 +58,8 @@ async def read(
     end is what is there at the start.
 
     Raises:
-        TopicsWrong: no such topic.
-        NoAccess: we may not read it.
+        TopicMismatch: no such topic.
+        KafkaAccessDenied: we may not read it.
         KafkaUnreachable: no answer; while it reads: nothing came for `timeout_s` although there is more (`follow` waits instead).
     """
     consumer = _AIOKafkaConsumer(
@@ -104,7 +104,7 @@ async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], i
         answer = await client.send(client.get_random_node(), _RightsRequest([topic]))
         if _standing(answer.to_object()["topics"][0]).hidden:
             raise errors.TopicAuthorizationFailedError(topic)
-        raise TopicsWrong(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
+        raise TopicMismatch(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
     if partition_of is not None:
         numbers = [partition_of(len(numbers))]
     return [aiokafka.TopicPartition(topic, number) for number in numbers]

@@ -24,7 +24,7 @@ async def tail(
     Yield one JSON line per record; those of `key` only if given (then one partition is read). Without `follow` until what is there now ends.
 
     Raises:
-        TopicsWrong: no such topic.
+        TopicMismatch: no such topic.
         KafkaUnreachable: with the cause.
     """
     wanted = None if key is None else key.encode()

@@ -59,7 +59,7 @@ class KafkaProducer:
 
         Raises:
             KafkaUnreachable: nothing is left open; make a new one to try again.
-            NoAccess: the same, but it will not help before somebody gave access.
+            KafkaAccessDenied: the same, but it will not help before somebody gave access.
         """
         arguments = client_arguments(self._settings)
         client = _AIOKafkaProducer(

@@ -35,7 +35,7 @@ from prometheus_client import Counter, Histogram
 from bridge.metrics import Metrics
 from bridge.spool.spool import Spooled
 from voipex.dead_letters import undeliverable
-from voipex.errors import NoAccess, TopicsWrong
+from voipex.errors import KafkaAccessDenied, TopicMismatch
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record
 from voipex.service.logging import get_logger
 from voipex.timestamps import rfc3339
@@ -388,7 +388,9 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - whatever is wrong out there, events wait in the spool
             self._failures += 1
             self._out_of_reach(
-                type(error).__name__, str(error), for_a_person=isinstance(error, NoAccess | TopicsWrong)
+                type(error).__name__,
+                str(error),
+                for_a_person=isinstance(error, KafkaAccessDenied | TopicMismatch),
             )
             return None
         self._producer = producer

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from bridge.spool.spool import Kept, Spooled, SpoolStats
-from voipex.errors import Draining, KafkaTooSlow, Unavailable
+from voipex.errors import KafkaTooSlow, ServiceUnavailable, ShuttingDown
 from voipex.records import Record
 
 DEFAULT_LIMIT_BYTES: Final = 32 << 20
@@ -51,14 +51,14 @@ class KafkaOutbox:
 
         Raises:
             KafkaTooSlow: not within the deadline. Answer 503; they may still arrive.
-            Unavailable: too much is in line; these records are not.
-            Draining: the process is stopping.
+            ServiceUnavailable: too much is in line; these records are not.
+            ShuttingDown: the process is stopping.
         """
         if self._sealed:
-            raise Draining("no more events are taken")
+            raise ShuttingDown("no more events are taken")
         size = sum(record.size_bytes for record in records)
         if self._bytes + size > self._limit_bytes:
-            raise Unavailable("too much waits for Kafka")
+            raise ServiceUnavailable("too much waits for Kafka")
         for record in records:
             self._line.append(Spooled(self.spool_id, self._next, record))
             self._next += 1

@@ -25,7 +25,7 @@ from bridge.spool.segments import (
     read_cursor,
     segment_paths,
 )
-from voipex.errors import SpoolBroken
+from voipex.errors import SpoolFailed
 from voipex.records import Record
 
 # Written frames held for the publisher: about 5,000 records, 15 MB of objects.
@@ -129,7 +129,7 @@ class Log:
             self._hold(frame, stop)
 
     async def load(self) -> None:
-        """Bring the next chunk from disk; without one, `read` moves on over what is missing. Raises SpoolBroken."""
+        """Bring the next chunk from disk; without one, `read` moves on over what is missing. Raises SpoolFailed."""
         part = self._next_part()
         if part.length - part.at <= _NEAR_BYTES:
             found = self._read(part)
@@ -173,7 +173,7 @@ class Log:
                     if size >= CHUNK_BYTES:
                         break
         except OSError as fault:
-            raise SpoolBroken(f"the disk refused to read {part.segment.path}: {fault.strerror}") from fault
+            raise SpoolFailed(f"the disk refused to read {part.segment.path}: {fault.strerror}") from fault
         return found
 
     def _loaded(self, part: "_Part", loaded: Iterable[tuple[Found, list[Record]]]) -> None:

@@ -19,7 +19,7 @@ from uuid import UUID
 from zlib import crc32
 
 from bridge.spool.frames import AFTER_CRC, HEAD, Found, frame_bytes
-from voipex.errors import BridgeError, SpoolBroken, SpoolFull
+from voipex.errors import BridgeError, SpoolFailed, SpoolFull
 
 VERSION: Final = 1
 LINE_BYTES: Final = 64
@@ -229,13 +229,13 @@ class Appender:
 
         Raises:
             SpoolFull: no room; nothing was written, the next call tries again.
-            SpoolBroken: what is on disk is not known any more.
+            SpoolFailed: what is on disk is not known any more.
         """
         try:
             return self._commit(frame_bytes(self._mark, self._next, count, body), count)
         except OSError as fault:
             if fault.errno not in _FULL:
-                raise SpoolBroken(f"the disk refused: {fault.strerror}") from fault
+                raise SpoolFailed(f"the disk refused: {fault.strerror}") from fault
             self._cut_back()
             raise SpoolFull("the disk is full") from fault
 
@@ -281,7 +281,7 @@ class Appender:
             try:
                 self._files.truncate(self._fd, self._at)
             except OSError as fault:
-                raise SpoolBroken(f"the disk refused to cut a write back: {fault.strerror}") from fault
+                raise SpoolFailed(f"the disk refused to cut a write back: {fault.strerror}") from fault
 
     def close(self) -> None:
         """Give back what was allocated ahead."""

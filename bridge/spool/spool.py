@@ -25,7 +25,7 @@ unreadable one means copies. A segment that is wholly in Kafka is deleted, an ad
 **Faults.** *Bytes that are no frame are damage exactly when a number is missing*; if none is, they are a write that was never answered.
 Damage is counted, the readable rest is published, and the file is then moved to `<root>/damaged/` instead of being deleted. Disk full or
 a short write: cut back to what was synced, those who wait get SpoolFull, the next append tries again. Anything else from write, sync or
-that cut: SpoolBroken for ever, since a later sync that succeeds proves nothing. A segment of another format version: refuse to start.
+that cut: SpoolFailed for ever, since a later sync that succeeds proves nothing. A segment of another format version: refuse to start.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ from bridge.spool.segments import (
     try_lock,
     write_cursor,
 )
-from voipex.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record
 
 __all__ = ["Files", "Spool", "SpoolFormat", "SpoolStats", "SpoolStatus", "Spooled", "inspect"]
@@ -103,7 +103,7 @@ class SpoolStatus(NamedTuple):
     oldest_age_s: float | None
 
 
-Kept = Callable[[Unavailable | None], None]
+Kept = Callable[[ServiceUnavailable | None], None]
 """Told once: None when the records are on disk, else why they are not."""
 
 
@@ -117,7 +117,7 @@ class _Append:
 
 
 _Chore = Callable[[], object]
-_Refused = SpoolFull | SpoolBroken
+_Refused = SpoolFull | SpoolFailed
 
 
 class Spool:
@@ -186,7 +186,7 @@ class Spool:
             directory: the root of all spools of this host.
             limit_bytes: most that may wait for Kafka; a segment more may lie on disk.
             segment_bytes: length of a segment, allocated ahead.
-            max_waiting: most appends that may wait for the writer; above it Unavailable.
+            max_waiting: most appends that may wait for the writer; above it ServiceUnavailable.
             files: the disk.
             on_commit: told seconds (write and sync) and records of each commit.
             on_broken: told once when the disk refused: stop the process.
@@ -218,9 +218,9 @@ class Spool:
 
         Raises:
             SpoolFull: more than `limit_bytes` wait for Kafka, or the disk is full. Answer 503 and let the PBX retry.
-            Unavailable: too many appends wait for the disk. The same answer.
-            SpoolBroken: the disk refused. Stop the process; never answer 2xx.
-            Draining: the spool was sealed.
+            ServiceUnavailable: too many appends wait for the disk. The same answer.
+            SpoolFailed: the disk refused. Stop the process; never answer 2xx.
+            ShuttingDown: the spool was sealed.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.add(records, partial(_resolve, done))
@@ -243,15 +243,15 @@ class Spool:
         if not self._writing and len(self._gathering) == 1:
             self._hand_over_soon(loop)
 
-    def _refusal(self, waiting_bytes: int) -> Unavailable | None:
+    def _refusal(self, waiting_bytes: int) -> ServiceUnavailable | None:
         if self._broken:
-            return SpoolBroken("the disk refused before")
+            return SpoolFailed("the disk refused before")
         if self._sealed:
-            return Draining("no more events are taken")
+            return ShuttingDown("no more events are taken")
         if self._own.waiting_bytes + self._adopted_bytes + waiting_bytes > self._limit_bytes:
             return SpoolFull("too much waits for Kafka")
         if self._waiting_appends >= self._max_waiting or waiting_bytes > _WAITING_BYTES:
-            return Unavailable("too many appends wait for the disk")
+            return ServiceUnavailable("too many appends wait for the disk")
         return None
 
     def seal(self) -> None:
@@ -312,16 +312,16 @@ class Spool:
         outcome: Written | _Refused
         started = self._monotonic()
         if self._broken:
-            outcome = SpoolBroken("the disk refused before")
+            outcome = SpoolFailed("the disk refused before")
         else:
             try:
                 outcome = self._appender.commit(b"".join([append.body for append in group]), len(records))
-            except (SpoolFull, SpoolBroken) as fault:
+            except (SpoolFull, SpoolFailed) as fault:
                 outcome = fault
             except Exception as fault:  # noqa: BLE001 - the outermost loop of a thread: dead, it would leave all waiting
-                outcome = SpoolBroken(f"the writer failed: {type(fault).__name__}")
+                outcome = SpoolFailed(f"the writer failed: {type(fault).__name__}")
                 outcome.__cause__ = fault
-            self._broken = isinstance(outcome, SpoolBroken)
+            self._broken = isinstance(outcome, SpoolFailed)
         seconds = self._monotonic() - started
         loop = self._loop
         assert loop is not None  # `add` knew it  # noqa: S101
@@ -351,7 +351,7 @@ class Spool:
             self._refuse(group, outcome)
         self._tell()
 
-    def _tell_kept(self, append: _Append, fault: Unavailable | None) -> None:
+    def _tell_kept(self, append: _Append, fault: ServiceUnavailable | None) -> None:
         """One that fails to hear it keeps nobody else from hearing."""
         try:
             append.kept(fault)
@@ -366,7 +366,7 @@ class Spool:
             refusal = type(fault)(*fault.args)
             refusal.__cause__ = fault.__cause__
             self._tell_kept(append, refusal)
-        if isinstance(fault, SpoolBroken) and self._on_broken is not None:
+        if isinstance(fault, SpoolFailed) and self._on_broken is not None:
             on_broken, self._on_broken = self._on_broken, None
             on_broken()
 

@@ -21,7 +21,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from consumers.engine.batch import InputRecord, Output
-from voipex.errors import KafkaUnreachable, NoAccess
+from voipex.errors import KafkaAccessDenied, KafkaUnreachable
 from voipex.kafka import permissions
 from voipex.kafka.admin import acl_command, describe_cluster, no_right
 from voipex.kafka.clients import ask_for_metadata_calmly, client_arguments, close_producer
@@ -85,8 +85,8 @@ async def examine(
     The cluster's id, once its topics are as declared and we have the rights that are `needed` (see `check_rights`).
 
     Raises:
-        TopicsWrong: some are missing or have another number of partitions.
-        KafkaUnreachable: with the cause; NoAccess: a right is missing.
+        TopicMismatch: some are missing or have another number of partitions.
+        KafkaUnreachable: with the cause; KafkaAccessDenied: a right is missing.
     """
     await check_rights(settings, needed)
     await check_topics(settings, topics, {topic.kind for topic in topics})
@@ -98,7 +98,7 @@ async def check_rights(settings: KafkaSettings, needed: Mapping[str, Collection[
     Ask whether we have these rights, each with the topics that need it. What is refused later says so less clearly, or not at all.
 
     Raises:
-        NoAccess: one is missing; names it.
+        KafkaAccessDenied: one is missing; names it.
         KafkaUnreachable: with the cause.
     """
     found = await permissions.examine(settings, sorted(set().union(*needed.values())))
@@ -116,7 +116,7 @@ async def check_rights(settings: KafkaSettings, needed: Mapping[str, Collection[
 
 
 async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
-    """The cause of *error*; NoAccess when it is a right on a group or on a transactional.id, which no topic's answer tells."""
+    """The cause of *error*; KafkaAccessDenied when it is a right on a group or on a transactional.id, which no topic's answer tells."""
     if isinstance(error, errors.GroupAuthorizationFailedError):
         right, on, option = "Read", f"group {error.args[0]}", f"--group {error.args[0]}"
     elif isinstance(error, errors.TransactionalIdAuthorizationFailed):
@@ -126,7 +126,7 @@ async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUn
     else:
         return await unreachable(settings, error)
     command = acl_command(settings, right, ()).rstrip()
-    return NoAccess(
+    return KafkaAccessDenied(
         f"Kafka refuses us the right {right} on {on}. Give it: {command} {option} (docs/operations.md lists all rights)"
     )
 
@@ -152,7 +152,7 @@ async def progress_of(
     Ask, without being a member, how far *group* has read these topics.
 
     Raises:
-        TopicsWrong: some are missing or have another number of partitions.
+        TopicMismatch: some are missing or have another number of partitions.
         KafkaUnreachable: with the cause.
     """
     await check_topics(settings, topics)

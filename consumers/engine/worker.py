@@ -30,7 +30,7 @@ from consumers.engine.restore import OffsetsLost, Plan, restore
 from consumers.engine.store import Store, StoreBroken
 from consumers.engine.task import Task, TaskBroken, Terms
 from consumers.settings import Settings
-from voipex.errors import BridgeError, KafkaUnreachable, NoAccess
+from voipex.errors import BridgeError, KafkaAccessDenied, KafkaUnreachable
 from voipex.service.logging import get_logger
 from voipex.topics import DEAD_LETTERS, topic_name
 
@@ -73,7 +73,7 @@ class Worker(Generic[State]):
         Be a member until told to stop; while Kafka is out of reach, try again.
 
         Raises:
-            TopicsWrong: better no documents than some in the wrong place.
+            TopicMismatch: better no documents than some in the wrong place.
         """
         attempt = 0
         while not self._stopping.is_set():
@@ -82,7 +82,7 @@ class Worker(Generic[State]):
                 await session.run(self._stopping)
             except KafkaUnreachable as error:
                 attempt = 0 if session.lasted_s > _STEADY_S else attempt + 1
-                tell = log.error if isinstance(error, NoAccess) else log.warning
+                tell = log.error if isinstance(error, KafkaAccessDenied) else log.warning
                 tell("Kafka is out of reach", service=self.service, cause=str(error), attempt=attempt)
                 await _rest(self._stopping, attempt)
 
@@ -186,7 +186,7 @@ class _Owner(Generic[State]):
                 cause = str(broken)
             except (KafkaUnreachable, StoreBroken, OSError) as error:
                 cause = str(error)
-                is_refused = isinstance(error, NoAccess)
+                is_refused = isinstance(error, KafkaAccessDenied)
             except Exception as error:  # noqa: BLE001 - the client's own; begin again as after any other
                 cause = repr(error)
             else:
@@ -287,7 +287,7 @@ class _Session(Generic[State]):
         return time.monotonic() - self._began_s
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Join, and work until `stopping`. Raises KafkaUnreachable, TopicsWrong."""
+        """Join, and work until `stopping`. Raises KafkaUnreachable, TopicMismatch."""
         try:
             await _unless(stopping, self._join())
             await self._poll(stopping)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from voipex.errors import Unusable
+from voipex.errors import InvalidWebhook
 from voipex.events import Event, agent_key
 from voipex.normalize import Receipt, normalize
 from voipex.timestamps import microseconds, rfc3339
@@ -69,7 +69,7 @@ def read_trace(lines: Iterable[bytes]) -> Trace:
             continue
         try:
             received.append(_read(line, unnamed))
-        except (_Unreadable, Unusable) as fault:
+        except (_Unreadable, InvalidWebhook) as fault:
             rejected.append(Rejected(number, str(fault)))
     received.sort(key=lambda each: each.event.order)
     return Trace(tuple(received), tuple(rejected))

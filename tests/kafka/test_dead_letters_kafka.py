@@ -80,7 +80,7 @@ def test_mended_key_names_bring_the_events_to_kafka_and_a_second_replay_changes_
     receipts = {
         (headers["bridge-event-id"].decode(), headers["bridge-received-at"].decode())
         for headers in ({name: value or b"" for name, value in letter.headers} for letter in kept)
-        if headers["bridge-error-class"] == b"NotAnEvent"
+        if headers["bridge-error-class"] == b"InvalidEvent"
     }
 
     too_early = letters(bridge, "replay", "--json")
@@ -90,7 +90,7 @@ def test_mended_key_names_bring_the_events_to_kafka_and_a_second_replay_changes_
     after_dry = events(kafka, pbx)
     first = letters(bridge, "replay", "--json")
     once = events(kafka, pbx)
-    second = letters(bridge, "replay", "--class", "NotAnEvent")
+    second = letters(bridge, "replay", "--class", "InvalidEvent")
     twice = events(kafka, pbx)
     left = dead(kafka, pbx)
     while bridge.post(RENAMED[2])[0] != 200:  # the running bridge takes the new names by itself
@@ -134,7 +134,7 @@ def test_listing_shows_everything_but_bodies_and_filters_are_the_same_for_replay
     lines = letters(bridge, "list")
     rows = letters(bridge, "list", "--json").json
     third = rows[2]
-    by_class = letters(bridge, "list", "--class", "NotJson", "--json").json
+    by_class = letters(bridge, "list", "--class", "InvalidJson", "--json").json
     between = letters(
         bridge, "replay", "--since", rows[1]["received_at"], "--until", third["received_at"], "--json"
     )
@@ -147,8 +147,8 @@ def test_listing_shows_everything_but_bodies_and_filters_are_the_same_for_replay
     assert "777888999" not in lines.out
     assert [row["received_at"] for row in rows] == sorted(row["received_at"] for row in rows)
     assert [(row["class"], row["stage"], row["credential"]) for row in rows] == [
-        ("NotAnEvent", "ingress", USER)
-    ] * 4 + [("NotJson", "ingress", USER)]
+        ("InvalidEvent", "ingress", USER)
+    ] * 4 + [("InvalidJson", "ingress", USER)]
     assert [row["size_bytes"] for row in by_class] == [len(GARBAGE)]
     assert [letter["position"] for letter in between.json["letters"]] == [rows[1]["position"]]
     assert (nothing.code, nothing.json["letters"]) == (0, [])
@@ -165,7 +165,7 @@ def test_only_show_shows_a_body_and_it_does_not_steer_the_terminal(bridge: Bridg
     as_json = letters(bridge, "show", first, "--json")
     nowhere = letters(bridge, "show", "11:4711")
 
-    assert "bridge-error-class: NotJson\n" in shown.out
+    assert "bridge-error-class: InvalidJson\n" in shown.out
     assert shown.out.endswith("\n\nno json \\x1b[2J\n")
     assert raw.out.encode() == GARBAGE
     assert as_json.json["body"].encode() == RENAMED[0]
@@ -182,8 +182,8 @@ def test_letters_of_a_revoked_credential_wait_for_one_to_be_named(
         bridge.environment, "credentials", "create", "site-8", "--key", "EventName=event", "--key", "UniqueId=call_id"
     )  # fmt: skip
 
-    alone = letters(bridge, "replay", "--class", "NotAnEvent", "--json")
-    named = letters(bridge, "replay", "--class", "NotAnEvent", "--credential", "site-8", "--json")
+    alone = letters(bridge, "replay", "--class", "InvalidEvent", "--json")
+    named = letters(bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json")
 
     assert (alone.code, alone.json["skipped"], alone.json["replayed"]) == (1, 4, 0)
     assert "--credential" in alone.json["letters"][0]["why"]

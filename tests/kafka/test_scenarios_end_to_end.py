@@ -33,7 +33,7 @@ from consumers.settings import Settings
 from tests.kafka.conftest import Broker, _delete_topics, settings_of
 from tests.processes import free_port
 from tests.unit.consumers.traces import Json, by_key, differences, scenario, scenario_names
-from voipex.errors import Unavailable
+from voipex.errors import ServiceUnavailable
 from voipex.kafka.topics import apply_topics
 from voipex.records import Record
 from voipex.timestamps import microseconds
@@ -100,7 +100,7 @@ class RepeatingOutbox:
         self.last: dict[str, Record] = {}
 
     def add(self, records: Sequence[Record], kept: Kept) -> None:
-        def told(fault: Unavailable | None) -> None:
+        def told(fault: ServiceUnavailable | None) -> None:
             if fault is None:
                 for record in records:
                     self.last[record.topic.partition(".")[0]] = record

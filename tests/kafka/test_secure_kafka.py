@@ -47,7 +47,7 @@ from tests.kafka import engine
 from tests.kafka.conftest import JARS, read_all, settings_of
 from tests.kafka.test_lag import lag as lag_of
 from tests.processes import BridgeProcess, free_port
-from voipex.errors import NoAccess
+from voipex.errors import KafkaAccessDenied
 from voipex.kafka.admin import _admin, describe_cluster
 from voipex.kafka.permissions import _RIGHTS
 from voipex.kafka.topics import apply_topics
@@ -596,7 +596,7 @@ def test_an_address_that_only_the_broker_names_is_blamed_too(secure: SecureKafka
     with mock.patch.dict(os.environ, environment):
         loaded = settings.load()
 
-    with pytest.raises(NoAccess) as refused:
+    with pytest.raises(KafkaAccessDenied) as refused:
         asyncio.run(describe_cluster(loaded, timeout_s=1))
 
     address = secure.misled.replace("localhost", "127.0.0.1")
@@ -966,7 +966,9 @@ def test_settings_show_no_secret_in_words_faults_or_tracebacks(
 
     loaded = settings.load()
     told.extend((repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())))
-    with pytest.raises(NoAccess, match="VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password") as refused:
+    with pytest.raises(
+        KafkaAccessDenied, match="VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password"
+    ) as refused:
         asyncio.run(describe_cluster(loaded))
     told.extend(traceback.format_exception(refused.value))
 

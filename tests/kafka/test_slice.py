@@ -125,7 +125,7 @@ def test_what_is_no_event_is_a_dead_letter_with_its_body_untouched(
 
     assert status == (400 if body == b"no json" else 422)
     assert (seen.key, seen.value) == (None, body.decode())
-    assert seen.headers["bridge-error-class"] == ("NotJson" if status == 400 else "NotAnEvent")
+    assert seen.headers["bridge-error-class"] == ("InvalidJson" if status == 400 else "InvalidEvent")
     assert (seen.headers["bridge-stage"], seen.headers["bridge-pbx"]) == ("ingress", pbx)
     assert {"bridge-error-message", "bridge-received-at", "bridge-event-id", "bridge-credential"} <= set(
         seen.headers

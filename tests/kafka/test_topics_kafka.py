@@ -22,7 +22,7 @@ from tests.kafka.conftest import (
     read_all,
     settings_of,
 )
-from voipex.errors import KafkaUnreachable, TopicsWrong
+from voipex.errors import KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import _admin, describe_cluster
 from voipex.kafka.settings import KafkaSettings
@@ -69,7 +69,7 @@ def test_missing_topics_are_all_named_with_the_remedy_and_applying_makes_them(
     kafka: Broker, pbx: str
 ) -> None:
     topics = declared([pbx])
-    with pytest.raises(TopicsWrong, match="voipex-bridge topics apply") as wrong:
+    with pytest.raises(TopicMismatch, match="voipex-bridge topics apply") as wrong:
         check(kafka, topics)
     assert all(topic.name in str(wrong.value) for topic in topics)
 
@@ -90,11 +90,11 @@ def test_another_number_of_partitions_is_refused_and_nothing_is_touched(kafka: B
     apply(kafka, (Topic(one.name, one.kind, 6),))
 
     for attempt in (check, apply):
-        with pytest.raises(TopicsWrong, match=re.escape(f"{one.name} has 6 partitions, not 12")):
+        with pytest.raises(TopicMismatch, match=re.escape(f"{one.name} has 6 partitions, not 12")):
             attempt(kafka, (one, other))
 
     assert state(kafka, one.name).partitions == 6
-    with pytest.raises(TopicsWrong, match="missing"):
+    with pytest.raises(TopicMismatch, match="missing"):
         check(kafka, (other,))
 
 
@@ -132,7 +132,7 @@ def test_a_low_max_message_bytes_is_told_and_a_high_one_is_not(kafka: Broker, pb
 
 
 def test_what_the_cluster_refuses_is_said_in_its_words(kafka: Broker, pbx: str) -> None:
-    with pytest.raises(TopicsWrong, match=r"create topic .*InvalidReplicationFactorError, .*replicat"):
+    with pytest.raises(TopicMismatch, match=r"create topic .*InvalidReplicationFactorError, .*replicat"):
         apply(kafka, declared([pbx])[:1], replication=3)
 
 
@@ -278,7 +278,7 @@ def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
 
 
 def test_tail_of_a_missing_topic_says_so(kafka: Broker) -> None:
-    with pytest.raises(TopicsWrong, match="topic nope is not there"):
+    with pytest.raises(TopicMismatch, match="topic nope is not there"):
         lines(kafka, "nope")
 
 

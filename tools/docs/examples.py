@@ -26,7 +26,7 @@ from tools.docs.messages import (
     Message,
 )
 from voipex.dead_letters import dead_letter, undeliverable, unreadable
-from voipex.errors import Unusable
+from voipex.errors import InvalidWebhook
 from voipex.normalize import Receipt, normalize
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, encode
 from voipex.timestamps import microseconds, rfc3339
@@ -223,7 +223,7 @@ def _refused(body: bytes, place: int) -> Example:
     receipt = Receipt(at_us, rfc3339(at_us), made_up_id(at_us, 0), _TRACEPARENT if place == 0 else None)
     try:
         normalize(parse(body), PBX, receipt)
-    except Unusable as fault:
+    except InvalidWebhook as fault:
         letter = _stamped(dead_letter(body, fault, PBX, "site-7", receipt, DEFAULT_PARTITIONS), 39 + place)
         return _example(REFUSED_WEBHOOK, f"{fault.status}: {fault}", letter, body.decode())
     raise AssertionError("it is an event")

@@ -20,12 +20,12 @@ def answers_page() -> str:
     ]
     answered = sorted(_leaves(errors.IngressError), key=lambda each: (each.status, each.__name__))
     for error in answered:
-        if issubclass(error, errors.TokenRefused):
+        if issubclass(error, errors.OAuthError):
             continue
-        kept = "yes" if issubclass(error, errors.Unusable) else "no"
+        kept = "yes" if issubclass(error, errors.InvalidWebhook) else "no"
         again = (
             "yes, after `Retry-After`"
-            if issubclass(error, errors.Unavailable)
+            if issubclass(error, errors.ServiceUnavailable)
             else ("yes" if error.retriable else "no")
         )
         lines.append(f"| {error.status} | `{error.__name__}` | {again} | {kept} | {_cause(error)} |")
@@ -40,7 +40,7 @@ def answers_page() -> str:
     lines += [
         f"| {error.status} | `{error.__name__}` | `{error.error}` | {_cause(error)} |"
         for error in answered
-        if issubclass(error, errors.TokenRefused)
+        if issubclass(error, errors.OAuthError)
     ]
     return "\n".join(lines) + "\n"
 
@@ -51,7 +51,7 @@ def _cause(error: type[errors.IngressError]) -> str:
 
 def _leaves(error: type[errors.IngressError]) -> Iterator[type[errors.IngressError]]:
     """Errors that are answered: all but those that only group others."""
-    if error not in (errors.IngressError, errors.Unusable, errors.TokenRefused):
+    if error not in (errors.IngressError, errors.InvalidWebhook, errors.OAuthError):
         yield error
     for child in error.__subclasses__():
         yield from _leaves(child)

@@ -225,7 +225,7 @@ REFUSED_WEBHOOK: Final = Message(
     "A webhook that was answered 400 or 422: the body as it came, which may be no JSON and no UTF-8.",
     None,
     (
-        *_letter_headers({"const": "ingress"}, {"enum": ["NotJson", "NotAnEvent"]}),
+        *_letter_headers({"const": "ingress"}, {"enum": ["InvalidJson", "InvalidEvent"]}),
         _RECEIVED_AT,
         Header("bridge-event-id", "`event_id` that a replay gives it", {"pattern": _UUID}),
         Header("bridge-credential", "credential that it came with: its key names", {"minLength": 1}),

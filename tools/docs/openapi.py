@@ -16,7 +16,7 @@ _WORDS: Final = {"type": ["string", "number", "boolean", "null"]}
 # What the connection says of itself, before there is a request to one of the paths; it may precede every answer.
 _OF_CONNECTION: Final = (
     errors.MalformedRequest,
-    errors.RequestTooSlow,
+    errors.RequestTimeout,
     errors.HeadersTooLarge,
     errors.TooManyConnections,
 )
@@ -98,12 +98,12 @@ def _token() -> dict[str, Any]:
         "required": ["access_token", "token_type", "expires_in"],
     }
     answered = (
-        *_children(errors.TokenRefused),
+        *_children(errors.OAuthError),
         errors.IncompleteRequest,
         errors.MethodNotAllowed,
-        errors.BodyTooLarge,
-        errors.BodyEncoded,
-        errors.Unavailable,
+        errors.ContentTooLarge,
+        errors.UnsupportedContentEncoding,
+        errors.ServiceUnavailable,
         *_OF_CONNECTION,
     )
     return {
@@ -127,7 +127,7 @@ def _token() -> dict[str, Any]:
 
 def _webhook_errors() -> Iterator[type[errors.IngressError]]:
     for error in _children(errors.IngressError):
-        if not issubclass(error, (errors.TokenRefused, *_NOT_OF_WEBHOOK)):
+        if not issubclass(error, (errors.OAuthError, *_NOT_OF_WEBHOOK)):
             yield error
 
 
@@ -145,7 +145,7 @@ def _refusals(
     """One response for each status, with the causes that it may have."""
     by_status: dict[int, list[type[errors.IngressError]]] = defaultdict(list)
     for error in answered:
-        if error.__subclasses__() and error in (errors.Unusable, errors.TokenRefused):
+        if error.__subclasses__() and error in (errors.InvalidWebhook, errors.OAuthError):
             continue
         by_status[error.status].append(error)
     return {
@@ -172,7 +172,7 @@ def _headers(status: int) -> Mapping[str, Any]:
         return {"WWW-Authenticate": {"description": "The schemes that are taken.", "schema": text}}
     if status == errors.MethodNotAllowed.status:
         return {"Allow": {"description": "POST", "schema": text}}
-    if status == errors.Unavailable.status:
+    if status == errors.ServiceUnavailable.status:
         seconds = {"type": "integer", "minimum": 1}
         return {"Retry-After": {"description": "Seconds.", "schema": seconds}}
     return {}
@@ -221,7 +221,7 @@ def _problem_schema() -> dict[str, Any]:
 
 def _token_error_schema() -> dict[str, Any]:
     words = sorted(
-        {each.error for each in _children(errors.TokenRefused) if issubclass(each, errors.TokenRefused)}
+        {each.error for each in _children(errors.OAuthError) if issubclass(each, errors.OAuthError)}
     )
     return {
         "type": "object",

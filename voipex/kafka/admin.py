@@ -15,7 +15,7 @@ import aiokafka.admin.config_resource
 import aiokafka.conn
 from aiokafka.errors import KafkaError
 
-from voipex.errors import NoAccess
+from voipex.errors import KafkaAccessDenied
 from voipex.kafka.clients import client_arguments
 from voipex.kafka.diagnostics import unreachable
 from voipex.kafka.settings import KafkaSettings
@@ -49,14 +49,14 @@ async def describe_cluster(settings: KafkaSettings, timeout_s: float = 5.0) -> C
     return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
 
 
-def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> NoAccess:
+def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> KafkaAccessDenied:
     """A right that Kafka's authorizer refuses us, with the command that gives it; without *topics*: it is missing on all."""
     where = (
         f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}" if topics else "any topic"
     )
     if right == "Describe":
         where += " (Read or Write would include it)"
-    return NoAccess(
+    return KafkaAccessDenied(
         f"Kafka refuses us the right {right} on {where}. Give it: {acl_command(settings, right, topics or ('NAME',))} "
         "(docs/operations.md lists the rights that each command needs)"
     )

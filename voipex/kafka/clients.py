@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiokafka import errors
 
-from voipex.errors import NoAccess
+from voipex.errors import KafkaAccessDenied
 from voipex.kafka.settings import KafkaSettings
 
 _REQUEST_TIMEOUT_MS: Final = (
@@ -91,8 +91,8 @@ async def close_producer(client: Any, timeout_s: float) -> None:
 
 
 def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
-    """Arguments of every client. Raises NoAccess when a certificate file cannot be used."""
+    """Arguments of every client. Raises KafkaAccessDenied when a certificate file cannot be used."""
     try:
         return settings.client_arguments()
     except OSError as error:
-        raise NoAccess(f"the certificate files cannot be used: {error}") from error
+        raise KafkaAccessDenied(f"the certificate files cannot be used: {error}") from error

@@ -12,7 +12,7 @@ from aiokafka import errors
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from voipex.errors import KafkaUnreachable, NoAccess
+from voipex.errors import KafkaAccessDenied, KafkaUnreachable
 from voipex.kafka.clients import client_arguments
 from voipex.kafka.settings import KafkaSettings
 
@@ -22,7 +22,7 @@ _PROBE_TIMEOUT_S: Final = 3.0
 
 
 async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
-    """Find the cause of *error*: `NoAccess` when it is ours to mend."""
+    """Find the cause of *error*: `KafkaAccessDenied` when it is ours to mend."""
     named: set[str] = set()
     answers = await _probe(settings, named=named)
     causes = [_Cause(f"{address} {cause.words}", cause.access) for address, cause in answers.items() if cause]
@@ -40,7 +40,7 @@ async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnr
     else:
         why = f"{type(error).__name__} {error}".strip()
     if any(cause.access for cause in causes):
-        return NoAccess(f"Kafka does not let us in at {settings.kafka_bootstrap_servers}: {why}")
+        return KafkaAccessDenied(f"Kafka does not let us in at {settings.kafka_bootstrap_servers}: {why}")
     return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
 
 
@@ -49,7 +49,7 @@ async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[s
     Connect to each of *addresses* (`host:port,…`, by default those of the settings), TLS and SASL included: what is wrong there, or None.
 
     Raises:
-        NoAccess: the certificate files cannot be used.
+        KafkaAccessDenied: the certificate files cannot be used.
     """
     causes = await _probe(settings, addresses)
     return {address: None if cause is None else cause.words for address, cause in causes.items()}

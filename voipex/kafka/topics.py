@@ -1,4 +1,4 @@
-"""List, check and create the declared topics. Raises KafkaUnreachable, NoAccess or TopicsWrong; every call has a deadline."""
+"""List, check and create the declared topics. Raises KafkaUnreachable, KafkaAccessDenied or TopicMismatch; every call has a deadline."""
 
 import asyncio
 from collections.abc import (
@@ -14,7 +14,7 @@ import aiokafka.admin.config_resource
 import aiokafka.conn
 from aiokafka import errors
 
-from voipex.errors import TopicsWrong
+from voipex.errors import TopicMismatch
 from voipex.kafka.admin import _ADMIN_TIMEOUT_S, _admin, _Refused
 from voipex.kafka.permissions import _standings
 from voipex.kafka.settings import KafkaSettings
@@ -50,7 +50,7 @@ async def list_topics(
     Topics of the cluster, by name; only those in *names* if given. The settings of all of them, or of those in `with_settings`.
 
     Raises:
-        NoAccess: we may not see settings that were asked for.
+        KafkaAccessDenied: we may not see settings that were asked for.
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
@@ -64,8 +64,8 @@ async def check_topics(
     Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
 
     Raises:
-        TopicsWrong: some are missing or have another number of partitions; names all of them.
-        NoAccess: topics of kinds that are *needed* cannot be seen.
+        TopicMismatch: some are missing or have another number of partitions; names all of them.
+        KafkaAccessDenied: topics of kinds that are *needed* cannot be seen.
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
@@ -103,8 +103,8 @@ async def apply_topics(
     Returns what was done, by name.
 
     Raises:
-        TopicsWrong: a topic has another number of partitions (then nothing was done), or the cluster refused.
-        NoAccess: a right is missing; names it.
+        TopicMismatch: a topic has another number of partitions (then nothing was done), or the cluster refused.
+        KafkaAccessDenied: a right is missing; names it.
         KafkaUnreachable: with the cause.
     """
     wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
@@ -234,7 +234,7 @@ def _refuse_code(code: int, what: str, message: str | None) -> None:
     """Faults come as numbers in the answer; nothing is raised by itself."""
     if code != 0:
         name = errors.for_code(code).__name__
-        raise TopicsWrong(f"Kafka refuses to {what}: {name}" + (f", {message}" if message else ""))
+        raise TopicMismatch(f"Kafka refuses to {what}: {name}" + (f", {message}" if message else ""))
 
 
 def _refuse_wrong(topics: Sequence[Topic], there: dict[str, TopicState], *, missing_is_wrong: bool) -> None:
@@ -253,7 +253,7 @@ def _refuse_wrong(topics: Sequence[Topic], there: dict[str, TopicState], *, miss
             "(keys would move): set VOIPEX_TOPIC_PARTITIONS to what is there, or delete these topics and run voipex-bridge topics apply"
         )
     if lines:
-        raise TopicsWrong("\n".join(lines))
+        raise TopicMismatch("\n".join(lines))
 
 
 def _drift(declared: Mapping[str, str], actual: Mapping[str, str]) -> dict[str, str]:

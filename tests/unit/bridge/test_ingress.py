@@ -14,7 +14,7 @@ from bridge.ingress import Ingress
 from bridge.metrics import Metrics
 from tests.factories import body
 from tests.fakes import Answer, FakeOutbox, ask, let_in
-from voipex.errors import Draining, SpoolBroken, SpoolFull, Unavailable
+from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record, decode
 
 GOOD = (b"authorization", b"Basic good")
@@ -112,10 +112,10 @@ def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
 @pytest.mark.parametrize(
     ("sent", "status", "error"),
     [
-        (b"9" * 500, 422, b"NotAnEvent"),
-        (b"[" * 420 + b"1.10" + b"]" * 420, 422, b"NotAnEvent"),
-        (b"1e400", 422, b"NotAnEvent"),
-        (b"[" * 420, 400, b"NotJson"),
+        (b"9" * 500, 422, b"InvalidEvent"),
+        (b"[" * 420 + b"1.10" + b"]" * 420, 422, b"InvalidEvent"),
+        (b"1e400", 422, b"InvalidEvent"),
+        (b"[" * 420, 400, b"InvalidJson"),
     ],
 )
 def test_json_that_no_event_can_hold_is_kept_as_it_was_sent(sent: bytes, status: int, error: bytes) -> None:
@@ -156,11 +156,11 @@ def test_a_compressed_body_is_refused_without_reading() -> None:
 @pytest.mark.parametrize(
     ("raw", "status", "fault"),
     [
-        (b"not json", 400, b"NotJson"),
-        (b"", 400, b"NotJson"),
-        (b"[1]", 422, b"NotAnEvent"),
-        (b"{}", 422, b"NotAnEvent"),
-        (body(UniqueId=None), 422, b"NotAnEvent"),
+        (b"not json", 400, b"InvalidJson"),
+        (b"", 400, b"InvalidJson"),
+        (b"[1]", 422, b"InvalidEvent"),
+        (b"{}", 422, b"InvalidEvent"),
+        (body(UniqueId=None), 422, b"InvalidEvent"),
     ],
 )
 def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int, fault: bytes) -> None:
@@ -176,7 +176,7 @@ def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int,
 
 
 @pytest.mark.parametrize(
-    "fault", [SpoolFull("full"), SpoolBroken("broken"), Draining("going"), RuntimeError("bug")]
+    "fault", [SpoolFull("full"), SpoolFailed("broken"), ShuttingDown("going"), RuntimeError("bug")]
 )
 @pytest.mark.parametrize("raw", [body(), b"not json"])
 def test_what_could_not_be_kept_is_never_answered_2xx_nor_4xx(fault: Exception, raw: bytes) -> None:
@@ -214,7 +214,7 @@ def test_a_problem_says_what_is_wrong_and_never_repeats_the_body() -> None:
     problem = json.loads(answer.body)
     assert answer.headers[b"content-type"] == b"application/problem+json"
     assert problem == {
-        "type": "urn:voipex-bridge:problem:NotAnEvent",
+        "type": "urn:voipex-bridge:problem:InvalidEvent",
         "title": "Not an event",
         "status": 422,
         "detail": "no UniqueId, and no agent to key it by",
@@ -248,7 +248,7 @@ def test_metrics_count_what_was_answered() -> None:
 
     value = metrics.registry.get_sample_value
     assert value("voipex_bridge_events_received_total", {"pbx": "voipex", "type": "ringing"}) == 1
-    assert value("voipex_bridge_events_rejected_total", {"reason": "NotJson"}) == 1
+    assert value("voipex_bridge_events_rejected_total", {"reason": "InvalidJson"}) == 1
     assert value("voipex_bridge_events_rejected_total", {"reason": "Unauthorized"}) == 1
     assert (
         value("voipex_bridge_dead_letters_total", {"topic": "voipex.dead-letters.v1", "stage": "ingress"})
@@ -285,7 +285,7 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
 
 
 def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
-    kinds: list[type[Unavailable]] = [Unavailable, *Unavailable.__subclasses__()]
+    kinds: list[type[ServiceUnavailable]] = [ServiceUnavailable, *ServiceUnavailable.__subclasses__()]
 
     assert [(kind.retriable, kind.status) for kind in kinds] == [(True, 503)] * len(kinds)
 

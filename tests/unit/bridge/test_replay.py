@@ -23,7 +23,7 @@ from bridge.ops.dead_letters import (
 from bridge.ops.reader import Consumed
 from tests.factories import body, receipt
 from voipex.dead_letters import dead_letter, undeliverable
-from voipex.errors import Unusable
+from voipex.errors import InvalidWebhook
 from voipex.normalize import normalize
 from voipex.partitioner import partition_of
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, decode, encode
@@ -45,7 +45,7 @@ def in_kafka(record: Record, offset: int = 0) -> Consumed:
 
 def refused(content: bytes, caller: Caller = DOCUMENTED) -> Letter:
     """The letter of a webhook that was no event when it came."""
-    with pytest.raises(Unusable) as fault:
+    with pytest.raises(InvalidWebhook) as fault:
         normalize(parse(content, caller.keys), caller.pbx, receipt(), caller.region)
     record = dead_letter(content, fault.value, caller.pbx, caller.name, receipt(), 12)
     return letter_of(caller.pbx, in_kafka(record))
@@ -54,7 +54,7 @@ def refused(content: bytes, caller: Caller = DOCUMENTED) -> Letter:
 def from_stage(stage: str, record: Record, **changes: bytes) -> Letter:
     """The letter that a consumer writes about a record that it cannot fold."""
     headers = {
-        "bridge-error-class": b"NotAnEvent",
+        "bridge-error-class": b"InvalidEvent",
         "bridge-error-message": b"no event",
         "bridge-stage": stage.encode(),
         "bridge-received-at": b"2026-03-02T09:00:00.000000Z",
@@ -124,7 +124,7 @@ def test_the_same_letter_gives_the_same_bytes_every_time() -> None:
 
 def test_the_trace_of_the_request_goes_on() -> None:
     traced = receipt(traceparent="00-trace")
-    with pytest.raises(Unusable) as fault:
+    with pytest.raises(InvalidWebhook) as fault:
         normalize(parse(RENAMED), "brno", traced)
     record = dead_letter(RENAMED, fault.value, "brno", "site-7", traced, 12)
 
@@ -135,7 +135,7 @@ def test_the_trace_of_the_request_goes_on() -> None:
 
 @pytest.mark.parametrize("content", [b"no json", b"[]", b'{"EventName":"Ringing"}'])
 def test_what_is_no_event_by_the_mended_names_either_stays_one(content: bytes) -> None:
-    with pytest.raises(StillUnusable, match=r"NotJson|NotAnEvent"):
+    with pytest.raises(StillUnusable, match=r"InvalidJson|InvalidEvent"):
         revived(refused(content), only(MENDED), 12)
 
 
@@ -143,7 +143,7 @@ def test_what_is_no_event_by_the_mended_names_either_stays_one(content: bytes) -
 def test_whatever_was_kept_a_replay_makes_a_record_or_says_why_not(content: bytes) -> None:
     try:
         normalize(parse(content), "brno", receipt())
-    except Unusable as fault:
+    except InvalidWebhook as fault:
         letter = letter_of("brno", in_kafka(dead_letter(content, fault, "brno", "site-7", receipt(), 12)))
         with pytest.raises(StillUnusable):
             revived(letter, only(DOCUMENTED), 12)
@@ -253,7 +253,7 @@ def test_a_letter_cannot_send_anything_where_it_does_not_belong(headers: dict[st
 
 def test_a_refused_dead_letter_of_a_webhook_is_read_again_as_the_webhook() -> None:
     """Sent back to where it came from it would only multiply."""
-    with pytest.raises(Unusable) as fault:
+    with pytest.raises(InvalidWebhook) as fault:
         parse(RENAMED)
     kept = dead_letter(RENAMED, fault.value, "brno", "site-7", receipt(), 12)
     letter = letter_of("brno", in_kafka(undeliverable(kept, "Kafka refused it", "brno", 12)))
@@ -281,7 +281,7 @@ def test_what_is_told_of_a_letter_is_nothing_personal() -> None:
         "pbx": "brno",
         "position": f"{partition_of(receipt().event_id.encode(), 12)}:0",
         "received_at": "2026-03-02T08:00:00.000000Z",
-        "class": "NotAnEvent",
+        "class": "InvalidEvent",
         "message": "no EventName",
         "stage": "ingress",
         "credential": "site-7",
@@ -305,8 +305,8 @@ def test_selections_are_by_time_class_stage_and_position() -> None:
     assert Selection(since_us=NOW_US, until_us=NOW_US + 1).takes(letter)
     assert not Selection(since_us=NOW_US + 1).takes(letter)
     assert not Selection(until_us=NOW_US).takes(letter)
-    assert Selection(error_class="notanevent", stage="ingress").takes(letter)
-    assert not Selection(error_class="NotJson").takes(letter)
+    assert Selection(error_class="invalidevent", stage="ingress").takes(letter)
+    assert not Selection(error_class="InvalidJson").takes(letter)
     assert not Selection(stage="timelines").takes(letter)
     assert not Selection(position=Position(letter.position.partition, 1)).takes(letter)
 

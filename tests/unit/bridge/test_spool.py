@@ -29,7 +29,7 @@ from tests.spooling import (
     segments,
     write_spool,
 )
-from voipex.errors import Draining, SpoolFull, Unavailable
+from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFull
 from voipex.records import Record
 
 MANY = 10_000, 1 << 24  # of take: no bound
@@ -413,7 +413,7 @@ def test_appends_waiting_for_the_writer_are_bounded(root: Path) -> None:
             *(spool.append([record(n)]) for n in range(30)), return_exceptions=True
         )
 
-        assert [type(one) for one in outcomes] == [type(None)] * 10 + [Unavailable] * 20
+        assert [type(one) for one in outcomes] == [type(None)] * 10 + [ServiceUnavailable] * 20
         await spool.append([record(30)])
         await spool.close()
 
@@ -426,7 +426,7 @@ def test_sealed_it_completes_what_it_has_and_takes_no_more(root: Path) -> None:
         under_way = asyncio.create_task(spool.append([record(0)]))
         await asyncio.sleep(0)
         spool.seal()
-        with pytest.raises(Draining):
+        with pytest.raises(ShuttingDown):
             await spool.append([record(1)])
 
         assert await drain(spool) == [0]

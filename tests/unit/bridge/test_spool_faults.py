@@ -30,7 +30,7 @@ from tests.spooling import (
     segments,
     write_spool,
 )
-from voipex.errors import SpoolBroken, SpoolFull
+from voipex.errors import SpoolFailed, SpoolFull
 
 MANY = 10_000, 1 << 24
 FRAMES = ([0, 1], [2], [3, 4, 5], [6])  # of one segment
@@ -110,8 +110,8 @@ def test_a_disk_that_refuses_breaks_the_spool_for_ever(root: Path, faults: dict[
             *(spool.append([record(n)]) for n in range(1, 4)), return_exceptions=True
         )
         disk.faults = {}
-        assert {type(one) for one in outcomes} == {SpoolBroken}
-        with pytest.raises(SpoolBroken):
+        assert {type(one) for one in outcomes} == {SpoolFailed}
+        with pytest.raises(SpoolFailed):
             await spool.append([record(4)])
         assert told == ["broken"]
         assert numbers(await spool.take(*MANY)) == [0]  # what was kept before is still good
@@ -128,9 +128,9 @@ def test_a_fault_of_ours_in_the_writer_breaks_the_spool_and_leaves_nobody_waitin
         told: list[str] = []
         spool = open_spool(root, on_broken=lambda: told.append("broken"))
         monkeypatch.setattr(spool._appender, "commit", None)
-        with pytest.raises(SpoolBroken, match="TypeError"):
+        with pytest.raises(SpoolFailed, match="TypeError"):
             await spool.append([record(0)])
-        with pytest.raises(SpoolBroken):
+        with pytest.raises(SpoolFailed):
             await spool.append([record(1)])
         assert told == ["broken"]
         await spool.close()
@@ -153,7 +153,7 @@ def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch
         spool = open_spool(root)
         await spool.append([record(0)])
         segments(root)[0].unlink()
-        with pytest.raises(SpoolBroken):
+        with pytest.raises(SpoolFailed):
             await spool.take(*MANY)
         await spool.close()
 

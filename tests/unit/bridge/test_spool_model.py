@@ -22,7 +22,7 @@ from bridge.spool import segment_log as backlog
 from bridge.spool import segments
 from bridge.spool.spool import Spooled
 from tests.spooling import BROKEN, FULL, Disk, chores_done, open_spool, record
-from voipex.errors import SpoolBroken, SpoolFull
+from voipex.errors import SpoolFailed, SpoolFull
 
 
 @dataclass
@@ -101,7 +101,7 @@ class SpoolMachine(RuleBasedStateMachine):
             self.entries += map(Entry, self._append(1))
         except SpoolFull:
             pass  # there was no segment yet to cut back
-        except SpoolBroken:
+        except SpoolFailed:
             self.entries.append(Entry(number, sure=False))
             self.broken = True
         self.disk.faults = {}

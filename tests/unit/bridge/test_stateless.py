@@ -7,7 +7,7 @@ import pytest
 
 from bridge.spool.memory import KafkaOutbox
 from bridge.spool.spool import Spooled
-from voipex.errors import Draining, KafkaTooSlow, Unavailable
+from voipex.errors import KafkaTooSlow, ServiceUnavailable, ShuttingDown
 from voipex.records import Record
 
 
@@ -58,7 +58,7 @@ def test_too_much_in_line_is_refused_at_once_and_not_put_in_line() -> None:
         outbox = KafkaOutbox(deadline_s=5, limit_bytes=record(0, 100).size_bytes)
         first = asyncio.create_task(outbox.append([record(1, 100)]))
         await settle()
-        with pytest.raises(Unavailable):
+        with pytest.raises(ServiceUnavailable):
             await outbox.append([record(2)])
         waiting = outbox.stats().waiting_records
         outbox.acknowledge((await outbox.take(1, 1))[0])
@@ -91,7 +91,7 @@ def test_sealed_it_takes_nothing_more_and_ends_when_all_was_taken() -> None:
         task = asyncio.create_task(outbox.append([record(1)]))
         first = await waiting
         outbox.seal()
-        with pytest.raises(Draining):
+        with pytest.raises(ShuttingDown):
             await outbox.append([record(2)])
         outbox.acknowledge(first[-1])
         await task

@@ -20,7 +20,7 @@ from consumers.engine.task import TaskBroken
 from consumers.engine.worker import Worker, _Owner, _Session
 from consumers.settings import Settings
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
-from voipex.errors import BridgeError, KafkaUnreachable, TopicsWrong
+from voipex.errors import BridgeError, KafkaUnreachable, TopicMismatch
 
 CALLS, ACTIVITY = Partition("voipex.call.events.v1", 0), Partition("voipex.agent.activity.v1", 0)
 PLACE = Place("voipex", 0)
@@ -151,11 +151,11 @@ def test_a_worker_ends_when_the_topics_are_not_as_declared(
     """Better no documents than some in the wrong place (I7)."""
 
     async def wrong(*_: object) -> str:
-        raise TopicsWrong(["voipex.call.events.v1: missing"])
+        raise TopicMismatch(["voipex.call.events.v1: missing"])
 
     monkeypatch.setattr(worker_module, "examine", wrong)
 
-    with pytest.raises(TopicsWrong):
+    with pytest.raises(TopicMismatch):
         asyncio.run(worker(tmp_path).run())
 
 

@@ -42,7 +42,7 @@ from tools.docs.messages import (
 from tools.docs.pages import table, type_of
 from tools.docs.walkthrough import changed
 from voipex.dead_letters import dead_letter, undeliverable
-from voipex.errors import NotJson, Unusable
+from voipex.errors import InvalidJson, InvalidWebhook
 from voipex.events import Event, EventType
 from voipex.normalize import normalize
 from voipex.records import Record, ce_type, encode
@@ -222,7 +222,7 @@ def published(record: Record) -> Record:
 
 def refused(content: bytes, traceparent: str | None = None) -> Record:
     told = receipt(traceparent=traceparent)
-    with pytest.raises(Unusable) as fault:
+    with pytest.raises(InvalidWebhook) as fault:
         normalize(parse(content), "voipex", told)
     return published(dead_letter(content, fault.value, "voipex", "site-7", told, 12))
 
@@ -230,7 +230,7 @@ def refused(content: bytes, traceparent: str | None = None) -> Record:
 def replayed(content: bytes, traceparent: str | None = None) -> Record:
     """An event from the dead letter of a webhook, now that its credential says how to read it."""
     told = receipt(traceparent=traceparent)
-    sent = published(dead_letter(content, NotJson("none then"), "voipex", "site-7", told, 12))
+    sent = published(dead_letter(content, InvalidJson("none then"), "voipex", "site-7", told, 12))
     letter = letter_of(
         "voipex",
         Consumed(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),

@@ -2,7 +2,7 @@
 
 from tests.factories import receipt
 from voipex.dead_letters import dead_letter, undeliverable
-from voipex.errors import NotAnEvent, NotJson
+from voipex.errors import InvalidEvent, InvalidJson
 from voipex.records import Record
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -12,7 +12,7 @@ def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> Non
     body = b'{"From":"777888999",\xff'
 
     letter = dead_letter(
-        body, NotJson("neither JSON nor the relaxed notation"), "brno", "site-7", receipt(), 12
+        body, InvalidJson("neither JSON nor the relaxed notation"), "brno", "site-7", receipt(), 12
     )
 
     assert letter.topic == "brno.dead-letters.v1"
@@ -20,7 +20,7 @@ def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> Non
     assert letter.value == body
     assert letter.timestamp_ms == 1_772_438_400_000
     assert dict(letter.headers) == {
-        "bridge-error-class": b"NotJson",
+        "bridge-error-class": b"InvalidJson",
         "bridge-error-message": b"neither JSON nor the relaxed notation",
         "bridge-stage": b"ingress",
         "bridge-received-at": b"2026-03-02T08:00:00.000000Z",
@@ -33,14 +33,16 @@ def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> Non
 def test_a_dead_letter_takes_its_traceparent_along() -> None:
     traced = receipt(traceparent=TRACEPARENT)
 
-    letter = dead_letter(b"{}", NotAnEvent("no EventName"), "voipex", "demo", traced, 12)
+    letter = dead_letter(b"{}", InvalidEvent("no EventName"), "voipex", "demo", traced, 12)
 
     assert dict(letter.headers)["traceparent"] == TRACEPARENT.encode()
 
 
 def test_dead_letters_spread_over_the_partitions_there_are() -> None:
     ids = [f"019cade5-4c00-7000-8000-{n:012}" for n in range(200)]
-    letters = [dead_letter(b"", NotJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids]
+    letters = [
+        dead_letter(b"", InvalidJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids
+    ]
 
     assert {letter.partition for letter in letters} == {0, 1, 2}
 

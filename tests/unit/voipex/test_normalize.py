@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.factories import body, receipt
 from tests.unit.voipex.webhook_bodies import as_read, bodies, recorded
-from voipex.errors import NotAnEvent, NotJson
+from voipex.errors import InvalidEvent, InvalidJson
 from voipex.events import Direction, Event, EventType, ReasonClass
 from voipex.normalize import direction_of, normalize, pbx_started_at, reason_class
 from voipex.records import decode, encode
@@ -277,7 +277,7 @@ def test_numbers_are_read_in_the_region_of_the_credential() -> None:
 
 @pytest.mark.parametrize("blank", [None, "", "  "])
 def test_a_call_event_without_a_unique_id_is_no_event(blank: str | None) -> None:
-    with pytest.raises(NotAnEvent, match="no UniqueId"):
+    with pytest.raises(InvalidEvent, match="no UniqueId"):
         event_of(body(UniqueId=blank))
 
 
@@ -286,7 +286,7 @@ def test_an_agent_event_needs_one_of_login_line_and_email(event_name: str) -> No
     for known in ({"Login": "a"}, {"Line": 163}, {"Email": "a@example.cz"}):
         assert event_of(orjson.dumps({"EventName": event_name, **known})).type.is_agent
 
-    with pytest.raises(NotAnEvent):
+    with pytest.raises(InvalidEvent):
         event_of(orjson.dumps({"EventName": event_name, "Login": " ", "Queue": "NOC"}))
 
 
@@ -294,12 +294,12 @@ def test_an_agent_event_needs_one_of_login_line_and_email(event_name: str) -> No
     "changes", [{"UniqueId": "1" * 5000}, {"EventName": "AgentLogin", "Login": "a" * 5000}]
 )
 def test_a_key_of_thousands_of_characters_names_nothing(changes: dict[str, str]) -> None:
-    with pytest.raises(NotAnEvent, match="length"):
+    with pytest.raises(InvalidEvent, match="length"):
         event_of(body(**changes))
 
 
 def test_an_unknown_event_of_an_agent_without_a_unique_id_has_no_key() -> None:
-    with pytest.raises(NotAnEvent):
+    with pytest.raises(InvalidEvent):
         event_of(b'{"EventName":"AgentDancing","Login":"janecek"}')
 
 
@@ -309,7 +309,7 @@ def test_whatever_is_an_event_is_written_and_read_back_as_the_same_event(sent: b
     """decode ∘ encode = id, but for digits of numbers that no double has; everything else is refused with a reason."""
     try:
         event = event_of(sent)
-    except (NotJson, NotAnEvent):
+    except (InvalidJson, InvalidEvent):
         return
 
     assert decode(encode(event, at_ms=0, partitions=12).value) == as_read(event)

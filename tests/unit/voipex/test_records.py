@@ -7,7 +7,7 @@ from hypothesis import given
 
 from tests.factories import body, receipt
 from tests.unit.voipex.webhook_bodies import as_read, bodies, recorded
-from voipex.errors import Unusable
+from voipex.errors import InvalidWebhook
 from voipex.events import EVENT_TYPES, Event, EventType
 from voipex.normalize import fields_of, normalize
 from voipex.partitioner import partition_of
@@ -156,7 +156,7 @@ def test_the_size_of_a_record_counts_everything_it_carries() -> None:
 def test_the_fields_that_the_front_door_keeps_are_those_of_the_model(body: bytes) -> None:
     try:
         fields = fields_of(parse(body), "voipex", receipt())
-    except Unusable:
+    except InvalidWebhook:
         return
 
     event = Event.model_validate(fields)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tests.unit.voipex.webhook_bodies import bodies, recorded
-from voipex.errors import NotAnEvent, NotJson
+from voipex.errors import InvalidEvent, InvalidJson
 from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
 
 
@@ -106,7 +106,7 @@ def test_windows_1250_bytes_say_the_same_as_utf_8() -> None:
 
 
 def test_bytes_that_neither_utf_8_nor_windows_1250_knows_are_no_json() -> None:
-    with pytest.raises(NotJson, match="windows-1250"):
+    with pytest.raises(InvalidJson, match="windows-1250"):
         parse(b'{"EventName":"Ringing","Login":"\x81"}')
 
 
@@ -297,7 +297,7 @@ def nested(levels: int, before: str = "") -> bytes:
     ],
 )
 def test_what_is_no_json_is_refused_as_such(body: bytes) -> None:
-    with pytest.raises(NotJson):
+    with pytest.raises(InvalidJson):
         parse(body)
 
 
@@ -318,7 +318,7 @@ def test_what_is_no_json_is_refused_as_such(body: bytes) -> None:
     ],
 )
 def test_json_that_is_no_event_is_refused_as_such(body: bytes) -> None:
-    with pytest.raises(NotAnEvent):
+    with pytest.raises(InvalidEvent):
         parse(body)
 
 
@@ -355,7 +355,7 @@ def test_extra_may_be_nested_64_levels_deep() -> None:
 )
 def test_what_is_nested_too_deeply_to_be_written_again_is_no_event(body: bytes) -> None:
     """JSON writers give up at some depth; the event must not break them later."""
-    with pytest.raises(NotAnEvent, match="nested too deeply"):
+    with pytest.raises(InvalidEvent, match="nested too deeply"):
         parse(body)
 
 
@@ -365,7 +365,7 @@ def test_what_is_nested_too_deeply_to_be_written_again_is_no_event(body: bytes) 
 )
 def test_a_number_that_no_double_holds_is_no_event(value: str) -> None:
     """It would become `null`: lost without a word."""
-    with pytest.raises(NotAnEvent, match="out of range"):
+    with pytest.raises(InvalidEvent, match="out of range"):
         parse(f'{{"EventName":"CDR","x":{value}}}'.encode())
 
 
@@ -375,13 +375,13 @@ def test_a_word_may_be_a_whole_number_of_any_length(digits: int) -> None:
 
 
 def test_a_whole_number_alone_is_json_of_any_length() -> None:
-    with pytest.raises(NotAnEvent, match="no JSON object"):
+    with pytest.raises(InvalidEvent, match="no JSON object"):
         parse(b"9" * 5000)
 
 
 def test_messages_of_refusal_never_repeat_the_body() -> None:
     for body in (b'{"EventName":"","From":"777888999"}', b'{"From": 777888999', b"777888999"):
-        with pytest.raises((NotJson, NotAnEvent)) as caught:
+        with pytest.raises((InvalidJson, InvalidEvent)) as caught:
             parse(body)
 
         assert "777888999" not in str(caught.value)
@@ -397,7 +397,7 @@ def test_key_tables_cannot_be_changed() -> None:
 def test_whatever_comes_is_a_webhook_or_is_refused(body: bytes) -> None:
     try:
         webhook = parse(body)
-    except (NotJson, NotAnEvent):
+    except (InvalidJson, InvalidEvent):
         return
 
     assert webhook.words["EventName"].strip()
