@@ -7,6 +7,8 @@ names and counts, never a body, a secret, a phone number or an e-mail.
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import orjson
@@ -71,3 +73,28 @@ def _line(event: Any, **_: Any) -> str:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(component=name)
     return logger
+
+
+class LogThrottle:
+    """Lets one log line per key and interval pass. Keys are few: names of errors, topics."""
+
+    def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._monotonic = monotonic
+        self._logged_at: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
+
+    def admit(self, key: str) -> int | None:
+        """Return None if the line of *key* must be suppressed, else how many were suppressed since the last one."""
+        now = self._monotonic()
+        logged_at = self._logged_at.get(key)
+        if logged_at is not None and now - logged_at < self._interval_s:
+            self._suppressed[key] = self._suppressed.get(key, 0) + 1
+            return None
+        self._logged_at[key] = now
+        return self._suppressed.pop(key, 0)
+
+    def reset(self) -> None:
+        """Let the next line of every key pass."""
+        self._logged_at.clear()
+        self._suppressed.clear()
