@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from sandbox.broker import LocalKafka
 
 SERVER_CORE, LOAD_CORE = "0", "1"
@@ -85,7 +85,7 @@ def prepare(folder: Path, broker: LocalKafka, **changes: str) -> Bridge:
         "VOIPEX_MANAGEMENT_PORT": str(management_port),
         **changes,
     }
-    secret = credentials.create(
+    secret = manage.create(
         folder / "credentials.json", "bench", "voipex", pbxs=("voipex",), now_us=time.time_ns() // 1000
     ).secret
     token = base64.b64encode(f"bench:{secret}".encode()).decode()

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from bridge.auth.authenticate import Caller
+from bridge.auth.authenticate import Principal
 from bridge.http.receipts import ReceiptClock
 from bridge.metrics import Metrics
 from voipex.dead_letters import dead_letter
@@ -87,7 +87,7 @@ class Ingress:
 
     Args:
         outbox: keeps records.
-        authenticate: Authorization header -> Caller; raises Unauthorized.
+        authenticate: Authorization header -> Principal; raises Unauthorized.
         clock: gives each webhook its time and its id.
         token_endpoint: answers /token; without it there is none.
         partitions: of every topic.
@@ -98,7 +98,7 @@ class Ingress:
     def __init__(
         self,
         outbox: Outbox,
-        authenticate: Callable[[bytes | None], Caller],
+        authenticate: Callable[[bytes | None], Principal],
         clock: ReceiptClock,
         metrics: Metrics,
         token_endpoint: Application | None = None,
@@ -158,7 +158,7 @@ class Ingress:
             self.receive_webhook(asked, caller, body, started, reply)
 
     def receive_webhook(
-        self, asked: Asked, caller: Caller, body: bytes, started: float, reply: Reply
+        self, asked: Asked, caller: Principal, body: bytes, started: float, reply: Reply
     ) -> None:
         """
         Take one webhook. The accepted status means that its event is safe (`Outbox`), any other answer that the PBX may know better.
@@ -195,7 +195,7 @@ class Ingress:
         self,
         letter: Record,
         unusable: InvalidWebhook,
-        caller: Caller,
+        caller: Principal,
         receipt: Receipt,
         reply: Reply,
         fault: Exception | None,

@@ -20,7 +20,7 @@ from typing import Final
 import uvloop
 
 from bridge.auth.authenticate import authenticate
-from bridge.auth.credentials import CredentialStore, Reload
+from bridge.auth.store import CredentialStore, Reload
 from bridge.http.receipts import ReceiptClock
 from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
 from bridge.ingress import WEBHOOK_PATHS, Ingress

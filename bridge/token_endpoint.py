@@ -6,8 +6,8 @@ from typing import Final
 
 import orjson
 
-from bridge.auth.authenticate import Credentials, prove
-from bridge.auth.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, client_of, issue
+from bridge.auth.authenticate import Credentials, verify_secret
+from bridge.auth.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, issue, parse_token_request
 from bridge.ingress import BASIC_CHALLENGE, METHODS, OncePerSecond, Receive, Scope, Send, asked_for, read_body
 from bridge.metrics import Metrics
 from voipex.errors import (
@@ -64,9 +64,9 @@ class TokenEndpoint:
         if scope["method"] != "POST":
             raise MethodNotAllowed("a token is fetched by POST /token")
         asked = asked_for(scope["headers"])
-        client = client_of(await read_body(asked, receive, MAX_BODY_BYTES), asked.authorization)
+        client = parse_token_request(await read_body(asked, receive, MAX_BODY_BYTES), asked.authorization)
         credentials = self._credentials()
-        name, secret_id = _proved(client, credentials)
+        name, secret_id = _verified(client, credentials)
         return issue(name, secret_id, self._now_s(), credentials.signing_key)
 
     async def _refuse(self, error: IngressError, scope: Scope, send: Send) -> None:
@@ -102,12 +102,10 @@ class TokenEndpoint:
         await send({"type": "http.response.body", "body": body})
 
 
-def _proved(client: Client, credentials: Credentials) -> tuple[str, str]:
-    """Name of the credential and id of the secret that was shown."""
+def _verified(client: Client, credentials: Credentials) -> tuple[str, str]:
+    """Return the credential's name and the id of the secret that the client showed."""
     try:
-        caller, secret_id = prove(client.name, client.secret, credentials)
+        principal, secret_id = verify_secret(client.name, client.secret, credentials)
     except Unauthorized:
-        if client.alternative is None:
-            raise InvalidClient("unknown client or wrong secret") from None
-        return _proved(client.alternative, credentials)
-    return caller.name, secret_id
+        raise InvalidClient("unknown client or wrong secret") from None
+    return principal.name, secret_id

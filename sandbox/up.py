@@ -27,7 +27,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bridge import settings
-from bridge.auth import credentials
+from bridge.auth import manage
 from sandbox.broker import LocalKafka, Progress
 from sandbox.processes import dying_with_parent
 from voipex.errors import BridgeError, PortInUse
@@ -251,12 +251,12 @@ def _credential(folder: Path) -> str:
     secret_file = folder / "demo-password"
     path = folder / "credentials.json"
     pbxs = settings.load().pbxs
-    known = {row.name: row.pbx for row in credentials.listed(path)} if path.exists() else {}
+    known = {row.name: row.pbx for row in manage.list_all(path)} if path.exists() else {}
     if known.get(_USER) == pbxs[0] and secret_file.exists():
         return secret_file.read_text(encoding="utf-8").strip()
     if _USER in known:
-        credentials.revoke(path, _USER)
-    issued = credentials.create(path, _USER, pbxs[0], pbxs=pbxs, now_us=time.time_ns() // 1000)
+        manage.revoke(path, _USER)
+    issued = manage.create(path, _USER, pbxs[0], pbxs=pbxs, now_us=time.time_ns() // 1000)
     _write_private(secret_file, issued.secret)
     return issued.secret
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bridge.auth.authenticate import Caller
+from bridge.auth.authenticate import Principal
 from bridge.ingress import Ingress
 from voipex.errors import Unauthorized
 from voipex.records import Record
 from voipex.webhook import DOCUMENTED_KEYS
 
-CALLER = Caller("demo", "voipex", "CZ", DOCUMENTED_KEYS)
+PRINCIPAL = Principal("demo", "voipex", "CZ", DOCUMENTED_KEYS)
 
 
 @dataclass
@@ -26,11 +26,11 @@ class FakeOutbox:
         kept(self.fault)
 
 
-def let_in(header: bytes | None) -> Caller:
+def let_in(header: bytes | None) -> Principal:
     """Anyone who says `Basic good`."""
     if header != b"Basic good":
         raise Unauthorized("not good")
-    return CALLER
+    return PRINCIPAL
 
 
 @dataclass

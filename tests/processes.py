@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bridge.auth import credentials
+from bridge.auth import manage
 
 USER = "site-7"
 
@@ -45,7 +45,7 @@ class BridgeProcess:
         self.folder = folder
         self.wrapper: tuple[str, ...] = ()  # a command that runs it
         self.port, self.management_port = free_port(), free_port()
-        self.password = credentials.create(
+        self.password = manage.create(
             folder / "credentials.json", USER, pbx, pbxs=(pbx,), now_us=time.time_ns() // 1000
         ).secret
         self.environment = {

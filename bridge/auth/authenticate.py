@@ -1,8 +1,8 @@
 """
-Who calls: an Authorization header, Basic or Bearer -> Caller (pure; fails closed).
+Authenticate a request: Authorization header (Basic or Bearer) -> Principal. Pure, and fails closed.
 
-Secrets are long and random (`credentials` sees to that), so one sha256 protects them as well as a slow hash would, at a thousandth of
-its price. An unknown user costs what a wrong password costs: always one digest and two comparisons in constant time.
+Secrets are long and random (`manage` enforces it), so one SHA-256 protects them as well as a slow password hash, at a thousandth of the
+cost. An unknown user costs as much as a wrong password: always one digest and two constant-time comparisons.
 """
 
 from binascii import Error as Base64Error
@@ -17,17 +17,18 @@ from typing import Final, NamedTuple
 from bridge.auth import tokens
 from voipex.errors import TokenInvalid, Unauthorized
 
-LIVE_SECRETS: Final = 2
-"""Most secrets that one credential may have at a time: the new one, and the old one until the PBX was changed over."""
+MAX_SECRETS: Final = 2
+"""Live secrets per credential: during a rotation the old one works until the PBX has the new one."""
 
-_NO_SECRET: Final = bytes(32)  # nobody knows a text with this sha256
-_PROVEN: Final = 1024  # headers that are known to be right; a PBX sends one, spelt the same each time
-_MAX_HEADER_BYTES: Final = 1024  # user and password are far shorter; nobody makes us decode and hash more
+_MAX_VERIFIED: Final = 1024  # a PBX sends one header, spelled the same each time, and one token an hour
+_MAX_HEADER_BYTES: Final = (
+    1024  # user, password and tokens are shorter; bounds what a stranger makes us decode and hash
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """A PBX that proved who it is, and how to read what it sends: `keys` is the table for `webhook.parse`, made once."""
+class Principal:
+    """An authenticated PBX and how to read its webhooks: `keys` maps the keys it sends to the documented ones (`webhook.key_table`)."""
 
     name: str
     pbx: str
@@ -35,106 +36,125 @@ class Caller:
     keys: Mapping[str, str]
 
 
-class LiveSecret(NamedTuple):
-    """What we know of a secret: the id that tokens name it by, and its sha256."""
+class SecretHash(NamedTuple):
+    """A live secret: the id that tokens carry, and its SHA-256."""
 
     id: str
     digest: bytes
 
 
+_NO_SECRET: Final = SecretHash("", bytes(32))  # nobody knows a text with this SHA-256
+_UNKNOWN_USER: Final = (None, _NO_SECRET, _NO_SECRET)
+
+
 class Credentials:
-    """
-    Everyone who may call, and the key that their tokens are signed with. A changed file makes a new one
-    (`credentials.CredentialStore`).
-    """
+    """Everyone who may POST, and the key that signs their tokens. Immutable; a changed file makes a new one (`store.CredentialStore`)."""
 
-    __slots__ = ("_by_user", "proven", "signing_key")
+    __slots__ = ("_by_user", "_verified", "signing_key")
 
-    def __init__(self, live: Iterable[tuple[Caller, Sequence[LiveSecret]]], signing_key: bytes = b"") -> None:
-        """`live`: each caller with its secrets, at most `LIVE_SECRETS`. Without a signing key no token is good."""
-        self._by_user = {caller.name.encode(): (caller, *_padded(tuple(secrets))) for caller, secrets in live}
+    def __init__(
+        self, principals: Iterable[tuple[Principal, Sequence[SecretHash]]], signing_key: bytes = b""
+    ) -> None:
+        """`principals`: each with its live secrets, at most MAX_SECRETS. Without a signing key every token is invalid."""
+        self._by_user = {
+            principal.name.encode(): (principal, *_two(tuple(secrets))) for principal, secrets in principals
+        }
         self.signing_key = signing_key
-        self.proven: dict[bytes, Caller] = {}
-        """Basic headers that proved right, until these credentials are replaced. A wrong one is found by its hash only, so time tells nothing."""
+        self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def __len__(self) -> int:
         return len(self._by_user)
 
-    def find(self, user: bytes) -> tuple[Caller | None, LiveSecret, LiveSecret]:
-        """Return the user's caller and its two secrets; for an unknown user no caller, and secrets that nothing matches."""
-        return self._by_user.get(user, _NOBODY)
+    def find(self, user: bytes) -> tuple[Principal | None, SecretHash, SecretHash]:
+        """Return the user's principal and its two secrets; for an unknown user None and secrets that nothing matches."""
+        return self._by_user.get(user, _UNKNOWN_USER)
 
-    def caller(self, name: str) -> Caller | None:
-        """Look a caller up by name, without a secret: a dead letter is read again as its sender's."""
+    def principal(self, name: str) -> Principal | None:
+        """Look a principal up by name, without a secret: the replay of a dead letter reads its body as its sender's."""
         return self.find(name.encode())[0]
 
-    def callers(self) -> tuple[Caller, ...]:
-        return tuple(caller for caller, _, _ in self._by_user.values())
+    def principals(self) -> tuple[Principal, ...]:
+        return tuple(principal for principal, _, _ in self._by_user.values())
+
+    def verified(self, authorization: bytes, now_s: float) -> Principal | None:
+        """
+        Return the principal of a header that was verified before and has not expired.
+
+        Only valid headers are cached. An invalid one is found by its hash, so timing says nothing about a password.
+        """
+        known = self._verified.get(authorization)
+        return None if known is None or now_s >= known[1] else known[0]
+
+    def remember(self, authorization: bytes, principal: Principal, expires_s: float) -> None:
+        if len(self._verified) >= _MAX_VERIFIED:
+            self._verified.clear()  # tokens change every hour; verifying a few headers again costs microseconds
+        self._verified[authorization] = (principal, expires_s)
 
 
-_NO_LIVE_SECRET: Final = LiveSecret("", _NO_SECRET)
-_NOBODY: Final = (None, _NO_LIVE_SECRET, _NO_LIVE_SECRET)
-
-
-def _padded(secrets: tuple[LiveSecret, ...]) -> tuple[LiveSecret, LiveSecret]:
-    if len(secrets) > LIVE_SECRETS or any(len(secret.digest) != len(_NO_SECRET) for secret in secrets):
-        raise ValueError("at most two secrets, as sha256")
-    first, second = (*secrets, _NO_LIVE_SECRET, _NO_LIVE_SECRET)[:LIVE_SECRETS]
+def _two(secrets: tuple[SecretHash, ...]) -> tuple[SecretHash, SecretHash]:
+    if len(secrets) > MAX_SECRETS or any(len(secret.digest) != 32 for secret in secrets):
+        raise ValueError("at most two secrets, as SHA-256")
+    first, second = (*secrets, _NO_SECRET, _NO_SECRET)[:MAX_SECRETS]
     return first, second
 
 
-def authenticate(authorization: bytes | None, credentials: Credentials, now_s: float = inf) -> Caller:
+def authenticate(authorization: bytes | None, credentials: Credentials, now_s: float) -> Principal:
     """
-    Find out who calls, by HTTP Basic (RFC 7617) or a Bearer token of ours (RFC 6750). Called for every request, before its body is read.
+    Authenticate by HTTP Basic (RFC 7617) or a Bearer token (RFC 6750). Called for every request, before its body is read.
 
-    `now_s`: seconds since 1970; at the end of time, the default, every token has expired.
+    Args:
+        authorization: the header's value; empty when the header was repeated.
+        credentials: those in force.
+        now_s: seconds since 1970.
 
     Raises:
-        Unauthorized: no header, an empty one (two count as such), another scheme, a malformed one, an unknown user or a wrong password
-            (the last two look alike).
-        TokenInvalid: a token that is not good, or no longer.
+        Unauthorized: no header, an empty one, another scheme, a malformed one, an unknown user or a wrong password (the last two look alike).
+        TokenInvalid: a token that is forged, expired, or issued for a secret that was revoked.
     """
     if authorization is None:
         raise Unauthorized("no Authorization header")
-    known = credentials.proven.get(authorization)
+    known = credentials.verified(authorization, now_s)
     if known is not None:
         return known
-    if not authorization:  # `ingress.asked_for` makes none of several
+    if not authorization:
         raise Unauthorized("the Authorization header is empty, or there is more than one")
     if len(authorization) > _MAX_HEADER_BYTES:
         raise Unauthorized("the Authorization header is too long")
-    scheme, _, token = authorization.partition(b" ")
-    if scheme != b"Basic" and scheme.lower() != b"basic":
-        if scheme.lower() == b"bearer":
-            return _bearer(token.strip(b" "), credentials, now_s)
-        raise Unauthorized("the Authorization is neither Basic nor Bearer")
+    scheme, _, value = authorization.partition(b" ")
+    match scheme.lower():
+        case b"basic":
+            principal, expires_s = _basic(value.strip(b" "), credentials), inf
+        case b"bearer":
+            principal, expires_s = _bearer(value.strip(b" "), credentials, now_s)
+        case _:
+            raise Unauthorized("the Authorization is neither Basic nor Bearer")
+    credentials.remember(authorization, principal, expires_s)
+    return principal
+
+
+def verify_secret(user: bytes, password: bytes, credentials: Credentials) -> tuple[Principal, str]:
+    """Return the user's principal and the id of the secret that *password* is. Raises Unauthorized."""
+    principal, first, second = credentials.find(user)
+    digest = sha256(password).digest()
+    is_first, is_second = compare_digest(digest, first.digest), compare_digest(digest, second.digest)
+    if principal is None or not (is_first or is_second):
+        raise Unauthorized("unknown user or wrong password")
+    return principal, first.id if is_first else second.id
+
+
+def _basic(value: bytes, credentials: Credentials) -> Principal:
     try:
-        user, colon, password = a2b_base64(token.strip(b" "), strict_mode=True).partition(b":")
+        user, colon, password = a2b_base64(value, strict_mode=True).partition(b":")
     except Base64Error:
         raise Unauthorized("the Authorization header is malformed") from None
     if not colon:
         raise Unauthorized("the Authorization header is malformed")
-    caller, _ = prove(user, password, credentials)
-    if len(credentials.proven) < _PROVEN:
-        credentials.proven[authorization] = caller
-    return caller
+    return verify_secret(user, password, credentials)[0]
 
 
-def prove(user: bytes, password: bytes, credentials: Credentials) -> tuple[Caller, str]:
-    """Return the caller and the id of its secret that *password* is. Raises Unauthorized."""
-    caller, first, second = credentials.find(user)
-    digest = sha256(password).digest()
-    is_first, is_second = compare_digest(digest, first.digest), compare_digest(digest, second.digest)
-    if caller is None or not (is_first or is_second):
-        raise Unauthorized("unknown user or wrong password")
-    return caller, first.id if is_first else second.id
-
-
-def _bearer(token: bytes, credentials: Credentials, now_s: float) -> Caller:
-    """The token proves itself; whether its secret still lives, the credentials say, now."""
-    claims = tokens.claims(token, now_s, credentials.signing_key)
-    caller, first, second = credentials.find(claims.name)
-    secret_id = claims.secret_id.decode()
-    if caller is None or not secret_id or secret_id not in (first.id, second.id):
-        raise TokenInvalid("the secret that the token was fetched with is no longer good")
-    return caller
+def _bearer(value: bytes, credentials: Credentials, now_s: float) -> tuple[Principal, float]:
+    claims = tokens.verify(value, now_s, credentials.signing_key)
+    principal, first, second = credentials.find(claims.name.encode())
+    if principal is None or not claims.secret_id or claims.secret_id not in (first.id, second.id):
+        raise TokenInvalid("the secret that the token was issued for is no longer valid")
+    return principal, claims.expires_s

@@ -1,27 +1,26 @@
 """
-Bearer tokens of our own (RFC 6749 client credentials, RFC 6750), pure: what a client asks for, what it gets, what a token proves.
+Bearer tokens (RFC 6749 client credentials, RFC 6750): JSON Web Tokens (RFC 7519) signed with HS256. Pure.
 
-    vpt1~<credential>~<secret id>~<expires, seconds since 1970>~<HMAC-SHA256 of all before, base64url>
+    {"sub": credential, "jti": secret id, "iat": seconds, "exp": seconds}
 
-A token is no session: each replica, and each restart, checks it with the signing key of the credentials file alone. It names the secret it
-was fetched with, so it ends with that secret (`auth` looks), with its hour, or with the signing key.
+Tokens are not sessions: every replica verifies them with the signing key of the credentials file alone, also after a restart. `jti` names
+the secret that the token was issued for, so a token ends with that secret (`authenticate` checks), at `exp`, or with the signing key.
 """
 
-import hmac
-from base64 import b64decode, urlsafe_b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
-from functools import lru_cache
-from hmac import compare_digest
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import parse_qsl
 
+import jwt
 import orjson
 
 from voipex.errors import InvalidClient, InvalidTokenRequest, TokenInvalid, UnsupportedGrantType
 
 LIFETIME_S: Final = 3600
-MAX_BODY_BYTES: Final = 4096  # a request for a token has some 150
-_VERSION: Final = b"vpt1"  # signed too: another use of the key must not make tokens
+MAX_BODY_BYTES: Final = 4096  # a token request has about 150
+_ALGORITHM: Final = "HS256"
 _MAX_FIELDS: Final = 16
 _MAX_BASIC_BYTES: Final = 1024
 _GRANT: Final = "client_credentials"
@@ -29,78 +28,69 @@ _FIELDS: Final = ("grant_type", "client_id", "client_secret")
 
 
 class Claims(NamedTuple):
-    """What a token says. Whether its secret still lives is for `auth` to find out."""
+    """A verified token. Whether its secret is still live, `authenticate` checks."""
 
-    name: bytes
-    secret_id: bytes
+    name: str
+    secret_id: str
     expires_s: int
 
 
 def issue(name: str, secret_id: str, now_s: float, signing_key: bytes) -> str:
-    """A token for *LIFETIME_S*. Names and ids have no `~` (`credentials` sees to that)."""
-    signed = b"~".join((_VERSION, name.encode(), secret_id.encode(), str(int(now_s) + LIFETIME_S).encode()))
-    return f"{signed.decode()}~{_signature(signed, signing_key).decode()}"
+    """Issue a token that is valid for LIFETIME_S."""
+    issued_s = int(now_s)
+    payload = {"sub": name, "jti": secret_id, "iat": issued_s, "exp": issued_s + LIFETIME_S}
+    return jwt.encode(payload, signing_key, _ALGORITHM)
 
 
-def claims(token: bytes, now_s: float, signing_key: bytes) -> Claims:
+def verify(token: bytes, now_s: float, signing_key: bytes) -> Claims:
     """
-    What an unexpired token of ours says.
+    Verify signature and expiry.
 
     Raises:
-        TokenInvalid: another's, changed, or too old; without a signing key every token is.
+        TokenInvalid: forged, malformed or expired; without a signing key every token is.
     """
-    signed, _, signature = token.rpartition(b"~")
-    genuine = compare_digest(_signature(signed, signing_key), signature) if signing_key else False
-    if not genuine:
-        raise TokenInvalid("the token is not one of ours")
-    # Signed by us, so it has the form that `issue` gave it; but a later version may give it another.
-    version, _, rest = signed.partition(b"~")
-    parts = rest.split(b"~")
-    if version != _VERSION or len(parts) != 3 or not parts[2].isdigit():
-        raise TokenInvalid("the token is not one of ours")
-    expires_s = int(parts[2])
+    if not signing_key:
+        raise TokenInvalid("the token was not issued here")
+    try:
+        # PyJWT reads the clock by itself; the expiry is compared below with the caller's.
+        payload = jwt.decode(
+            token,
+            signing_key,
+            algorithms=[_ALGORITHM],
+            options={"require": ["sub", "jti", "exp"], "verify_exp": False, "verify_iat": False},
+        )
+    except jwt.InvalidTokenError:
+        raise TokenInvalid("the token was not issued here") from None
+    name, secret_id, expires_s = payload["sub"], payload["jti"], payload["exp"]
+    if not isinstance(expires_s, int):
+        raise TokenInvalid("the token was not issued here")
     if not now_s < expires_s:
         raise TokenInvalid("the token has expired")
-    return Claims(parts[0], parts[1], expires_s)
+    return Claims(name, secret_id, expires_s)
 
 
-def _signature(signed: bytes, signing_key: bytes) -> bytes:
-    mac = _keyed(signing_key).copy()
-    mac.update(signed)
-    return urlsafe_b64encode(mac.digest()).rstrip(b"=")
+# ---------------------------------------------------------------- token requests
 
 
-@lru_cache(maxsize=4)
-def _keyed(signing_key: bytes) -> hmac.HMAC:
-    """Setting the key costs as much as the rest."""
-    return hmac.new(signing_key, digestmod="sha256")
-
-
-# ---------------------------------------------------------------- what a client asks
-
-
-class Client(NamedTuple):
-    """Who asks for a token, not yet proved. `alternative`: its name and secret as RFC 6749 2.3.1 would have them read."""
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client that asks for a token, not verified yet."""
 
     name: bytes
-    secret: bytes
-    alternative: "Client | None" = None
-
-    def __repr__(self) -> str:
-        return f"Client({self.name!r})"
+    secret: bytes = field(repr=False)
 
 
-def client_of(body: bytes, authorization: bytes | None) -> Client:
+def parse_token_request(body: bytes, authorization: bytes | None) -> Client:
     """
-    Read a request for a token: form or JSON (by its first byte: VOIPEX sends what it was told to, under any content type), client in the
-    body or in HTTP Basic.
+    Parse a token request: form or JSON, told apart by the first byte (VOIPEX sends a configured body under any content type); the client
+    in the body or in HTTP Basic.
 
     Raises:
-        InvalidTokenRequest: no form or JSON object, a field missing, twice, or no text.
+        InvalidTokenRequest: neither a form nor a JSON object; a field is missing, repeated or not a string.
         UnsupportedGrantType: another grant than `client_credentials`.
         InvalidClient: no client, or a malformed Authorization.
     """
-    fields = _fields(body)
+    fields = _parse_fields(body)
     grant = fields.get("grant_type")
     if grant is None:
         raise InvalidTokenRequest("no grant_type; it must be client_credentials")
@@ -110,11 +100,8 @@ def client_of(body: bytes, authorization: bytes | None) -> Client:
     if authorization is not None:
         if secret is not None:
             raise InvalidTokenRequest("a client_secret in the body and an Authorization; send one of them")
-        client = _basic(authorization)
-        if name is not None and name.encode() not in (
-            client.name,
-            client.alternative and client.alternative.name,
-        ):
+        client = _parse_basic(authorization)
+        if name is not None and name.encode() != client.name:
             raise InvalidTokenRequest("client_id and Authorization name two clients")
         return client
     if not name or not secret:
@@ -122,8 +109,8 @@ def client_of(body: bytes, authorization: bytes | None) -> Client:
     return Client(name.encode(), secret.encode())
 
 
-def _fields(body: bytes) -> dict[str, str]:
-    """The fields of ours; others are ignored."""
+def _parse_fields(body: bytes) -> dict[str, str]:
+    """Return the fields that matter; others are ignored (RFC 6749, 3.2)."""
     try:
         if body.lstrip()[:1] == b"{":
             pairs: list[tuple[str, Any]] = list(orjson.loads(body).items())
@@ -138,31 +125,26 @@ def _fields(body: bytes) -> dict[str, str]:
                     max_num_fields=_MAX_FIELDS,
                 )
             )
-    except ValueError:  # orjson's is one too, and that of bytes that are not UTF-8
+    except ValueError:  # also orjson's errors, and bytes that are not UTF-8
         raise InvalidTokenRequest("neither a form nor a JSON object") from None
     fields: dict[str, str] = {}
     for name, value in pairs:
         if name in _FIELDS:
             if name in fields or not isinstance(value, str):
-                raise InvalidTokenRequest(f"{name} stands there twice, or is no text")
+                raise InvalidTokenRequest(f"{name} is repeated, or not a string")
             fields[name] = value
     return fields
 
 
-def _basic(authorization: bytes) -> Client:
-    scheme, _, token = authorization.partition(b" ")
+def _parse_basic(authorization: bytes) -> Client:
+    """RFC 6749 2.3.1 percent-encodes both parts. Names and secrets have no character that it would change (`manage`)."""
+    scheme, _, value = authorization.partition(b" ")
     try:
         if scheme.lower() != b"basic" or len(authorization) > _MAX_BASIC_BYTES:
             raise InvalidClient("the Authorization is not Basic")
-        name, colon, secret = b64decode(token.strip(b" "), validate=True).partition(b":")
+        name, colon, secret = b64decode(value.strip(b" "), validate=True).partition(b":")
     except Base64Error:
         raise InvalidClient("the Authorization header is malformed") from None
     if not name or not colon:
         raise InvalidClient("the Authorization header is malformed")
-    if b"%" in name + secret or b"+" in name + secret:
-        return Client(name, secret, Client(_unquoted(name), _unquoted(secret)))
     return Client(name, secret)
-
-
-def _unquoted(text: bytes) -> bytes:
-    return unquote_plus(text.decode("latin-1"), encoding="latin-1").encode("latin-1")

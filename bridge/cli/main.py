@@ -20,7 +20,8 @@ from rich.text import Text
 
 from bridge import service as run
 from bridge import settings
-from bridge.auth import credentials as credentials_file
+from bridge.auth import manage
+from bridge.auth.store import CredentialStore
 from bridge.ops import dead_letters as replay
 from bridge.ops import doctor, tail
 from bridge.spool import spool
@@ -295,7 +296,7 @@ def credentials_create(
         names[documented] = sent
     given = sys.stdin.readline().strip() if secret_from_stdin else None
     loaded = settings.load()
-    issued = credentials_file.create(
+    issued = manage.create(
         loaded.credentials_file,
         name,
         pbx or loaded.pbxs[0],
@@ -311,9 +312,9 @@ def credentials_create(
 @credentials_app.command("list")
 def credentials_list(as_json: Json = False) -> None:
     """Names, PBXs and ages of secrets; no secrets."""
-    rows = credentials_file.listed(_credentials_path())
+    rows = manage.list_all(_credentials_path())
     if as_json:
-        _print_json([{**row._asdict(), "secrets": [each._asdict() for each in row.secrets]} for row in rows])
+        _print_json([asdict(row) for row in rows])
         return
     table = Table("name", "pbx", "region", "renamed keys", "secrets made at")
     for row in rows:
@@ -327,7 +328,7 @@ def credentials_list(as_json: Json = False) -> None:
 @credentials_app.command("rotate")
 def credentials_rotate(name: str, as_json: Json = False) -> None:
     """Add a new secret; the one before stays valid until `revoke --old`. A running bridge takes it within a second or two."""
-    _show_secret(credentials_file.rotate(_credentials_path(), name, now_us=_now_us()), as_json=as_json)
+    _show_secret(manage.rotate(_credentials_path(), name, now_us=_now_us()), as_json=as_json)
 
 
 @credentials_app.command("revoke")
@@ -335,7 +336,7 @@ def credentials_revoke(
     name: str, old: Annotated[bool, typer.Option("--old", help="Only the older of its two secrets.")] = False
 ) -> None:
     """End a credential, or with --old the older secret after a rotation."""
-    revoked = credentials_file.revoke(_credentials_path(), name, old=old)
+    revoked = manage.revoke(_credentials_path(), name, old=old)
     typer.echo(f"revoked {name}" if revoked.whole else f"revoked the older secret of {name}")
 
 
@@ -347,7 +348,7 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-def _show_secret(issued: credentials_file.Issued, *, as_json: bool) -> None:
+def _show_secret(issued: manage.NewSecret, *, as_json: bool) -> None:
     if as_json:
         _print_json({"user": issued.name, "password": issued.secret, "pbx": issued.pbx})
         return
@@ -485,8 +486,8 @@ def letters_replay(
     selection = _selection(since, until, error_class, stage, position)
     if position is not None and len(pbxs) > 1:
         _fail(f"--pbx: say of which one, {', '.join(pbxs)}", 2)
-    known = credentials_file.CredentialStore(loaded.credentials_file, loaded.pbxs).credentials
-    instead = None if credential is None else known.caller(credential)
+    known = CredentialStore(loaded.credentials_file, loaded.pbxs).credentials
+    instead = None if credential is None else known.principal(credential)
     if credential is not None and instead is None:
         _fail(f"--credential {credential!r}: there is none of that name in {loaded.credentials_file}", 2)
 
@@ -495,7 +496,13 @@ def letters_replay(
 
     async def run_it() -> None:
         outcomes = replay.replay(
-            loaded, pbxs, selection, known.caller, loaded.topic_partitions, instead=instead, dry_run=dry_run
+            loaded,
+            pbxs,
+            selection,
+            known.principal,
+            loaded.topic_partitions,
+            instead=instead,
+            dry_run=dry_run,
         )
         async with contextlib.aclosing(outcomes):
             async for each in outcomes:

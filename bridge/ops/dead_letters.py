@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Final, Literal, NamedTuple, get_args
 
-from bridge.auth.authenticate import Caller
+from bridge.auth.authenticate import Principal
 from bridge.ops.reader import Consumed, read
 from bridge.publisher.faults import Fault
 from bridge.publisher.producer import KafkaProducer
@@ -244,11 +244,13 @@ class Refused(NotReplayed):
         self.place = place
 
 
-CallerOf = Callable[[str], Caller | None]
+PrincipalOf = Callable[[str], Principal | None]
 """Credential's name -> how to read what it sends, by the credentials file as it is now."""
 
 
-def revived(letter: Letter, caller_of: CallerOf, partitions: int, instead: Caller | None = None) -> Record:
+def revived(
+    letter: Letter, principal_of: PrincipalOf, partitions: int, instead: Principal | None = None
+) -> Record:
     """
     The record to publish for *letter* (pure: the same bytes every time).
 
@@ -265,12 +267,12 @@ def revived(letter: Letter, caller_of: CallerOf, partitions: int, instead: Calle
     if letter.header("bridge-pbx") != letter.pbx:
         raise StillUnusable("its bridge-pbx is not the PBX of its topic")
     if letter.source_topic is None:
-        return _read_again(letter, letter.body, caller_of, partitions, instead)
+        return _read_again(letter, letter.body, principal_of, partitions, instead)
     return _sent_back(letter, letter.body, letter.source_topic, partitions)
 
 
 def _read_again(
-    letter: Letter, body: bytes, caller_of: CallerOf, partitions: int, instead: Caller | None
+    letter: Letter, body: bytes, principal_of: PrincipalOf, partitions: int, instead: Principal | None
 ) -> Record:
     event_id, received_at = letter.header("bridge-event-id"), letter.header("bridge-received-at")
     if not event_id or not received_at:
@@ -281,7 +283,7 @@ def _read_again(
         raise StillUnusable("its bridge-received-at is no time") from None
     if rfc3339(received_at_us) != received_at:
         raise StillUnusable("its bridge-received-at is not as a bridge writes it")
-    caller = _reader(letter, caller_of, instead)
+    caller = _reader(letter, principal_of, instead)
     receipt = Receipt(received_at_us, received_at, event_id, letter.header(TRACEPARENT_HEADER))
     try:
         event = normalize(parse(body, caller.keys), letter.pbx, receipt, caller.region)
@@ -296,9 +298,9 @@ def _read_again(
     return record._replace(headers=(*record.headers, *kept, _replays(letter)))
 
 
-def _reader(letter: Letter, caller_of: CallerOf, instead: Caller | None) -> Caller:
+def _reader(letter: Letter, principal_of: PrincipalOf, instead: Principal | None) -> Principal:
     name = letter.header("bridge-credential") or ""
-    own = caller_of(name)
+    own = principal_of(name)
     if own is None and instead is None:
         raise Skipped(
             f"its credential {name!r} is not in the credentials file any more; --credential NAME reads it by another one's key names"
@@ -398,10 +400,10 @@ async def replay(
     settings: KafkaSettings,
     pbxs: Iterable[str],
     selection: Selection,
-    caller_of: CallerOf,
+    principal_of: PrincipalOf,
     partitions: int,
     *,
-    instead: Caller | None = None,
+    instead: Principal | None = None,
     dry_run: bool = False,
 ) -> AsyncGenerator[Outcome, None]:
     """
@@ -424,7 +426,7 @@ async def replay(
                     why: dict[int, NotReplayed] = {}
                     for number, letter in enumerate(chunk):
                         try:
-                            made[number] = revived(letter, caller_of, partitions, instead)  # 2
+                            made[number] = revived(letter, principal_of, partitions, instead)  # 2
                         except (StillUnusable, Skipped) as fault:
                             why[number] = fault
                     if not dry_run:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from bridge.auth.credentials import CredentialStore
+from bridge.auth.store import CredentialStore
 from bridge.settings import Settings, load
 from bridge.spool import spool
 from bridge.tls import Certificate, valid_until_s
@@ -287,7 +287,7 @@ def _credentials(settings: Settings) -> Iterator[Finding]:
             "voipex-bridge credentials create|list|revoke; or set VOIPEX_CREDENTIALS_FILE and VOIPEX_PBXS to what is meant",
         )
         return
-    callers = store.credentials.callers()
+    callers = store.credentials.principals()
     faults = False
     if store.readable_by != "owner":
         faults = True

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from bridge.spool.segments import LINE_BYTES, first_line
 from sandbox.broker import LocalKafka
 from tests.commands import voipex_bridge
@@ -150,7 +150,7 @@ def test_a_pbx_is_added(kafka: Broker, pbx: str, tmp_path: Path) -> None:
             "apply",
         )
         assert applied.code == 0, applied.err
-        secret = credentials.create(
+        secret = manage.create(
             tmp_path / "credentials.json", "brno", new, pbxs=(pbx, new), now_us=time.time_ns() // 1000
         ).secret
         bridge.start()

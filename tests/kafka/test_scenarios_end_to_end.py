@@ -19,7 +19,7 @@ from typing import Any
 import aiokafka
 import pytest
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from bridge.auth.authenticate import authenticate
 from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
@@ -173,7 +173,7 @@ class System:
             for kind in (CALL_TIMELINES, AGENT_STATUS)
         }
         self._passwords = {
-            pbx: credentials.create(
+            pbx: manage.create(
                 folder / "credentials.json", pbx, pbx, pbxs=names, now_us=time.time_ns() // 1000
             ).secret
             for pbx in names

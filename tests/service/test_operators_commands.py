@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from tests.commands import Done, voipex_bridge
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
@@ -16,7 +16,7 @@ from tests.processes import BridgeProcess, free_port
 def environment(tmp_path: Path) -> dict[str, str]:
     """Everything is as it should be, but for a Kafka."""
     path = tmp_path / "credentials.json"
-    credentials.create(path, "site-7", "voipex", pbxs=("voipex",), now_us=1_772_438_400_000_000)
+    manage.create(path, "site-7", "voipex", pbxs=("voipex",), now_us=1_772_438_400_000_000)
     (tmp_path / "spool").mkdir()
     return {
         "VOIPEX_SPOOL_DIR": str(tmp_path / "spool"),

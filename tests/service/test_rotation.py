@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from tests.factories import body
 from tests.processes import USER, BridgeProcess, free_port
 
@@ -93,12 +93,12 @@ def test_rotation_and_revocation_under_load_refuse_no_good_secret(bridge: Bridge
     with Posting(bridge, password, password, token, token) as posting:
         for _ in range(3):
             old = good["password"]
-            new = credentials.rotate(path, USER, now_us=time.time_ns() // 1000).secret
+            new = manage.rotate(path, USER, now_us=time.time_ns() // 1000).secret
             eventually(lambda new=new: status_with(bridge, basic(new)) == 200)  # type: ignore[misc]
             old_token = good["token"]
             good.update(password=new, token=token_of(bridge, new))
             time.sleep(0.3)  # for requests that are on their way with the old ones
-            credentials.revoke(path, USER, old=True)
+            manage.revoke(path, USER, old=True)
             eventually(lambda old=old: status_with(bridge, basic(old)) == 401)  # type: ignore[misc]
             refused_old.append(status_with(bridge, old_token))
     log = bridge.log()
@@ -116,7 +116,7 @@ def test_a_token_outlives_a_restart_and_ends_with_its_credential(bridge: BridgeP
     bridge.kill()
     bridge.start()
     after_restart = status_with(bridge, token)
-    credentials.revoke(bridge.folder / "credentials.json", USER)
+    manage.revoke(bridge.folder / "credentials.json", USER)
 
     eventually(lambda: status_with(bridge, token) == 401)
     assert (before, after_restart) == (200, 200)

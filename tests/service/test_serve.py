@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.auth import credentials
+from bridge.auth import manage
 from bridge.spool import spool
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
@@ -118,7 +118,7 @@ def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path, nowhere: str, s
 
 def test_a_credential_of_another_pbx_refuses_the_start(tmp_path: Path, nowhere: str) -> None:
     bridge = BridgeProcess(tmp_path, nowhere)
-    credentials.create(tmp_path / "credentials.json", "brno-1", "brno", pbxs=("brno",), now_us=1)
+    manage.create(tmp_path / "credentials.json", "brno-1", "brno", pbxs=("brno",), now_us=1)
 
     with bridge.start(ready=False):
         code = bridge.ended()
@@ -133,14 +133,14 @@ def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused
     with BridgeProcess(tmp_path, nowhere).start() as bridge:
         old_password = bridge.password
         path = tmp_path / "credentials.json"
-        bridge.password = credentials.rotate(path, "site-7", now_us=time.time_ns() // 1000).secret
+        bridge.password = manage.rotate(path, "site-7", now_us=time.time_ns() // 1000).secret
         deadline = time.monotonic() + 10
         while bridge.post(body())[0] == 401:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         new_password, bridge.password = bridge.password, old_password
         both_live = bridge.post(body())[0]
-        credentials.revoke(path, "site-7", old=True)
+        manage.revoke(path, "site-7", old=True)
         while bridge.post(body())[0] == 200:
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.auth.authenticate import Caller
+from bridge.auth.authenticate import Principal
 from bridge.ops.dead_letters import (
-    CallerOf,
     Letter,
     Position,
+    PrincipalOf,
     Selection,
     Skipped,
     StillUnusable,
@@ -30,8 +30,8 @@ from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, decode, encode
 from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
 
 RENAMED = b'{"event":"Ringing","call_id":"1412256225.1940","Line":"163","From":"0042077788"}'
-DOCUMENTED = Caller("site-7", "brno", "CZ", DOCUMENTED_KEYS)
-MENDED = Caller("site-7", "brno", "CZ", key_table({"EventName": "event", "UniqueId": "call_id"}))
+DOCUMENTED = Principal("site-7", "brno", "CZ", DOCUMENTED_KEYS)
+MENDED = Principal("site-7", "brno", "CZ", key_table({"EventName": "event", "UniqueId": "call_id"}))
 NOW_US = 1_772_438_400_000_000
 
 
@@ -43,7 +43,7 @@ def in_kafka(record: Record, offset: int = 0) -> Consumed:
     )
 
 
-def refused(content: bytes, caller: Caller = DOCUMENTED) -> Letter:
+def refused(content: bytes, caller: Principal = DOCUMENTED) -> Letter:
     """The letter of a webhook that was no event when it came."""
     with pytest.raises(InvalidWebhook) as fault:
         normalize(parse(content, caller.keys), caller.pbx, receipt(), caller.region)
@@ -79,7 +79,7 @@ def event_record(**changes: str) -> Record:
     return encode(event, receipt().received_at_us // 1000, 12, "00-trace")
 
 
-def only(caller: Caller | None) -> CallerOf:
+def only(caller: Principal | None) -> PrincipalOf:
     """A credentials file with one credential in it, or none."""
     return lambda name: caller if caller is not None and name == caller.name else None
 
@@ -162,7 +162,7 @@ def test_a_letter_of_a_revoked_credential_is_skipped_unless_another_is_named() -
 
 def test_a_named_credential_does_not_replace_one_that_is_still_there() -> None:
     letter = refused(RENAMED)
-    other = Caller("site-8", "brno", "CZ", DOCUMENTED_KEYS)
+    other = Principal("site-8", "brno", "CZ", DOCUMENTED_KEYS)
 
     assert revived(letter, only(MENDED), 12, other) == revived(letter, only(MENDED), 12)
 

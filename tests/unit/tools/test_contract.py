@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
-from bridge.auth.authenticate import Caller
+from bridge.auth.authenticate import Principal
 from bridge.ops.dead_letters import letter_of, revived
 from bridge.ops.reader import Consumed
 from bridge.publisher.publisher import _stamped
@@ -235,7 +235,7 @@ def replayed(content: bytes, traceparent: str | None = None) -> Record:
         "voipex",
         Consumed(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
     )
-    return revived(letter, lambda _: Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
+    return revived(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
 
 
 def event_of(event_type: EventType, **changes: Any) -> Event:

@@ -12,7 +12,9 @@ import orjson
 import pytest
 
 from bridge.auth.authenticate import authenticate
-from bridge.auth.credentials import CredentialStore, Issued, create, listed, read, revoke, rotate
+from bridge.auth.credentials import read
+from bridge.auth.manage import NewSecret, SecretInfo, create, list_all, revoke, rotate
+from bridge.auth.store import CredentialStore
 from voipex.errors import CredentialsInvalid, Unauthorized
 from voipex.webhook import parse
 
@@ -24,7 +26,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "credentials.json"
 
 
-def issue(path: Path, name: str = "site-7", **changes: Any) -> Issued:
+def issue(path: Path, name: str = "site-7", **changes: Any) -> NewSecret:
     return create(path, name, **{"pbx": "voipex", "pbxs": ["voipex", "brno"], "now_us": NOW_US, **changes})
 
 
@@ -32,10 +34,10 @@ def store_of(path: Path) -> CredentialStore:
     return CredentialStore(path, ["voipex", "brno"])
 
 
-def lets_in(store: CredentialStore, issued: Issued) -> bool:
+def lets_in(store: CredentialStore, issued: NewSecret) -> bool:
     header = b"Basic " + b64encode(f"{issued.name}:{issued.secret}".encode())
     try:
-        return authenticate(header, store.credentials).name == issued.name
+        return authenticate(header, store.credentials, 0.0).name == issued.name
     except Unauthorized:
         return False
 
@@ -43,25 +45,25 @@ def lets_in(store: CredentialStore, issued: Issued) -> bool:
 # ---------------------------------------------------------------- create
 
 
-def test_a_new_credential_lets_its_pbx_in(path: Path) -> None:
+def test_a_new_credential_authenticates_its_pbx(path: Path) -> None:
     issued = issue(path, "brno-1", pbx="brno", region="sk", key_names={"UniqueId": "hovor"})
 
     store = store_of(path)
-    caller = store.credentials.caller("brno-1")
+    caller = store.credentials.principal("brno-1")
     assert lets_in(store, issued)
     assert caller is not None
     assert (caller.name, caller.pbx, caller.region) == ("brno-1", "brno", "SK")
     assert parse(b'{"EventName":"CDR","hovor":"1.2"}', caller.keys).words["UniqueId"] == "1.2"
 
 
-def test_a_generated_secret_is_long_url_safe_and_never_the_same(path: Path) -> None:
+def test_generated_secrets_are_long_url_safe_and_unique(path: Path) -> None:
     secrets = [issue(path, f"site-{n}").secret for n in range(5)]
 
     assert len(set(secrets)) == 5
     assert all(re.fullmatch(r"vpx_[A-Za-z0-9_-]{32}", secret) for secret in secrets)
 
 
-def test_the_file_holds_only_a_digest_and_belongs_to_its_owner_alone(path: Path) -> None:
+def test_the_file_has_only_digests_and_mode_0600(path: Path) -> None:
     issued = issue(path)
 
     content = path.read_text()
@@ -70,7 +72,7 @@ def test_the_file_holds_only_a_digest_and_belongs_to_its_owner_alone(path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_the_file_has_a_version_and_a_signing_key_that_no_change_touches(path: Path) -> None:
+def test_changes_keep_version_and_signing_key(path: Path) -> None:
     issue(path)
     before = orjson.loads(path.read_bytes())
     issue(path, "other")
@@ -82,7 +84,7 @@ def test_the_file_has_a_version_and_a_signing_key_that_no_change_touches(path: P
     assert len(before["signing_key"]) == 43
 
 
-def test_a_given_secret_is_taken_as_it_is(path: Path) -> None:
+def test_a_given_secret_is_used_unchanged(path: Path) -> None:
     issued = issue(path, secret="tajne-heslo-z-ustredny")
 
     assert issued.secret == "tajne-heslo-z-ustredny"
@@ -90,7 +92,7 @@ def test_a_given_secret_is_taken_as_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("secret", ["x" * 19, "", "heslo-s-háčky-a-čárkami", "two words are not one secret"])
-def test_a_given_secret_that_is_short_or_ambiguous_in_http_is_refused(path: Path, secret: str) -> None:
+def test_a_short_or_ambiguous_given_secret_is_rejected(path: Path, secret: str) -> None:
     with pytest.raises(CredentialsInvalid, match="a given secret"):
         issue(path, secret=secret)
 
@@ -106,12 +108,12 @@ def test_a_given_secret_that_is_short_or_ambiguous_in_http_is_refused(path: Path
         ({"name": "site-7\n"}, "name: must be 1 to 64 of"),
         ({"pbx": "praha"}, r"'praha', which is not in VOIPEX_PBXS \(voipex, brno\)"),
         ({"region": "XX"}, "region: not a region"),
-        ({"key_names": {"Uniqueid": "x"}}, "'Uniqueid' is no documented name"),
+        ({"key_names": {"Uniqueid": "x"}}, "'Uniqueid' is not a documented name"),
         ({"key_names": {"From": "x", "To": "x"}}, "the key 'x' cannot mean From and To at once"),
         ({"key_names": {"From": " "}}, "the key for From is blank"),
     ],
 )
-def test_a_credential_that_makes_no_sense_is_refused_and_nothing_is_written(
+def test_an_invalid_credential_is_rejected_and_not_written(
     path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
     with pytest.raises(CredentialsInvalid, match=complaint):
@@ -120,7 +122,7 @@ def test_a_credential_that_makes_no_sense_is_refused_and_nothing_is_written(
     assert not path.exists()
 
 
-def test_a_name_is_given_once(path: Path) -> None:
+def test_a_credential_name_is_unique(path: Path) -> None:
     first = issue(path)
 
     with pytest.raises(CredentialsInvalid, match="rotate site-7"):
@@ -129,13 +131,13 @@ def test_a_name_is_given_once(path: Path) -> None:
     assert lets_in(store_of(path), first)
 
 
-def test_the_folder_is_made_when_there_is_none(tmp_path: Path) -> None:
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
     issued = issue(tmp_path / "etc" / "voipex" / "credentials.json")
 
     assert lets_in(store_of(tmp_path / "etc" / "voipex" / "credentials.json"), issued)
 
 
-def test_an_issued_secret_does_not_show_in_logs_and_tracebacks(path: Path) -> None:
+def test_a_new_secret_is_hidden_in_repr(path: Path) -> None:
     issued = issue(path)
 
     assert issued.secret not in repr(issued)
@@ -148,18 +150,18 @@ def test_an_issued_secret_does_not_show_in_logs_and_tracebacks(path: Path) -> No
 def test_the_list_shows_everything_but_secrets(path: Path) -> None:
     issued = issue(path, key_names={"Login": "user"})
 
-    (shown,) = listed(path)
+    (shown,) = list_all(path)
     assert (shown.name, shown.pbx, shown.region, shown.key_names) == (
         "site-7",
         "voipex",
         "CZ",
         {"Login": "user"},
     )
-    assert shown.secrets == ((issued.secret_id, "2026-03-02T08:00:00.000000Z"),)
+    assert shown.secrets == (SecretInfo(issued.secret_id, "2026-03-02T08:00:00.000000Z"),)
     assert "sha256" not in repr(shown)
 
 
-def test_rotation_lets_the_old_secret_and_the_new_one_in(path: Path) -> None:
+def test_rotation_keeps_old_and_new_secret_valid(path: Path) -> None:
     old = issue(path)
     new = rotate(path, "site-7", now_us=NOW_US + 1)
 
@@ -168,7 +170,7 @@ def test_rotation_lets_the_old_secret_and_the_new_one_in(path: Path) -> None:
     assert (new.pbx, new.dropped) == ("voipex", ())
 
 
-def test_a_second_rotation_drops_the_oldest_secret_and_says_so(path: Path) -> None:
+def test_a_second_rotation_drops_the_oldest_secret(path: Path) -> None:
     oldest = issue(path)
     old = rotate(path, "site-7", now_us=NOW_US + 1)
     new = rotate(path, "site-7", now_us=NOW_US + 2, secret="tajne-heslo-z-ustredny")
@@ -189,7 +191,7 @@ def test_revoking_the_older_secret_ends_a_rotation(path: Path) -> None:
     assert (revoked.dropped, revoked.whole) == ((old.secret_id,), False)
 
 
-def test_the_only_secret_is_not_an_older_one(path: Path) -> None:
+def test_the_only_secret_cannot_be_revoked_as_old(path: Path) -> None:
     issued = issue(path)
 
     with pytest.raises(CredentialsInvalid, match="only one secret"):
@@ -209,16 +211,16 @@ def test_revoking_a_credential_leaves_the_others_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [lambda p: rotate(p, "nobody", now_us=0), lambda p: revoke(p, "nobody")])
-def test_who_is_not_there_cannot_be_changed(path: Path, change: Any) -> None:
+def test_an_unknown_credential_cannot_be_changed(path: Path, change: Any) -> None:
     with pytest.raises(CredentialsInvalid, match="does not exist"):
         change(path)
     issue(path)
 
-    with pytest.raises(CredentialsInvalid, match="no credential 'nobody'; those in the file: site-7"):
+    with pytest.raises(CredentialsInvalid, match="no credential 'nobody'; the file has: site-7"):
         change(path)
 
 
-def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
+def test_concurrent_writers_lose_nothing(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         issued = list(pool.map(lambda n: issue(path, f"site-{n}"), range(24)))
 
@@ -230,7 +232,7 @@ def test_writers_at_the_same_time_lose_nothing(path: Path) -> None:
     ]
 
 
-def test_a_file_that_cannot_be_written_is_left_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_file_unchanged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     issued = issue(path)
     before = path.read_bytes()
 
@@ -246,14 +248,14 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(path: Path, monkeypatch
     assert not list(path.parent.glob(".*.new"))
 
 
-def test_a_folder_that_cannot_be_made_is_a_clear_refusal(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "etc").write_text("a file")
 
     with pytest.raises(CredentialsInvalid, match="etc: File exists"):
         issue(tmp_path / "etc" / "credentials.json")
 
 
-def test_writing_through_a_link_keeps_the_link(path: Path, tmp_path: Path) -> None:
+def test_writing_through_a_symbolic_link_keeps_it(path: Path, tmp_path: Path) -> None:
     real = tmp_path / "real.json"
     issue(real)
     path.symlink_to(real)
@@ -298,15 +300,18 @@ GOOD_SECRET = {"id": "a", "digest": "sha256$" + "0" * 64, "created_at": "2026-03
         ({"name": "Site 7"}, "credential 'Site 7', name: must be 1 to 64 of"),
         ({"region": "XX"}, "credential 'site-7', region: not a region"),
         ({"regoin": "CZ"}, "credential 'site-7', regoin: Extra inputs"),
-        ({"key_names": {"Form": "x"}}, "credential 'site-7', key_names: 'Form' is no documented name"),
+        ({"key_names": {"Form": "x"}}, "credential 'site-7', key_names: 'Form' is not a documented name"),
         ({"key_names": {"From": "x", "To": "x"}}, "the key 'x' cannot mean From and To at once"),
         ({"secrets": []}, "credential 'site-7', secrets: Tuple should have at least 1 item"),
         ({"secrets": [GOOD_SECRET] * 3}, "credential 'site-7', secrets: Tuple should have at most 2 items"),
         ({"secrets": [{**GOOD_SECRET, "digest": "hunter2hunter2"}]}, "secrets.0.digest: must be `sha256$`"),
-        ({"secrets": [{**GOOD_SECRET, "created_at": "hunter2"}]}, "secrets.0.created_at: no time such as"),
+        (
+            {"secrets": [{**GOOD_SECRET, "created_at": "hunter2"}]},
+            "secrets.0.created_at: not a timestamp such as",
+        ),
     ],
 )
-def test_a_fault_in_the_file_refuses_the_start_and_names_its_place(
+def test_a_fault_in_the_file_is_reported_with_its_place(
     path: Path, changes: dict[str, Any], complaint: str
 ) -> None:
     message = faulty(path, **changes)
@@ -316,45 +321,45 @@ def test_a_fault_in_the_file_refuses_the_start_and_names_its_place(
     assert "hunter2" not in message
 
 
-def test_all_faults_are_named_at_once(path: Path) -> None:
+def test_all_faults_are_reported_at_once(path: Path) -> None:
     message = faulty(path, VERSION=7, region="XX", key_names={"Form": "x"})
 
     assert [word in message for word in ("version", "region", "'Form'")] == [True] * 3
 
 
-def test_a_name_that_stands_there_twice_is_a_fault(path: Path) -> None:
+def test_a_repeated_name_is_a_fault(path: Path) -> None:
     issue(path)
     document = orjson.loads(path.read_bytes())
     path.write_bytes(orjson.dumps({**document, "credentials": document["credentials"] * 2}))
 
-    with pytest.raises(CredentialsInvalid, match="'site-7' stands there twice"):
+    with pytest.raises(CredentialsInvalid, match="'site-7' is listed twice"):
         store_of(path)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"", "is no JSON"), (b'{"version": 1,', "line 1"), (b"[]", "the file: Input should be")],
+    [(b"", "is not JSON"), (b'{"version": 1,', "line 1"), (b"[]", "the file: Input should be")],
 )
-def test_a_file_that_is_something_else_is_refused(path: Path, content: bytes, complaint: str) -> None:
+def test_a_file_of_another_kind_is_rejected(path: Path, content: bytes, complaint: str) -> None:
     path.write_bytes(content)
 
     with pytest.raises(CredentialsInvalid, match=complaint):
         store_of(path)
 
 
-def test_a_missing_file_is_refused_with_the_command_that_makes_it(path: Path) -> None:
+def test_a_missing_file_is_reported_with_the_command(path: Path) -> None:
     with pytest.raises(CredentialsInvalid, match="voipex-bridge credentials create"):
         store_of(path)
 
 
-def test_a_folder_in_its_place_is_refused(path: Path) -> None:
+def test_a_folder_in_its_place_is_rejected(path: Path) -> None:
     path.mkdir()
 
     with pytest.raises(CredentialsInvalid, match="cannot be read: Is a directory"):
         store_of(path)
 
 
-def test_digests_and_the_signing_key_do_not_show(path: Path) -> None:
+def test_digests_and_signing_key_are_hidden_in_repr(path: Path) -> None:
     issue(path)
     document = orjson.loads(path.read_bytes())
 
@@ -364,7 +369,7 @@ def test_digests_and_the_signing_key_do_not_show(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "reader"), [(0o600, "owner"), (0o440, "group"), (0o644, "everyone")])
-def test_who_else_may_read_the_file_is_a_fact_and_no_fault(path: Path, mode: int, reader: str) -> None:
+def test_other_readers_of_the_file_are_reported(path: Path, mode: int, reader: str) -> None:
     """Kubernetes mounts secrets 0440 or 0644; a warning is right, a refusal is not."""
     issue(path)
     path.chmod(mode)
@@ -375,7 +380,7 @@ def test_who_else_may_read_the_file_is_a_fact_and_no_fault(path: Path, mode: int
 # ---------------------------------------------------------------- while the bridge runs
 
 
-def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
+def test_an_unchanged_file_is_not_reloaded(path: Path) -> None:
     issue(path)
     store = store_of(path)
     before = store.credentials
@@ -384,7 +389,7 @@ def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
     assert store.credentials is before
 
 
-def test_a_changed_file_is_taken_without_restart(path: Path) -> None:
+def test_a_changed_file_is_reloaded(path: Path) -> None:
     old = issue(path)
     store = store_of(path)
     new = issue(path, "other")
@@ -398,7 +403,7 @@ def test_a_changed_file_is_taken_without_restart(path: Path) -> None:
     assert store.reload_if_changed() is None
 
 
-def test_a_file_edited_in_place_is_taken(path: Path) -> None:
+def test_a_file_edited_in_place_is_reloaded(path: Path) -> None:
     issue(path)
     store = store_of(path)
     document = orjson.loads(path.read_bytes())
@@ -406,10 +411,10 @@ def test_a_file_edited_in_place_is_taken(path: Path) -> None:
     path.write_bytes(orjson.dumps(document))
 
     assert store.reload_if_changed() is not None
-    assert [caller.region for caller in store.credentials.callers()] == ["SK"]
+    assert [caller.region for caller in store.credentials.principals()] == ["SK"]
 
 
-def test_a_swapped_link_is_taken(tmp_path: Path, path: Path) -> None:
+def test_a_swapped_symbolic_link_is_reloaded(tmp_path: Path, path: Path) -> None:
     """Kubernetes replaces the folder behind a link; the path and its own inode stay the same."""
     for version in ("..v1", "..v2"):
         (tmp_path / version).mkdir()
@@ -426,7 +431,7 @@ def test_a_swapped_link_is_taken(tmp_path: Path, path: Path) -> None:
     assert lets_in(store, issued)
 
 
-def test_a_broken_new_file_leaves_the_old_credentials_in_force_and_is_reported_once(path: Path) -> None:
+def test_a_broken_file_keeps_credentials_and_is_reported_once(path: Path) -> None:
     issued = issue(path)
     store = store_of(path)
     good = path.read_bytes()
@@ -436,7 +441,7 @@ def test_a_broken_new_file_leaves_the_old_credentials_in_force_and_is_reported_o
 
     assert reload is not None
     assert reload.names == ("site-7",)
-    assert "is no JSON" in str(reload.fault)
+    assert "is not JSON" in str(reload.fault)
     assert lets_in(store, issued)
     assert store.reload_if_changed() is None
 
@@ -446,7 +451,7 @@ def test_a_broken_new_file_leaves_the_old_credentials_in_force_and_is_reported_o
     assert mended.fault is None
 
 
-def test_a_removed_file_leaves_the_old_credentials_in_force_and_is_reported_once(path: Path) -> None:
+def test_a_removed_file_keeps_credentials_and_is_reported_once(path: Path) -> None:
     issued = issue(path)
     store = store_of(path)
     path.unlink()
@@ -459,7 +464,7 @@ def test_a_removed_file_leaves_the_old_credentials_in_force_and_is_reported_once
     assert store.reload_if_changed() is None
 
 
-def test_a_credential_of_a_foreign_pbx_is_not_taken_while_running(path: Path) -> None:
+def test_a_credential_of_an_unknown_pbx_is_not_reloaded(path: Path) -> None:
     issued = issue(path)
     store = store_of(path)
     create(path, "praha-1", "praha", pbxs=["praha"], now_us=NOW_US)
@@ -471,7 +476,7 @@ def test_a_credential_of_a_foreign_pbx_is_not_taken_while_running(path: Path) ->
     assert lets_in(store, issued)
 
 
-def test_on_demand_the_file_is_read_even_if_it_looks_the_same(path: Path) -> None:
+def test_reload_reads_an_unchanged_file(path: Path) -> None:
     issue(path)
     store = store_of(path)
     before = store.credentials
@@ -480,7 +485,7 @@ def test_on_demand_the_file_is_read_even_if_it_looks_the_same(path: Path) -> Non
     assert store.credentials is not before
 
 
-def test_when_the_last_credential_is_revoked_nobody_gets_in(path: Path) -> None:
+def test_revoking_the_last_credential_locks_everyone_out(path: Path) -> None:
     issued = issue(path)
     store = store_of(path)
     revoke(path, "site-7")

@@ -1,17 +1,19 @@
-"""Tokens of our own: what they prove, for how long, and what a client must say to get one."""
+"""Bearer tokens: what they prove, for how long, and how a client gets one."""
 
 import asyncio
 import hashlib
 import json
 from base64 import b64encode
+from unittest.mock import patch
 from urllib.parse import urlencode
 
+import jwt
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bridge.auth.authenticate import Caller, Credentials, LiveSecret, authenticate
-from bridge.auth.tokens import LIFETIME_S, claims, issue
+from bridge.auth.authenticate import Credentials, Principal, SecretHash, authenticate
+from bridge.auth.tokens import LIFETIME_S, issue, verify
 from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
 from bridge.metrics import Metrics
@@ -23,18 +25,16 @@ from voipex.webhook import DOCUMENTED_KEYS
 
 NOW_S = 1_772_438_400.5
 KEY = b"k" * 43
-SITE = Caller("site-7", "voipex", "CZ", DOCUMENTED_KEYS)
-ODD = Caller("a.b_c-d", "voipex", "CZ", DOCUMENTED_KEYS)
+SITE = Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS)
 
 
-def live(secret_id: str, secret: str) -> LiveSecret:
-    return LiveSecret(secret_id, hashlib.sha256(secret.encode()).digest())
+def live(secret_id: str, secret: str) -> SecretHash:
+    return SecretHash(secret_id, hashlib.sha256(secret.encode()).digest())
 
 
 CREDENTIALS = Credentials(
     [
         (SITE, [live("aaaa", "older-secret"), live("bbbb", "newer-secret")]),
-        (ODD, [live("cccc", "100% good+more")]),
     ],
     KEY,
 )
@@ -48,7 +48,7 @@ def bearer(token: str) -> bytes:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_a_token_names_its_caller_until_its_hour_is_over(scheme: str) -> None:
+def test_a_token_identifies_its_principal_until_it_expires(scheme: str) -> None:
     header = f"{scheme} {issue('site-7', 'bbbb', NOW_S, KEY)}".encode()
 
     assert authenticate(header, CREDENTIALS, NOW_S) is SITE
@@ -57,7 +57,7 @@ def test_a_token_names_its_caller_until_its_hour_is_over(scheme: str) -> None:
         authenticate(header, CREDENTIALS, NOW_S + LIFETIME_S)
 
 
-def test_a_token_is_good_for_every_replica_and_ends_with_its_secret() -> None:
+def test_a_token_is_valid_at_every_replica_until_revoked() -> None:
     token = bearer(issue("site-7", "aaaa", NOW_S, KEY))
     replica = Credentials([(SITE, [live("aaaa", "older-secret")])], KEY)
     rotated = Credentials([(SITE, [live("bbbb", "newer-secret")])], KEY)
@@ -65,13 +65,13 @@ def test_a_token_is_good_for_every_replica_and_ends_with_its_secret() -> None:
 
     assert authenticate(token, replica, NOW_S) is SITE
     for later in (rotated, revoked):
-        with pytest.raises(TokenInvalid, match="no longer good"):
+        with pytest.raises(TokenInvalid, match="no longer valid"):
             authenticate(token, later, NOW_S)
 
 
-def test_another_signing_key_or_none_ends_all_tokens() -> None:
+def test_a_changed_or_missing_signing_key_ends_all_tokens() -> None:
     token = bearer(issue("site-7", "aaaa", NOW_S, KEY))
-    forged = bearer(issue("site-7", "aaaa", NOW_S, b""))
+    forged = bearer(issue("site-7", "aaaa", NOW_S, b"f" * 43))
     secrets = [live("aaaa", "older-secret")]
 
     for header, key in ((token, b"x" * 43), (token, b""), (forged, b""), (forged, KEY)):
@@ -79,13 +79,8 @@ def test_another_signing_key_or_none_ends_all_tokens() -> None:
             authenticate(header, Credentials([(SITE, secrets)], key), NOW_S)
 
 
-def test_a_caller_without_a_clock_lets_no_token_in() -> None:
-    with pytest.raises(TokenInvalid):
-        authenticate(bearer(issue("site-7", "aaaa", NOW_S, KEY)), CREDENTIALS)
-
-
 @pytest.mark.parametrize("secret_id", ["", "cccc", "zzzz"])
-def test_a_token_of_a_secret_that_its_caller_does_not_have_is_refused(secret_id: str) -> None:
+def test_a_token_for_a_foreign_secret_is_invalid(secret_id: str) -> None:
     with pytest.raises(TokenInvalid):
         authenticate(bearer(issue("site-7", secret_id, NOW_S, KEY)), CREDENTIALS, NOW_S)
 
@@ -94,26 +89,53 @@ GOOD = issue("site-7", "aaaa", NOW_S, KEY)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.characters(codec="ascii", min_codepoint=33))
-def test_a_token_with_any_character_changed_is_refused(place: int, character: str) -> None:
+def test_a_token_with_any_character_changed_is_invalid(place: int, character: str) -> None:
     changed = GOOD[:place] + character + GOOD[place + 1 :]
+    # The last character of the signature has two bits that base64url ignores.
+    assume(changed != GOOD and place != len(GOOD) - 1)
 
-    if changed != GOOD:
-        with pytest.raises(Unauthorized):
-            authenticate(bearer(changed), CREDENTIALS, NOW_S)
+    with pytest.raises(Unauthorized):
+        authenticate(bearer(changed), CREDENTIALS, NOW_S)
+
+
+def test_a_verified_token_is_verified_once_until_it_expires() -> None:
+    credentials = Credentials([(SITE, [live("aaaa", "older-secret")])], KEY)
+    header = bearer(GOOD)
+
+    with patch("bridge.auth.tokens.jwt.decode", wraps=jwt.decode) as decoded:
+        assert [authenticate(header, credentials, NOW_S + each) for each in range(3)] == [SITE] * 3
+    assert decoded.call_count == 1
+    with pytest.raises(TokenInvalid, match="expired"):
+        authenticate(header, credentials, NOW_S + LIFETIME_S)
 
 
 @given(st.binary(max_size=100))
-def test_bytes_that_are_no_token_are_refused(token: bytes) -> None:
+def test_random_bytes_are_no_valid_token(token: bytes) -> None:
     with pytest.raises(TokenInvalid):
-        claims(token, NOW_S, KEY)
+        verify(token, NOW_S, KEY)
 
 
 @pytest.mark.parametrize(
-    "token", [b"", b"~", b"~~~~", GOOD[:-1].encode(), GOOD.encode() + b"=", b"x~" + GOOD.encode()]
+    "token",
+    [
+        b"",
+        b".",
+        b"..",
+        GOOD[:-2].encode(),
+        GOOD.encode() + b"x",
+        b"x." + GOOD.encode(),
+        jwt.encode({"sub": "site-7", "jti": "aaaa", "exp": 9_999_999_999}, "", "none").encode(),
+        jwt.encode({"sub": "site-7", "jti": "aaaa", "exp": 9_999_999_999}, KEY * 2, "HS512").encode(),
+        jwt.encode({"sub": "site-7", "jti": "aaaa"}, KEY, "HS256").encode(),
+        jwt.encode({"sub": "site-7", "exp": 9_999_999_999}, KEY, "HS256").encode(),
+        jwt.encode({"jti": "aaaa", "exp": 9_999_999_999}, KEY, "HS256").encode(),
+        jwt.encode({"sub": 7, "jti": "aaaa", "exp": 9_999_999_999}, KEY, "HS256").encode(),
+        jwt.encode({"sub": "site-7", "jti": 7, "exp": 9_999_999_999}, KEY, "HS256").encode(),
+    ],
 )
-def test_almost_tokens_are_refused(token: bytes) -> None:
+def test_a_token_with_a_fault_is_invalid(token: bytes) -> None:
     with pytest.raises(TokenInvalid):
-        claims(token, NOW_S, KEY)
+        verify(token, NOW_S, KEY)
 
 
 # ---------------------------------------------------------------- how to get one
@@ -165,7 +187,7 @@ IN_JSON = json.dumps(
         (b'{"grant_type":"client_credentials"}', basic("site-7:newer-secret")),
     ],
 )
-def test_form_json_and_basic_all_give_a_token_that_the_front_door_takes(
+def test_form_json_and_basic_all_get_a_working_token(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
     answer = token_answer(raw[:7], raw[7:], headers=headers)
@@ -177,13 +199,8 @@ def test_form_json_and_basic_all_give_a_token_that_the_front_door_takes(
     assert answer.status == 200
     assert (token["token_type"], token["expires_in"]) == ("Bearer", 3600)
     assert answer.headers[b"cache-control"] == b"no-store"
-    assert claims(token["access_token"].encode(), NOW_S, KEY).secret_id == b"bbbb"
+    assert verify(token["access_token"].encode(), NOW_S, KEY).secret_id == "bbbb"
     assert used.status == 200
-
-
-@pytest.mark.parametrize("text", ["a.b_c-d:100% good+more", "a.b_c-d:100%25+good%2Bmore"])
-def test_basic_is_taken_as_it_is_and_as_rfc_6749_encodes_it(text: str) -> None:
-    assert token_answer(form(), headers=basic(text)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -216,7 +233,7 @@ def test_basic_is_taken_as_it_is_and_as_rfc_6749_encodes_it(text: str) -> None:
         (form(), ((b"authorization", b"Bearer " + GOOD.encode()),), 401, "invalid_client"),
     ],
 )
-def test_everything_else_is_refused_in_the_words_of_rfc_6749(
+def test_errors_have_the_codes_of_rfc_6749(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...], status: int, error: str
 ) -> None:
     answer = token_answer(raw, headers=headers)
@@ -228,7 +245,7 @@ def test_everything_else_is_refused_in_the_words_of_rfc_6749(
     assert b"secret" not in answer.body.replace(b"client_secret", b"").replace(b"wrong secret", b"")
 
 
-def test_an_unknown_client_and_a_wrong_secret_look_alike() -> None:
+def test_unknown_client_and_wrong_secret_look_alike() -> None:
     unknown, wrong = (
         token_answer(form(client_id=name, client_secret=secret))
         for name, secret in (("nobody", "newer-secret"), ("site-7", "wrong"))
@@ -237,20 +254,20 @@ def test_an_unknown_client_and_a_wrong_secret_look_alike() -> None:
     assert unknown == wrong
 
 
-def test_a_long_body_is_refused_before_it_is_read_to_its_end() -> None:
+def test_a_long_body_is_rejected_before_it_is_read() -> None:
     answer = token_answer(*[b"x" * 1000] * 50)
 
     assert (answer.status, json.loads(answer.body)["error"]) == (413, "invalid_request")
     assert answer.reads < 8
 
 
-def test_a_token_is_fetched_by_post() -> None:
+def test_other_methods_than_post_get_405() -> None:
     answer = token_answer(method="GET")
 
     assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
 
 
-def test_tokens_are_counted_as_requests_of_their_own_route() -> None:
+def test_token_requests_are_counted_as_their_own_route() -> None:
     metrics = Metrics("test")
     app = front_door(metrics)
 
@@ -262,7 +279,7 @@ def test_tokens_are_counted_as_requests_of_their_own_route() -> None:
     )
 
 
-def test_a_401_offers_both_schemes_and_says_when_it_was_the_token() -> None:
+def test_a_401_offers_both_schemes_and_names_a_bad_token() -> None:
     nothing = asyncio.run(ask(front_door(), body(), headers=()))
     bad_token = asyncio.run(ask(front_door(), body(), headers=((b"authorization", b"Bearer x"),)))
 
