@@ -100,7 +100,7 @@ def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[t
 
 
 def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
-    nobody = partial(authenticate, credentials=Credentials([]))
+    nobody = partial(authenticate, credentials=Credentials([]), now_s=0.0)
     app = Ingress(FakeOutbox(), nobody, ReceiptClock(), Metrics("test"), partitions=12, max_body_bytes=1024)
 
     answer = asyncio.run(ask(app, body(), headers=[GOOD, GOOD]))
