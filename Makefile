@@ -4,10 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# The modules on an event's way, compiled to C as the image has them (ADR 9): what tests of processes, soak and bench run.
-COMPILED := build/compiled
-AS_SHIPPED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(COMPILED)
-
 PORT ?= 8080
 MANAGEMENT_PORT ?= 8081
 TIMELINES_PORT ?= 8082
@@ -20,7 +16,7 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup compiled run test test-fast check format bench soak artefacts contract lock clean
+.PHONY: help setup run test test-fast check format bench soak artefacts contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -36,26 +32,13 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $(READY)
 
-compiled: $(COMPILED)/.ready ## the services as the image has them, in build/compiled
-
-$(COMPILED)/.ready: $(READY) deploy/compiled.py $(shell find voipex bridge consumers sandbox -name '*.py')
-	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
-	@if $(BIN)/python deploy/compiled.py; then \
-		echo "compiling the services (about a minute)"; \
-		HATCH_BUILD_HOOKS_ENABLE=1 $(BIN)/python -m hatchling build -t wheel -d $(COMPILED) >$(COMPILED)/log 2>&1 || { cat $(COMPILED)/log; exit 1; }; \
-		$(BIN)/python -m zipfile -e $(COMPILED)/*.whl $(COMPILED); \
-	fi
-	@touch $@
-
 run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls, until Ctrl-C
 	@$(BIN)/voipex-bridge up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
 		--timelines-port $(TIMELINES_PORT) --agents-port $(AGENTS_PORT) \
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 
-# First the source itself, as far as it needs no processes; then every tier, as it is shipped.
-test: $(READY) $(COMPILED)/.ready ## every tier, on a real broker (BROKER=docker: in a container)
-	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "(source or not (kafka or process)) and not (slow or artefacts)" $(IN_PARALLEL)
-	@BROKER=$(BROKER) $(AS_SHIPPED) $(BIN)/python -m pytest --import-mode=importlib -m "not (source or slow or artefacts)" $(IN_PARALLEL)
+test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
+	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not (slow or artefacts)" $(IN_PARALLEL)
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -p no:schemathesis -m "not kafka and not process and not slow and not artefacts" tests/unit
@@ -65,7 +48,7 @@ check: $(READY) ## format, lint, types, import contracts, generated documents, l
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt requirements-build.txt
+	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
 	@$(BIN)/python -m tools.docs check
 	@$(BIN)/python -m tools.k8s check
 
@@ -73,12 +56,12 @@ format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet . || true
 
-bench: $(READY) $(COMPILED)/.ready ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
-	@$(AS_SHIPPED):$(CURDIR) $(BIN)/python -m benchmarks
+bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
+	@$(BIN)/python -m benchmarks
 
-soak: $(READY) $(COMPILED)/.ready ## the long forms of the fault tests
+soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
-	@$(AS_SHIPPED) $(BIN)/python -m pytest --import-mode=importlib -m "slow" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 ARTEFACTS := build/artefacts
 artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
@@ -100,8 +83,6 @@ lock: ## pin all dependencies again (needs uv)
 		--extra dev pyproject.toml -o requirements-dev.txt
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
 		requirements-artefacts.in -o requirements-artefacts.txt
-	printf 'hatchling\nmypy\nsetuptools\n' | uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
-		-c requirements-dev.txt - -o requirements-build.txt
 
 clean: ## remove build/ (the local Kafka's data, spool, credentials) and .venv
 	rm -rf build $(VENV)

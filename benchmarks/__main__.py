@@ -44,10 +44,7 @@ def page() -> str:
     """docs/benchmarks.md, from the results that are there."""
     parts = [
         "# Benchmarks\n",
-        (
-            "Made by `make bench` (needs `wrk`), with the services compiled as the image has them ([adr/0009](adr/0009-compiled-from-the-same-source.md));\n"
-            "the JSON behind each table lies in benchmarks/results/.\n"
-        ),
+        "Made by `make bench` (needs `wrk`); the JSON behind each table lies in benchmarks/results/.\n",
     ]
     for name, render in _RENDERERS.items():
         path = _RESULTS / f"{name}.json"
@@ -59,8 +56,7 @@ def page() -> str:
 def _machine(result: dict[str, Any]) -> str:
     versions = result.get("versions", {})
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    compiled = ", services compiled" if result.get("services") == "compiled" else ""
-    return f"Measured {result.get('date')} on {result.get('cores')} cores of {result.get('cpu')}, Python {result.get('python')}{compiled}; {named}.\n"
+    return f"Measured {result.get('date')} on {result.get('cores')} cores of {result.get('cpu')}, Python {result.get('python')}; {named}.\n"
 
 
 def _ingress(result: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,8 @@ def described() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
-        "services": _services(),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
-
-
-def _services() -> str:
-    """`compiled` as the image has them (ADR 9), which `make bench` sees to, or `python`."""
-    spec = find_spec("voipex.records")
-    return "python" if spec is None or spec.origin is None or spec.origin.endswith(".py") else "compiled"
 
 
 def _cpu() -> str:

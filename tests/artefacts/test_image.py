@@ -53,8 +53,8 @@ def test_the_build_sees_only_what_the_image_is_made_of() -> None:
     assert {each for each in listed if each.count("/") == 2} == {
         f"/context/{each}"
         for each in (
-            *("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-build.txt"),
-            *("bridge", "consumers", "deploy"),
+            *("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "requirements-dev.txt"),
+            *("voipex", "bridge", "consumers", "sandbox"),
         )
     }
     assert not [each for each in listed if "cache" in each]

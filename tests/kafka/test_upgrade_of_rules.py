@@ -24,8 +24,6 @@ from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
 
-pytestmark = pytest.mark.source  # the next version is this one, changed
-
 PARTITIONS = 2
 NEW_RULES = "by-the-new-rules"
 

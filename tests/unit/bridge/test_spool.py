@@ -174,7 +174,6 @@ def test_rewind_begins_again_at_the_first_unacknowledged(root: Path) -> None:
 
 
 @pytest.mark.parametrize("near_bytes", [0, 1 << 20], ids=["in a thread", "at once"])
-@pytest.mark.source
 def test_a_publisher_that_lags_reads_from_disk_and_catches_up(
     root: Path, monkeypatch: pytest.MonkeyPatch, near_bytes: int
 ) -> None:
@@ -315,7 +314,6 @@ def test_the_cursor_is_written_a_second_after_an_acknowledgement(root: Path) -> 
     asyncio.run(scenario())
 
 
-@pytest.mark.source
 def test_the_publisher_reads_what_is_being_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While a chunk is read in a thread the segment grows; nothing may be passed over, nor come twice."""
     grown = threading.Event()
@@ -344,7 +342,6 @@ def test_the_publisher_reads_what_is_being_written(root: Path, monkeypatch: pyte
     asyncio.run(scenario())
 
 
-@pytest.mark.source
 def test_a_publisher_beside_many_appenders_gets_everything_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,7 +145,6 @@ def test_a_disk_that_cannot_allocate_ahead_is_good_enough(root: Path) -> None:
     assert read_spool(root, files=disk) == [0, 1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.source
 def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "_AHEAD_BYTES", 0)
 

@@ -1181,7 +1181,6 @@ def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
     assert [document.value for document in deletion] == [None]
 
 
-@pytest.mark.source
 def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be_taken_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1433,7 +1432,6 @@ def test_a_leg_of_which_only_its_end_is_known_counts_on_the_day_it_ended() -> No
     assert "2026-03-03" not in told["days"] or told["days"]["2026-03-03"]["missed_rings"] == 0
 
 
-@pytest.mark.source
 def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days that are over are dropped with their lines."""
     state = produced(*daily_calls(8), then=T + 8 * DAY - HOUR)
@@ -1477,7 +1475,6 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
     ]
 
 
-@pytest.mark.source
 def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an agent whose pauses have ever new names would outgrow a record in the end."""
     monkeypatch.setattr(memory, "WORDS_LIMIT_BYTES", 200)
@@ -1490,7 +1487,6 @@ def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPa
     assert told["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
 
 
-@pytest.mark.source
 def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
     limit = 500  # less than six days and more than one

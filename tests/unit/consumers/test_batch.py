@@ -92,7 +92,6 @@ def test_the_state_that_was_told_last_is_not_decoded_again_unless_another_one_wa
     assert projection.decoded == 1
 
 
-@pytest.mark.source
 def test_of_more_keys_those_that_were_told_last_are_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("consumers.engine.batch.KEPT_STATES", 1)
     projection = Decoding()

@@ -480,7 +480,6 @@ def test_a_waiting_task_wakes_for_the_next_deadline(tmp_path: Path) -> None:
     on_bench(tmp_path, use)
 
 
-@pytest.mark.source
 def test_a_waiting_task_looks_again_until_the_position_has_passed_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -507,7 +506,6 @@ def test_a_waiting_task_looks_again_until_the_position_has_passed_the_end(
     on_bench(tmp_path, use)
 
 
-@pytest.mark.source
 def test_more_deadlines_than_one_transaction_takes_are_fired_in_several(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
