@@ -29,7 +29,7 @@ from consumers.agents.fold import BEGINNING, Picture, Walk
 from consumers.agents.legs import Leg, LegKey, past_of
 from consumers.agents.presence import UNNAMED, AgentEvent
 
-FOLD_VERSION: Final = 3
+FOLD_VERSION: Final = 1
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
 STAGE_US: Final = 5 * 60 * 1_000_000
@@ -601,12 +601,8 @@ def decode(value: bytes) -> AgentMemory:
     for length in fields[-1]:
         parts.append(value[end : end + length])
         end += length
-    if len(fields) == _FIELDS_OF_VERSION_1:
-        fields, parts = _as_version_2(fields, parts)
     version, pbx, key, revision, digest, standing, due_us, told_us, touched_us = fields[:9]
     head, events, legs, kept_stages, words, past_first, past_until, kept_us, trim_us = fields[9:-1]
-    if len(parts) < 4 + 4 * len(kept_stages):
-        parts = _as_version_3(kept_stages, parts)
     presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
     stages, part = [], iter(parts[4:])
@@ -622,34 +618,10 @@ def decode(value: bytes) -> AgentMemory:
     memory.touched_us = touched_us
     memory.head = Picture.from_json(head, presence, queues)
     memory.events = {kept[1]: AgentEvent(*kept) for kept in events}
-    memory.legs = {(kept[1], kept[0]): Leg(*kept[:_FIELDS_OF_LEG]) for kept in legs}
+    memory.legs = {(kept[1], kept[0]): Leg(*kept) for kept in legs}
     memory.stages = tuple(stages)
     memory.words = tuple(words)
     memory.past = Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True)))
     memory.kept_us = kept_us
     memory.trim_us = trim_us
     return memory if version == FOLD_VERSION else back_to_base(memory)
-
-
-_FIELDS_OF_LEG: Final = 18
-"""Versions before wrote what follows from them, too."""
-
-_FIELDS_OF_VERSION_1: Final = 18
-
-
-def _as_version_2(fields: list[Any], parts: list[bytes]) -> tuple[list[Any], list[bytes]]:
-    """Version 1 sealed lines of the base only, which had no days written down before it; all that matters of it is in the base and lines."""
-    *same, stages, sizes, words, _past_first, trim_us, lengths = fields
-    presence, queues, _past_days, _past_queue_days, traces, pieces, *pictures_and_lines = parts
-    base, others = pictures_and_lines[:2], pictures_and_lines[2:]
-    parts = [presence, queues, b"", b"", *base, *([traces, pieces] if sizes else ()), *others]
-    kept_stages = [(at_us, "", True, () if place else sizes) for place, at_us in enumerate(stages)]
-    return [*same, kept_stages, words, "", "", stages[0], trim_us, lengths], parts
-
-
-def _as_version_3(kept_stages: list[Any], parts: list[bytes]) -> list[bytes]:
-    """Versions before wrote traces of sealed lines only, and nothing for a stage without. What is missing is not needed at the base."""
-    same, part = parts[:4], iter(parts[4:])
-    for _, _, _, sizes in kept_stages:
-        same += (next(part), next(part), *((next(part), next(part)) if sizes else (b"", b"")))
-    return same

@@ -18,7 +18,7 @@ from voipex.agent_activity import LegRole
 from voipex.call_timeline import Anomaly, Effect, EndedBy
 from voipex.events import Direction, EventType, ReasonClass
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 1
 """Raise it with every change of the rules: kept calls are then folded anew and published again."""
 
 CDR_GRACE_US: Final = 5 * SECOND_US

@@ -3,7 +3,7 @@ Write or check the generated pages.
 
     python -m tools.docs write      after a setting, an error, a model, a topic or a fold changed (`make contract`)
     python -m tools.docs check      exit 1 and name the files that differ from what the code generates
-    python -m tools.docs release    keep today's schemas and examples as those of this version
+    python -m tools.docs release    keep today's schemas and examples as those of this version (--again: until it is published)
 """
 
 import argparse
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.docs", description="Generated pages in docs/.")
     parser.add_argument("action", choices=["write", "check", "release"])
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the documentation (docs)")
+    parser.add_argument(
+        "--again", action="store_true", help="release: write over a version that is not published yet"
+    )
     options = parser.parse_args(arguments)
     docs: Path = options.docs
     if not (docs / "contract" / contract.TRACE).is_file():
@@ -54,14 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{docs / name} differs from the code: run `make contract`\n")
     if names:
         return 1
-    return _release(docs / "contract") if options.action == "release" else 0
+    return _release(docs / "contract", again=options.again) if options.action == "release" else 0
 
 
-def _release(folder: Path) -> int:
+def _release(folder: Path, *, again: bool) -> int:
     version = contract.project_version()
-    kept = contract.release(folder, version)
+    kept = contract.release(folder, version, again=again)
     if kept is None:
-        sys.stderr.write(f"releases/{version} exists: set the new version in pyproject.toml first\n")
+        sys.stderr.write(
+            f"releases/{version} exists: set the new version in pyproject.toml first, or say --again if {version} is not published\n"
+        )
         return 1
     sys.stdout.write(f"kept releases/{version}\n")
     return 0

@@ -42,10 +42,10 @@ def documents(trace: bytes) -> dict[str, str]:
     }
 
 
-def release(folder: Path, version: str) -> Path | None:
-    """Keep schemas and examples as *version* publishes them; None, and nothing done, when that version was kept before."""
+def release(folder: Path, version: str, *, again: bool = False) -> Path | None:
+    """Keep schemas and examples as *version* publishes them. Return None, and do nothing, if they are kept already and not *again*."""
     kept = folder / "releases" / version
-    if kept.exists():
+    if kept.exists() and not again:
         return None
     for name in MODELS:
         for part in ("schemas", "examples"):

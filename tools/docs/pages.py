@@ -87,7 +87,7 @@ set in pyproject.toml:
 python -m tools.docs release
 ```
 
-It never writes over a release that is there. Those of `v1` stay as long as `v1` does.
+It does not write over a version that is there; `--again` does, for one that is not published yet. Those of `v1` stay as long as `v1` does.
 """
 
 

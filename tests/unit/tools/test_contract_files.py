@@ -256,6 +256,16 @@ def test_a_release_keeps_todays_schemas_and_examples_and_never_writes_over_one(
     assert "releases/9.0.0 exists" in capsys.readouterr().err
 
 
+def test_a_version_in_preparation_is_kept_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
+    assert main(["release", "--docs", str(docs)]) == 0
+    kept = docs / "contract/releases/9.0.0/schemas/event.json"
+    kept.write_text("{}", encoding="utf-8")
+
+    assert main(["release", "--again", "--docs", str(docs)]) == 0
+    assert read(kept) == read(docs / "contract/schemas/event.json")
+
+
 def test_what_has_drifted_is_not_released(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
     (docs / "contract/schemas/event.json").write_text("{}", encoding="utf-8")
