@@ -32,7 +32,7 @@ from benchmarks.machine import described
 from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, free_port, kafka, rss_mib
 from sandbox.broker import LocalKafka
 from sandbox.simulator import SimulationPlan, events
-from tests.consuming import write
+from tests.traffic import write
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import apply_topics
 from voipex.normalize import Receipt, normalize

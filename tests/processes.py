@@ -1,4 +1,4 @@
-"""The bridge as a real process, and a PBX that notes what it was promised."""
+"""The services as real processes."""
 
 import base64
 import contextlib
@@ -6,27 +6,27 @@ import http.client
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from bridge.auth import manage
+from tests.waiting import WITHIN_S, eventually
 
 USER = "site-7"
 
 
 def free_port(wanted: int = 1) -> int:
-    """A port nobody listens on, and so many - 1 behind it; below those that the system gives to outgoing connections."""
+    """A port on which nothing listens, and so many - 1 behind it; below those that the system gives to outgoing connections."""
     while True:
         first = random.randrange(15_000, 32_000)
         try:
@@ -38,107 +38,97 @@ def free_port(wanted: int = 1) -> int:
         return first
 
 
-class BridgeProcess:
-    """`voipex-bridge serve` with a spool and a credential of its own below *folder*; ports are kept over restarts."""
+def environment_with(**variables: str) -> dict[str, str]:
+    """The environment of this process with these `VOIPEX_` variables and no others."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
+        **variables,
+    }
 
-    def __init__(self, folder: Path, bootstrap_servers: str, pbx: str = "voipex", **changes: str) -> None:
-        self.folder = folder
-        self.wrapper: tuple[str, ...] = ()  # a command that runs it
-        self.port, self.management_port = free_port(), free_port()
-        self.password = manage.create(
-            folder / "credentials.json", USER, pbx, pbxs=(pbx,), now_us=time.time_ns() // 1000
-        ).secret
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
-            "VOIPEX_PORT": str(self.port),
-            "VOIPEX_MANAGEMENT_PORT": str(self.management_port),
-            "VOIPEX_CREDENTIALS_FILE": str(folder / "credentials.json"),
-            "VOIPEX_SPOOL_DIR": str(folder / "spool"),
-            "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-            "VOIPEX_PBXS": pbx,
-            **changes,
-        }
-        self.log_path = folder / "bridge.log"
+
+class ServiceProcess:
+    """
+    One service with a management port and a log file; killed at the end of a `with` block.
+
+    Args:
+        command: arguments of the Python interpreter.
+        environment: all of it.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], management_port: int, log_path: Path
+    ) -> None:
+        self.command = tuple(command)
+        self.environment = environment
+        self.management_port = management_port
+        self.log_path = log_path
+        self.wrapper: tuple[str, ...] = ()
+        """A command that runs it."""
         self.process: subprocess.Popen[bytes] | None = None
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/voipex"
-
-    def start(self, *, ready: bool = True) -> Self:
+    def launch(self, *command: str) -> None:
+        """Start the process; its log goes on."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.wrapper, sys.executable, "-m", "bridge", "serve"],
-                env=self.environment,
-                stdout=log,
-                stderr=log,
+                [*self.wrapper, sys.executable, *command], env=self.environment, stdout=log, stderr=log
             )
-        if ready:
-            self.await_ready()
-        return self
 
-    def await_ready(self, within_s: float = 30) -> None:
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            assert self.process.poll() is None, f"the bridge ended:\n{self.log()}"
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.management_port}/ready", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.02)
-        raise AssertionError(f"not ready within {within_s} s:\n{self.log()}")
+    @property
+    def running(self) -> subprocess.Popen[bytes]:
+        assert self.process is not None, "not started"
+        return self.process
 
-    def ready_details(self) -> dict[str, Any]:
-        """What `/ready` says, whatever its status."""
+    def ready(self) -> tuple[int, bytes]:
+        """Status and body of `/ready`; status 0 while nothing listens."""
         try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.management_port}/ready", timeout=5
-            ) as answer:
-                details: dict[str, Any] = json.load(answer)
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.management_port}/ready", timeout=5) as found:
+                return found.status, found.read()
         except urllib.error.HTTPError as unready:
             with unready:
-                details = json.load(unready)
+                return unready.code, unready.read()
+        except OSError as error:
+            return 0, str(error).encode()
+
+    def ready_details(self) -> dict[str, Any]:
+        """What `/ready` says, whatever its status; empty while nothing listens."""
+        status, body = self.ready()
+        details: dict[str, Any] = json.loads(body) if status else {}
         return details
 
-    def waiting(self) -> int:
-        waiting: int = self.ready_details()["spool"]["waiting_records"]
-        return waiting
+    def await_ready(self, within_s: float = WITHIN_S) -> None:
+        """Raise AssertionError with the log, also when the process ends first."""
 
-    def await_drained(self, within_s: float = 60) -> None:
-        deadline = time.monotonic() + within_s
-        while self.waiting():
-            assert time.monotonic() < deadline, f"{self.ready_details()}\n{self.log()}"
-            time.sleep(0.05)
+        def is_ready() -> bool:
+            assert self.running.poll() is None, f"{self.command} ended:\n{self.log()}"
+            return self.ready()[0] == 200
 
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def terminate(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-
-    def ended(self, within_s: float = 30) -> int:
-        assert self.process is not None
-        return self.process.wait(within_s)
+        eventually(is_ready, lambda: f"{self.ready()}\n{self.log()}", within_s, every_s=0.02)
 
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
-    def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """One POST on a connection of its own; status and body of the answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("POST", "/voipex", body, {**self.authorization(), **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+    def send_signal(self, number: signal.Signals) -> None:
+        self.running.send_signal(number)
 
-    def authorization(self) -> dict[str, str]:
-        return {"Authorization": "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()}
+    def terminate(self) -> None:
+        self.running.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self.running.kill()
+        self.running.wait()
+
+    def ended(self, within_s: float = WITHIN_S) -> int:
+        """Wait for the end of the process; its exit code."""
+        try:
+            return self.running.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.command} did not end:\n{self.log()[-6000:]}") from None
+
+    def stop(self) -> None:
+        """SIGTERM; the service must end with exit code 0."""
+        self.terminate()
+        assert self.ended() == 0, self.log()[-6000:]
 
     def __enter__(self) -> Self:
         return self
@@ -150,81 +140,114 @@ class BridgeProcess:
             self.kill()
 
 
-@dataclass
-class Obligations:
-    """What the bridge was given: `sent` in order per key, and which of it was answered 2xx and so must be in Kafka."""
+class BridgeProcess(ServiceProcess):
+    """`voipex-bridge serve` with a spool and a credential of its own below *folder*; ports are kept over restarts."""
 
-    sent: dict[str, list[int]] = field(default_factory=dict)
-    promised: set[tuple[str, int]] = field(default_factory=set)
-    statuses: dict[int | str, int] = field(default_factory=dict)
+    def __init__(self, folder: Path, bootstrap_servers: str, pbx: str = "voipex", **changes: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        management_port = free_port()
+        self.password = manage.create(
+            folder / "credentials.json", USER, pbx, pbxs=(pbx,), now_us=time.time_ns() // 1000
+        ).secret
+        variables = {
+            "VOIPEX_PORT": str(self.port),
+            "VOIPEX_MANAGEMENT_PORT": str(management_port),
+            "VOIPEX_CREDENTIALS_FILE": str(folder / "credentials.json"),
+            "VOIPEX_SPOOL_DIR": str(folder / "spool"),
+            "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "VOIPEX_PBXS": pbx,
+        }
+        super().__init__(
+            ("-m", "bridge", "serve"),
+            environment_with(**{**variables, **changes}),
+            management_port,
+            folder / "bridge.log",
+        )
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/voipex"
 
-class NotingPbx:
-    """
-    Threads that POST, each the events of its own calls, one after the other; every 2xx is noted here, outside the bridge's process.
-
-    An event whose answer never came may be in Kafka or not. It is not sent again, as VOIPEX promises no retries.
-    """
-
-    def __init__(
-        self, bridge: BridgeProcess, connections: int = 8, per_call: int = 10, pause_s: float = 0.0
-    ) -> None:
-        self._bridge = bridge
-        self._per_call = per_call
-        self._pause_s = pause_s
-        self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self.obligations = Obligations()
-        self._threads = [
-            threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(connections)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+    def start(self, *, ready: bool = True) -> Self:
+        self.launch(*self.command)
+        if ready:
+            self.await_ready()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
+    def waiting(self) -> int:
+        """Records in the spool that Kafka has not acknowledged."""
+        waiting: int = self.ready_details()["spool"]["waiting_records"]
+        return waiting
 
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
+    def await_drained(self, within_s: float = WITHIN_S) -> None:
+        eventually(
+            lambda: not self.waiting(), lambda: f"{self.ready_details()}\n{self.log()[-6000:]}", within_s
+        )
 
-    def _run(self, number: int) -> None:
-        connection: http.client.HTTPConnection | None = None
-        count = 0
-        while not self._stop.is_set():
-            key, place = f"{1_700_000_000 + number}.{count // self._per_call}", count % self._per_call
-            count += 1
-            body = json.dumps({"EventName": "Ringing", "UniqueId": key, "Line": str(number), "Place": place})
-            with self._lock:
-                self.obligations.sent.setdefault(key, []).append(place)
-            try:
-                if connection is None:
-                    connection = http.client.HTTPConnection("127.0.0.1", self._bridge.port, timeout=30)
-                connection.request("POST", "/voipex", body, self._bridge.authorization())
-                answer = connection.getresponse()
-                answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                self._note(type(error).__name__)
-                if connection is not None:
-                    connection.close()
-                connection = None
-                time.sleep(random.uniform(0.005, 0.03))
-                continue
-            self._note(answer.status)
-            if answer.status == 200:
-                with self._lock:
-                    self.obligations.promised.add((key, place))
-            if self._pause_s:
-                time.sleep(self._pause_s)
-        if connection is not None:
+    def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+        """One POST on a connection of its own; status and body of the response."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WITHIN_S)
+        try:
+            connection.request("POST", "/voipex", body, {**self.authorization(), **(headers or {})})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
             connection.close()
 
-    def _note(self, status: int | str) -> None:
-        with self._lock:
-            self.obligations.statuses[status] = self.obligations.statuses.get(status, 0) + 1
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": "Basic " + base64.b64encode(f"{USER}:{self.password}".encode()).decode()}
+
+
+class ConsumerProcess(ServiceProcess):
+    """`voipex-consumers <service>` with a cache of its own below *folder*."""
+
+    SESSION_TIMEOUT_S = 3.0
+    TRANSACTION_TIMEOUT_S = 3.0
+
+    def __init__(
+        self,
+        folder: Path,
+        service: str,
+        bootstrap_servers: str,
+        pbx: str,
+        partitions: int = 3,
+        **changes: str,
+    ) -> None:
+        self.service = service
+        self.state_dir = folder / f"state-{service}-{random.randrange(1 << 30)}"
+        management_port = free_port()
+        variables = {
+            "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "VOIPEX_PBXS": pbx,
+            "VOIPEX_TOPIC_PARTITIONS": str(partitions),
+            "VOIPEX_STATE_DIR": str(self.state_dir),
+            "VOIPEX_MANAGEMENT_PORT": str(management_port),
+            "VOIPEX_TRANSACTION_TIMEOUT_S": f"{self.TRANSACTION_TIMEOUT_S:g}",
+            "VOIPEX_SESSION_TIMEOUT_S": f"{self.SESSION_TIMEOUT_S:g}",
+        }
+        super().__init__(
+            ("-m", "consumers", service),
+            environment_with(**{**variables, **changes}),
+            management_port,
+            folder / f"{self.state_dir.name}.log",
+        )
+
+    def start(self) -> Self:
+        """Start it, and do not wait until it is ready."""
+        self.launch(*self.command)
+        return self
+
+    def start_crashing(self, step: str, countdown: int) -> Self:
+        """Start one that kills itself the n-th time that it comes to a step of a batch (`crash_injection`)."""
+        self.launch("-m", "tests.crash_injection", self.service, step, str(countdown))
+        return self
+
+    def start_old_version(self) -> Self:
+        """Start one of the version before (`old_version_service`)."""
+        self.launch("-m", "tests.old_version_service", self.service)
+        return self
+
+    def wipe(self) -> None:
+        """Delete its cache."""
+        shutil.rmtree(self.state_dir, ignore_errors=True)

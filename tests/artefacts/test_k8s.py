@@ -10,7 +10,6 @@ import asyncio
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from typing import Any, Final
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from bridge import settings
 from consumers.engine.group import progress_of
@@ -26,8 +25,8 @@ from consumers.settings import Settings as ConsumerSettings
 from sandbox.broker import LocalKafka
 from tests import factories
 from tests.artefacts.tools import BUILD, ROOT, passes, run
-from tests.consuming import ConsumerProcess
-from tests.processes import BridgeProcess, free_port
+from tests.processes import BridgeProcess, ConsumerProcess, free_port
+from tests.waiting import WITHIN_S, async_eventually, eventually
 from voipex.errors import SettingsInvalid
 from voipex.kafka.admin import _admin
 from voipex.kafka.settings import KafkaSettings
@@ -564,6 +563,11 @@ class GuardedKafka:
             async with _admin(self.administration(), 20) as admin:
                 await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
 
+                async def is_set() -> bool:
+                    return bool((await admin._send_request(DescribeAclsRequest(*acl))).resources) is given
+
+                await async_eventually(is_set)
+
         asyncio.run(ask())
 
 
@@ -573,7 +577,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
     kafka_.broker.prepare()
     kafka_.broker.start()
     try:
-        kafka_.broker.wait_ready()
+        kafka_.broker.wait_ready(WITHIN_S)
         asyncio.run(apply_topics(kafka_.administration(), declared(["voipex"], 1), 1, 1))
         for rights in acls().values():
             for right in rights:
@@ -611,11 +615,12 @@ def test_the_rights_of_the_users_are_enough(guarded: GuardedKafka, tmp_path: Pat
         bridge.await_drained()
         for each in services:
             each.await_ready()
-        deadline = time.monotonic() + 40
         written = ("call.timelines.v1", "agent.activity.v1", "agent.status.v1", "dead-letters.v1")
-        while not all(records_of(guarded, f"voipex.{name}") for name in written):
-            assert time.monotonic() < deadline, [bridge.log(), *(each.log() for each in services)]
-            time.sleep(0.2)
+        eventually(
+            lambda: all(records_of(guarded, f"voipex.{name}") for name in written),
+            lambda: [bridge.log(), *(each.log() for each in services)],
+            every_s=0.2,
+        )
         asked = ConsumerSettings.model_validate(
             {**guarded.settings_of("voipex-timelines"), "topic_partitions": 1}
         )
@@ -638,13 +643,14 @@ def test_a_right_that_is_missing_is_found(taken: str, guarded: GuardedKafka, tmp
     assert rights
     for right in rights:
         guarded.allow(right, given=False)
-    time.sleep(1)  # until the broker, a controller too, has taken it
     try:
         service = ConsumerProcess(
             tmp_path, "timelines", guarded.sasl, "voipex", 1, **guarded.environment_of("voipex-timelines")
         )
-        with service.start(), pytest.raises(AssertionError, match=rf"refuses us .* {re.escape(taken)}"):
-            service.await_ready(within_s=5)
+        refused = rf"refuses us .* {re.escape(taken)}"
+        with service.start():
+            eventually(lambda: re.search(refused, service.log()), service.log)
+            assert service.ready()[0] == 503
     finally:
         for right in rights:
             guarded.allow(right)

@@ -6,7 +6,6 @@ Each alert's tests are tried on an alert that never fires and on one that always
 
 import json
 import re
-import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,9 +16,9 @@ import yaml
 
 from sandbox.broker import LocalKafka
 from tests.artefacts.tools import BUILD, ROOT, passes, run
-from tests.consuming import ConsumerProcess
 from tests.kafka.conftest import JARS, TEST_PROPERTIES, apply_topics
-from tests.processes import BridgeProcess, free_port
+from tests.processes import BridgeProcess, ConsumerProcess, free_port
+from tests.waiting import WITHIN_S, eventually
 
 pytestmark = pytest.mark.artefacts
 
@@ -214,7 +213,7 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     broker.prepare()
     broker.start()
     try:
-        broker.wait_ready()
+        broker.wait_ready(WITHIN_S)
         servers = broker.bootstrap_servers
         apply_topics(servers, "voipex", PARTITIONS)
         bridge = BridgeProcess(folder, servers, VOIPEX_TOPIC_PARTITIONS=str(PARTITIONS))
@@ -231,26 +230,25 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
             assert bridge.post(b"{}", {"Authorization": "Basic eDp5"})[0] == 401
             yield {
                 "bridge": scraped(bridge.management_port, "voipex_bridge_publish_duration_seconds_count"),
-                "timelines": scraped(timelines.port, "voipex_consumer_keys{"),
-                "agents": scraped(agents.port, "voipex_consumer_keys{"),
+                "timelines": scraped(timelines.management_port, "voipex_consumer_keys{"),
+                "agents": scraped(agents.management_port, "voipex_consumer_keys{"),
             }
     finally:
         broker.stop()
 
 
-def scraped(port: int, series: str, within_s: float = 60) -> str:
+def scraped(port: int, series: str) -> str:
     """`/metrics`, once it has this series."""
-    deadline = time.monotonic() + within_s
-    while True:
+
+    def found() -> str | None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                text: str = answer.read().decode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+                text: str = response.read().decode()
         except OSError:
-            text = ""
-        if f"\n{series}" in text:
-            return text
-        assert time.monotonic() < deadline, f"no {series} in:\n{text}"
-        time.sleep(0.1)
+            return None
+        return text if f"\n{series}" in text else None
+
+    return eventually(found, f"no {series}", every_s=0.1)
 
 
 @pytest.mark.parametrize("service", ["bridge", "timelines", "agents"])

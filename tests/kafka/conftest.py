@@ -8,20 +8,19 @@ one. Otherwise one embedded broker serves both.
 import asyncio
 import os
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pytest
 
-from bridge.ops import reader
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import Consumed, read
 from bridge.spool.spool import Spooled
 from sandbox.broker import LocalKafka
 from tests.processes import free_port
+from tests.waiting import WITHIN_S, eventually
 from voipex.errors import KafkaUnreachable
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import _admin, describe_cluster
@@ -86,8 +85,7 @@ def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
         properties=TEST_PROPERTIES,
     )
     broker.prepare()
-    broker.start()
-    broker.wait_ready()
+    bring_up(broker)
     _versions.append(f"Apache Kafka {broker.version}, embedded")
     yield broker
     broker.stop()
@@ -116,8 +114,7 @@ def own_kafka(_embedded: LocalKafka) -> Iterator[LocalKafka]:
     yield _embedded
     _embedded.resume()
     if _embedded.pid is None:
-        _embedded.start()
-        _embedded.wait_ready()
+        bring_up(_embedded)
     _delete_topics(_embedded.bootstrap_servers)
 
 
@@ -177,17 +174,20 @@ class _Container(NamedTuple):
     version: str
 
 
-def _await_broker(bootstrap_servers: str, within_s: float = 90) -> None:
-    deadline = time.monotonic() + within_s
-    while True:
-        try:
+def _await_broker(bootstrap_servers: str) -> None:
+    def answers() -> bool:
+        with suppress(KafkaUnreachable):
             asyncio.run(describe_cluster(settings_of(bootstrap_servers)))
-        except KafkaUnreachable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.3)
-        else:
-            return
+            return True
+        return False
+
+    eventually(answers, every_s=0.3)
+
+
+def bring_up(broker: LocalKafka) -> None:
+    """Start it, and wait until it answers."""
+    broker.start()
+    broker.wait_ready(WITHIN_S)
 
 
 def settings_of(bootstrap_servers: str) -> KafkaSettings:
@@ -213,13 +213,14 @@ def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) ->
     apply_topics(bootstrap_servers, pbx, partitions, (CALL_EVENTS, DEAD_LETTERS))
 
 
+async def read_topic(bootstrap_servers: str, topic: str) -> list[Consumed]:
+    """All committed records that are there now; each partition in order."""
+    return [record async for record in read(settings_of(bootstrap_servers), topic)]
+
+
 def read_all(bootstrap_servers: str, topic: str) -> list[Consumed]:
-    """Everything that is there now; each partition in order."""
-
-    async def read() -> list[Consumed]:
-        return [record async for record in reader.read(settings_of(bootstrap_servers), topic)]
-
-    return asyncio.run(read())
+    """The same outside of an event loop."""
+    return asyncio.run(read_topic(bootstrap_servers, topic))
 
 
 # -------------------------------------------------------------------------------- a client that is not ours
@@ -246,10 +247,8 @@ def kafka_tools() -> LocalKafka:
     return tools
 
 
-def console_consumer(
-    bootstrap_servers: str, topic: str, *, records: int | None = None, timeout_s: float = 20
-) -> list[Seen]:
-    """Read from the beginning with the Java console consumer; until so many came, else until nothing came for 3 s."""
+def console_consumer(bootstrap_servers: str, topic: str, *, records: int) -> list[Seen]:
+    """The first records of a topic, read with the Java console consumer; fewer when no more come."""
     properties = {
         "print.timestamp": "true",
         "print.partition": "true",
@@ -262,15 +261,13 @@ def console_consumer(
     }
     arguments = ["--bootstrap-server", bootstrap_servers, "--topic", topic, "--from-beginning"]
     arguments += ["--isolation-level", "read_committed"]
-    arguments += ["--timeout-ms", str(int(timeout_s * 1000) if records is not None else 3000)]
-    if records is not None:
-        arguments += ["--max-messages", str(records)]
+    arguments += ["--timeout-ms", str(int(WITHIN_S * 1000)), "--max-messages", str(records)]
     for name, value in properties.items():
         arguments += ["--formatter-property", f"{name}={value}"]
     done = subprocess.run(
         kafka_tools().command_line("org.apache.kafka.tools.consumer.ConsoleConsumer", *arguments),
         capture_output=True,
-        timeout=timeout_s + 30,
+        timeout=2 * WITHIN_S,
         check=False,
     )
     assert done.returncode == 0 or b"TimeoutException" in done.stderr, done.stderr.decode()
@@ -299,7 +296,7 @@ def console_producer(bootstrap_servers: str, topic: str, records: Iterable[tuple
         kafka_tools().command_line("org.apache.kafka.tools.ConsoleProducer", *arguments),
         input=lines.encode(),
         capture_output=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -6,11 +6,10 @@ shows in the sum.
 """
 
 import asyncio
-import inspect
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.kafka.conftest import Broker, settings_of
+from tests.waiting import async_eventually
 from voipex.kafka.admin import _admin
 from voipex.kafka.topics import _alter, _set_by_hand, _wait_until_applied
 from voipex.partitioner import partition_of
 from voipex.records import Record
 from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
-WITHIN_S = 60.0
 _RecordsToDelete: Any = aiokafka.admin.RecordsToDelete  # it ships no types
 
 
@@ -62,23 +61,10 @@ async def running(*workers: Worker[Any]) -> AsyncIterator[None]:
         await asyncio.gather(*working)
 
 
-async def until(
-    what: Callable[[], object], why: Callable[[], object] = lambda: "", within_s: float = WITHIN_S
-) -> None:
-    """Until *what* (a function or coroutine function) is true; `why` says what it is instead."""
-    deadline = time.monotonic() + within_s
-    while True:
-        found = what()
-        if inspect.isawaitable(found):
-            found = await found
-        if found:
-            return
-        assert time.monotonic() < deadline, why()
-        await asyncio.sleep(0.02)
-
-
 async def all_running(worker: Worker[Any], number: int) -> None:
-    await until(lambda: worker.ready and worker.standing().partitions == {"running": number}, worker.describe)
+    await async_eventually(
+        lambda: worker.ready and worker.standing().partitions == {"running": number}, worker.describe
+    )
 
 
 def transactions(metrics: Metrics, service: str, outcome: str) -> float:
@@ -155,7 +141,7 @@ async def until_told(kafka: Broker, pbx: str, records: Iterable[Record]) -> None
         found.update(await tallies(kafka, pbx))
         return found == expected
 
-    await until(
+    await async_eventually(
         is_told,
         lambda: {key: (found.get(key), total) for key, total in expected.items() if found.get(key) != total},
     )

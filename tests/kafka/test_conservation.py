@@ -14,8 +14,10 @@ import pytest
 
 from bridge.ops.reader import Consumed
 from sandbox.broker import LocalKafka
-from tests.kafka.conftest import apply_topics, read_all
-from tests.processes import BridgeProcess, NotingPbx, Obligations
+from tests.kafka.conftest import apply_topics, bring_up, read_all
+from tests.processes import BridgeProcess
+from tests.recording_pbx import Obligations, RecordingPbx
+from tests.waiting import eventually, outlast
 
 
 def compare(obligations: Obligations, records: Sequence[Consumed]) -> dict[str, int]:
@@ -61,33 +63,32 @@ def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_
     dice = random.Random(20261124)
     apply_topics(own_kafka.bootstrap_servers, pbx)
 
-    def kill_and_restart(times: int, within_s: float) -> None:
-        until = time.monotonic() + within_s
+    def kill_and_restart(times: int) -> None:
         for _ in range(times):
-            time.sleep(dice.uniform(0.05, 0.6))
+            time.sleep(dice.uniform(0.05, 0.6))  # anywhere in what it does
             bridge.kill()
             bridge.start()
-        time.sleep(max(0.0, until - time.monotonic()))
+        phones.await_more(300)
 
     with (
         BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx).start() as bridge,
-        NotingPbx(bridge) as phones,
+        RecordingPbx(bridge) as phones,
     ):
-        kill_and_restart(8, 0)  # the broker is well
+        kill_and_restart(8)  # the broker is well
         own_kafka.stop()
-        kill_and_restart(8, 60)  # stopped for a minute
-        own_kafka.start()
-        own_kafka.wait_ready()
-        kill_and_restart(2, 2)
+        kill_and_restart(8)
+        outlast(45, "every time-out of the producer, with the restarts before")
+        bring_up(own_kafka)
+        kill_and_restart(2)
         own_kafka.kill()
-        kill_and_restart(3, 3)  # killed
-        own_kafka.start()
-        own_kafka.wait_ready()
-        time.sleep(1)
+        kill_and_restart(3)  # killed
+        bring_up(own_kafka)
+        eventually(lambda: bridge.ready_details()["kafka"]["reachable"], bridge.log)
         own_kafka.pause()
-        kill_and_restart(3, 12)  # frozen: connections stay open and nothing answers
+        kill_and_restart(3)  # frozen: connections stay open and nothing answers
+        eventually(lambda: bridge.ready_details()["kafka"]["last_error"], bridge.log)
         own_kafka.resume()
-        time.sleep(2)
+        phones.await_more(500)
         phones.stop()
         bridge.await_drained()
         bridge.terminate()
@@ -95,41 +96,33 @@ def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_
 
     outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     with capsys.disabled():
-        print(f"\n  conservation: {outcome}, answers {phones.obligations.statuses}")
+        print(f"\n  conservation: {outcome}, responses {phones.obligations.statuses}")
     assert exit_code == 0
-    assert outcome["promised"] > 2000
+    assert outcome["promised"] >= 2000
     assert {name: outcome[name] for name in PERFECT} == PERFECT
 
 
 def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """What was answered 2xx is in Kafka or on disk; exit 0, within VOIPEX_DRAIN_S; also when the broker is away."""
-    drain_s = 3.0
+    """What was answered 2xx is in Kafka or on disk; exit 0 once VOIPEX_DRAIN_S is over; also when the broker is away."""
     apply_topics(own_kafka.bootstrap_servers, pbx)
-    with BridgeProcess(
-        tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S=str(drain_s)
-    ).start() as bridge:
-        with NotingPbx(bridge) as phones:
-            time.sleep(1.5)
-            bridge.terminate()
-            assert bridge.ended() == 0
+    with BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S="3").start() as bridge:
+        with RecordingPbx(bridge) as phones:
+            phones.await_more(200)
+            bridge.stop()
             after_the_first = read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1")
             own_kafka.stop()
             bridge.start()
-            time.sleep(1.5)
-            asked_at = time.monotonic()
-            bridge.terminate()
-            assert bridge.ended() == 0
-            took_s = time.monotonic() - asked_at
-        own_kafka.start()
-        own_kafka.wait_ready()
+            phones.await_more(200)
+            bridge.stop()
+            gave_up = "not everything reached Kafka; it waits in the spool" in bridge.log()
+        bring_up(own_kafka)
         bridge.start()
         bridge.await_drained()
-        bridge.terminate()
-        assert bridge.ended() == 0
+        bridge.stop()
 
     outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
-    assert len(after_the_first) > 100  # the first stop drained
-    assert took_s < drain_s + 2
+    assert len(after_the_first) >= 200  # the first stop drained
+    assert gave_up
     assert {name: outcome[name] for name in PERFECT} == PERFECT

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from bridge.publisher.producer import KafkaProducer
 from tests.commands import Done, called
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import USER, BridgeProcess
+from tests.waiting import eventually
 from voipex.partitioner import partition_of
 from voipex.records import Record
 
@@ -93,8 +93,7 @@ def test_mended_key_names_bring_the_events_to_kafka_and_a_second_replay_changes_
     second = letters(bridge, "replay", "--class", "InvalidEvent")
     twice = events(kafka, pbx)
     left = dead(kafka, pbx)
-    while bridge.post(RENAMED[2])[0] != 200:  # the running bridge takes the new names by itself
-        time.sleep(0.05)
+    eventually(lambda: bridge.post(RENAMED[2])[0] == 200)  # the running bridge takes the new names by itself
     bridge.await_drained()
     replayed, _, direct = (record for record in events(kafka, pbx) if record.key == b"1412256225.1941")
 

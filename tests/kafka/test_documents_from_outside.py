@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +11,9 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
-from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer
-from tests.processes import BridgeProcess, free_port
+from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, read_all
+from tests.processes import BridgeProcess, ConsumerProcess
+from tests.waiting import WITHIN_S
 from voipex.agent_status import AgentStatus
 from voipex.call_timeline import CallTimeline
 
@@ -31,31 +29,17 @@ class Running(NamedTuple):
 
 
 @pytest.fixture
-def told(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[Running]:
+def published(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[Running]:
     """A call that was answered and ended went through the bridge; both services are running."""
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_PARTITIONS="3")
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
-        "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-        "VOIPEX_PBXS": pbx,
-        "VOIPEX_TOPIC_PARTITIONS": "3",
-        "VOIPEX_STATE_DIR": str(tmp_path / "state"),
-        "VOIPEX_MANAGEMENT_PORT": str(free_port()),
-    }
-    with (tmp_path / "consumers.log").open("wb") as log:
-        services = subprocess.Popen(
-            [sys.executable, "-m", "consumers", "all"], env=environment, stdout=log, stderr=log
-        )
-    try:
-        with bridge.start():
-            for name, more in (("Ringing", {}), ("Answered", {}), ("Hangup", {"Reason": "Normal Clearing"})):
-                body = json.dumps({"EventName": name, **PARTIES, **more}).encode()
-                assert bridge.post(body, {"traceparent": TRACE})[0] == 200
-            yield Running(kafka.bootstrap_servers, pbx)
-    finally:
-        services.terminate()
-        assert services.wait(30) == 0, (tmp_path / "consumers.log").read_text()
+    consumers = ConsumerProcess(tmp_path, "all", kafka.bootstrap_servers, pbx)
+    with bridge.start(), consumers.start():
+        for name, more in (("Ringing", {}), ("Answered", {}), ("Hangup", {"Reason": "Normal Clearing"})):
+            body = json.dumps({"EventName": name, **PARTIES, **more}).encode()
+            assert bridge.post(body, {"traceparent": TRACE})[0] == 200
+        yield Running(kafka.bootstrap_servers, pbx)
+        consumers.stop()
 
 
 async def _until(bootstrap_servers: str, topic: str, member: str, value: str) -> Any:
@@ -68,7 +52,7 @@ async def _until(bootstrap_servers: str, topic: str, member: str, value: str) ->
     )
     await client.start()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(WITHIN_S):
             while True:
                 record = await client.getone()
                 if json.loads(record.value)[member] == value:
@@ -77,8 +61,16 @@ async def _until(bootstrap_servers: str, topic: str, member: str, value: str) ->
         await client.stop()
 
 
-def record_where(told: Running, suffix: str, member: str, value: str) -> Any:
-    return asyncio.run(_until(told.bootstrap_servers, f"{told.pbx}.{suffix}", member, value))
+def record_where(published: Running, suffix: str, member: str, value: str) -> Any:
+    return asyncio.run(_until(published.bootstrap_servers, f"{published.pbx}.{suffix}", member, value))
+
+
+def shown_by_java(published: Running, suffix: str) -> list[Seen]:
+    """All that is committed in a topic to which nothing is written any more."""
+    topic = f"{published.pbx}.{suffix}"
+    return console_consumer(
+        published.bootstrap_servers, topic, records=len(read_all(published.bootstrap_servers, topic))
+    )
 
 
 def assert_headers(headers: dict[str, str], key: str, revision: int, ce_type: str, pbx: str) -> None:
@@ -93,36 +85,36 @@ def assert_headers(headers: dict[str, str], key: str, revision: int, ce_type: st
     assert headers["bridge-source-offset"].isdigit()
 
 
-def test_a_timeline_is_read_by_javas_console_consumer(told: Running) -> None:
-    record_where(told, "call.timelines.v1", "status", "ended")
+def test_a_timeline_is_read_by_javas_console_consumer(published: Running) -> None:
+    record_where(published, "call.timelines.v1", "status", "ended")
 
-    seen: list[Seen] = console_consumer(told.bootstrap_servers, f"{told.pbx}.call.timelines.v1")
+    seen = shown_by_java(published, "call.timelines.v1")
 
     newest = seen[-1]
     timeline = CallTimeline.model_validate_json(newest.value or "")
     assert {each.key for each in seen} == {CALL}
     assert (timeline.status, timeline.outcome, timeline.final_line) == ("ended", "answered", "444")
-    assert_headers(newest.headers, CALL, timeline.revision, "voipex.call.timeline.v1", told.pbx)
+    assert_headers(newest.headers, CALL, timeline.revision, "voipex.call.timeline.v1", published.pbx)
     assert newest.headers["ce_time"] == json.loads(newest.value or "")["updated_at"]
-    assert newest.headers["bridge-source-topic"] == f"{told.pbx}.call.events.v1"
+    assert newest.headers["bridge-source-topic"] == f"{published.pbx}.call.events.v1"
     assert newest.headers["bridge-source-offset"] == "2"
     assert newest.headers["traceparent"] == TRACE
 
 
-def test_a_status_is_read_by_javas_console_consumer(told: Running) -> None:
+def test_a_status_is_read_by_javas_console_consumer(published: Running) -> None:
     """What the call did to the agent has reached it in the same way: committed, by the agents service."""
-    record_where(told, "call.timelines.v1", "status", "ended")
-    record_where(told, "agent.status.v1", "activity", "idle")
+    record_where(published, "call.timelines.v1", "status", "ended")
+    record_where(published, "agent.status.v1", "activity", "idle")
 
-    seen: list[Seen] = console_consumer(told.bootstrap_servers, f"{told.pbx}.agent.status.v1")
+    seen = shown_by_java(published, "agent.status.v1")
 
     newest = seen[-1]
     status = AgentStatus.model_validate_json(newest.value or "")
     (day,) = status.days.values()
     assert {each.key for each in seen} == {AGENT}
     assert (status.presence, status.activity, day.answered_in) == ("implicit", "idle", 1)
-    assert_headers(newest.headers, AGENT, status.revision, "voipex.agent.status.v1", told.pbx)
-    assert newest.headers["bridge-source-topic"] == f"{told.pbx}.agent.activity.v1"
+    assert_headers(newest.headers, AGENT, status.revision, "voipex.agent.status.v1", published.pbx)
+    assert newest.headers["bridge-source-topic"] == f"{published.pbx}.agent.activity.v1"
 
 
 @pytest.mark.parametrize(
@@ -135,16 +127,16 @@ def test_a_status_is_read_by_javas_console_consumer(told: Running) -> None:
     ids=["timeline", "status", "activity"],
 )
 def test_a_document_is_a_cloud_event_to_the_cloudevents_sdk(
-    told: Running, suffix: str, member: str, value: str, key: str, ce_type: str
+    published: Running, suffix: str, member: str, value: str, key: str, ce_type: str
 ) -> None:
-    record = record_where(told, suffix, member, value)
+    record = record_where(published, suffix, member, value)
 
     read = from_binary(KafkaMessage(dict(record.headers), record.key, record.value), JSONFormat())
 
     document = json.loads(record.value)
     assert read.get_specversion() == "1.0"
     assert read.get_type() == ce_type
-    assert read.get_source() == f"/voipex/{told.pbx}"
+    assert read.get_source() == f"/voipex/{published.pbx}"
     assert read.get_subject() == key
     assert read.get_extension("partitionkey") == key
     assert read.get_id().endswith(f"@{document['revision']}")

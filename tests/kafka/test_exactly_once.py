@@ -9,9 +9,12 @@ import pytest
 
 from bridge.ops.reader import Consumed
 from sandbox.broker import LocalKafka
-from tests.consuming import ConsumerProcess, Traffic, await_published
-from tests.crashing import STEPS
-from tests.kafka.conftest import Broker, apply_topics, console_producer, read_all
+from tests.crash_injection import STEPS
+from tests.document_oracle import await_published
+from tests.kafka.conftest import Broker, apply_topics, bring_up, console_producer, read_all
+from tests.processes import ConsumerProcess
+from tests.traffic import Traffic
+from tests.waiting import eventually, outlast
 from voipex.topics import DEAD_LETTERS, topic_name
 
 
@@ -30,7 +33,7 @@ def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
 
     for number, (name, step) in enumerate(turns):
         traffic.publish(120)
-        with services[name].start(dying_at=step, countdown=chance.randint(1, 3)) as service:
+        with services[name].start_crashing(step, chance.randint(1, 3)) as service:
             if name == "agents":  # it has more to do once the calls are folded
                 with ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx).start():
                     assert service.ended() == -signal.SIGKILL
@@ -67,17 +70,15 @@ def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: i
             traffic.publish(200)
             time.sleep(chance.uniform(0.3, 1.5))  # anywhere in what it does
             victim = chance.choice(services)
-            victim.tell(signal.SIGKILL)
-            victim.ended()
+            victim.kill()
             if chance.random() < 0.3:
                 victim.wipe()
             victim.start()
         traffic.publish(50)
-        await_published(kafka.bootstrap_servers, pbx, within_s=90)
+        await_published(kafka.bootstrap_servers, pbx)
     finally:
         for service in services:
-            service.tell(signal.SIGKILL)
-            service.ended()
+            service.kill()
 
 
 def test_a_frozen_instance_that_wakes_up_writes_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
@@ -91,11 +92,11 @@ def test_a_frozen_instance_that_wakes_up_writes_nothing(kafka: Broker, pbx: str,
     with one.start(), other, agents.start():
         traffic.publish(300)
         one.await_ready()
-        one.tell(signal.SIGSTOP)
+        one.send_signal(signal.SIGSTOP)
         traffic.publish(300)
         other.start().await_ready()
         await_published(kafka.bootstrap_servers, pbx)
-        one.tell(signal.SIGCONT)
+        one.send_signal(signal.SIGCONT)
         traffic.publish(300)
         await_published(kafka.bootstrap_servers, pbx)
 
@@ -121,9 +122,8 @@ def test_instances_come_and_go(kafka: Broker, pbx: str, tmp_path: Path) -> None:
         second.await_ready()
         third.await_ready()
         traffic.publish(300)
-        second.tell(signal.SIGTERM)
-        assert second.ended() == 0, second.log()
-        third.tell(signal.SIGKILL)
+        second.stop()
+        third.kill()
         traffic.publish(300)
         await_published(kafka.bootstrap_servers, pbx)
 
@@ -143,16 +143,15 @@ def test_a_broker_that_is_killed_or_stands_still_costs_time_only(
         timelines.await_ready()
         traffic.publish(200)
         own_kafka.kill()
-        own_kafka.start()
-        own_kafka.wait_ready()
+        bring_up(own_kafka)
         traffic.publish(200)
-        await_published(own_kafka.bootstrap_servers, pbx, within_s=90)
+        await_published(own_kafka.bootstrap_servers, pbx)
         traffic.publish(200)
         own_kafka.pause()
-        time.sleep(5)  # longer than the transaction timeout
+        outlast(ConsumerProcess.TRANSACTION_TIMEOUT_S + 2, "the transaction timeout")
         own_kafka.resume()
         traffic.publish(200)
-        await_published(own_kafka.bootstrap_servers, pbx, within_s=120)
+        await_published(own_kafka.bootstrap_servers, pbx)
 
 
 def test_what_cannot_be_read_becomes_a_dead_letter_and_blocks_nothing(
@@ -170,7 +169,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter_and_blocks_nothing(
             kafka.bootstrap_servers, calls, [("1.1", "{"), ("1.2", "[]"), ("1.3", '{"event_id": 1}')]
         )
         traffic.publish(200)
-        letters = _await_letters(kafka, pbx, 3)
+        letters = eventually(lambda: _dead_letters(kafka, pbx, 3))
 
     assert {each.key for each in letters} == {b"1.1", b"1.2", b"1.3"}
     for each in letters:
@@ -179,9 +178,7 @@ def test_what_cannot_be_read_becomes_a_dead_letter_and_blocks_nothing(
         assert headers["__dlq.errors.topic"] == calls
 
 
-def _await_letters(kafka: Broker, pbx: str, number: int) -> list[Consumed]:
-    deadline = time.monotonic() + 40
-    while len(letters := read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))) < number:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return letters
+def _dead_letters(kafka: Broker, pbx: str, number: int) -> list[Consumed]:
+    """All that are there; none before there are so many."""
+    letters = read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))
+    return letters if len(letters) >= number else []

@@ -6,7 +6,6 @@ from pathlib import Path
 from consumers.engine.group import Partition
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
-from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import (
     add,
@@ -20,10 +19,11 @@ from tests.kafka.engine import (
     sums,
     tallies,
     transactions,
-    until,
     until_told,
 )
+from tests.traffic import write
 from tests.unit.consumers.tally import TallyProjection
+from tests.waiting import async_eventually
 from voipex.topics import CALL_EVENTS, CALL_STATE, CALL_TIMELINES, topic_name
 
 
@@ -56,7 +56,7 @@ async def _refused_and_mended(kafka: Broker, pbx: str, folder: Path) -> None:
         before = await committed()
         await configure(kafka, documents, max_message_bytes="100")
         await write(ours, second)
-        await until(lambda: transactions(metrics, "tallies", "failed") >= 2)
+        await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
         meanwhile = await committed()
         await configure(kafka, documents, max_message_bytes="1048588")
         await until_told(kafka, pbx, [*first, *second])
@@ -101,7 +101,7 @@ async def _one_of_three_works(kafka: Broker, names: tuple[str, str, str], folder
     worker = Worker(TallyProjection(), ours, metrics)
     async with running(worker):
         await more(broken, sound)
-        await until(lambda: transactions(metrics, "tallies", "failed") >= 2)
+        await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
         await until_told(kafka, sound, written[sound])
         await more(sound)
         await until_told(kafka, sound, written[sound])

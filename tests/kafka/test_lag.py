@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.document_oracle import await_published
 from tests.kafka.conftest import Broker, apply_topics
+from tests.processes import ConsumerProcess
+from tests.traffic import Traffic
+from tests.waiting import eventually
 
 
 def lag(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -19,6 +21,11 @@ def lag(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
         check=False,
         timeout=60,
     )
+
+
+def lag_of_at_most(records: int, environment: dict[str, str]) -> "subprocess.CompletedProcess[str] | None":
+    done = lag(environment)
+    return done if json.loads(done.stdout)["lag"] <= records else None
 
 
 def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
@@ -33,10 +40,8 @@ def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
     before = lag(timelines.environment)
     with timelines.start(), agents.start():
         await_published(kafka.bootstrap_servers, pbx)
-        deadline = time.monotonic() + 60  # positions pass the last transactions' markers once it is quiet
-        while json.loads((after := lag(timelines.environment)).stdout)["lag"] > 6:
-            assert time.monotonic() < deadline, after.stdout
-            time.sleep(0.5)
+        # Positions pass the last transactions' markers once it is quiet.
+        after = eventually(lambda: lag_of_at_most(6, timelines.environment), every_s=0.5)
 
     assert before.returncode == 1
     assert "has committed nothing" in before.stderr

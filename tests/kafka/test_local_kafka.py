@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,12 +15,14 @@ from sandbox.broker import LocalKafka, LocalKafkaError, Progress
 from tests.kafka.conftest import (
     JARS,
     TEST_PROPERTIES,
+    bring_up,
     console_consumer,
     console_producer,
     make_event_topics,
     read_all,
 )
 from tests.processes import free_port
+from tests.waiting import WITHIN_S, eventually
 from voipex.errors import PortInUse
 
 
@@ -33,8 +34,7 @@ def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx:
 
     own_kafka.stop()
     assert own_kafka.pid is None
-    own_kafka.start()
-    own_kafka.wait_ready()
+    bring_up(own_kafka)
 
     assert [seen.value for seen in console_consumer(own_kafka.bootstrap_servers, topic, records=1)] == [
         "kept"
@@ -55,7 +55,7 @@ def test_data_are_kept_through_a_kill_and_on_other_ports(own_kafka: LocalKafka, 
     moved.prepare()
     moved.start()
     try:
-        moved.wait_ready()
+        moved.wait_ready(WITHIN_S)
 
         assert [record.value for record in read_all(moved.bootstrap_servers, topic)] == [b"kept"]
     finally:
@@ -93,7 +93,7 @@ def test_a_broker_that_cannot_start_says_why_with_its_last_lines(tmp_path: Path)
     broker.start()
 
     with pytest.raises(LocalKafkaError, match=r"ended while starting(.|\n)*node.id"):
-        broker.wait_ready()
+        broker.wait_ready(WITHIN_S)
 
     assert broker.pid is None
 
@@ -114,7 +114,7 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
         "import sys, time; from pathlib import Path; from sandbox.broker import LocalKafka\n"
         f"broker = LocalKafka(Path({str(tmp_path)!r}), Path({str(JARS)!r}), port={free_port()}, "
         f"controller_port={free_port()})\n"
-        "broker.prepare(); broker.start(); print(broker.pid, flush=True); time.sleep(60)\n"
+        "broker.prepare(); broker.start(); print(broker.pid, flush=True); time.sleep(600)\n"
     )
     starter = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE)
     assert starter.stdout is not None
@@ -125,10 +125,7 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     starter.wait()
     starter.stdout.close()
 
-    deadline = time.monotonic() + 5
-    while _lives(broker_pid):
-        assert time.monotonic() < deadline, "the broker outlived us"
-        time.sleep(0.02)
+    eventually(lambda: not _lives(broker_pid), "the broker outlived its parent")
 
 
 def _lives(pid: int) -> bool:

@@ -2,11 +2,7 @@
 
 import asyncio
 import re
-import signal
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +11,12 @@ from consumers.calls.projection import CallProjection
 from consumers.engine.group import Partition
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
-from tests.consuming import ConsumerProcess, Traffic, await_published, read
+from tests.document_oracle import await_published, read
 from tests.kafka.conftest import Broker, apply_topics, kafka_tools
 from tests.kafka.engine import delete_records, progress, settings
+from tests.processes import ConsumerProcess
+from tests.traffic import Traffic
+from tests.waiting import WITHIN_S, eventually
 from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
@@ -41,36 +40,31 @@ def test_lost_offsets_halt_their_partitions_and_the_documented_way_out_works(
     with timelines.start(), agents.start():
         traffic.publish(300)
         await_published(kafka.bootstrap_servers, pbx)
-        stop(timelines)
+        timelines.stop()
         folded = read(kafka.bootstrap_servers, pbx, CALL_EVENTS)
         traffic.publish(100)
         asyncio.run(delete_records(kafka, Partition(calls, 1), -1))
         delete_offset = ["--delete-offsets", "--group", "voipex-timelines", "--topic", f"{calls}:0"]
         run_tool(["kafka-consumer-groups.sh", "--bootstrap-server", kafka.bootstrap_servers, *delete_offset])
-        offsets_before, told_before = offsets(kafka, pbx, tmp_path), told(kafka, pbx)
+        offsets_before, before = offsets(kafka, pbx, tmp_path), timelines_by_partition(kafka, pbx)
 
         timelines.start()
         await_halted(timelines, 2)
-        status, answer = ready(timelines)
-        await_told(kafka, pbx, 2, more_than=told_before[2])
-        offsets_meanwhile, told_meanwhile = offsets(kafka, pbx, tmp_path), told(kafka, pbx)
-        stop(timelines)
+        status, details = timelines.ready()
+        eventually(lambda: timelines_by_partition(kafka, pbx)[2] > before[2], every_s=0.2)
+        offsets_meanwhile, meanwhile = offsets(kafka, pbx, tmp_path), timelines_by_partition(kafka, pbx)
+        timelines.stop()
         for command in documented_commands():
             run_tool(filled_in(command, kafka, pbx, "0,1"))
         timelines.start().await_ready()
         await_published(kafka.bootstrap_servers, pbx, forgotten=folded)
 
     assert status == 503
-    assert f"the group has no offset for {calls} 0" in answer
-    assert f"{calls} 1 begins at" in answer
+    assert f"the group has no offset for {calls} 0" in details.decode()
+    assert f"{calls} 1 begins at" in details.decode()
     assert offsets_before[0] is None
     assert [offsets_meanwhile[number] for number in (0, 1)] == [offsets_before[number] for number in (0, 1)]
-    assert [told_meanwhile[number] for number in (0, 1)] == [told_before[number] for number in (0, 1)]
-
-
-def stop(service: ConsumerProcess) -> None:
-    service.tell(signal.SIGTERM)
-    assert service.ended() == 0, service.log()
+    assert [meanwhile[number] for number in (0, 1)] == [before[number] for number in (0, 1)]
 
 
 def offsets(kafka: Broker, pbx: str, folder: Path) -> list[int | None]:
@@ -80,35 +74,17 @@ def offsets(kafka: Broker, pbx: str, folder: Path) -> list[int | None]:
     return [found[Partition(topic_name(pbx, CALL_EVENTS), number)].committed for number in range(3)]
 
 
-def told(kafka: Broker, pbx: str) -> Counter[int]:
-    """How many timelines, by partition."""
+def timelines_by_partition(kafka: Broker, pbx: str) -> Counter[int]:
+    """How many timelines were published."""
     documents = read(kafka.bootstrap_servers, pbx, CALL_TIMELINES)[CALL_TIMELINES]
     return Counter(each.partition for each in documents)
 
 
-def await_told(kafka: Broker, pbx: str, partition: int, more_than: int) -> None:
-    deadline = time.monotonic() + 60
-    while told(kafka, pbx)[partition] <= more_than:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def await_halted(service: ConsumerProcess, number: int) -> None:
-    deadline = time.monotonic() + 60
-    while f'"halted":{number}' not in (found := ready(service)[1]):
-        assert time.monotonic() < deadline, found + service.log()
-        time.sleep(0.1)
-
-
-def ready(service: ConsumerProcess) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/ready", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as unready:
-        with unready:
-            return unready.code, unready.read().decode()
-    except OSError as error:  # it does not listen yet
-        return 0, str(error)
+    eventually(
+        lambda: f'"halted":{number}'.encode() in service.ready()[1],
+        lambda: f"{service.ready()}\n{service.log()}",
+    )
 
 
 # -------------------------------------------------------------------------------- what the page says
@@ -139,7 +115,7 @@ def run_tool(command: Sequence[str]) -> None:
         kafka_tools().command_line(TOOLS[script], *arguments),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WITHIN_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.consuming import ConsumerProcess, Traffic, await_published
+from tests.document_oracle import await_published
 from tests.kafka.conftest import Broker, apply_topics, kafka_tools
+from tests.processes import ConsumerProcess
+from tests.traffic import Traffic
 
 PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
 

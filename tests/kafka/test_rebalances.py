@@ -8,9 +8,10 @@ from pathlib import Path
 from consumers.calls.projection import CallProjection
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
-from tests.consuming import ConsumerProcess
 from tests.kafka.conftest import Broker, apply_topics, settings_of
-from tests.kafka.engine import settings, until
+from tests.kafka.engine import settings
+from tests.processes import ConsumerProcess
+from tests.waiting import async_eventually
 from voipex.kafka.admin import _admin
 
 SESSION_S = 30.0
@@ -27,10 +28,10 @@ def test_a_service_that_waits_for_a_frozen_member_stops_at_once_when_it_is_told(
 
     with frozen.start():
         frozen.await_ready()
-        frozen.tell(signal.SIGSTOP)
+        frozen.send_signal(signal.SIGSTOP)
         stopped_after_s = asyncio.run(_join_and_stop(kafka, pbx, tmp_path))
-        frozen.tell(signal.SIGCONT)
-        frozen.tell(signal.SIGTERM)  # else the tests that follow would have to wait for its session to end
+        frozen.send_signal(signal.SIGCONT)
+        frozen.terminate()  # else the tests that follow would have to wait for its session to end
         assert frozen.ended() == 0, frozen.log()
 
     assert stopped_after_s < SESSION_S / 2
@@ -41,7 +42,7 @@ async def _join_and_stop(kafka: Broker, pbx: str, folder: Path) -> float:
     ours = settings(kafka, folder / "other", pbx, session_timeout_s=3)
     worker = Worker(CallProjection(), ours, Metrics("test"))
     working = asyncio.create_task(worker.run())
-    await until(lambda: _is_rebalancing(kafka, worker.group))
+    await async_eventually(lambda: _is_rebalancing(kafka, worker.group))
     worker.stop()
     told_s = time.monotonic()
     await working

@@ -20,7 +20,6 @@ from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from sandbox.broker import LocalKafka
-from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
 from tests.kafka.engine import (
     add,
@@ -31,10 +30,11 @@ from tests.kafka.engine import (
     read,
     running,
     settings,
-    until,
     until_told,
 )
+from tests.traffic import write
 from tests.unit.consumers.tally import TallyProjection
+from tests.waiting import async_eventually
 from voipex.records import Record
 from voipex.topics import CALL_STATE, topic_name
 
@@ -129,7 +129,7 @@ async def _folded(worker: Worker[Any], ours: Settings) -> None:
         ]
         return all(each.lag == 0 for each in calls)
 
-    await until(is_folded)
+    await async_eventually(is_folded)
 
 
 async def _compact(ours: Settings, names: Names) -> None:
@@ -146,7 +146,6 @@ async def _compact(ours: Settings, names: Names) -> None:
             found[name] = [
                 (each.key or b"", each.value is None) for each in records if each.key != NUDGED.encode()
             ]
-        await asyncio.sleep(0.1)
         return all(
             len(records) == len({key for key, _ in records})
             and {key for key, is_deleted in records if is_deleted}
@@ -155,7 +154,7 @@ async def _compact(ours: Settings, names: Names) -> None:
         )
 
     async with running(worker):
-        await until(is_compacted, lambda: found)
+        await async_eventually(is_compacted, lambda: found, every_s=0.1)
         await _folded(worker, ours)
 
 
@@ -226,12 +225,12 @@ async def _restore_amid_rebalances(
         return worker.standing().partitions == {"restoring": number} and gate.held >= held
 
     async with running(first):
-        await until(lambda: restoring(first, 2, 2))
+        await async_eventually(lambda: restoring(first, 2, 2))
         more = [add(pbx, key, 1, 2) for key in keys]
         await write(ours, more)
         async with running(second):
-            await until(lambda: restoring(first, 1, 4) and restoring(second, 1, 4))
-        await until(lambda: restoring(first, 2, 6))
+            await async_eventually(lambda: restoring(first, 1, 4) and restoring(second, 1, 4))
+        await async_eventually(lambda: restoring(first, 2, 6))
         gate.open()
         await until_told(kafka, pbx, [*written, *more])
         assert first.ready

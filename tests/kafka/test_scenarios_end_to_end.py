@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from consumers.settings import Settings
 from tests.kafka.conftest import Broker, _delete_topics, settings_of
 from tests.processes import free_port
 from tests.unit.consumers.traces import Json, by_key, differences, scenario, scenario_names
+from tests.waiting import async_eventually
 from voipex.errors import ServiceUnavailable
 from voipex.kafka.topics import apply_topics
 from voipex.records import Record
@@ -42,7 +44,6 @@ from voipex.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
 _Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
 NAMES = scenario_names()
 DEFAULT_PBX = "voipex"
-SETTLED_WITHIN_S = 30
 
 
 @dataclass
@@ -202,10 +203,12 @@ class System:
             *(asyncio.create_task(each.run()) for each in self.workers),
         ]
         try:
-            async with asyncio.timeout(60):
-                while not all(self._owners(each) == len(self._names) for each in self.workers):
-                    self._failed(parts)
-                    await asyncio.sleep(0.05)
+
+            def are_ready() -> bool:
+                self._failed(parts)
+                return all(self._owners(each) == len(self._names) for each in self.workers)
+
+            await async_eventually(are_ready)
             self._pbx = Pbx(*await asyncio.open_connection("127.0.0.1", self._port))
             self._reader: Any = _Consumer(
                 bootstrap_servers=self._bootstrap_servers,
@@ -249,12 +252,9 @@ class System:
 
     async def settle(self, names: Sequence[str]) -> None:
         """Until all that was sent is in Kafka and folded, and all that is due is told: first the calls, then their agents."""
-        async with asyncio.timeout(SETTLED_WITHIN_S):
-            while self.bridge.waiting:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.005)
-            for worker in self.workers:
-                while not await self._is_settled(worker, names):  # noqa: ASYNC110
-                    await asyncio.sleep(0.005)
+        await async_eventually(lambda: not self.bridge.waiting, every_s=0.005)
+        for worker in self.workers:
+            await async_eventually(partial(self._is_settled, worker, names), every_s=0.005)
 
     async def _is_settled(self, worker: Worker[Any], names: Sequence[str]) -> bool:
         session = worker._session

@@ -9,7 +9,6 @@ import gc
 import os
 import re
 import subprocess
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from unittest import mock
 
+import aiokafka
 import orjson
 import pytest
 import trustme
@@ -42,11 +42,13 @@ from consumers.settings import Settings as ConsumerSettings
 from sandbox.broker import LocalKafka
 from tests import factories
 from tests.commands import Done, called, voipex_bridge
-from tests.consuming import Traffic, call_differences, read
+from tests.document_oracle import call_differences, read
 from tests.kafka import engine
-from tests.kafka.conftest import JARS, read_all, settings_of
+from tests.kafka.conftest import JARS, bring_up, read_all, settings_of
 from tests.kafka.test_lag import lag as lag_of
 from tests.processes import BridgeProcess, free_port
+from tests.traffic import Traffic
+from tests.waiting import WITHIN_S, async_eventually, eventually
 from voipex.errors import KafkaAccessDenied
 from voipex.kafka.admin import _admin, describe_cluster
 from voipex.kafka.permissions import _RIGHTS
@@ -65,6 +67,7 @@ from voipex.topics import (
 
 KEY_PASSWORD = "secret-of-the-key"
 WRONG_PASSWORD = "secret-that-is-wrong"
+_Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
 SCRAM_USER = "scram-user"
 FORGETFUL_USER, FORGOTTEN_PASSWORD = "forgetful", "secret-that-was-forgotten"
 PLAIN_USERS = (
@@ -166,14 +169,16 @@ class SecureKafka:
     async def _set(self, acl: tuple[int, str, int, str, str, int, int], *, given: bool) -> None:
         async with _admin(settings_of(self.administration), 20) as admin:
             await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
-            # A broker is asked; it has no event for us.
-            while bool((await admin._send_request(DescribeAclsRequest(*acl))).resources) is not given:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+
+            async def is_set() -> bool:
+                return bool((await admin._send_request(DescribeAclsRequest(*acl))).resources) is given
+
+            await async_eventually(is_set)
 
     def tool(self, name: str, *arguments: str) -> None:
         """One of Apache's own command line tools."""
         command = self.broker.command_line(name, "--bootstrap-server", self.administration, *arguments)
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=WITHIN_S)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
@@ -247,8 +252,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
         ],
     )
     broker.prepare()
-    broker.start()
-    broker.wait_ready()
+    bring_up(broker)
     yield SecureKafka(broker, folder, *(f"localhost:{port}" for port in (tls, sasl, misled)))
     broker.stop()
 
@@ -321,13 +325,6 @@ def bridge_of(folder: Path, pbx: str, way: Mapping[str, str], **changes: str) ->
     given = {"VOIPEX_TOPIC_PARTITIONS": "1", "VOIPEX_TOPIC_REPLICATION": "1", "VOIPEX_TOPIC_MIN_INSYNC": "1"}
     given |= {"VOIPEX_LOG_LEVEL": "debug", **way, **changes}
     return BridgeProcess(folder, given["VOIPEX_KAFKA_BOOTSTRAP_SERVERS"], pbx, **given)
-
-
-def until(what: Callable[[], object], bridge: BridgeProcess, within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline, bridge.log()
-        time.sleep(0.05)
 
 
 def errors_of(bridge: BridgeProcess) -> list[str]:
@@ -527,7 +524,7 @@ def test_with_wrong_settings_the_bridge_accepts_and_the_next_start_publishes(
 
     with bridge.start():
         answered = bridge.post(RINGING)[0]
-        until(lambda: REFUSALS[mistake] in bridge.log(), bridge)
+        eventually(lambda: REFUSALS[mistake] in bridge.log(), bridge.log)
         waiting = bridge.waiting()
     bridge.environment |= secure.by_certificate()
     with bridge.start():
@@ -557,11 +554,11 @@ def test_mended_certificate_files_are_taken_without_a_restart(
 
     with bridge_of(tmp_path, pbx, secure.by_certificate(**own)).start() as bridge:
         assert bridge.post(RINGING)[0] == 200
-        until(lambda: REFUSALS[unknown_authority] in bridge.log(), bridge)
+        eventually(lambda: REFUSALS[unknown_authority] in bridge.log(), bridge.log)
         put("ca.pem", "ca.pem")
-        until(lambda: REFUSALS[a_strangers_certificate] in bridge.log(), bridge)
+        eventually(lambda: REFUSALS[a_strangers_certificate] in bridge.log(), bridge.log)
         put("client.pem", "client.pem")
-        until(lambda: "client.key: it is not the key of the certificate" in bridge.log(), bridge)
+        eventually(lambda: "client.key: it is not the key of the certificate" in bridge.log(), bridge.log)
         put("client.key", "client.key")
         bridge.await_drained()
 
@@ -579,7 +576,7 @@ def test_a_password_that_is_set_on_the_brokers_later_lets_the_waiting_events_thr
 
     with bridge_of(tmp_path, pbx, way).start() as bridge:
         assert bridge.post(RINGING)[0] == 200
-        until(lambda: "wrong user or password" in bridge.log(), bridge)
+        eventually(lambda: "wrong user or password" in bridge.log(), bridge.log)
         secure.tool(
             "kafka.admin.ConfigCommand", "--alter", "--entity-type", "users", "--entity-name", FORGETFUL_USER,
             "--add-config", f"SCRAM-SHA-512=[password={WRONG_PASSWORD}]",
@@ -637,11 +634,13 @@ def test_without_rights_the_bridge_accepts_names_them_and_publishes_once_they_ar
 
     with bridge_of(tmp_path, pbx, way).start() as bridge:
         answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
-        until(lambda: "refuses us the right Describe" in bridge.log(), bridge)
+        eventually(lambda: "refuses us the right Describe" in bridge.log(), bridge.log)
         secure.allow("newcomer", "Describe", calls, agents, letters)
-        until(lambda: "refuses us the right Write on any topic" in bridge.log(), bridge)
+        eventually(lambda: "refuses us the right Write on any topic" in bridge.log(), bridge.log)
         secure.allow("newcomer", "Write", calls)
-        until(lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge)
+        eventually(
+            lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge.log
+        )
         partly = records(secure, (calls, agents, letters))
         looked = asked(bridge.environment, "doctor", "--json")
         secure.allow("newcomer", "Write", agents, letters)
@@ -678,7 +677,7 @@ def test_a_right_that_is_taken_away_is_named_and_nothing_is_lost_until_it_is_bac
         bridge.await_drained()
         secure.take_away("loser", "Write", calls)
         assert bridge.post(RINGING)[0] == 200
-        until(lambda: "Kafka refuses us the right to write" in bridge.log(), bridge)
+        eventually(lambda: "Kafka refuses us the right to write" in bridge.log(), bridge.log)
         [line] = [line for line in bridge.log().splitlines() if "refuses us the right to write" in line]
         secure.allow("loser", "Write", calls)
         bridge.await_drained()
@@ -845,17 +844,27 @@ def has_errors(logs: Sequence[Mapping[str, Any]]) -> bool:
 
 async def run_until(worker: Worker[Any], what: Callable[[], object]) -> None:
     async with engine.running(worker):
-        await engine.until(what)
+        await async_eventually(what)
 
 
-def settled(secure: SecureKafka, topic: str) -> list[int]:
-    """How many records are committed; the broker writes a transaction's markers a moment after it said so."""
-    deadline = time.monotonic() + 20
-    before, now = [0], records(secure, [topic])
-    while (not now[0] or now != before) and time.monotonic() < deadline:
-        time.sleep(0.3)
-        before, now = now, records(secure, [topic])
-    return now
+def visible(secure: SecureKafka, topic: str) -> list[int]:
+    """How many records are committed; waits for the markers, which the broker writes a moment after it confirms a commit."""
+    eventually(lambda: len(set(asyncio.run(_ends(secure.administration, topic)))) == 1)
+    return records(secure, [topic])
+
+
+async def _ends(bootstrap_servers: str, topic: str) -> list[int]:
+    """Last stable offset and high watermark of the only partition; they differ while a transaction is open."""
+    partition = aiokafka.TopicPartition(topic, 0)
+    ends = []
+    for level in ("read_committed", "read_uncommitted"):
+        client: Any = _Consumer(bootstrap_servers=bootstrap_servers, isolation_level=level)
+        await client.start()
+        try:
+            ends.append((await client.end_offsets([partition]))[partition])
+        finally:
+            await client.stop()
+    return ends
 
 
 @pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
@@ -871,7 +880,7 @@ def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missi
     told = topic_name(pbx, output)
 
     asyncio.run(run_until(worker, lambda: worker.standing().keys))
-    documents = settled(secure, told)
+    documents = visible(secure, told)
     for number, right in enumerate(rights):
         secure.take(service, right)
         with capture_logs() as logs:
@@ -942,12 +951,12 @@ async def _lose_a_right(
 
     async with engine.running(worker):
         await asyncio.to_thread(traffic.publish, 50)
-        await engine.until(is_published)
+        await async_eventually(is_published)
         await asyncio.to_thread(secure.take, "timelines", right)
         await asyncio.to_thread(traffic.publish, 50)
-        await engine.until(partial(has_errors, logs))
+        await async_eventually(partial(has_errors, logs))
         await asyncio.to_thread(secure.give, "timelines", right)
-        await engine.until(is_published)
+        await async_eventually(is_published)
 
 
 # ---------------------------------------------------------------------------------------------------- secrets

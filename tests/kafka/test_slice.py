@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer, read_all
 from tests.processes import BridgeProcess, free_port
+from tests.waiting import WITHIN_S, eventually
 from voipex.partitioner import partition_of
 
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
@@ -172,22 +172,22 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     )
     try:
         described = await_run_file(process, folder / "run.json")
-        accepted = await_accepted(described["management_url"])
-        timelines = await_records(described["bootstrap_servers"], "voipex.call.timelines.v1")
-        statuses = await_records(described["bootstrap_servers"], "voipex.agent.status.v1")
+        accepted = eventually(lambda: published(described["management_url"]))
+        timelines = eventually(lambda: count(described["bootstrap_servers"], "voipex.call.timelines.v1"))
+        statuses = eventually(lambda: count(described["bootstrap_servers"], "voipex.agent.status.v1"))
         refused = subprocess.run(
-            command, capture_output=True, text=True, env=environment, check=False, timeout=30
+            command, capture_output=True, text=True, env=environment, check=False, timeout=WITHIN_S
         )
         assert process.stdout is not None
         told = ""
-        too_late = threading.Timer(60, process.kill)
+        too_late = threading.Timer(WITHIN_S, process.kill)
         too_late.start()
         while not re.search(r"calls open \d+ .*agents .*\d+ available", told):
             told += (line := process.stdout.readline())
             assert line, told
         too_late.cancel()
         process.terminate()
-        out = told + process.communicate(timeout=30)[0]
+        out = told + process.communicate(timeout=WITHIN_S)[0]
     finally:
         process.kill()
         process.wait()
@@ -206,14 +206,6 @@ def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Pa
     assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
 
 
-def await_records(bootstrap_servers: str, topic: str) -> int:
-    deadline = time.monotonic() + 30
-    while not (found := read_all(bootstrap_servers, topic)):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return len(found)
-
-
 def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka: Broker, pbx: str) -> None:
     """On the broker of somebody else, whose topics are there."""
     apply_topics(kafka.bootstrap_servers, pbx)
@@ -228,7 +220,7 @@ def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka:
     try:
         described = await_run_file(process, tmp_path / "build" / "run.json")
         os.kill(described["pids"]["timelines"], signal.SIGKILL)
-        out, _ = process.communicate(timeout=30)
+        out, _ = process.communicate(timeout=WITHIN_S)
     finally:
         process.kill()
         process.wait()
@@ -240,22 +232,24 @@ def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka:
 
 
 def await_run_file(process: "subprocess.Popen[str]", path: Path) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while not path.exists():
+    def is_there() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+        return path.exists()
+
+    eventually(is_there)
     assert path.stat().st_mode & 0o777 == 0o600
     described: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return described
 
 
-def await_accepted(management_url: object) -> float:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{management_url}/metrics", timeout=5) as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith("voipex_bridge_publish_total") and 'outcome="delivered"' in line:
-                    return float(line.rpartition(" ")[2])
-        time.sleep(0.1)
+def count(bootstrap_servers: str, topic: str) -> int:
+    return len(read_all(bootstrap_servers, topic))
+
+
+def published(management_url: object) -> float:
+    """Records that the bridge has delivered to Kafka."""
+    with urllib.request.urlopen(f"{management_url}/metrics", timeout=5) as response:
+        for line in response.read().decode().splitlines():
+            if line.startswith("voipex_bridge_publish_total") and 'outcome="delivered"' in line:
+                return float(line.rpartition(" ")[2])
     return 0

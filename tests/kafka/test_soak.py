@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sandbox.broker import LocalKafka
-from tests.kafka.conftest import apply_topics, read_all
+from tests.kafka.conftest import apply_topics, bring_up, read_all
 from tests.kafka.test_conservation import PERFECT, compare
-from tests.processes import BridgeProcess, NotingPbx
+from tests.processes import BridgeProcess
+from tests.recording_pbx import RecordingPbx
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def test_two_hundred_kills_at_random_moments_lose_nothing(
     apply_topics(own_kafka.bootstrap_servers, pbx)
     with (
         BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx).start() as bridge,
-        NotingPbx(bridge) as phones,
+        RecordingPbx(bridge) as phones,
     ):
         for _ in range(200):
             time.sleep(dice.uniform(0.02, 1.0))
@@ -39,12 +40,10 @@ def test_two_hundred_kills_at_random_moments_lose_nothing(
                 time.sleep(dice.uniform(0, 8))
                 own_kafka.resume()
                 if own_kafka.pid is None:
-                    own_kafka.start()
-                    own_kafka.wait_ready()
+                    bring_up(own_kafka)
         phones.stop()
-        bridge.await_drained(120)
-        bridge.terminate()
-        assert bridge.ended() == 0
+        bridge.await_drained()
+        bridge.stop()
 
     outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     print(outcome)
@@ -69,22 +68,13 @@ def test_a_full_disk_refuses_keeps_every_promise_and_resumes_by_itself(
     bridge.wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
     with bridge.start():
         own_kafka.stop()
-        with NotingPbx(bridge) as phones:
-            deadline = time.monotonic() + 120
-            while 503 not in phones.obligations.statuses:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            time.sleep(2)
-            refused = phones.obligations.statuses[503]
-            own_kafka.start()
-            own_kafka.wait_ready()
-            accepted_before = phones.obligations.statuses[200]
-            while phones.obligations.statuses[200] < accepted_before + 100:
-                assert time.monotonic() < deadline + 60
-                time.sleep(0.1)
-        bridge.await_drained(60)
-        bridge.terminate()
-        assert bridge.ended() == 0
+        with RecordingPbx(bridge) as phones:
+            phones.await_more(100, status=503)
+            refused = phones.count(503)
+            bring_up(own_kafka)
+            phones.await_more(100)
+        bridge.await_drained()
+        bridge.stop()
 
     outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
     print(refused, outcome)

@@ -13,11 +13,14 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from sandbox.broker import LocalKafka
-from tests.consuming import ConsumerProcess, Traffic, await_published
-from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, settings_of
-from tests.processes import free_port
+from tests.document_oracle import await_published
+from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, bring_up, settings_of
+from tests.processes import ConsumerProcess, free_port
+from tests.traffic import Traffic
+from tests.waiting import WITHIN_S, eventually, outlast
 from voipex.errors import KafkaUnreachable
 from voipex.kafka import topics as kafka_topics
+from voipex.kafka.admin import _admin
 from voipex.topics import declared
 
 pytestmark = pytest.mark.slow
@@ -84,10 +87,10 @@ def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -
                 frozen, awake = (one, other) if number % 2 else (other, one)
                 frozen.await_ready()
                 time.sleep(chance.uniform(0, 0.5))  # anywhere in what it does
-                frozen.tell(signal.SIGSTOP)
-                time.sleep(3.5)  # longer than its session
+                frozen.send_signal(signal.SIGSTOP)
+                outlast(ConsumerProcess.SESSION_TIMEOUT_S + 0.5, "its session")
                 awake.await_ready()
-                frozen.tell(signal.SIGCONT)
+                frozen.send_signal(signal.SIGCONT)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
 
 
@@ -110,12 +113,11 @@ def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
                     each.wipe()
                     each.start()
                     time.sleep(chance.uniform(0, 3))
-                second.tell(signal.SIGTERM)
+                second.terminate()
                 assert second.ended() in {0, -signal.SIGTERM}, second.log()  # -15: before it had begun
-                third.tell(signal.SIGKILL)
-                third.ended()
+                third.kill()
                 if chance.random() < 0.5:
-                    first.tell(chance.choice((signal.SIGTERM, signal.SIGKILL)))
+                    first.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
                     first.ended()
                     first.wipe()
                     first.start()
@@ -141,17 +143,16 @@ def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> Non
         with load(traffic):
             for number in range(rounds):
                 for each in processes:
-                    each.await_ready(120)
+                    each.await_ready()
                 time.sleep(chance.uniform(0, 2))
                 if number % 2:
                     kafka.pause()
-                    time.sleep(chance.uniform(0.5, 8))
+                    outlast(chance.uniform(0.5, 8), "by turns: a transaction may take 3 s")
                     kafka.resume()
                 else:
                     kafka.kill()
-                    time.sleep(chance.uniform(0, 3))
-                    kafka.start()
-                    kafka.wait_ready()
+                    outlast(chance.uniform(0, 3), "nothing, or the session of a consumer")
+                    bring_up(kafka)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
 
 
@@ -187,7 +188,7 @@ def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
         each.prepare()
         each.start()
     for each in brokers:
-        each.wait_ready(120)
+        each.wait_ready(WITHIN_S)
     yield brokers
     for each in brokers:
         each.kill()
@@ -208,11 +209,20 @@ def test_of_three_brokers_each_may_be_killed(
         with load(traffic):
             for broker in three_brokers:
                 for each in processes:
-                    each.await_ready(120)
-                time.sleep(3)
+                    each.await_ready()
                 broker.kill()
-                time.sleep(10)  # longer than its session with the controller
-                broker.start()
-                broker.wait_ready(120)
-                time.sleep(5)  # until it is in sync again
+                outlast(10, "its session with the controller")
+                bring_up(broker)
+                eventually(lambda: all_in_sync(addresses, [topic.name for topic in topics], 3), every_s=0.3)
         await_published(addresses, pbx, SETTLED_WITHIN_S)
+
+
+def all_in_sync(addresses: str, topics: Sequence[str], replicas: int) -> bool:
+    """Whether every partition of these topics has so many replicas in sync."""
+
+    async def fewest() -> int:
+        async with _admin(settings_of(addresses), 30) as admin:
+            described = await admin.describe_topics(list(topics))
+        return min(len(each["isr"]) for topic in described for each in topic["partitions"])
+
+    return asyncio.run(fewest()) == replicas

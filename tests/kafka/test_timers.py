@@ -15,9 +15,10 @@ from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests import factories
-from tests.consuming import write
 from tests.kafka.conftest import Broker, apply_topics
-from tests.kafka.engine import all_running, read, running, settings, until
+from tests.kafka.engine import all_running, read, running, settings
+from tests.traffic import write
+from tests.waiting import WITHIN_S, async_eventually
 from voipex.normalize import Receipt, normalize
 from voipex.records import Record, encode
 from voipex.timestamps import microseconds, rfc3339
@@ -55,14 +56,14 @@ async def tellings(kafka: Broker, pbx: str, call: str) -> list[Json]:
     ]
 
 
-async def until_status(kafka: Broker, pbx: str, call: str, status: str, within_s: float = 60) -> None:
+async def until_status(kafka: Broker, pbx: str, call: str, status: str, within_s: float = WITHIN_S) -> None:
     found: list[Json] = []
 
     async def is_it() -> bool:
         found[:] = await tellings(kafka, pbx, call)
         return bool(found) and found[-1]["status"] == status
 
-    await until(is_it, lambda: found, within_s)
+    await async_eventually(is_it, lambda: found, within_s)
 
 
 def timelines(ours: Settings, clock: Any = None) -> Worker[Any]:

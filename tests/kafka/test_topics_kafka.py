@@ -22,6 +22,7 @@ from tests.kafka.conftest import (
     read_all,
     settings_of,
 )
+from tests.waiting import WITHIN_S
 from voipex.errors import KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import _admin, describe_cluster
@@ -180,13 +181,14 @@ def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> Non
 
 
 def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKafka) -> None:
+    """aiokafka's own time-out is 40 s."""
     own_kafka.pause()
     began = time.monotonic()
 
     with pytest.raises(KafkaUnreachable, match="no answer"):
         asyncio.run(describe_cluster(settings_of(own_kafka.bootstrap_servers), timeout_s=0.5))
 
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 20
 
 
 def test_javas_partitioner_agrees_with_ours(kafka: Broker, pbx: str) -> None:
@@ -266,7 +268,7 @@ def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
         waiting = asyncio.ensure_future(anext(followed))
         producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
         await producer.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WITHIN_S):
             while not waiting.done():  # the reader may not stand at the end yet
                 await (await producer.send(events, 5, [Record(events, 5, b"9.9", b"{}", (), 1)]))[1]
                 await asyncio.wait({waiting}, timeout=0.2)

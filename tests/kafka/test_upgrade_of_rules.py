@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import signal
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +18,12 @@ from consumers.calls.document import document
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
-from tests.consuming import ConsumerProcess, Traffic, await_published, differences
+from tests.document_oracle import await_published, differences
 from tests.kafka.conftest import Broker, apply_topics
-from tests.kafka.engine import all_running, delete_records, progress, read, running, settings, until
+from tests.kafka.engine import all_running, delete_records, progress, read, running, settings
+from tests.processes import ConsumerProcess
+from tests.traffic import Traffic
+from tests.waiting import async_eventually
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
 
 PARTITIONS = 2
@@ -71,7 +73,7 @@ def test_old_and_new_instances_side_by_side_change_nothing_and_the_new_ones_tell
     )
     with contextlib.ExitStack() as ends:
         for each in old:
-            ends.enter_context(each.start(older=True))
+            ends.enter_context(each.start_old_version())
             each.await_ready()
         _publish_and_compare(kafka, pbx, traffic)
         for each in new:
@@ -99,7 +101,7 @@ def _publish_and_compare(kafka: Broker, pbx: str, traffic: Traffic) -> None:
 
 def stop(services: Iterable[ConsumerProcess]) -> None:
     for each in services:
-        each.tell(signal.SIGTERM)
+        each.terminate()
     for each in services:
         assert each.ended() == 0, each.log()
 
@@ -136,7 +138,7 @@ async def until_equal(kafka: Broker, pbx: str, kept: dict[Any, list[Consumed]] |
         found[:] = await asyncio.to_thread(differences, kafka.bootstrap_servers, pbx, kept)
         return not found
 
-    await until(is_equal, lambda: found[:10])
+    await async_eventually(is_equal, lambda: found[:10])
 
 
 def services(ours: Settings) -> list[Worker[Any]]:

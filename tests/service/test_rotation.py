@@ -15,6 +15,7 @@ import pytest
 from bridge.auth import manage
 from tests.factories import body
 from tests.processes import USER, BridgeProcess, free_port
+from tests.waiting import WITHIN_S, eventually
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def basic(password: str) -> str:
 
 
 def status_with(bridge: BridgeProcess, authorization: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=WITHIN_S)
     connection.request("POST", "/voipex", body(), {"Authorization": authorization})
     status = connection.getresponse().status
     connection.close()
@@ -36,7 +37,7 @@ def status_with(bridge: BridgeProcess, authorization: str) -> int:
 
 
 def token_of(bridge: BridgeProcess, password: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=WITHIN_S)
     fields = {"grant_type": "client_credentials", "client_id": USER, "client_secret": password}
     connection.request("POST", "/token", urlencode(fields))
     answer = json.load(connection.getresponse())
@@ -44,23 +45,17 @@ def token_of(bridge: BridgeProcess, password: str) -> str:
     return f"Bearer {answer['access_token']}"
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 class Posting:
     """Threads that POST on kept connections, each with what `authorization` says at that moment; every status is noted."""
 
     def __init__(self, bridge: BridgeProcess, *authorizations: Callable[[], str]) -> None:
         self.statuses: dict[int, int] = {}
+        self._done = [0] * len(authorizations)
         self._bridge = bridge
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._run, args=(each,), daemon=True) for each in authorizations
+            threading.Thread(target=self._run, args=each, daemon=True) for each in enumerate(authorizations)
         ]
 
     def __enter__(self) -> Self:
@@ -71,16 +66,22 @@ class Posting:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(WITHIN_S)
 
-    def _run(self, authorization: Callable[[], str]) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._bridge.port, timeout=10)
+    def await_round(self) -> None:
+        """Wait until no request is on its way any more that had begun before this call."""
+        wanted = [done + 2 for done in self._done]
+        eventually(lambda: all(done >= number for done, number in zip(self._done, wanted, strict=True)))
+
+    def _run(self, number: int, authorization: Callable[[], str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._bridge.port, timeout=WITHIN_S)
         while not self._stop.is_set():
             connection.request("POST", "/voipex", body(), {"Authorization": authorization()})
             answer = connection.getresponse()
             answer.read()
             with self._lock:
                 self.statuses[answer.status] = self.statuses.get(answer.status, 0) + 1
+                self._done[number] += 1
         connection.close()
 
 
@@ -97,7 +98,7 @@ def test_rotation_and_revocation_under_load_refuse_no_good_secret(bridge: Bridge
             eventually(lambda new=new: status_with(bridge, basic(new)) == 200)  # type: ignore[misc]
             old_token = good["token"]
             good.update(password=new, token=token_of(bridge, new))
-            time.sleep(0.3)  # for requests that are on their way with the old ones
+            posting.await_round()  # those with the old ones
             manage.revoke(path, USER, old=True)
             eventually(lambda old=old: status_with(bridge, basic(old)) == 401)  # type: ignore[misc]
             refused_old.append(status_with(bridge, old_token))

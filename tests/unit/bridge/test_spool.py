@@ -17,7 +17,7 @@ from bridge.spool import segment_log as backlog
 from bridge.spool.frames import decode_records, encode_record
 from bridge.spool.segments import opened, read_cursor
 from bridge.spool.spool import Spool, inspect
-from tests.spooling import (
+from tests.spool_fixtures import (
     Disk,
     chores_done,
     drain,

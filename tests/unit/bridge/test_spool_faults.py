@@ -15,7 +15,7 @@ from bridge.spool import segment_log as backlog
 from bridge.spool.frames import encode_record, frame_bytes
 from bridge.spool.segments import LINE_BYTES, first_line
 from bridge.spool.spool import SpoolFormat
-from tests.spooling import (
+from tests.spool_fixtures import (
     BROKEN,
     FULL,
     Disk,
@@ -166,7 +166,7 @@ def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch
 def test_a_kill_loses_nothing_that_was_answered(root: Path) -> None:
     """On the real disk, by a real process; the answers are noted outside of it."""
     program = (
-        "import asyncio; from pathlib import Path; from tests.spooling import open_spool, record; from bridge.spool.spool import Files\n"
+        "import asyncio; from pathlib import Path; from tests.spool_fixtures import open_spool, record; from bridge.spool.spool import Files\n"
         "async def main():\n"
         f"    spool = open_spool(Path({str(root)!r}), Files(), segment_bytes=10_000)\n"
         "    async def one(who):\n"

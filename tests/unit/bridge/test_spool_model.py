@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from bridge.spool import segment_log as backlog
 from bridge.spool import segments
 from bridge.spool.spool import Spooled
-from tests.spooling import BROKEN, FULL, Disk, chores_done, open_spool, record
+from tests.spool_fixtures import BROKEN, FULL, Disk, chores_done, open_spool, record
 from voipex.errors import SpoolFailed, SpoolFull
 
 

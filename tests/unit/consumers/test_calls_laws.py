@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from consumers.calls.events import CallEvent
 from consumers.calls.projection import CallProjection, CallState
 from consumers.engine.projection import Document
-from tests.traces import CALL_ID, S, calls, moments, value_of
+from tests.call_strategies import CALL_ID, S, calls, moments, value_of
 from voipex.agent_activity import AgentActivity
 from voipex.call_timeline import CallTimeline
 from voipex.events import EventType

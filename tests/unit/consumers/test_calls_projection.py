@@ -10,7 +10,7 @@ from consumers.calls.events import CallEvent
 from consumers.calls.fold import FOLD_VERSION
 from consumers.calls.projection import CallProjection, CallState, timeline
 from consumers.engine.projection import Projection
-from tests.traces import BASE_US, CALL_ID, S, event, value_of
+from tests.call_strategies import BASE_US, CALL_ID, S, event, value_of
 from tests.unit.consumers.test_calls_rules import (
     BARGE,
     CONSULT,

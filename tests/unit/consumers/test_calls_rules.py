@@ -7,7 +7,7 @@ import pytest
 from consumers.calls.call import Call
 from consumers.calls.events import CallEvent, call_event
 from consumers.calls.projection import timeline
-from tests.traces import BASE_US, CALL_ID, event
+from tests.call_strategies import BASE_US, CALL_ID, event
 from voipex.call_timeline import CallTimeline, Leg
 from voipex.events import Direction, EventType, ReasonClass
 from voipex.normalize import reason_class

@@ -1,4 +1,4 @@
-"""Bearer tokens: what they prove, for how long, and how a client gets one."""
+"""Bearer tokens: what they verify_secret, for how long, and how a client gets one."""
 
 import asyncio
 import hashlib

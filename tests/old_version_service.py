@@ -1,5 +1,5 @@
 """
-A service of the version before: `python -m tests.older <service>`. Its rules are today's, under a smaller number; so it takes what the
+A service of the version before: `python -m tests.old_version_service <service>`. Its rules are today's, under a smaller number; so it takes what the
 newer one wrote for another version's, as a real one would.
 """
 

@@ -1,5 +1,5 @@
 """
-A service that kills itself: `python -m tests.crashing <service> <step> <countdown>`: with -9, the n-th time that it comes to a step of
+A service that kills itself: `python -m tests.crash_injection <service> <step> <countdown>`: with -9, the n-th time that it comes to a step of
 a batch (consumers/engine/task.py).
 """
 

@@ -1,0 +1,134 @@
+"""The oracle: what the consumers should have published, by a batch fold of the event topics, and how it differs from what is there."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from bridge.ops import reader
+from bridge.ops.reader import Consumed
+from consumers.agents.projection import AgentProjection
+from consumers.calls.events import call_event
+from consumers.calls.projection import timeline
+from tests.waiting import WITHIN_S, eventually
+from voipex.events import Event
+from voipex.kafka.settings import KafkaSettings
+from voipex.timestamps import microseconds
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+
+Json = dict[str, Any]
+
+
+def read(bootstrap_servers: str, pbx: str, *kinds: Any) -> dict[Any, list[Consumed]]:
+    """All committed records of these topics, by kind."""
+    settings = KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
+
+    async def all_of() -> dict[Any, list[Consumed]]:
+        return {kind: [each async for each in reader.read(settings, topic_name(pbx, kind))] for kind in kinds}
+
+    return asyncio.run(all_of())
+
+
+def await_published(
+    bootstrap_servers: str,
+    pbx: str,
+    within_s: float = WITHIN_S,
+    forgotten: Mapping[Any, Sequence[Consumed]] | None = None,
+) -> None:
+    """
+    Wait until the documents are what they should be; see `differences`.
+
+    Raises:
+        AssertionError: what differs, should it still do so at the end.
+    """
+    found: list[str] = []
+
+    def is_published() -> bool:
+        found[:] = differences(bootstrap_servers, pbx, forgotten)
+        return not found
+
+    eventually(
+        is_published, lambda: "\n".join((f"{len(found)} differences:", *found[:10])), within_s, every_s=0.3
+    )
+
+
+def differences(
+    bootstrap_servers: str, pbx: str, forgotten: Mapping[Any, Sequence[Consumed]] | None = None
+) -> list[str]:
+    """
+    Compare the documents with a batch fold of the event topics; find revisions that were doubled or left out.
+
+    `forgotten`: by kind, records that were folded and that their topic may have deleted since.
+    """
+    found = read(
+        bootstrap_servers, pbx, CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY, CALL_TIMELINES, AGENT_STATUS
+    )
+    for kind, records in (forgotten or {}).items():
+        there = {(each.partition, each.offset) for each in found[kind]}
+        found[kind] += [each for each in records if (each.partition, each.offset) not in there]
+    return [
+        *_revisions(found[CALL_TIMELINES]),
+        *_revisions(found[AGENT_STATUS]),
+        *call_differences(pbx, found),
+        *_agents(pbx, found),
+    ]
+
+
+def _revisions(documents: Sequence[Consumed]) -> Iterator[str]:
+    last: dict[bytes, int] = {}
+    for each in documents:
+        revision = orjson.loads(each.value or b"null")["revision"]
+        key = each.key or b""
+        if revision != last.get(key, 0) + 1:
+            yield f"{each.topic} {key!r}: revision {revision} after {last.get(key, 0)}"
+        last[key] = revision
+
+
+def _latest(documents: Sequence[Consumed]) -> dict[str, Json]:
+    return {(each.key or b"").decode(): orjson.loads(each.value or b"null") for each in documents}
+
+
+def call_differences(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
+    sent: dict[str, list[Event]] = {}
+    for each in found[CALL_EVENTS]:
+        sent.setdefault((each.key or b"").decode(), []).append(Event.model_validate_json(each.value or b""))
+    published = _latest(found[CALL_TIMELINES])
+    for call_id, its_events in sent.items():
+        told = published.get(call_id)
+        if told is None:
+            yield f"call {call_id}: not published"
+            continue
+        as_of_us = microseconds(told["updated_at"])
+        expected = timeline(pbx, call_id, [call_event(each) for each in its_events], as_of_us)
+        assert expected is not None
+        yield from _compared(f"call {call_id}", told, orjson.loads(expected.model_dump_json(by_alias=True)))
+        # The topic is written at least once, the document tells each event once.
+        told_ids = [each["event_id"] for each in told["events"]]
+        sent_ids = {each.event_id for each in its_events}
+        if sorted(told_ids) != sorted(sent_ids):
+            yield f"call {call_id}: {len(told_ids)} events for {len(sent_ids)} of {len(its_events)} records"
+
+
+def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
+    projection = AgentProjection()
+    states: dict[str, Any] = {}
+    for kind in (AGENT_EVENTS, AGENT_ACTIVITY):
+        for each in found[kind]:
+            key = (each.key or b"").decode()
+            state = states.get(key) or projection.start(pbx, key)
+            states[key] = projection.fold(state, kind, each.value or b"")
+    published = _latest(found[AGENT_STATUS])
+    for key, state in states.items():
+        told = published.get(key)
+        if told is None:
+            yield f"agent {key}: not published"
+            continue
+        _, documents = projection.produce(state, microseconds(told["updated_at"]))
+        yield from _compared(f"agent {key}", told, orjson.loads(documents[0].value or b"null"))
+
+
+def _compared(what: str, told: Json, expected: Json) -> Iterator[str]:
+    for name in sorted(told.keys() | expected.keys()):
+        if name not in {"revision", "updated_at"} and told.get(name) != expected.get(name):
+            yield f"{what}: {name} is {told.get(name)}, should be {expected.get(name)}"
