@@ -12,9 +12,11 @@ from unittest import mock
 import orjson
 
 from bridge.cli import main as cli
+from tests.processes import environment_with
+from tests.waiting import WITHIN_S
 
 
-class Done(NamedTuple):
+class CommandResult(NamedTuple):
     code: int
     out: str
     err: str
@@ -24,24 +26,24 @@ class Done(NamedTuple):
         return orjson.loads(self.out)
 
 
-def voipex_bridge(environment: Mapping[str, str], *arguments: str) -> Done:
+def voipex_bridge(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     """Run it with these `VOIPEX_` variables and no others."""
     done = subprocess.run(
         [sys.executable, "-m", "bridge", *arguments],
-        env=_only(environment),
+        env=environment_with(**environment),
         capture_output=True,
         check=False,
-        timeout=60,
+        timeout=WITHIN_S,
     )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    return CommandResult(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def called(environment: Mapping[str, str], *arguments: str) -> Done:
+def run_in_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     """The same without a process: what it leaves open is a warning here, so an error."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     code: Any = 0
     with (
-        mock.patch.dict(os.environ, _only(environment), clear=True),
+        mock.patch.dict(os.environ, environment_with(**environment), clear=True),
         mock.patch.object(sys, "argv", ["voipex-bridge", *arguments]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
@@ -50,12 +52,7 @@ def called(environment: Mapping[str, str], *arguments: str) -> Done:
             cli.main()
         except SystemExit as end:
             code = end.code or 0
-    return Done(code, _written(out), _written(err))
-
-
-def _only(environment: Mapping[str, str]) -> dict[str, str]:
-    others = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
-    return {**others, **environment}
+    return CommandResult(code, _written(out), _written(err))
 
 
 def _written(stream: io.TextIOWrapper) -> str:

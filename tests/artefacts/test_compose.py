@@ -62,7 +62,7 @@ def test_compose_finds_a_planted_fault(tmp_path: Path) -> None:
     assert "topcis" in fails("docker", "compose", "-f", planted, "config", "--quiet")
 
 
-def test_every_service_is_restrained_and_listens_on_this_machine_only() -> None:
+def test_compose_services_are_confined_and_bind_loopback_only() -> None:
     services = configured()["services"]
     assert set(services) == {*SERVICES, *ONE_SHOTS, "sim", "prometheus", "alertmanager", "grafana"}
     for name, service in services.items():

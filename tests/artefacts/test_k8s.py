@@ -104,7 +104,7 @@ def test_a_fault_in_an_overlay_is_found(text: str) -> None:
     assert run("kubectl", "kustomize", kustomization("planted", text)).returncode != 0
 
 
-def test_topics_are_made_by_a_user_of_their_own_where_there_is_no_strimzi() -> None:
+def test_without_strimzi_the_topics_job_has_its_own_user() -> None:
     """The components fit together in another way than in the overlays."""
     folder = kustomization(
         "no-strimzi",

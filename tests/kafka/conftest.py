@@ -200,12 +200,19 @@ def pbx() -> str:
     return f"pbx-{next(_numbers)}"
 
 
-def apply_topics(
+async def create_topics(
     bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicKind] = TOPIC_KINDS
 ) -> None:
     """Make the topics of *pbx*. Fewer kinds make a broker that is stopped and started sooner ready again."""
     topics = [topic for topic in declared([pbx], partitions) if topic.kind in set(kinds)]
-    asyncio.run(kafka_topics.apply_topics(settings_of(bootstrap_servers), topics, 1, 1))
+    await kafka_topics.apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
+
+
+def apply_topics(
+    bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicKind] = TOPIC_KINDS
+) -> None:
+    """The same outside of an event loop."""
+    asyncio.run(create_topics(bootstrap_servers, pbx, partitions, kinds))
 
 
 def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) -> None:

@@ -9,7 +9,7 @@ from tests.processes import BridgeProcess
 from tests.waiting import eventually
 
 
-def test_accepted_is_in_kafka_and_an_outage_is_told_by_503_and_by_ready(
+def test_ack_kafka_answers_200_after_kafka_and_503_in_an_outage(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     apply_topics(own_kafka.bootstrap_servers, pbx)

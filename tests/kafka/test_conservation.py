@@ -56,7 +56,7 @@ def compare(obligations: Obligations, records: Sequence[Consumed]) -> dict[str, 
 PERFECT = {"missing": 0, "invented": 0, "changed": 0, "out_of_order": 0}
 
 
-def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_the_broker(
+def test_no_accepted_event_is_lost_in_kills_and_broker_outages(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """24 kill -9 of the bridge at random moments, while the broker is well, stopped for a minute, killed, and frozen."""
@@ -102,7 +102,7 @@ def test_every_promise_is_kept_through_kills_of_the_bridge_and_every_trouble_of_
     assert {name: outcome[name] for name in PERFECT} == PERFECT
 
 
-def test_sigterm_under_load_loses_nothing_and_the_next_start_goes_on(
+def test_sigterm_under_load_drains_and_the_next_start_resumes(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """What was answered 2xx is in Kafka or on disk; exit 0 once VOIPEX_DRAIN_S is over; also when the broker is away."""

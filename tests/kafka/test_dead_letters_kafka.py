@@ -10,7 +10,7 @@ import pytest
 
 from bridge.ops.reader import Consumed
 from bridge.publisher.producer import KafkaProducer
-from tests.commands import Done, called
+from tests.commands import CommandResult, run_in_process
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import USER, BridgeProcess
 from tests.waiting import eventually
@@ -37,8 +37,8 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
         yield running
 
 
-def letters(bridge: BridgeProcess, *arguments: str) -> Done:
-    return called(bridge.environment, "dead-letters", *arguments)
+def letters(bridge: BridgeProcess, *arguments: str) -> CommandResult:
+    return run_in_process(bridge.environment, "dead-letters", *arguments)
 
 
 def mend(bridge: BridgeProcess) -> None:
@@ -73,7 +73,7 @@ def as_it_lies(record: Consumed) -> tuple[object, ...]:
     )
 
 
-def test_mended_key_names_bring_the_events_to_kafka_and_a_second_replay_changes_nothing(
+def test_replay_after_fixed_key_names_publishes_idempotently(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     kept = dead(kafka, pbx)
@@ -125,7 +125,7 @@ def test_mended_key_names_bring_the_events_to_kafka_and_a_second_replay_changes_
     assert types == ["ringing", "hangup"], "in the order of receipt, whatever partition its letters are in"
 
 
-def test_listing_shows_everything_but_bodies_and_filters_are_the_same_for_replays(
+def test_list_hides_bodies_and_shares_its_filters_with_replay(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     mend(bridge)
@@ -156,7 +156,7 @@ def test_listing_shows_everything_but_bodies_and_filters_are_the_same_for_replay
     assert [record.key for record in events(kafka, pbx)] == [b"1412256225.1940", b"1412256225.1941"]
 
 
-def test_only_show_shows_a_body_and_it_does_not_steer_the_terminal(bridge: BridgeProcess) -> None:
+def test_only_show_prints_a_body_with_control_characters_escaped(bridge: BridgeProcess) -> None:
     rows = letters(bridge, "list", "--json").json
     garbage, first = rows[-1]["position"], rows[0]["position"]
 
@@ -176,8 +176,8 @@ def test_only_show_shows_a_body_and_it_does_not_steer_the_terminal(bridge: Bridg
 def test_letters_of_a_revoked_credential_wait_for_one_to_be_named(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
-    called(bridge.environment, "credentials", "revoke", USER)
-    called(
+    run_in_process(bridge.environment, "credentials", "revoke", USER)
+    run_in_process(
         bridge.environment, "credentials", "create", "site-8", "--key", "EventName=event", "--key", "UniqueId=call_id"
     )  # fmt: skip
 
@@ -204,9 +204,7 @@ def send(kafka: Broker, records: Sequence[Record]) -> None:
     asyncio.run(publish())
 
 
-def test_records_that_kafka_or_a_consumer_refused_go_back_untouched(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_refused_records_are_replayed_unchanged(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """Key, value and headers are those of the source, whatever they are; what cannot go anywhere is reported and stops nothing."""
     apply_topics(kafka.bootstrap_servers, pbx)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
@@ -252,9 +250,7 @@ def test_records_that_kafka_or_a_consumer_refused_go_back_untouched(
         assert record.timestamp_ms == 1_772_438_400_000
 
 
-def test_a_topic_that_is_not_there_is_told_for_each_letter_and_the_others_go_on(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_replay_names_a_missing_topic_and_continues(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_PARTITIONS="24")
     make: Callable[[int], Record] = lambda partition: Record(  # noqa: E731

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import Done, called
+from tests.commands import CommandResult, run_in_process
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import BridgeProcess
 from voipex.kafka import permissions
@@ -21,9 +21,9 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> BridgeProcess:
     return BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_REPLICATION="1")
 
 
-def doctor(bridge: BridgeProcess, **changes: str) -> tuple[Done, dict[str, list[tuple[str, str]]]]:
+def doctor(bridge: BridgeProcess, **changes: str) -> tuple[CommandResult, dict[str, list[tuple[str, str]]]]:
     """Verdicts and words, by check."""
-    done = called({**bridge.environment, **changes}, "doctor", "--json")
+    done = run_in_process({**bridge.environment, **changes}, "doctor", "--json")
     checks: dict[str, list[tuple[str, str]]] = {}
     for finding in done.json["checks"]:
         checks.setdefault(finding["check"], []).append((finding["verdict"], finding["found"]))
@@ -34,7 +34,7 @@ def examine(kafka: Broker, *topics: str) -> Examination:
     return asyncio.run(permissions.examine(settings_of(kafka.bootstrap_servers), topics))
 
 
-def test_all_is_well_beside_a_running_bridge_and_no_record_is_written(
+def test_doctor_beside_a_bridge_finds_no_fault_and_writes_nothing(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
@@ -69,7 +69,7 @@ def test_missing_topics_are_named_and_not_created_by_asking(
     assert there == ()
 
 
-def test_other_partitions_are_a_fault_and_what_may_be_set_or_grown_a_warning(
+def test_doctor_tells_partition_faults_from_config_warnings(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)

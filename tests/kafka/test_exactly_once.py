@@ -154,7 +154,7 @@ def test_a_broker_that_is_killed_or_stands_still_costs_time_only(
         await_published(own_kafka.bootstrap_servers, pbx)
 
 
-def test_what_cannot_be_read_becomes_a_dead_letter_and_blocks_nothing(
+def test_an_invalid_record_becomes_a_dead_letter_and_blocks_nothing(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, 3)

@@ -1,12 +1,13 @@
 """What happens to a transaction when the broker refuses a part of it, and who else notices."""
 
-import asyncio
 from pathlib import Path
+
+import pytest
 
 from consumers.engine.group import Partition
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
-from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import (
     add,
     all_running,
@@ -27,19 +28,16 @@ from tests.waiting import async_eventually
 from voipex.topics import CALL_EVENTS, CALL_STATE, CALL_TIMELINES, topic_name
 
 
-def test_a_produce_that_fails_commits_nothing_and_all_is_done_again(
+@pytest.mark.anyio
+async def test_a_failed_produce_aborts_the_transaction_for_a_retry(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """
     kafka.md 12 (2b): a commit succeeds although a produce failed. The topic of documents refuses batches; no offset, no state and no
     document may be committed until it takes them again.
     """
-    apply_topics(kafka.bootstrap_servers, pbx, 1)
-    asyncio.run(_refused_and_mended(kafka, pbx, tmp_path))
-
-
-async def _refused_and_mended(kafka: Broker, pbx: str, folder: Path) -> None:
-    ours, metrics = settings(kafka, folder, pbx), Metrics("test")
+    await create_topics(kafka.bootstrap_servers, pbx, 1)
+    ours, metrics = settings(kafka, tmp_path, pbx), Metrics("test")
     worker = Worker(TallyProjection(), ours, metrics)
     documents, states = topic_name(pbx, CALL_TIMELINES), topic_name(pbx, CALL_STATE)
     first = [add(pbx, f"1.{number % 7}", number) for number in range(70)]
@@ -65,19 +63,15 @@ async def _refused_and_mended(kafka: Broker, pbx: str, folder: Path) -> None:
     assert before == meanwhile
 
 
-def test_of_two_pbxs_in_a_process_one_that_is_broken_or_halted_does_not_stop_the_other(
+@pytest.mark.anyio
+async def test_a_failing_or_halted_pbx_does_not_stop_the_others(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """Each PBX has topics, tasks and transactions of its own."""
-    names = (f"{pbx}-broken", f"{pbx}-halted", f"{pbx}-sound")
+    broken, halted, sound = names = (f"{pbx}-broken", f"{pbx}-halted", f"{pbx}-sound")
     for name in names:
-        apply_topics(kafka.bootstrap_servers, name, 1)
-    asyncio.run(_one_of_three_works(kafka, names, tmp_path))
-
-
-async def _one_of_three_works(kafka: Broker, names: tuple[str, str, str], folder: Path) -> None:
-    broken, halted, sound = names
-    ours, metrics = settings(kafka, folder, *names), Metrics("test")
+        await create_topics(kafka.bootstrap_servers, name, 1)
+    ours, metrics = settings(kafka, tmp_path, *names), Metrics("test")
     worker = Worker(TallyProjection(), ours, metrics)
     written = {name: [add(name, f"1.{number % 7}", number) for number in range(70)] for name in names}
 

@@ -26,7 +26,7 @@ TOOLS = {
 }
 
 
-def test_lost_offsets_halt_their_partitions_and_the_documented_way_out_works(
+def test_lost_offsets_halt_partitions_until_the_documented_reset(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """kafka.md 12 (12b). Of three partitions one has lost its offset, and one has records that were deleted unread."""

@@ -72,7 +72,7 @@ def test_a_spool_is_rescued_by_another_bridge(own_kafka: LocalKafka, pbx: str, t
     assert len([path for path in (other / "spool").iterdir() if path.is_dir()]) == 1
 
 
-def test_ten_thousand_events_wait_and_the_broker_is_dead_when_it_must_stop(
+def test_sigterm_with_10000_spooled_events_and_a_dead_broker(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """preStop (traffic still comes), then SIGTERM: it stops once VOIPEX_DRAIN_S is over and loses nothing; the next start goes on."""

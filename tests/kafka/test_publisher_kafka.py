@@ -157,7 +157,7 @@ def say(capsys: pytest.CaptureFixture[str], figure: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_the_publisher_sends_is_what_the_console_consumer_reads(kafka: Broker, pbx: str) -> None:
+async def test_java_consumer_reads_every_field_of_a_published_record(kafka: Broker, pbx: str) -> None:
     """Key, value, every header and the partition, seen by a client that is not ours."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
     publishing = Publishing(pbx, kafka.bootstrap_servers)
@@ -205,7 +205,7 @@ async def test_order_per_partition_without_loss_or_copies(
 
 
 @pytest.mark.anyio
-async def test_a_backlog_drains_while_more_arrives_and_events_are_readable_soon(
+async def test_a_backlog_drains_while_events_keep_arriving(
     kafka: Broker, pbx: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """1,000 events/s: from the spool to readable by a consumer; then 30,000 that waited, while they go on. Figures only."""
@@ -370,7 +370,7 @@ async def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_7_a_partition_poisoned_by_a_record_that_is_too_large_heals(kafka: Broker, pbx: str) -> None:
+async def test_7_an_oversized_record_does_not_block_its_partition(kafka: Broker, pbx: str) -> None:
     """A refused batch leaves a gap in the sequence numbers: without a new producer the broker refuses the partition for ever."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx, partitions=1)
     await set_limit(kafka, pbx, 100_000)
@@ -447,7 +447,7 @@ def second_node(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[LocalKafka]:
 
 
 @pytest.mark.anyio
-async def test_7_a_partition_without_a_leader_heals_and_others_go_on_15_without_burning_the_cpu(
+async def test_7_and_15_a_leaderless_partition_recovers_at_low_cpu(
     own_kafka: LocalKafka, second_node: LocalKafka, pbx: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No leader for longer than a request may take: the batch fails and its partition is poisoned."""

@@ -20,7 +20,7 @@ from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from sandbox.broker import LocalKafka
-from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import (
     add,
     all_running,
@@ -46,7 +46,8 @@ NUDGED = "9.0"
 # -------------------------------------------------------------------------------- compaction
 
 
-def test_a_wiped_cache_is_restored_to_what_was_rolled_forward_also_from_a_compacted_changelog(
+@pytest.mark.anyio
+async def test_restore_from_a_compacted_changelog_equals_live_state(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """
@@ -56,10 +57,10 @@ def test_a_wiped_cache_is_restored_to_what_was_rolled_forward_also_from_a_compac
     """
     names = Names(f"{pbx}-kept", f"{pbx}-forgotten", f"{pbx}-moved")
     for name in names:
-        apply_topics(own_kafka.bootstrap_servers, name, 1)
+        await create_topics(own_kafka.bootstrap_servers, name, 1)
     live, old, new = (tmp_path / name for name in ("live", "old", "new"))
     with capture_logs() as logs:
-        asyncio.run(_compact_and_restore(own_kafka, names, live, old, new))
+        await _compact_and_restore(own_kafka, names, live, old, new)
 
     for name in names:
         rows, standings = contents(live, name)
@@ -198,18 +199,13 @@ class Gate:
         self._opened.set()
 
 
-def test_rebalances_inside_a_slow_restore_leave_no_half_restored_state(
+@pytest.mark.anyio
+async def test_rebalances_during_a_restore_leave_no_partial_state(
     kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kafka.md 12 (6b): while the first one restores, a second one joins, and leaves before it has restored."""
-    apply_topics(kafka.bootstrap_servers, pbx, 2)
-    asyncio.run(_restore_amid_rebalances(kafka, pbx, tmp_path, monkeypatch))
-
-
-async def _restore_amid_rebalances(
-    kafka: Broker, pbx: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours = settings(kafka, folder / "one", pbx, partitions=2)
+    await create_topics(kafka.bootstrap_servers, pbx, 2)
+    ours = settings(kafka, tmp_path / "one", pbx, partitions=2)
     keys = [f"1.{number}" for number in range(2000)]
     written = [add(pbx, key, 1 + number, 2, pad=2000) for number, key in enumerate(keys)]
     worker = Worker(TallyProjection(), ours, Metrics("test"))
@@ -218,8 +214,10 @@ async def _restore_amid_rebalances(
         await until_told(kafka, pbx, written)
 
     gate = Gate(monkeypatch)
-    first = Worker(TallyProjection(), settings(kafka, folder / "two", pbx, partitions=2), Metrics("test"))
-    second = Worker(TallyProjection(), settings(kafka, folder / "three", pbx, partitions=2), Metrics("test"))
+    first = Worker(TallyProjection(), settings(kafka, tmp_path / "two", pbx, partitions=2), Metrics("test"))
+    second = Worker(
+        TallyProjection(), settings(kafka, tmp_path / "three", pbx, partitions=2), Metrics("test")
+    )
 
     def restoring(worker: Worker[Any], number: int, held: int) -> bool:
         return worker.standing().partitions == {"restoring": number} and gate.held >= held

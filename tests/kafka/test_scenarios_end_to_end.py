@@ -353,7 +353,7 @@ def faults(_used: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_scenario_holds_from_webhooks_to_documents_on_the_topics(
+def test_scenario_from_webhooks_to_documents_on_the_topics(
     faults: Mapping[str, list[str]], name: str
 ) -> None:
     """The same expectations as of the folds alone: nothing between changes what a call or an agent is told as."""

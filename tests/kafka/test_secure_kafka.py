@@ -41,7 +41,7 @@ from consumers.service import SERVICES
 from consumers.settings import Settings as ConsumerSettings
 from sandbox.broker import LocalKafka
 from tests import factories
-from tests.commands import Done, called, voipex_bridge
+from tests.commands import CommandResult, run_in_process, voipex_bridge
 from tests.document_oracle import call_differences, read
 from tests.kafka import engine
 from tests.kafka.conftest import JARS, bring_up, read_all, settings_of
@@ -303,8 +303,8 @@ def no_secret_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iter
     assert [secret for secret in SECRETS if any(secret in text for text in said)] == []
 
 
-def asked(environment: Mapping[str, str], *arguments: str) -> Done:
-    done = called(environment, *arguments)
+def asked(environment: Mapping[str, str], *arguments: str) -> CommandResult:
+    done = run_in_process(environment, *arguments)
     if done.code != 0:
         # A connection that the broker refused is closed in TLS, which takes an answer; the command may end, and its loop, before that.
         with warnings.catch_warnings():
@@ -314,7 +314,7 @@ def asked(environment: Mapping[str, str], *arguments: str) -> Done:
     return done
 
 
-def as_process(environment: Mapping[str, str], *arguments: str) -> Done:
+def as_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     done = voipex_bridge(environment, *arguments)
     told.extend((done.out, done.err))
     return done
@@ -341,7 +341,7 @@ def records(secure: SecureKafka, topics: Iterable[str]) -> list[int]:
     return [len(read_all(secure.administration, topic)) for topic in topics]
 
 
-def checks(done: Done) -> dict[str, list[tuple[str, str, str | None]]]:
+def checks(done: CommandResult) -> dict[str, list[tuple[str, str, str | None]]]:
     """Of `doctor --json`: verdict, words and what to do, by check."""
     found: dict[str, list[tuple[str, str, str | None]]] = {}
     for each in done.json["checks"]:
@@ -514,7 +514,7 @@ def test_a_port_of_another_protocol_is_asked_about(
 @pytest.mark.parametrize(
     "mistake", [another_name, no_client_certificate, no_key_password], ids=lambda mistake: mistake.__name__
 )
-def test_with_wrong_settings_the_bridge_accepts_and_the_next_start_publishes(
+def test_events_accepted_with_wrong_settings_are_published_later(
     mistake: Mistake, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     """An encrypted key without its password is among them: OpenSSL would ask at the terminal for it, and wait for ever."""
@@ -567,7 +567,7 @@ def test_mended_certificate_files_are_taken_without_a_restart(
     assert 3 <= len(errors_of(bridge)) <= 5
 
 
-def test_a_password_that_is_set_on_the_brokers_later_lets_the_waiting_events_through(
+def test_setting_the_password_on_the_broker_drains_the_spool(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -625,7 +625,7 @@ def test_the_bridge_needs_write_on_three_topics_and_nothing_else(
     assert {found[0] for found in checks(looked)["topics"]} == {"skipped"}
 
 
-def test_without_rights_the_bridge_accepts_names_them_and_publishes_once_they_are_given(
+def test_missing_acls_are_named_and_events_wait_until_granted(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -665,9 +665,7 @@ def test_without_rights_the_bridge_accepts_names_them_and_publishes_once_they_ar
     )
 
 
-def test_a_right_that_is_taken_away_is_named_and_nothing_is_lost_until_it_is_back(
-    secure: SecureKafka, pbx: str, tmp_path: Path
-) -> None:
+def test_a_revoked_acl_is_named_and_no_event_is_lost(secure: SecureKafka, pbx: str, tmp_path: Path) -> None:
     secure.make_topics(pbx)
     calls, agents, _ = written(pbx)
     secure.allow("loser", "Write", *written(pbx))
@@ -688,13 +686,13 @@ def test_a_right_that_is_taken_away_is_named_and_nothing_is_lost_until_it_is_bac
     assert '"level":"error"' in line
 
 
-def test_topics_apply_names_each_right_that_it_lacks_with_the_command_that_gives_it(
+def test_topics_apply_prints_the_command_for_each_missing_acl(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "maker"))
     ladder: list[str] = []
 
-    def apply_and_obey() -> Done:
+    def apply_and_obey() -> CommandResult:
         while True:
             done = asked(bridge.environment, "topics", "apply")
             right = re.search(
@@ -725,7 +723,7 @@ def test_topics_apply_names_each_right_that_it_lacks_with_the_command_that_gives
     assert ladder == ["Describe on 8", "Create on 8", "DescribeConfigs on 8", "AlterConfigs on 1"]
 
 
-def test_topics_check_compares_what_it_may_see_and_says_what_it_may_not(
+def test_topics_check_names_the_topics_it_may_not_describe(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -766,10 +764,10 @@ def test_tail_needs_read_and_says_so(secure: SecureKafka, pbx: str, tmp_path: Pa
         assert f"Kafka refuses us the right {right} on topic {topic}" in done.err
         assert f"--allow-principal User:reader --operation {right} --topic {topic}" in done.err
         assert "Traceback" not in done.err
-    assert read == Done(0, "", "")
+    assert read == CommandResult(0, "", "")
 
 
-def test_replaying_needs_read_on_dead_letters_and_write_where_they_go(
+def test_replay_needs_read_on_dead_letters_and_write_on_targets(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -785,7 +783,7 @@ def test_replaying_needs_read_on_dead_letters_and_write_where_they_go(
     )  # fmt: skip
     bridge.environment |= secure.by_password("PLAIN", "replayer")
 
-    def replay(*given: tuple[str, str]) -> Done:
+    def replay(*given: tuple[str, str]) -> CommandResult:
         for right, topic in given:
             secure.allow("replayer", right, topic)
         return asked(bridge.environment, "dead-letters", "replay", "--json")
@@ -868,7 +866,7 @@ async def _ends(bootstrap_servers: str, topic: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
-def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missing(
+def test_a_consumer_names_each_documented_acl_it_lacks(
     secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicKind
 ) -> None:
     secure.make_topics(pbx)
@@ -899,17 +897,15 @@ def test_a_service_needs_the_rights_of_the_page_and_names_each_one_that_is_missi
     assert records(secure, [told]) == documents
 
 
-def test_lag_needs_read_on_what_the_services_read_and_describe_on_their_groups(
-    secure: SecureKafka, pbx: str
-) -> None:
+def test_lag_needs_read_on_inputs_and_describe_on_groups(secure: SecureKafka, pbx: str) -> None:
     secure.make_topics(pbx)
     Traffic(secure.administration, pbx, 1).publish(50)
     way = secure.by_password("PLAIN", "watcher", VOIPEX_PBXS=pbx, VOIPEX_TOPIC_PARTITIONS="1")
 
-    def lag() -> Done:
+    def lag() -> CommandResult:
         done = lag_of({**os.environ, **way})
         told.extend((done.stdout, done.stderr))
-        return Done(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY):
         secure.give("watcher", Right("Read", "topic", topic_name(pbx, kind)))
@@ -923,7 +919,7 @@ def test_lag_needs_read_on_what_the_services_read_and_describe_on_their_groups(
     assert shown.json["lag"] == 50
 
 
-def test_a_right_that_a_running_service_loses_is_named_and_nothing_is_lost_until_it_is_back(
+def test_an_acl_revoked_at_run_time_is_named_and_loses_nothing(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -1013,7 +1009,7 @@ def test_faults_of_settings_are_told_without_secrets(secure: SecureKafka) -> Non
         ),
     ],
 )
-def test_a_certificate_file_that_cannot_be_used_is_named_with_its_setting(
+def test_an_unusable_certificate_file_is_named_with_its_setting(
     setting: str, file: str, words: str, secure: SecureKafka
 ) -> None:
     variable = f"VOIPEX_KAFKA_SSL_{setting}_FILE"

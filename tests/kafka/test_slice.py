@@ -40,9 +40,7 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
         yield running
 
 
-def test_the_documented_payloads_are_read_back_by_the_java_console_consumer(
-    bridge: BridgeProcess, kafka: Broker, pbx: str
-) -> None:
+def test_java_consumer_reads_the_documented_payloads(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     answers = [bridge.post(body, {"traceparent": TRACE}) for body in DOCUMENTED]
 
     calls = console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=5)
@@ -87,7 +85,7 @@ def assert_headers(seen: Seen, event: dict[str, str], pbx: str, spool_id: str, s
     }
 
 
-def test_a_java_producer_puts_the_same_key_into_the_same_partition(
+def test_a_java_producer_chooses_the_same_partition_for_a_key(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     keys = [f"1412256225.{n}" for n in range(40)]
@@ -116,7 +114,7 @@ def test_a_numeric_unique_id_keeps_its_text(bridge: BridgeProcess, kafka: Broker
 @pytest.mark.parametrize(
     "body", [b"no json", b'{"EventName":"Ringing"}', b'{"EventName":"AgentLogin","Queue":"NOC"}']
 )
-def test_what_is_no_event_is_a_dead_letter_with_its_body_untouched(
+def test_an_invalid_webhook_becomes_a_dead_letter_byte_for_byte(
     bridge: BridgeProcess, kafka: Broker, pbx: str, body: bytes
 ) -> None:
     status, _ = bridge.post(body)
@@ -156,7 +154,7 @@ def test_another_number_of_partitions_refuses_the_start(kafka: Broker, pbx: str,
     assert "12" in bridge.log()
 
 
-def test_up_starts_everything_plays_calls_and_leaves_nothing_behind(tmp_path: Path, kafka: Broker) -> None:
+def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka: Broker) -> None:
     """`make run` is this command; here with its own ports, and with the jars that are there already."""
     folder = tmp_path / "build"
     folder.mkdir()

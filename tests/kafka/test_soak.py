@@ -50,7 +50,7 @@ def test_two_hundred_kills_at_random_moments_lose_nothing(
     assert {name: outcome[name] for name in PERFECT} == PERFECT
 
 
-def test_a_full_disk_refuses_keeps_every_promise_and_resumes_by_itself(
+def test_a_full_disk_answers_503_and_recovers_without_loss(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """A tmpfs of 6 MiB in a mount namespace of its own (Linux, `unshare`); the spool's own limit lies above it."""

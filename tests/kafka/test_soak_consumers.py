@@ -125,7 +125,7 @@ def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
 
 
-def test_a_broker_that_is_killed_and_stalls_again_and_again_costs_time_only(
+def test_repeated_broker_kills_and_stalls_lose_nothing(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     broken_broker(own_kafka, pbx, tmp_path, rounds=15)

@@ -1,6 +1,5 @@
 """Calls that nobody touches any more, on a real broker: told when their time has come, and not while their end waits to be read."""
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ import pytest
 from bridge.http.receipts import uuid7
 from consumers.calls.projection import CallProjection
 from consumers.engine.metrics import Metrics
+from consumers.engine.task import SETTLE_S
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests import factories
-from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import all_running, read, running, settings
 from tests.traffic import write
 from tests.waiting import WITHIN_S, async_eventually
@@ -47,7 +47,7 @@ def event(pbx: str, call: str, name: str, at_us: int, number: int = 0) -> Record
     return encode(normalize(parse(body), pbx, receipt), at_us // 1000, 1)
 
 
-async def tellings(kafka: Broker, pbx: str, call: str) -> list[Json]:
+async def documents_of(kafka: Broker, pbx: str, call: str) -> list[Json]:
     """All documents of a call."""
     return [
         json.loads(each.value or b"null")
@@ -60,7 +60,7 @@ async def until_status(kafka: Broker, pbx: str, call: str, status: str, within_s
     found: list[Json] = []
 
     async def is_it() -> bool:
-        found[:] = await tellings(kafka, pbx, call)
+        found[:] = await documents_of(kafka, pbx, call)
         return bool(found) and found[-1]["status"] == status
 
     await async_eventually(is_it, lambda: found, within_s)
@@ -71,50 +71,39 @@ def timelines(ours: Settings, clock: Any = None) -> Worker[Any]:
     return Worker(projection, ours, Metrics("test"), *([clock] if clock is not None else []))
 
 
-def test_a_call_that_nobody_touches_any_more_goes_stale_by_the_clock(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+@pytest.mark.anyio
+async def test_an_idle_call_becomes_stale_by_the_clock(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """The real clock, and a limit of two seconds; and what it says is what it says whenever the timer fires."""
-    apply_topics(kafka.bootstrap_servers, pbx, 1)
-    at_us, told = asyncio.run(_by_the_clock(kafka, pbx, tmp_path))
+    await create_topics(kafka.bootstrap_servers, pbx, 1)
+    ours = settings(kafka, tmp_path, pbx, ringing_limit_s=2.0)
 
-    ringing, stale = told
+    async with running(worker := timelines(ours)):
+        await all_running(worker, 1)
+        at_us = time.time_ns() // 1000
+        await write(ours, [event(pbx, "1.1", "Ringing", at_us)])
+        # Nothing else wakes the task before it commits its idle positions.
+        await until_status(kafka, pbx, "1.1", "stale", within_s=SETTLE_S)
+
+    ringing, stale = await documents_of(kafka, pbx, "1.1")
     assert ringing["status"] == "ringing"
     assert stale["ended_by"] == "timeout"
     assert microseconds(stale["ended_at"]) == at_us + 2 * SECOND_US
     assert microseconds(stale["updated_at"]) >= at_us + 2 * SECOND_US
 
 
-async def _by_the_clock(kafka: Broker, pbx: str, folder: Path) -> tuple[int, list[Json]]:
-    ours = settings(kafka, folder, pbx, ringing_limit_s=2.0)
-    async with running(worker := timelines(ours)):
-        await all_running(worker, 1)
-        at_us = time.time_ns() // 1000
-        await write(ours, [event(pbx, "1.1", "Ringing", at_us)])
-        await until_status(kafka, pbx, "1.1", "stale", within_s=20)  # before anything else wakes the task
-    return at_us, await tellings(kafka, pbx, "1.1")
-
-
+@pytest.mark.anyio
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_a_stop_longer_than_the_deadline_is_made_up_for_but_not_before_the_end_was_read(
+async def test_overdue_timers_fire_only_after_the_inputs_are_read(
     kafka: Broker, pbx: str, tmp_path: Path, cache: str
 ) -> None:
     """
     Two calls ring when the service stops. It comes back after their deadline: one has rung on, and is stale; behind two batches of
     other calls lies the other one's answer, which came in time. What looks overdue there must never be told.
     """
-    apply_topics(kafka.bootstrap_servers, pbx, 1)
-    told = asyncio.run(_after_a_stop(kafka, pbx, tmp_path, cache))
-
-    assert [each["status"] for each in told["1.1"]] == ["ringing", "stale"]
-    assert [each["status"] for each in told["1.2"]] == ["ringing", "talking"]
-    assert [each["status"] for each in told["1.3"]] == ["ringing", "talking"]
-
-
-async def _after_a_stop(kafka: Broker, pbx: str, folder: Path, cache: str) -> dict[str, list[Json]]:
+    await create_topics(kafka.bootstrap_servers, pbx, 1)
     clock = Clock(time.time_ns() // 1000)
     began_us = clock.now_us
-    ours = settings(kafka, folder / "state", pbx, ringing_limit_s=LIMIT_S)
+    ours = settings(kafka, tmp_path / "state", pbx, ringing_limit_s=LIMIT_S)
     async with running(worker := timelines(ours, clock)):
         await all_running(worker, 1)
         await write(ours, [event(pbx, call, "Ringing", began_us) for call in ("1.1", "1.2")])
@@ -129,8 +118,17 @@ async def _after_a_stop(kafka: Broker, pbx: str, folder: Path, cache: str) -> di
     clock.now_us += round(2 * LIMIT_S * SECOND_US)
 
     if cache == "lost":
-        ours = settings(kafka, folder / "other", pbx, ringing_limit_s=LIMIT_S)
+        ours = settings(kafka, tmp_path / "other", pbx, ringing_limit_s=LIMIT_S)
     async with running(worker := timelines(ours, clock)):
         await until_status(kafka, pbx, "1.1", "stale")
         await until_status(kafka, pbx, "1.3", "talking")
-    return {call: await tellings(kafka, pbx, call) for call in ("1.1", "1.2", "1.3")}
+
+    statuses = {
+        call: [each["status"] for each in await documents_of(kafka, pbx, call)]
+        for call in ("1.1", "1.2", "1.3")
+    }
+    assert statuses == {
+        "1.1": ["ringing", "stale"],
+        "1.2": ["ringing", "talking"],
+        "1.3": ["ringing", "talking"],
+    }

@@ -66,9 +66,7 @@ def state(broker: Broker, topic: str) -> TopicState:
     return found
 
 
-def test_missing_topics_are_all_named_with_the_remedy_and_applying_makes_them(
-    kafka: Broker, pbx: str
-) -> None:
+def test_missing_topics_are_named_and_created_by_apply(kafka: Broker, pbx: str) -> None:
     topics = declared([pbx])
     with pytest.raises(TopicMismatch, match="voipex-bridge topics apply") as wrong:
         check(kafka, topics)
@@ -85,7 +83,7 @@ def test_missing_topics_are_all_named_with_the_remedy_and_applying_makes_them(
     assert state(kafka, f"{pbx}.agent.status.v1").config["cleanup.policy"] == "compact"
 
 
-def test_another_number_of_partitions_is_refused_and_nothing_is_touched(kafka: Broker, pbx: str) -> None:
+def test_a_partition_count_mismatch_is_refused_without_changes(kafka: Broker, pbx: str) -> None:
     """More partitions move keys: the order per call would break silently."""
     one, other = declared([pbx])[:2]
     apply(kafka, (Topic(one.name, one.kind, 6),))
@@ -99,9 +97,7 @@ def test_another_number_of_partitions_is_refused_and_nothing_is_touched(kafka: B
         check(kafka, (other,))
 
 
-def test_drift_is_a_warning_and_applying_mends_it_without_touching_what_an_operator_set(
-    kafka: Broker, pbx: str
-) -> None:
+def test_apply_fixes_config_drift_and_keeps_other_topic_configs(kafka: Broker, pbx: str) -> None:
     topic = declared([pbx])[0]
     apply(kafka, (topic,))
     set_config(

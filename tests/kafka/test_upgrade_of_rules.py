@@ -31,7 +31,7 @@ NEW_RULES = "by-the-new-rules"
 
 
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_an_upgrade_folds_each_call_anew_from_what_is_kept_and_tells_it_once(
+def test_an_upgrade_refolds_each_call_and_publishes_it_once(
     kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
     """
@@ -58,7 +58,7 @@ def test_an_upgrade_folds_each_call_anew_from_what_is_kept_and_tells_it_once(
     assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
 
 
-def test_old_and_new_instances_side_by_side_change_nothing_and_the_new_ones_tell_all_anew(
+def test_a_rolling_upgrade_ends_with_all_documents_republished(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """One instance after the other: partitions go to the new ones, back to the old ones, and to the new ones for good."""

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.auth import manage
-from tests.commands import Done, voipex_bridge
+from tests.commands import CommandResult, voipex_bridge
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 
@@ -28,7 +27,9 @@ def environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def doctor(environment: Mapping[str, str], *options: str) -> tuple[Done, dict[str, list[dict[str, Any]]]]:
+def doctor(
+    environment: Mapping[str, str], *options: str
+) -> tuple[CommandResult, dict[str, list[dict[str, Any]]]]:
     """What it says, by check."""
     done = voipex_bridge(environment, "doctor", "--json", *options)
     checks: dict[str, list[dict[str, Any]]] = {}
@@ -73,7 +74,7 @@ def test_offline_all_is_well_and_nothing_is_left_in_the_spool(
     assert "ms (median of 20)" in checks["spool disk"][0]["found"]
 
 
-def test_without_kafka_each_address_has_its_cause_and_the_rest_says_why_it_was_not_looked_at(
+def test_doctor_without_kafka_names_the_cause_per_address(
     environment: dict[str, str],
 ) -> None:
     done, checks = doctor(environment)
@@ -120,7 +121,7 @@ def test_missing_credentials_are_a_fault_and_name_the_command(environment: dict[
     assert "credentials create" in checks["credentials"][0]["remedy"]
 
 
-def test_wrong_settings_are_all_named_and_nothing_else_is_looked_at(environment: dict[str, str]) -> None:
+def test_doctor_names_all_wrong_settings_and_skips_the_rest(environment: dict[str, str]) -> None:
     done, checks = doctor({**environment, "VOIPEX_PORT": "x", "VOIPEX_PBXS": "Praha"})
 
     assert done.code == 2
@@ -133,7 +134,7 @@ def test_wrong_settings_are_all_named_and_nothing_else_is_looked_at(environment:
     }
 
 
-def test_a_spool_that_waits_and_ports_in_use_are_seen_beside_a_bridge_and_after_it(
+def test_doctor_sees_spool_and_ports_with_and_without_a_bridge(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "bridge").mkdir()
@@ -200,7 +201,7 @@ def test_dead_letters_without_kafka_fail_with_the_addresses(
         (["replay", "--credential", "nobody"], "--credential 'nobody'"),
     ],
 )
-def test_wrong_usage_of_dead_letters_is_told_before_anything_is_asked(
+def test_dead_letters_usage_errors_come_before_any_request(
     environment: dict[str, str], arguments: list[str], said: str
 ) -> None:
     done = voipex_bridge(environment, "dead-letters", *arguments)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tests.commands import called
+from tests.commands import run_in_process
 from tests.processes import free_port
 from voipex.service import health
 
@@ -89,7 +89,7 @@ def test_what_speaks_no_http_is_not_healthy() -> None:
 def test_the_command_says_it_and_its_exit_code_means_it() -> None:
     with answering(ALIVE_NOT_READY) as port:
         environment = {"VOIPEX_MANAGEMENT_PORT": str(port)}
-        unready, live = called(environment, "health"), called(environment, "health", "--live")
+        unready, live = run_in_process(environment, "health"), run_in_process(environment, "health", "--live")
     assert (unready.code, unready.out) == (1, "")
     assert unready.err == 'not ready: {"ready":false,"stopping":true}\n'
     assert (live.code, live.out, live.err) == (0, "live\n", "")
@@ -102,7 +102,7 @@ def test_the_management_host_wins_over_the_host() -> None:
             "VOIPEX_MANAGEMENT_HOST": "127.0.0.1",
             "VOIPEX_MANAGEMENT_PORT": str(port),
         }
-        assert called(environment, "health").code == 0
+        assert run_in_process(environment, "health").code == 0
 
 
 def test_the_check_of_a_container_knows_its_port_from_the_environment(
