@@ -34,7 +34,7 @@ def examine(kafka: Broker, *topics: str) -> Examination:
     return asyncio.run(permissions.examine(settings_of(kafka.bootstrap_servers), topics))
 
 
-def test_doctor_beside_a_bridge_finds_no_fault_and_writes_nothing(
+def test_doctor_beside_a_bridge_is_all_ok_and_writes_nothing(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)

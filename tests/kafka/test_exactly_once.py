@@ -154,9 +154,7 @@ def test_a_broker_that_is_killed_or_stands_still_costs_time_only(
         await_published(own_kafka.bootstrap_servers, pbx)
 
 
-def test_an_invalid_record_becomes_a_dead_letter_and_blocks_nothing(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_an_invalid_record_becomes_a_dead_letter(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=9)
     calls = f"{pbx}.call.events.v1"

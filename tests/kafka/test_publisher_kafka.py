@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,8 +115,24 @@ class Publishing:
         )
 
 
+def let_producers_be_dropped() -> None:
+    """
+    Keep a test from failing by aiokafka's sender, which raises in a callback when it is closed with batches in flight
+    (its pull request 831). The publisher has given these up and sends them again.
+    """
+    loop = asyncio.get_running_loop()
+    handle: Any = loop.get_exception_handler()
+
+    def handle_others(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "Sender._fail_all" not in context["message"]:
+            handle(loop, context)
+
+    loop.set_exception_handler(handle_others)
+
+
 @asynccontextmanager
 async def running(publishing: Publishing) -> AsyncIterator[Publishing]:
+    let_producers_be_dropped()
     task = asyncio.create_task(publishing.publisher.run())
     try:
         yield publishing
@@ -349,6 +366,7 @@ async def test_kafka_out_of_reach_at_the_start_only_delays(own_kafka: LocalKafka
 async def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: LocalKafka, pbx: str) -> None:
     """The drain ran out of time: what is not acknowledged stays in the spool. No time-out of a request is waited for."""
     await asyncio.to_thread(make_event_topics, own_kafka.bootstrap_servers, pbx)
+    let_producers_be_dropped()
     publishing = Publishing(pbx, own_kafka.bootstrap_servers, request_timeout_ms=600_000)
     task = asyncio.create_task(publishing.publisher.run())
     publishing.put(10)

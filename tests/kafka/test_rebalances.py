@@ -19,7 +19,7 @@ SESSION_S = 30.0
 
 
 @pytest.mark.anyio
-async def test_sigterm_during_a_rebalance_does_not_await_frozen_members(
+async def test_sigterm_in_a_rebalance_does_not_await_frozen_members(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """The group lets nobody in before the frozen one's session has ended; SIGTERM must not wait for that."""

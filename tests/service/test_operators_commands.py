@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.auth import manage
 from tests.commands import CommandResult, voipex_bridge
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
