@@ -22,9 +22,9 @@ DIALECT = parse(LIST.read_text(encoding="utf-8"))
         ("self._tell_of_certificate(None)", ["_tell_of_certificate"]),
         ("no file of ours", ["ours"]),
         ("a body kept as a dead letter", ["kept as"]),
-        ("from bridge.errors import InvalidEvent, InvalidJson", ["InvalidEvent", "InvalidJson"]),
-        ("except InvalidWebhook as fault:  # ShuttingDown, too", ["ShuttingDown"]),
-        ("raise InvalidWebhook('x')", ["InvalidWebhook"]),
+        ("from bridge.errors import NotAnEvent, NotJson", ["NotAnEvent", "NotJson"]),
+        ("except Unusable as fault:  # Draining, too", ["Draining"]),
+        ("raise Unusable('x')", ["Unusable"]),
         ("class KafkaOutbox(Outbox):", ["KafkaOutbox", "Outbox"]),
         ("for letter in letters:", ["letter", "letters"]),
         ("def letters_replay() -> None:", ["letters"]),
@@ -43,8 +43,8 @@ def test_reports_a_word_of_the_dialect(line: str, words: list[str]) -> None:
         "hours, yours, four",
         "dead letters, dead_letters, dead-letters list, DEAD_LETTERS, a dead letter",
         "a capital letter, letters and digits, letter case, string.ascii_letters",
-        "404 Not Found, 503 Service ServiceUnavailable",
-        "InvalidWebhook records become dead letters",
+        "404 Not Found, 503 Service Unavailable",
+        "Unusable records become dead letters",
         "class Party(NamedTuple):",
         "an outstanding, long-standing request",
         "In place of it; Place it there",
@@ -57,12 +57,12 @@ def test_leaves_ordinary_english_alone(line: str) -> None:
 
 
 def test_a_finding_names_file_line_and_replacement(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("x = 1\nraise InvalidJson\n")
-    (tmp_path / "b.bin").write_bytes(b"\xff InvalidJson")
-    (tmp_path / "requirements.txt").write_text("InvalidJson\n")
+    (tmp_path / "a.py").write_text("x = 1\nraise NotJson\n")
+    (tmp_path / "b.bin").write_bytes(b"\xff NotJson")
+    (tmp_path / "requirements.txt").write_text("NotJson\n")
 
     assert list(check(DIALECT, tmp_path, ["a.py", "b.bin", "requirements.txt"])) == [
-        "a.py:2: InvalidJson -> use InvalidJson"
+        "a.py:2: NotJson -> use InvalidJson"
     ]
 
 
