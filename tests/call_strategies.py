@@ -66,7 +66,7 @@ EVENT_NAMES: Final = {
 }
 
 
-def event(type_: EventType, at_us: int, number: int = 0, **told: Any) -> Event:
+def event(type_: EventType, at_us: int, number: int = 0, **fields: Any) -> Event:
     """An event at *at_us* after the base, as the bridge publishes it; `number` makes its id."""
     return Event(
         event_id=f"019cade5-4c00-7000-8000-{number:012x}",
@@ -76,7 +76,7 @@ def event(type_: EventType, at_us: int, number: int = 0, **told: Any) -> Event:
         received_at=rfc3339(BASE_US + at_us),
         unique_id=CALL_ID,
         pbx_started_at=rfc3339(BASE_US),
-        **told,
+        **fields,
     )
 
 
@@ -135,17 +135,17 @@ def hostile(draw: st.DrawFn, max_size: int = 14) -> list[CallEvent]:
 Step = tuple[EventType, str | None, dict[str, Any]]
 
 
-def _ring(line: str, **told: Any) -> Step:
-    return (EventType.RINGING, line, told)
+def _ring(line: str, **fields: Any) -> Step:
+    return (EventType.RINGING, line, fields)
 
 
-def _answer(line: str | None, **told: Any) -> Step:
-    return (EventType.ANSWERED, line, told)
+def _answer(line: str | None, **fields: Any) -> Step:
+    return (EventType.ANSWERED, line, fields)
 
 
-def _hangup(line: str | None, reason: int = 1, **told: Any) -> Step:
+def _hangup(line: str | None, reason: int = 1, **fields: Any) -> Step:
     text, reason_class = REASONS[reason]
-    return (EventType.HANGUP, line, {"reason": text, "reason_class": reason_class, **told})
+    return (EventType.HANGUP, line, {"reason": text, "reason_class": reason_class, **fields})
 
 
 _ELSEWHERE: Final = 7
@@ -197,7 +197,7 @@ def plausible(draw: st.DrawFn) -> list[CallEvent]:
     steps: list[Step] = [(EventType.NEW_CALL, None, {}), *script, (EventType.CDR, None, {})]
     at_us = 0
     events = []
-    for number, (type_, line, told) in enumerate(steps):
+    for number, (type_, line, fields) in enumerate(steps):
         at_us += draw(_GAP)
         what = draw(st.integers(0, 11))
         delay_us = draw(_GAP) if what == 0 else 0
@@ -208,7 +208,7 @@ def plausible(draw: st.DrawFn) -> list[CallEvent]:
                 "from_": "600000001",
                 "to": "222333444",
                 "direction": Direction.INCOMING,
-                **told,
+                **fields,
             }
             events.append(call_event(event(type_, at_us + delay_us + copy, number << 8 | copy, **values)))
     return sorted(events)
@@ -218,28 +218,28 @@ def calls() -> st.SearchStrategy[list[CallEvent]]:
     return st.one_of(hostile(), plausible()).filter(bool)
 
 
-def value_of(told: CallEvent) -> bytes:
-    """The record value from which *told* is read."""
+def value_of(source: CallEvent) -> bytes:
+    """The record value from which *source* is read."""
     value = Event(
-        event_id=told.event_id,
+        event_id=source.event_id,
         pbx="voipex",
-        type=told.type,
-        event_name=told.event_name,
-        received_at=rfc3339(told.at_us),
+        type=source.type,
+        event_name=source.event_name,
+        received_at=rfc3339(source.at_us),
         unique_id=CALL_ID,
-        pbx_started_at=None if told.pbx_started_us is None else rfc3339(told.pbx_started_us),
-        direction=told.direction,
-        from_=told.from_,
-        to=told.to,
-        from_e164=told.from_e164,
-        to_e164=told.to_e164,
-        line=told.line,
-        login=told.login,
-        email=told.email,
-        queue=told.queue,
-        reason=told.reason,
-        reason_class=told.reason_class,
-        extra=told.extra or {},
+        pbx_started_at=None if source.pbx_started_us is None else rfc3339(source.pbx_started_us),
+        direction=source.direction,
+        from_=source.from_,
+        to=source.to,
+        from_e164=source.from_e164,
+        to_e164=source.to_e164,
+        line=source.line,
+        login=source.login,
+        email=source.email,
+        queue=source.queue,
+        reason=source.reason,
+        reason_class=source.reason_class,
+        extra=source.extra or {},
     )
     return value.model_dump_json(by_alias=True).encode()
 

@@ -95,19 +95,21 @@ def call_differences(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str
         sent.setdefault((each.key or b"").decode(), []).append(Event.model_validate_json(each.value or b""))
     published = _latest(found[CALL_TIMELINES])
     for call_id, its_events in sent.items():
-        told = published.get(call_id)
-        if told is None:
+        document = published.get(call_id)
+        if document is None:
             yield f"call {call_id}: not published"
             continue
-        as_of_us = microseconds(told["updated_at"])
+        as_of_us = microseconds(document["updated_at"])
         expected = timeline(pbx, call_id, [call_event(each) for each in its_events], as_of_us)
         assert expected is not None
-        yield from _compared(f"call {call_id}", told, orjson.loads(expected.model_dump_json(by_alias=True)))
+        yield from _compared(
+            f"call {call_id}", document, orjson.loads(expected.model_dump_json(by_alias=True))
+        )
         # The topic is written at least once, the document tells each event once.
-        told_ids = [each["event_id"] for each in told["events"]]
+        document_ids = [each["event_id"] for each in document["events"]]
         sent_ids = {each.event_id for each in its_events}
-        if sorted(told_ids) != sorted(sent_ids):
-            yield f"call {call_id}: {len(told_ids)} events for {len(sent_ids)} of {len(its_events)} records"
+        if sorted(document_ids) != sorted(sent_ids):
+            yield f"call {call_id}: {len(document_ids)} events for {len(sent_ids)} of {len(its_events)} records"
 
 
 def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
@@ -120,15 +122,15 @@ def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
             states[key] = projection.fold(state, kind, each.value or b"")
     published = _latest(found[AGENT_STATUS])
     for key, state in states.items():
-        told = published.get(key)
-        if told is None:
+        document = published.get(key)
+        if document is None:
             yield f"agent {key}: not published"
             continue
-        _, documents = projection.produce(state, microseconds(told["updated_at"]))
-        yield from _compared(f"agent {key}", told, orjson.loads(documents[0].value or b"null"))
+        _, documents = projection.produce(state, microseconds(document["updated_at"]))
+        yield from _compared(f"agent {key}", document, orjson.loads(documents[0].value or b"null"))
 
 
-def _compared(what: str, told: Json, expected: Json) -> Iterator[str]:
-    for name in sorted(told.keys() | expected.keys()):
-        if name not in {"revision", "updated_at"} and told.get(name) != expected.get(name):
-            yield f"{what}: {name} is {told.get(name)}, should be {expected.get(name)}"
+def _compared(what: str, document: Json, expected: Json) -> Iterator[str]:
+    for name in sorted(document.keys() | expected.keys()):
+        if name not in {"revision", "updated_at"} and document.get(name) != expected.get(name):
+            yield f"{what}: {name} is {document.get(name)}, should be {expected.get(name)}"

@@ -124,7 +124,7 @@ async def tallies(kafka: Broker, pbx: str) -> dict[str, int]:
     return totals
 
 
-def sums(records: Iterable[Record]) -> dict[str, int]:
+def expected_totals(records: Iterable[Record]) -> dict[str, int]:
     """What should be told."""
     totals: Counter[str] = Counter()
     for each in records:
@@ -132,16 +132,16 @@ def sums(records: Iterable[Record]) -> dict[str, int]:
     return dict(totals)
 
 
-async def until_told(kafka: Broker, pbx: str, records: Iterable[Record]) -> None:
+async def await_totals(kafka: Broker, pbx: str, records: Iterable[Record]) -> None:
     """Until each key's sum is what these records come to."""
-    expected, found = sums(records), dict[str, int]()
+    expected, found = expected_totals(records), dict[str, int]()
 
-    async def is_told() -> bool:
+    async def is_published() -> bool:
         found.clear()
         found.update(await tallies(kafka, pbx))
         return found == expected
 
     await async_eventually(
-        is_told,
+        is_published,
         lambda: {key: (found.get(key), total) for key, total in expected.items() if found.get(key) != total},
     )

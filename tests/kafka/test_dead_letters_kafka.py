@@ -37,11 +37,11 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
         yield running
 
 
-def letters(bridge: BridgeProcess, *arguments: str) -> CommandResult:
+def dead_letters_command(bridge: BridgeProcess, *arguments: str) -> CommandResult:
     return run_in_process(bridge.environment, "dead-letters", *arguments)
 
 
-def mend(bridge: BridgeProcess) -> None:
+def fix_key_names(bridge: BridgeProcess) -> None:
     """What an operator does: the key names go into the credentials file."""
     path = bridge.folder / "credentials.json"
     file = json.loads(path.read_text())
@@ -57,7 +57,7 @@ def events(kafka: Broker, pbx: str) -> list[Consumed]:
     ]
 
 
-def dead(kafka: Broker, pbx: str) -> list[Consumed]:
+def dead_letters(kafka: Broker, pbx: str) -> list[Consumed]:
     return read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
 
 
@@ -76,23 +76,23 @@ def as_it_lies(record: Consumed) -> tuple[object, ...]:
 def test_replay_after_fixed_key_names_publishes_idempotently(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
-    kept = dead(kafka, pbx)
+    kept = dead_letters(kafka, pbx)
     receipts = {
         (headers["bridge-event-id"].decode(), headers["bridge-received-at"].decode())
         for headers in ({name: value or b"" for name, value in letter.headers} for letter in kept)
         if headers["bridge-error-class"] == b"InvalidEvent"
     }
 
-    too_early = letters(bridge, "replay", "--json")
+    too_early = dead_letters_command(bridge, "replay", "--json")
     after_too_early = events(kafka, pbx)
-    mend(bridge)
-    dry = letters(bridge, "replay", "--dry-run", "--json")
+    fix_key_names(bridge)
+    dry = dead_letters_command(bridge, "replay", "--dry-run", "--json")
     after_dry = events(kafka, pbx)
-    first = letters(bridge, "replay", "--json")
+    first = dead_letters_command(bridge, "replay", "--json")
     once = events(kafka, pbx)
-    second = letters(bridge, "replay", "--class", "InvalidEvent")
+    second = dead_letters_command(bridge, "replay", "--class", "InvalidEvent")
     twice = events(kafka, pbx)
-    left = dead(kafka, pbx)
+    left = dead_letters(kafka, pbx)
     eventually(lambda: bridge.post(RENAMED[2])[0] == 200)  # the running bridge takes the new names by itself
     bridge.await_drained()
     replayed, _, direct = (record for record in events(kafka, pbx) if record.key == b"1412256225.1941")
@@ -128,18 +128,18 @@ def test_replay_after_fixed_key_names_publishes_idempotently(
 def test_list_hides_bodies_and_shares_its_filters_with_replay(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
-    mend(bridge)
+    fix_key_names(bridge)
 
-    lines = letters(bridge, "list")
-    rows = letters(bridge, "list", "--json").json
+    lines = dead_letters_command(bridge, "list")
+    rows = dead_letters_command(bridge, "list", "--json").json
     third = rows[2]
-    by_class = letters(bridge, "list", "--class", "InvalidJson", "--json").json
-    between = letters(
+    by_class = dead_letters_command(bridge, "list", "--class", "InvalidJson", "--json").json
+    between = dead_letters_command(
         bridge, "replay", "--since", rows[1]["received_at"], "--until", third["received_at"], "--json"
     )
-    nothing = letters(bridge, "replay", "--until", "1h", "--stage", "ingress", "--json")
-    one = letters(bridge, "replay", third["position"])
-    none = letters(bridge, "replay", "0:999")
+    nothing = dead_letters_command(bridge, "replay", "--until", "1h", "--stage", "ingress", "--json")
+    one = dead_letters_command(bridge, "replay", third["position"])
+    none = dead_letters_command(bridge, "replay", "0:999")
 
     assert len(lines.out.splitlines()) == 5
     assert lines.err == "5 dead letters\n"
@@ -157,12 +157,15 @@ def test_list_hides_bodies_and_shares_its_filters_with_replay(
 
 
 def test_only_show_prints_a_body_with_control_characters_escaped(bridge: BridgeProcess) -> None:
-    rows = letters(bridge, "list", "--json").json
+    rows = dead_letters_command(bridge, "list", "--json").json
     garbage, first = rows[-1]["position"], rows[0]["position"]
 
-    shown, raw = letters(bridge, "show", garbage), letters(bridge, "show", garbage, "--raw")
-    as_json = letters(bridge, "show", first, "--json")
-    nowhere = letters(bridge, "show", "11:4711")
+    shown, raw = (
+        dead_letters_command(bridge, "show", garbage),
+        dead_letters_command(bridge, "show", garbage, "--raw"),
+    )
+    as_json = dead_letters_command(bridge, "show", first, "--json")
+    nowhere = dead_letters_command(bridge, "show", "11:4711")
 
     assert "bridge-error-class: InvalidJson\n" in shown.out
     assert shown.out.endswith("\n\nno json \\x1b[2J\n")
@@ -181,8 +184,10 @@ def test_letters_of_a_revoked_credential_wait_for_one_to_be_named(
         bridge.environment, "credentials", "create", "site-8", "--key", "EventName=event", "--key", "UniqueId=call_id"
     )  # fmt: skip
 
-    alone = letters(bridge, "replay", "--class", "InvalidEvent", "--json")
-    named = letters(bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json")
+    alone = dead_letters_command(bridge, "replay", "--class", "InvalidEvent", "--json")
+    named = dead_letters_command(
+        bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json"
+    )
 
     assert (alone.code, alone.json["skipped"], alone.json["replayed"]) == (1, 4, 0)
     assert "--credential" in alone.json["letters"][0]["why"]
@@ -234,7 +239,7 @@ def test_refused_records_are_replayed_unchanged(kafka: Broker, pbx: str, tmp_pat
         ],
     )
 
-    done = letters(bridge, "replay", "--json")
+    done = dead_letters_command(bridge, "replay", "--json")
 
     assert (done.code, done.json["replayed"], done.json["unusable"]) == (1, 3, 1)
     expected = {
@@ -268,7 +273,7 @@ def test_replay_names_a_missing_topic_and_continues(kafka: Broker, pbx: str, tmp
     )
     send(kafka, [make(20), make(20), make(2)])
 
-    done = letters(bridge, "replay", "--json")
+    done = dead_letters_command(bridge, "replay", "--json")
 
     assert (done.code, done.json["refused"], done.json["replayed"]) == (1, 2, 1)
     assert "topics apply" in done.json["letters"][0]["why"]

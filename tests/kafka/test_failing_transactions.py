@@ -11,16 +11,16 @@ from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import (
     add,
     all_running,
+    await_totals,
     configure,
     delete_records,
+    expected_totals,
     progress,
     read,
     running,
     settings,
-    sums,
     tallies,
     transactions,
-    until_told,
 )
 from tests.traffic import write
 from tests.unit.consumers.tally import TallyProjection
@@ -50,14 +50,14 @@ async def test_a_failed_produce_aborts_the_transaction_for_a_retry(
     async with running(worker):
         await all_running(worker, 1)
         await write(ours, first)
-        await until_told(kafka, pbx, first)
+        await await_totals(kafka, pbx, first)
         before = await committed()
         await configure(kafka, documents, max_message_bytes="100")
         await write(ours, second)
         await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
         meanwhile = await committed()
         await configure(kafka, documents, max_message_bytes="1048588")
-        await until_told(kafka, pbx, [*first, *second])
+        await await_totals(kafka, pbx, [*first, *second])
         await all_running(worker, 1)
 
     assert before == meanwhile
@@ -86,7 +86,7 @@ async def test_a_failing_or_halted_pbx_does_not_stop_the_others(
         for name in names:
             await write(ours, written[name])
         for name in names:
-            await until_told(kafka, name, written[name])
+            await await_totals(kafka, name, written[name])
     calls = Partition(topic_name(halted, CALL_EVENTS), 0)
     await write(ours, [add(halted, "1.1")])
     await delete_records(kafka, calls, -1)  # unread
@@ -96,15 +96,15 @@ async def test_a_failing_or_halted_pbx_does_not_stop_the_others(
     async with running(worker):
         await more(broken, sound)
         await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
-        await until_told(kafka, sound, written[sound])
+        await await_totals(kafka, sound, written[sound])
         await more(sound)
-        await until_told(kafka, sound, written[sound])
+        await await_totals(kafka, sound, written[sound])
         told = worker.describe()
         is_ready = worker.ready
         await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="1048588")
-        await until_told(kafka, broken, written[broken])
+        await await_totals(kafka, broken, written[broken])
 
     assert list(told["halted"]) == [f"{halted}/0"]
     assert "deleted before they were read" in told["halted"][f"{halted}/0"]
     assert not is_ready
-    assert await tallies(kafka, halted) == sums(written[halted])
+    assert await tallies(kafka, halted) == expected_totals(written[halted])

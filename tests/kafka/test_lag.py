@@ -52,8 +52,8 @@ def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
 def test_without_kafka_lag_says_so(tmp_path: Path) -> None:
     away = ConsumerProcess(tmp_path, "timelines", "127.0.0.1:1", "voipex")
 
-    told = lag(away.environment)
+    shown = lag(away.environment)
 
-    assert told.returncode == 1
-    assert "127.0.0.1:1" in told.stderr
-    assert "Traceback" not in told.stderr
+    assert shown.returncode == 1
+    assert "127.0.0.1:1" in shown.stderr
+    assert "Traceback" not in shown.stderr

@@ -144,12 +144,12 @@ def test_a_damaged_jar_is_fetched_again_and_progress_is_told(own_kafka: LocalKaf
     whole = damaged.read_bytes()
     damaged.unlink()
     damaged.write_bytes(whole[:-1])
-    told: list[Progress] = []
+    progress: list[Progress] = []
 
-    LocalKafka(tmp_path, jars).prepare(told.append)
+    LocalKafka(tmp_path, jars).prepare(progress.append)
 
     assert damaged.read_bytes() == whole
-    assert [(each.jars_done, each.jars_total) for each in told] == [(49, 50), (50, 50)]
+    assert [(each.jars_done, each.jars_total) for each in progress] == [(49, 50), (50, 50)]
 
 
 def test_the_lock_names_no_host() -> None:

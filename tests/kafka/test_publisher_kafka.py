@@ -167,7 +167,7 @@ async def copies_after_checks(publishing: Publishing) -> int:
     return len(found) - len(first)
 
 
-def say(capsys: pytest.CaptureFixture[str], figure: str) -> None:
+def print_figure(capsys: pytest.CaptureFixture[str], figure: str) -> None:
     """A figure for the reader of the test's output; nothing depends on it."""
     with capsys.disabled():
         sys.stdout.write(f"\n    {figure} ")
@@ -216,7 +216,9 @@ async def test_order_per_partition_without_loss_or_copies(
     await publishing.publisher.run()
 
     took, used = time.perf_counter() - began, time.process_time() - cpu
-    say(capsys, f"drain: {50_000 / took:,.0f} records/s, {used / 50_000 * 1e6:.1f} µs CPU per record")
+    print_figure(
+        capsys, f"drain: {50_000 / took:,.0f} records/s, {used / 50_000 * 1e6:.1f} µs CPU per record"
+    )
     assert await copies_after_checks(publishing) == 0
     assert publishing.publisher.state.generation == 1
 
@@ -252,8 +254,8 @@ async def test_a_backlog_drains_while_events_keep_arriving(
 
     assert await copies_after_checks(publishing) == 0
     p50, p99 = steady[len(steady) // 2], steady[int(len(steady) * 0.99)]
-    say(capsys, f"at 1,000/s readable after p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    say(capsys, f"backlog beside that: {rate:,.0f} records/s")
+    print_figure(capsys, f"at 1,000/s readable after p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+    print_figure(capsys, f"backlog beside that: {rate:,.0f} records/s")
 
 
 @pytest.mark.anyio
@@ -489,5 +491,5 @@ async def test_7_and_15_a_leaderless_partition_recovers_at_low_cpu(
         await publishing.drained()
 
     copies = await copies_after_checks(publishing)
-    say(capsys, f"leaderless: {share * 100:.0f} % of a core, {copies} copies")
+    print_figure(capsys, f"leaderless: {share * 100:.0f} % of a core, {copies} copies")
     assert share < 0.5

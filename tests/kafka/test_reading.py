@@ -16,7 +16,7 @@ from tests.traffic import Traffic
 PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
 
 
-def block(language: str, beginning: str) -> str:
+def code_block(language: str, beginning: str) -> str:
     blocks = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     found: str = next(each for each in blocks if beginning in each)
     return found
@@ -34,17 +34,19 @@ def published(kafka: Broker, pbx: str, tmp_path: Path) -> str:
     return pbx
 
 
-def here(text: str, kafka: Broker, pbx: str) -> str:
+def with_addresses(text: str, kafka: Broker, pbx: str) -> str:
     return text.replace("127.0.0.1:9092", kafka.bootstrap_servers).replace("voipex.", f"{pbx}.")
 
 
 def test_the_readers_of_the_page_read(published: str, kafka: Broker) -> None:
-    program = here(block("python", "AIOKafkaConsumer"), kafka, published)
+    program = with_addresses(code_block("python", "AIOKafkaConsumer"), kafka, published)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None
         line = reader.stdout.readline()
         reader.kill()
-    command = shlex.split(here(block("sh", "console-consumer"), kafka, published).replace("\\\n", ""))
+    command = shlex.split(
+        with_addresses(code_block("sh", "console-consumer"), kafka, published).replace("\\\n", "")
+    )
     done = subprocess.run(
         kafka_tools().command_line(
             "org.apache.kafka.tools.consumer.ConsoleConsumer", *command[1:], "--max-messages", "1"

@@ -24,13 +24,13 @@ from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import (
     add,
     all_running,
+    await_totals,
     configure,
     delete_records,
     progress,
     read,
     running,
     settings,
-    until_told,
 )
 from tests.traffic import write
 from tests.unit.consumers.tally import TallyProjection
@@ -211,7 +211,7 @@ async def test_rebalances_during_a_restore_leave_no_partial_state(
     worker = Worker(TallyProjection(), ours, Metrics("test"))
     async with running(worker):
         await write(ours, written)
-        await until_told(kafka, pbx, written)
+        await await_totals(kafka, pbx, written)
 
     gate = Gate(monkeypatch)
     first = Worker(TallyProjection(), settings(kafka, tmp_path / "two", pbx, partitions=2), Metrics("test"))
@@ -230,5 +230,5 @@ async def test_rebalances_during_a_restore_leave_no_partial_state(
             await async_eventually(lambda: restoring(first, 1, 4) and restoring(second, 1, 4))
         await async_eventually(lambda: restoring(first, 2, 6))
         gate.open()
-        await until_told(kafka, pbx, [*written, *more])
+        await await_totals(kafka, pbx, [*written, *more])
         assert first.ready

@@ -299,11 +299,11 @@ def no_secret_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iter
     yield
 
     logs = [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
-    said = [*told, *logs, *capfd.readouterr()]
-    assert [secret for secret in SECRETS if any(secret in text for text in said)] == []
+    texts = [*told, *logs, *capfd.readouterr()]
+    assert [secret for secret in SECRETS if any(secret in text for text in texts)] == []
 
 
-def asked(environment: Mapping[str, str], *arguments: str) -> CommandResult:
+def run_command(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     done = run_in_process(environment, *arguments)
     if done.code != 0:
         # A connection that the broker refused is closed in TLS, which takes an answer; the command may end, and its loop, before that.
@@ -314,7 +314,7 @@ def asked(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     return done
 
 
-def as_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
+def run_as_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     done = voipex_bridge(environment, *arguments)
     told.extend((done.out, done.err))
     return done
@@ -384,9 +384,9 @@ def test_a_posted_event_arrives_over(
     way: str, source: str, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     user, environment_of = WAYS[way]
-    environment, ask = environment_of(secure), asked
+    environment, ask = environment_of(secure), run_command
     if source == "secret files":
-        environment, ask = secret_files(tmp_path / "secrets", environment), as_process
+        environment, ask = secret_files(tmp_path / "secrets", environment), run_as_process
     secure.allow(user, "All", pbx, prefixed=True)
     bridge = bridge_of(tmp_path, pbx, environment)
 
@@ -473,10 +473,10 @@ def test_commands_say_which_setting_is_to_blame(
 ) -> None:
     bridge = bridge_of(tmp_path, pbx, mistake(secure))
 
-    compared = asked(bridge.environment, "topics", "check")
-    applied = asked(bridge.environment, "topics", "apply")
-    shown = asked(bridge.environment, "tail", f"{pbx}.call.events.v1")
-    looked = asked(bridge.environment, "doctor", "--json")
+    compared = run_command(bridge.environment, "topics", "check")
+    applied = run_command(bridge.environment, "topics", "apply")
+    shown = run_command(bridge.environment, "tail", f"{pbx}.call.events.v1")
+    looked = run_command(bridge.environment, "doctor", "--json")
 
     for done in (compared, applied, shown):
         assert (done.code, done.out) == (1, "")
@@ -505,7 +505,7 @@ def test_a_port_of_another_protocol_is_asked_about(
     """A broker that hears what it does not understand only closes the connection."""
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "plain-user", **way))
 
-    compared = asked(bridge.environment, "topics", "check")
+    compared = run_command(bridge.environment, "topics", "check")
 
     assert compared.code == 1
     assert words in compared.err
@@ -613,7 +613,7 @@ def test_the_bridge_needs_write_on_three_topics_and_nothing_else(
     with bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "writer")).start() as bridge:
         answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
         bridge.await_drained()
-        looked = asked(bridge.environment, "doctor", "--json")
+        looked = run_command(bridge.environment, "doctor", "--json")
 
     assert answers == [200, 200, 422]
     assert records(secure, written(pbx)) == [1, 1, 1]
@@ -642,7 +642,7 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
             lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge.log
         )
         partly = records(secure, (calls, agents, letters))
-        looked = asked(bridge.environment, "doctor", "--json")
+        looked = run_command(bridge.environment, "doctor", "--json")
         secure.allow("newcomer", "Write", agents, letters)
         bridge.await_drained()
 
@@ -694,7 +694,7 @@ def test_topics_apply_prints_the_command_for_each_missing_acl(
 
     def apply_and_obey() -> CommandResult:
         while True:
-            done = asked(bridge.environment, "topics", "apply")
+            done = run_command(bridge.environment, "topics", "apply")
             right = re.search(
                 r"the right (\w+) on topics? ([\w., -]+?)(?: \(.*?\))?\. Give it: kafka-acls\.sh (.*) \(docs/",
                 done.err,
@@ -730,10 +730,10 @@ def test_topics_check_names_the_topics_it_may_not_describe(
     state, events = f"{pbx}.call.state.v1", written(pbx)
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "looker"))
 
-    nothing = asked(bridge.environment, "topics", "check")
+    nothing = run_command(bridge.environment, "topics", "check")
     secure.allow("looker", "Describe", *events)
-    some = asked(bridge.environment, "topics", "check")
-    other = asked({**bridge.environment, "VOIPEX_TOPIC_PARTITIONS": "2"}, "topics", "check")
+    some = run_command(bridge.environment, "topics", "check")
+    other = run_command({**bridge.environment, "VOIPEX_TOPIC_PARTITIONS": "2"}, "topics", "check")
 
     assert nothing.code == 1
     assert f"the right Describe on topics {', '.join(events)} (Read or Write would include it)" in nothing.err
@@ -753,11 +753,11 @@ def test_tail_needs_read_and_says_so(secure: SecureKafka, pbx: str, tmp_path: Pa
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "reader"))
     ended = ("tail", topic, "--from-beginning", "--no-follow")
 
-    hidden = asked(bridge.environment, *ended)
+    hidden = run_command(bridge.environment, *ended)
     secure.allow("reader", "Describe", topic)
-    described = as_process(bridge.environment, "tail", topic)
+    described = run_as_process(bridge.environment, "tail", topic)
     secure.allow("reader", "Read", topic)
-    read = asked(bridge.environment, *ended)
+    read = run_command(bridge.environment, *ended)
 
     for done, right in ((hidden, "Describe"), (described, "Read")):
         assert done.code == 1
@@ -786,7 +786,7 @@ def test_replay_needs_read_on_dead_letters_and_write_on_targets(
     def replay(*given: tuple[str, str]) -> CommandResult:
         for right, topic in given:
             secure.allow("replayer", right, topic)
-        return asked(bridge.environment, "dead-letters", "replay", "--json")
+        return run_command(bridge.environment, "dead-letters", "replay", "--json")
 
     unread = replay(("Describe", letters))
     unwritten = replay(("Read", letters))
@@ -886,11 +886,11 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
             asyncio.run(run_until(refused, partial(has_errors, logs)))
         secure.give(service, right)
 
-        said = next(each["cause"] for each in logs if each["log_level"] == "error")
+        message = next(each["cause"] for each in logs if each["log_level"] == "error")
         name = f"transactional id {right.name}" if right.prefixed else f"{right.resource} {right.name}"
-        assert f"Kafka refuses us the right {right.operation} on {name}" in said
-        assert f"--allow-principal User:{service} --operation {right.operation} " in said
-        assert f"--{right.resource} {right.name}" in said
+        assert f"Kafka refuses us the right {right.operation} on {name}" in message
+        assert f"--allow-principal User:{service} --operation {right.operation} " in message
+        assert f"--{right.resource} {right.name}" in message
 
     assert len(rights) == {"timelines": 8, "agents": 8}[service]
     assert documents[0] > 0
@@ -932,8 +932,8 @@ def test_an_acl_revoked_at_run_time_is_named_and_loses_nothing(
     with capture_logs() as logs:
         asyncio.run(_lose_a_right(secure, worker, documents, pbx, logs))
 
-    said = [each["cause"] for each in logs if each["log_level"] == "error"]
-    assert any(f"the right Write on topic {documents.name}" in each for each in said)
+    messages = [each["cause"] for each in logs if each["log_level"] == "error"]
+    assert any(f"the right Write on topic {documents.name}" in each for each in messages)
 
 
 async def _lose_a_right(
@@ -985,8 +985,8 @@ def test_faults_of_settings_are_told_without_secrets(secure: SecureKafka) -> Non
     incomplete = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_USERNAME="")
     misspelt = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_PASWORD=WRONG_PASSWORD)
 
-    unusable = as_process(incomplete, "serve")
-    looked = asked(misspelt, "doctor", "--json")
+    unusable = run_as_process(incomplete, "serve")
+    looked = run_command(misspelt, "doctor", "--json")
 
     assert unusable.code == 2
     assert "VOIPEX_KAFKA_SASL_USERNAME and VOIPEX_KAFKA_SASL_PASSWORD: both are needed" in unusable.err
@@ -1014,7 +1014,7 @@ def test_an_unusable_certificate_file_is_named_with_its_setting(
 ) -> None:
     variable = f"VOIPEX_KAFKA_SSL_{setting}_FILE"
 
-    compared = asked(secure.by_certificate(**{variable: secure.file(file)}), "topics", "check")
+    compared = run_command(secure.by_certificate(**{variable: secure.file(file)}), "topics", "check")
 
     assert compared.code == 1
     assert f"the certificate files cannot be used: {variable}=" in compared.err

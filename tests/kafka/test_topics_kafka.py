@@ -170,10 +170,10 @@ def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> Non
         kafka_sasl_password="very-secret",
     )
 
-    with pytest.raises(KafkaUnreachable, match="IllegalSaslState") as told:
+    with pytest.raises(KafkaUnreachable, match="IllegalSaslState") as error:
         asyncio.run(describe_cluster(settings))
 
-    assert "very-secret" not in str(told.value)
+    assert "very-secret" not in str(error.value)
 
 
 def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKafka) -> None:

@@ -1,4 +1,4 @@
-"""Everything in this folder starts services of ours as processes."""
+"""Every test in this folder starts services as processes."""
 
 from collections.abc import Sequence
 from pathlib import Path

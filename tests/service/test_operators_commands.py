@@ -107,9 +107,9 @@ def test_all_that_is_wrong_on_this_machine_is_said_at_once(
     assert verdicts(checks)["spool directory"] == "fault"
     assert checks["spool"][0]["found"] == "not looked at: the spool directory has a fault"
     assert "did you mean VOIPEX_SPOOL_DIR" in checks["settings"][0]["found"]
-    said = " ".join(finding["found"] for finding in checks["credentials"])
-    assert "everyone" in said
-    assert "no credential for brno" in said
+    message = " ".join(finding["found"] for finding in checks["credentials"])
+    assert "everyone" in message
+    assert "no credential for brno" in message
 
 
 def test_missing_credentials_are_a_fault_and_name_the_command(environment: dict[str, str]) -> None:
@@ -194,7 +194,7 @@ def test_dead_letters_without_kafka_fail_with_the_addresses(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["list", "--since", "yesterday"], "--since 'yesterday'"),
         (["list", "--pbx", "brno"], "--pbx 'brno' is not in VOIPEX_PBXS"),
@@ -203,9 +203,9 @@ def test_dead_letters_without_kafka_fail_with_the_addresses(
     ],
 )
 def test_dead_letters_usage_errors_come_before_any_request(
-    environment: dict[str, str], arguments: list[str], said: str
+    environment: dict[str, str], arguments: list[str], message: str
 ) -> None:
     done = voipex_bridge(environment, "dead-letters", *arguments)
 
     assert done.code == 2
-    assert said in done.err
+    assert message in done.err

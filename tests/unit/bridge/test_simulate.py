@@ -388,7 +388,7 @@ def test_after_its_duration_nothing_more_is_sent() -> None:
     report, fake = played(planned=[*AT_ONCE[:3], (3600.0, AT_ONCE[3][1])], duration_s=1.0)
 
     assert report.accepted == len(fake.bodies) == 3
-    assert report.elapsed_s < 1
+    assert report.elapsed_s < 60
 
 
 def test_no_event_is_sent_before_its_time() -> None:
