@@ -15,9 +15,9 @@ from bridge.publisher.producer import KafkaProducer
 from sandbox.broker import LocalKafka
 from tests.kafka.conftest import (
     Broker,
-    apply_topics,
     console_consumer,
     console_producer,
+    create_topics,
     make_event_topics,
     read_all,
     settings_of,
@@ -258,21 +258,20 @@ def test_tail_stops_at_the_limit_and_at_the_end(kafka: Broker, events: str) -> N
     assert lines(kafka, events, key="nobody") == []
 
 
-def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
-    async def next_line() -> str:
-        followed = tail(settings_of(kafka.bootstrap_servers), events, follow=True)
-        waiting = asyncio.ensure_future(anext(followed))
-        producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
-        await producer.start()
-        async with asyncio.timeout(WITHIN_S):
-            while not waiting.done():  # the reader may not stand at the end yet
-                await (await producer.send(events, 5, [Record(events, 5, b"9.9", b"{}", (), 1)]))[1]
-                await asyncio.wait({waiting}, timeout=0.2)
-        await producer.stop()
-        await followed.aclose()
-        return await waiting
+@pytest.mark.anyio
+async def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
+    followed = tail(settings_of(kafka.bootstrap_servers), events, follow=True)
+    line = asyncio.ensure_future(anext(followed))
+    producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
+    await producer.start()
+    async with asyncio.timeout(WITHIN_S):
+        while not line.done():  # the reader may not stand at the end yet
+            await (await producer.send(events, 5, [Record(events, 5, b"9.9", b"{}", (), 1)]))[1]
+            await asyncio.wait({line}, timeout=0.2)
+    await producer.stop()
+    await followed.aclose()
 
-    assert json.loads(asyncio.run(next_line()))["key"] == "9.9"
+    assert json.loads(await line)["key"] == "9.9"
 
 
 def test_tail_of_a_missing_topic_says_so(kafka: Broker) -> None:
@@ -291,15 +290,12 @@ def test_a_record_of_ours_is_what_the_console_consumer_shows(kafka: Broker, even
     assert seen[0].headers["ce_type"] == "voipex.call.ringing.v1"
 
 
-def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: str) -> None:
-    apply_topics(kafka.bootstrap_servers, pbx)
-
-    async def write() -> None:
-        producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
-        await producer.start()
-        for kind in TOPIC_KINDS:
-            topic = f"{pbx}.{kind.suffix}"
-            await (await producer.send(topic, 11, [Record(topic, 11, b"k", b"{}", (), 1)]))[1]
-        await producer.stop()
-
-    asyncio.run(write())
+@pytest.mark.anyio
+async def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: str) -> None:
+    await create_topics(kafka.bootstrap_servers, pbx)
+    producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
+    await producer.start()
+    for kind in TOPIC_KINDS:
+        topic = f"{pbx}.{kind.suffix}"
+        await (await producer.send(topic, 11, [Record(topic, 11, b"k", b"{}", (), 1)]))[1]
+    await producer.stop()

@@ -19,7 +19,7 @@ from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.document_oracle import await_published, differences
-from tests.kafka.conftest import Broker, apply_topics
+from tests.kafka.conftest import Broker, apply_topics, create_topics
 from tests.kafka.engine import all_running, delete_records, progress, read, running, settings
 from tests.processes import ConsumerProcess
 from tests.traffic import Traffic
@@ -30,31 +30,32 @@ PARTITIONS = 2
 NEW_RULES = "by-the-new-rules"
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("cache", ["kept", "lost"])
-def test_an_upgrade_refolds_each_call_and_publishes_it_once(
+async def test_an_upgrade_refolds_each_call_and_publishes_it_once(
     kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
     """
     The next version writes another `conversation_id`, and agents a new field. Meanwhile the topics have forgotten every event: the
     private state is all there is. Agents keep their registers, and their documents are derived again.
     """
-    apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
+    await create_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
     ours = settings(kafka, tmp_path / "state", pbx, partitions=PARTITIONS)
-    kept = asyncio.run(_fold_and_forget(kafka, pbx, ours))
-    before = asyncio.run(read(kafka, topic_name(pbx, CALL_TIMELINES)))
-    agents_before = asyncio.run(read(kafka, topic_name(pbx, AGENT_STATUS)))
+    kept = await _fold_and_forget(kafka, pbx, ours)
+    before = await read(kafka, topic_name(pbx, CALL_TIMELINES))
+    agents_before = await read(kafka, topic_name(pbx, AGENT_STATUS))
     upgrade(monkeypatch)
     if cache == "lost":
         ours = settings(kafka, tmp_path / "another", pbx, partitions=PARTITIONS)
-    asyncio.run(_fold_until_equal(kafka, pbx, ours, kept))
+    await _fold_until_equal(kafka, pbx, ours, kept)
 
-    after = asyncio.run(read(kafka, topic_name(pbx, CALL_TIMELINES)))
+    after = await read(kafka, topic_name(pbx, CALL_TIMELINES))
     assert kept[CALL_EVENTS]
-    assert not asyncio.run(read(kafka, topic_name(pbx, CALL_EVENTS)))
+    assert not await read(kafka, topic_name(pbx, CALL_EVENTS))
     assert latest(after, "conversation_id") == dict.fromkeys(latest(before, "conversation_id"), NEW_RULES)
     assert tellings(after) == {key: number + 1 for key, number in tellings(before).items()}
     assert versions(after) == {**versions(before), calls.CallProjection.fold_version: len(tellings(before))}
-    agents_after = asyncio.run(read(kafka, topic_name(pbx, AGENT_STATUS)))
+    agents_after = await read(kafka, topic_name(pbx, AGENT_STATUS))
     assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
 
 
