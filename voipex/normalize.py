@@ -1,5 +1,6 @@
 """Webhook -> Event: the PBX's words become ours (pure; contract 3)."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
@@ -42,18 +43,14 @@ _MAX_KEY_CHARACTERS: Final = (
 _MAX_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second RFC 3339 can write
 
 
+@dataclass(slots=True)  # not frozen: each webhook makes one, and a frozen __init__ takes four times as long
 class Receipt:
     """What the bridge adds to a webhook: its only clock, and the event's name for ever."""
 
-    __slots__ = ("event_id", "received_at", "received_at_us", "traceparent")
-
-    def __init__(
-        self, received_at_us: int, received_at: str, event_id: str, traceparent: str | None = None
-    ) -> None:
-        self.received_at_us: Final = received_at_us
-        self.received_at: Final = received_at
-        self.event_id: Final = event_id
-        self.traceparent: Final = traceparent
+    received_at_us: int
+    received_at: str
+    event_id: str
+    traceparent: str | None = None
 
 
 def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") -> Event:

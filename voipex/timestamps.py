@@ -10,7 +10,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def rfc3339(at_us: int) -> str:
     """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
     second, microsecond = divmod(at_us, 1_000_000)
-    return "%s.%06dZ" % (_second(second), microsecond)  # noqa: UP031 - an f-string would call `format` when compiled
+    return f"{_second(second)}.{microsecond:06d}Z"
 
 
 @lru_cache(maxsize=1024)

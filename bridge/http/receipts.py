@@ -39,7 +39,7 @@ class ReceiptClock:
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             self._time_head, self._id_head = rfc3339(at_us)[:23], _id_head(millisecond)
-        received_at = "%s%03dZ" % (self._time_head, microsecond)  # noqa: UP031 - an f-string would call `format` when compiled
+        received_at = f"{self._time_head}{microsecond:03d}Z"
         return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
 
 
@@ -56,5 +56,5 @@ def _id_head(millisecond: int) -> str:
 
 def _id_tail(microsecond: int, tail: int) -> str:
     """Version and 10 of the 12 bits of rand_a, upper ones first; variant and 62 bits."""
-    text = "%x" % (1 << 63 | tail & (1 << 62) - 1)
-    return "%x-%s-%s" % (0x7000 | microsecond << 2, text[:4], text[4:])  # noqa: UP031
+    text = f"{1 << 63 | tail & (1 << 62) - 1:x}"
+    return f"{0x7000 | microsecond << 2:x}-{text[:4]}-{text[4:]}"

@@ -12,6 +12,8 @@ picture when something comes late. Sums are never corrected: a late or revised i
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final
 
 import orjson
@@ -84,6 +86,7 @@ Told = list[Any]
 """[order, value]: a value that was told, and its place in the order: [at_us, source, id, leg]. The greatest is the last."""
 
 
+@dataclass(slots=True, eq=False)
 class Picture:
     """
     An agent at `at_us`, with all folded in that happened until then and at that very moment. What holds from then on was not looked at
@@ -92,47 +95,32 @@ class Picture:
     A copy shares what is inside with its original: a walk replaces what it changes.
     """
 
-    __slots__ = (
-        "at_us",
-        "days",
-        "email",
-        "kept_presence",
-        "last_event_us",
-        "line",
-        "login",
-        "pause",
-        "previous",
-        "queue_days",
-        "read_presence",
-        "seen_us",
-        "since_us",
-        "standing",
-        "state",
-        "took_calls",
-    )
-
-    def __init__(self) -> None:
-        self.at_us = BEGINNING
-        self.start_empty()
+    at_us: int = BEGINNING
+    seen_us: int | None = None
+    """The last moment of an agent event or a call; None: nothing is known of this agent."""
+    last_event_us: int = BEGINNING
+    took_calls: bool = False
+    standing: Standing = _NO_STANDING
+    state: str | None = None
+    """The last state of any length."""
+    since_us: int = BEGINNING
+    previous: Sequence[Any] | None = None
+    """The state before it: (state, since_us)."""
+    pause: str | None = None
+    """Name of the pause of all queues that ran last until now."""
+    login: Told | None = None
+    line: Told | None = None
+    email: Told | None = None
+    days: dict[str, DayTotals] = field(default_factory=dict)
+    queue_days: dict[str, dict[str, QueueTotals]] = field(default_factory=dict)
+    read_presence: Presence | None = _NO_PRESENCE
+    kept_presence: bytes = b""
 
     def start_empty(self) -> None:
-        self.seen_us: int | None = (
-            None  # the last moment of an agent event or a call; None: nothing is known of this agent
-        )
-        self.last_event_us = BEGINNING
-        self.took_calls = False
-        self.read_presence: Presence | None = _NO_PRESENCE
-        self.kept_presence = b""
-        self.standing = _NO_STANDING
-        self.state: str | None = None  # the last state of any length
-        self.since_us = BEGINNING
-        self.previous: Sequence[Any] | None = None  # the one before it: (state, since_us)
-        self.pause: str | None = None  # name of the pause of all queues that ran last until now
-        self.login: Told | None = None
-        self.line: Told | None = None
-        self.email: Told | None = None
-        self.days: dict[str, DayTotals] = {}
-        self.queue_days: dict[str, dict[str, QueueTotals]] = {}
+        """Forget all but the moment."""
+        empty = Picture(self.at_us)
+        for name in Picture.__slots__:
+            setattr(self, name, getattr(empty, name))
 
     @property
     def presence(self) -> Presence:
@@ -147,70 +135,24 @@ class Picture:
         self.standing = presence.standing()
 
     def copy(self) -> "Picture":
-        twin = Picture()
-        twin.at_us = self.at_us
-        twin.seen_us = self.seen_us
-        twin.last_event_us = self.last_event_us
-        twin.took_calls = self.took_calls
-        twin.read_presence = self.read_presence
-        twin.kept_presence = self.kept_presence
-        twin.standing = self.standing
-        twin.state = self.state
-        twin.since_us = self.since_us
-        twin.previous = self.previous
-        twin.pause = self.pause
-        twin.login = self.login
-        twin.line = self.line
-        twin.email = self.email
+        twin = Picture(*_values_of_picture(self))
         twin.days = self.days.copy()
         twin.queue_days = self.queue_days.copy()
         return twin
 
     def to_json(self) -> list[Any]:
         """All but what has been JSON already: `presence_json` and `standing.queues`."""
-        return [
-            self.at_us,
-            self.seen_us,
-            self.last_event_us,
-            self.took_calls,
-            self.standing[:-1],
-            self.state,
-            self.since_us,
-            self.previous,
-            self.pause,
-            self.login,
-            self.line,
-            self.email,
-            self.days,
-            self.queue_days,
-        ]
+        *kept, _read_presence, _kept_presence = _values_of_picture(self)
+        kept[_STANDING] = self.standing[:-1]
+        return kept
 
     def presence_json(self) -> bytes:
         return self.kept_presence if self.read_presence is None else self.read_presence.to_json()
 
     @classmethod
     def from_json(cls, kept: list[Any], presence: bytes, queues: bytes) -> "Picture":
-        picture = cls()
-        picture.read_presence = None
-        picture.kept_presence = presence
-        (
-            picture.at_us,
-            picture.seen_us,
-            picture.last_event_us,
-            picture.took_calls,
-            standing,
-            picture.state,
-            picture.since_us,
-            picture.previous,
-            picture.pause,
-            picture.login,
-            picture.line,
-            picture.email,
-            picture.days,
-            picture.queue_days,
-        ) = kept
-        picture.standing = Standing._make((*standing, queues))
-        return picture
+        kept[_STANDING] = Standing._make((*kept[_STANDING], queues))
+        return cls(*[*kept, None, presence])
 
     def to_bytes(self) -> bytes:
         """The picture alone, in JSON."""
@@ -234,6 +176,10 @@ class Picture:
             self.line = [order, teller.line]
         if teller.email is not None and (self.email is None or order > self.email[0]):
             self.email = [order, teller.email]
+
+
+_values_of_picture: Final = attrgetter(*(each.name for each in fields(Picture)))
+_STANDING: Final = 4  # place of `standing` among them
 
 
 class Walk:

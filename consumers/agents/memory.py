@@ -17,6 +17,8 @@ walk leaves stages on its way: what comes late comes in swarms.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -100,75 +102,44 @@ _NO_STAGES: Final = (Stage(BEGINNING, b""),)
 _NO_PAST: Final = Past()
 
 
+@dataclass(slots=True, eq=False)
 class AgentMemory:
     """Never changed by who did not make it: each step makes a copy, which shares what is inside, and changes that one."""
 
-    __slots__ = (
-        "digest",
-        "due_us",
-        "events",
-        "head",
-        "kept_us",
-        "key",
-        "legs",
-        "past",
-        "pbx",
-        "revision",
-        "stages",
-        "standing",
-        "told_us",
-        "touched_us",
-        "trim_us",
-        "words",
-    )
-
-    def __init__(self, pbx: str, key: str) -> None:
-        self.pbx = pbx
-        self.key = key
-        self.revision = 0
-        self.digest = 0
-        """Of the document published last, but for revision and updated_at; 0 when there is none."""
-        self.standing = ""
-        """`state` of that document; empty when there is none."""
-        self.due_us: int | None = None
-        self.told_us = BEGINNING
-        """The moment of the last document asked for: they do not go back."""
-        self.touched_us = BEGINNING
-        """The latest moment of any record."""
-        self.head = Picture()
-        """Its days are those that are not in `past`."""
-        self.events: dict[str, AgentEvent] = {}
-        self.legs: dict[LegKey, Leg] = {}
-        self.stages: tuple[Stage, ...] = _NO_STAGES
-        self.words: Words = ()
-        self.past = _NO_PAST
-        self.kept_us = BEGINNING
-        """The beginning of the day that is kept last: what was over by then changes nothing any more."""
-        self.trim_us = BEGINNING
-        """When the base moves forward next."""
+    pbx: str
+    key: str
+    revision: int = 0
+    digest: int = 0
+    """Of the document published last, but for revision and updated_at; 0 when there is none."""
+    standing: str = ""
+    """`state` of that document; empty when there is none."""
+    due_us: int | None = None
+    told_us: int = BEGINNING
+    """The moment of the last document asked for: they do not go back."""
+    touched_us: int = BEGINNING
+    """The latest moment of any record."""
+    head: Picture = field(default_factory=Picture)
+    """Its days are those that are not in `past`."""
+    events: dict[str, AgentEvent] = field(default_factory=dict)
+    legs: dict[LegKey, Leg] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = _NO_STAGES
+    words: Words = ()
+    past: Past = _NO_PAST
+    kept_us: int = BEGINNING
+    """The beginning of the day that is kept last: what was over by then changes nothing any more."""
+    trim_us: int = BEGINNING
+    """When the base moves forward next."""
 
     def copy(self) -> "AgentMemory":
-        twin = AgentMemory(self.pbx, self.key)
-        twin.revision = self.revision
-        twin.digest = self.digest
-        twin.standing = self.standing
-        twin.due_us = self.due_us
-        twin.told_us = self.told_us
-        twin.touched_us = self.touched_us
-        twin.head = self.head
-        twin.events = self.events
-        twin.legs = self.legs
-        twin.stages = self.stages
-        twin.words = self.words
-        twin.past = self.past
-        twin.kept_us = self.kept_us
-        twin.trim_us = self.trim_us
-        return twin
+        return AgentMemory(*_values_of_memory(self))
 
     @property
     def folded_us(self) -> int:
         """What was over by then is folded in for good."""
         return max(self.stages[0].at_us, self.kept_us)
+
+
+_values_of_memory: Final = attrgetter(*(each.name for each in fields(AgentMemory)))
 
 
 # ---------------------------------------------------------------- taking records
@@ -609,19 +580,22 @@ def decode(value: bytes) -> AgentMemory:
     for at_us, until, is_quiet, sizes in kept_stages:
         picture, lines, traces, pieces = next(part), next(part), next(part), next(part)
         stages.append(Stage(at_us, picture, until, is_quiet, Lines(lines, pieces, sizes, traces)))
-    memory = AgentMemory(pbx, key)
-    memory.revision = revision
-    memory.digest = digest
-    memory.standing = standing
-    memory.due_us = due_us
-    memory.told_us = told_us
-    memory.touched_us = touched_us
-    memory.head = Picture.from_json(head, presence, queues)
-    memory.events = {kept[1]: AgentEvent(*kept) for kept in events}
-    memory.legs = {(kept[1], kept[0]): Leg(*kept) for kept in legs}
-    memory.stages = tuple(stages)
-    memory.words = tuple(words)
-    memory.past = Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True)))
-    memory.kept_us = kept_us
-    memory.trim_us = trim_us
+    memory = AgentMemory(
+        pbx,
+        key,
+        revision,
+        digest,
+        standing,
+        due_us,
+        told_us,
+        touched_us,
+        Picture.from_json(head, presence, queues),
+        {kept[1]: AgentEvent(*kept) for kept in events},
+        {(kept[1], kept[0]): Leg(*kept) for kept in legs},
+        tuple(stages),
+        tuple(words),
+        Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True))),
+        kept_us,
+        trim_us,
+    )
     return memory if version == FOLD_VERSION else back_to_base(memory)

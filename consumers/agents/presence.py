@@ -6,7 +6,8 @@ Some installations never name a queue: a login without any is kept under `UNNAME
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -73,6 +74,9 @@ class QueueRegister:
         }
 
 
+_values_of_queue: Final = attrgetter(*(each.name for each in fields(QueueRegister)))
+
+
 class Standing(NamedTuple):
     """What the register comes to. Kept with it, since most records leave it as it is."""
 
@@ -88,27 +92,18 @@ class Standing(NamedTuple):
     """As published, in JSON."""
 
 
+@dataclass(slots=True, eq=False)
 class Presence:
     """Mutable; `copy` before applying to one that somebody else holds."""
 
-    __slots__ = ("left", "queues", "status")
-
-    def __init__(self) -> None:
-        self.status = NEVER
-        self.queues: dict[str, QueueRegister] = {}
-        self.left: dict[
-            str, bool
-        ] = {}  # every queue ever named -> the agent logged out of it, and not in again
+    status: str = NEVER
+    queues: dict[str, QueueRegister] = field(default_factory=dict)
+    left: dict[str, bool] = field(default_factory=dict)
+    """Every queue ever named -> the agent logged out of it, and not in again."""
 
     def copy(self) -> "Presence":
-        twin = Presence()
-        twin.status = self.status
-        twin.queues = {
-            name: QueueRegister(q.since_us, q.inferred, q.paused_since_us, q.pause_name, q.pause_id)
-            for name, q in self.queues.items()
-        }
-        twin.left = self.left.copy()
-        return twin
+        queues = {name: QueueRegister(*_values_of_queue(queue)) for name, queue in self.queues.items()}
+        return Presence(self.status, queues, self.left.copy())
 
     def apply(self, event: AgentEvent) -> str | None:
         """Take the next event. Returns the queue that continues an unnamed login, when this event named it."""
@@ -195,15 +190,10 @@ class Presence:
         )
 
     def to_json(self) -> bytes:
-        queues = {
-            name: (q.since_us, q.inferred, q.paused_since_us, q.pause_name, q.pause_id)
-            for name, q in self.queues.items()
-        }
+        queues = {name: _values_of_queue(queue) for name, queue in self.queues.items()}
         return orjson.dumps((self.status, queues, self.left))
 
     @classmethod
     def from_json(cls, kept: bytes) -> "Presence":
-        presence = cls()
-        presence.status, queues, presence.left = orjson.loads(kept)
-        presence.queues = {name: QueueRegister(*values) for name, values in queues.items()}
-        return presence
+        status, queues, left = orjson.loads(kept)
+        return cls(status, {name: QueueRegister(*values) for name, values in queues.items()}, left)

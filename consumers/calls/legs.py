@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Final, Protocol
 
 from voipex.agent_activity import LegResult, LegRole
@@ -179,13 +180,12 @@ class Leg(Party):
         return spans
 
     def copy(self) -> "Leg":
-        twin = Leg.__new__(Leg)
-        for name in _FIELDS:
-            setattr(twin, name, getattr(self, name))
-        return twin
+        return Leg(*_values(self))
 
 
-_FIELDS: Final = tuple(each.name for each in fields(Leg))
+_values: Final = attrgetter(
+    *(each.name for each in fields(Leg))
+)  # `dataclasses.replace` takes six times as long
 
 
 def union_us(spans: Iterable[Span]) -> int:

@@ -56,17 +56,15 @@ class Produced:
     activities: dict[int, ProducedActivity] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
 class _Folded:
     """
     The call after the first `count` events of a state. It moves on to the state that follows; one that was left behind folds anew, so
     that a state never changes, whatever becomes of its successors.
     """
 
-    __slots__ = ("call", "count")
-
-    def __init__(self) -> None:
-        self.call: Call | None = None
-        self.count = 0
+    call: Call | None = None
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,7 @@ class CallState:
 
     def with_event(self, event: CallEvent) -> "CallState":
         if not self.events or event > self.events[-1]:
-            moved = _Folded()
-            moved.call, moved.count = self.folded.call, self.folded.count
+            moved = _Folded(self.folded.call, self.folded.count)
             self.folded.call = None
             return self._with((*self.events, event), moved)
         place = bisect_left(self.events, event)
