@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from benchmarks.machine import described
-from consumers.agents.memory import AgentMemory
+from consumers.agents.memory import AgentState
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection, CallState
 from sandbox.simulator import SimulationPlan, events
@@ -84,7 +84,7 @@ def measure(records: Sequence[Traffic], *, is_cold: bool = False) -> tuple[list[
     """CPU per record by batches, in microseconds, with nothing measured inside of a batch."""
     projection = AgentProjection()
     states: dict[str, bytes] = {}
-    at_hand: dict[str, AgentMemory] = {}
+    at_hand: dict[str, AgentState] = {}
     costs = []
     for first in range(0, len(records), BATCH):
         batch = records[first : first + BATCH]
@@ -103,7 +103,7 @@ def measure(records: Sequence[Traffic], *, is_cold: bool = False) -> tuple[list[
 def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float], int]:
     """The same in two parts; looking at the clock between them takes a microsecond."""
     projection = AgentProjection()
-    at_hand: dict[str, AgentMemory] = {}
+    at_hand: dict[str, AgentState] = {}
     folding, documents, told = [], [], 0
     for first in range(0, len(records), BATCH):
         batch = records[first : first + BATCH]
@@ -126,7 +126,7 @@ def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float],
 def measure_batched(records: Sequence[Traffic]) -> list[float]:
     """CPU per record when an agent's records come ten at once, in microseconds."""
     projection = AgentProjection()
-    at_hand: dict[str, AgentMemory] = {}
+    at_hand: dict[str, AgentState] = {}
     waiting: dict[str, list[Traffic]] = {}
     batches: list[list[Traffic]] = []
     for record in records:

@@ -1,9 +1,9 @@
 """
-Archive: agent events and legs that are over, one line each, as bytes that are normally not even read.
+Archive: finished agent events and legs as lines of bytes, which are rarely read again.
 
-A line is a JSON array and begins with a line break, so that it can be found by how it begins: `[event_id,` or `[leg,call_id,`. Texts
-that come again and again are named by number (`words`). Three bytes of each line's name tell that it is there, so lines are searched
-only when it mostly is. Older lines are sealed: compressed.
+A line is a JSON array that starts with a line break, so that it is found by its beginning: `[event_id,` or `[leg,call_id,`. Repeated
+texts are numbers into a table (`words`). Three bytes per line (`traces`) form a membership filter without false negatives, so that lines
+are searched only if they probably hold the name. Older lines are compressed.
 """
 
 from collections.abc import Iterable, Sequence

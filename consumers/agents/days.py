@@ -1,7 +1,7 @@
 """
-Local days: what a day came to, and where days begin (`zoneinfo`, so a day has 23 to 25 hours).
+Local days: their boundaries (from `zoneinfo`, so a day has 23 to 25 hours) and their totals.
 
-Intervals are cut at local midnight. Sums are integers, in microseconds; they become seconds when they are published.
+Intervals are cut at local midnight. Totals are integers in microseconds, published as seconds.
 """
 
 from datetime import UTC, date, datetime, timedelta, tzinfo

@@ -1,14 +1,14 @@
 """
-The fold: one walk through time, over agent events and legs, that computes all that a document tells.
+The fold: one sweep through time over agent events and legs that computes all content of a document.
 
-A Walk carries a Picture (an agent at a moment) on to later ones. Between two neighbouring moments at which anything begins or ends
-nothing changes; so each such slice of time is added once to the calls that run in it, and each time without agent events once to login
-and pauses: unions, cuts at midnight, states of no length and the silence rule need no further code. The law that everything else rests on:
+A Walk moves a Picture (the agent at a moment) forward. Nothing changes between two neighbouring moments at which something begins or
+ends. So each such slice of time is added once to the running calls, and each time without agent events once to login and pauses. This
+covers unions, cuts at midnight, states without duration and the silence rule without further code. The law behind it:
 
-    over(p, all, t) == over(over(p, what begins until s, s), what begins or goes on after s, t)
+    over(p, all, t) == over(over(p, what begins until s, s), what begins or continues after s, t)
 
-It allows to keep the picture of the last record and to walk only over what came since (`memory`), and to walk again from an older
-picture when something comes late. Sums are never corrected: a late or revised input means another walk.
+It allows to store the picture of the last record and to sweep only over later inputs (`memory`), and to sweep again from an older
+picture for a late input. Totals are never corrected: a late or revised input means another walk.
 """
 
 from collections.abc import Callable, Iterable, Sequence

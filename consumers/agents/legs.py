@@ -1,8 +1,8 @@
 """
-Legs: the register of activity records, one entry per (call, leg), the highest revision wins; and what each leg means for its agent.
+Legs: the register of activity records, one entry per (call, leg) with its highest revision, and their meaning for the agent.
 
-A leg is cut into phases, in which the agent rings, talks, consults or monitors. Rules of contract 5, each in one place:
-what an activity is, `phases`; what a leg counts for when it is over, `outcome_of`.
+A leg is cut into phases: ringing, talking, consulting, monitoring. The rules of contract 5 are in `phases` (activity of an agent) and
+`outcome_of` (what a finished leg counts for).
 """
 
 from dataclasses import dataclass, field, fields

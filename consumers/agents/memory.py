@@ -1,19 +1,18 @@
 """
-Memory: what is kept of one agent between two records (the private changelog), and how lateness is met.
+The state of one agent between two records (the private changelog), and the handling of late records.
 
-    head      a Picture of the last record: the normal path walks from there to the next one
-    stages    older pictures to go back to, each with lines (`archive`) of what became over between it and the next one: one where each
-              local day begins, a few of the last hour; the first is the base, seven to eight days back: all until then is folded in for
-              good, later news of it are ignored
-    legs      those that may still tell more: open, or over for a few seconds only
-    events    agent events that are ahead of the head
-    past      days that are over, as they are published
+    head      a Picture as of the last record; the next record continues from it
+    stages    older pictures to rewind to, each with the lines (`archive`) finished between it and the next one: one at the beginning of
+              each local day, a few of the last hour. The first is the base, seven to eight days back: older records are ignored
+    legs      legs that may still change: open, or finished for a few seconds only
+    events    agent events later than the head
+    past      finished days, as they are published
 
-What comes late, or revises what a leg did before, turns the head back to the latest stage that has not seen it yet, and what became
-over since then comes out of its lines; then the walk is done again from there. Five minutes are always met by a young stage, up to an
-hour mostly by one that is older, and the rest by the beginning of its day: a walk over the days since, which costs milliseconds. Each
-gives the same result as if everything had come in order: so order of arrival and repetition do not matter within these days. A long
-walk leaves stages on its way: what comes late comes in swarms.
+A late record, or a revision of an earlier phase of a leg, rewinds the head to the latest stage that it does not affect. The lines
+finished since are read back and the fold continues from there. A record late by up to five minutes meets a young stage, up to an hour
+mostly an older one, and otherwise the beginning of its day, which costs milliseconds. The result equals that of folding in order, so
+order of arrival and repetition do not matter within these days. A long walk leaves stages on its way, because late records come in
+groups.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -103,8 +102,8 @@ _NO_PAST: Final = Past()
 
 
 @dataclass(slots=True, eq=False)
-class AgentMemory:
-    """Never changed by who did not make it: each step makes a copy, which shares what is inside, and changes that one."""
+class AgentState:
+    """Copy-on-write: a function changes only the copy that it made itself. Copies share their parts."""
 
     pbx: str
     key: str
@@ -130,8 +129,8 @@ class AgentMemory:
     trim_us: int = BEGINNING
     """When the base moves forward next."""
 
-    def copy(self) -> "AgentMemory":
-        return AgentMemory(*_values_of_memory(self))
+    def copy(self) -> "AgentState":
+        return AgentState(*_values_of_state(self))
 
     @property
     def folded_us(self) -> int:
@@ -139,13 +138,13 @@ class AgentMemory:
         return max(self.stages[0].at_us, self.kept_us)
 
 
-_values_of_memory: Final = attrgetter(*(each.name for each in fields(AgentMemory)))
+_values_of_state: Final = attrgetter(*(each.name for each in fields(AgentState)))
 
 
 # ---------------------------------------------------------------- taking records
 
 
-def take_event(memory: AgentMemory, event: AgentEvent) -> AgentMemory:
+def take_event(memory: AgentState, event: AgentEvent) -> AgentState:
     """Take an agent event; of copies with one event_id the first in the total order counts."""
     known = memory.events.get(event.event_id)
     if known is None:
@@ -174,7 +173,7 @@ def _first(one: AgentEvent, other: AgentEvent) -> AgentEvent:
     return min(one, other, key=lambda event: (event.at_us, *(word or "" for word in event[2:])))
 
 
-def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
+def take_leg(memory: AgentState, leg: Leg) -> AgentState:
     """Take what a call did to the agent; of the records of one leg the highest revision counts."""
     key = (leg.call_id, leg.leg)
     known = memory.legs.get(key)
@@ -204,7 +203,7 @@ def take_leg(memory: AgentMemory, leg: Leg) -> AgentMemory:
     return memory
 
 
-def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
+def _find(memory: AgentState, mark: bytes) -> tuple[AgentState, bytes | None]:
     """The line of an event or leg by how it begins; and the memory, its lines opened where that was needed to look."""
     trace = archive.trace_of(mark)
     for place, stage in enumerate(memory.stages):
@@ -215,7 +214,7 @@ def _find(memory: AgentMemory, mark: bytes) -> tuple[AgentMemory, bytes | None]:
     return memory, None
 
 
-def _with_lines(memory: AgentMemory, place: int, lines: Lines) -> AgentMemory:
+def _with_lines(memory: AgentState, place: int, lines: Lines) -> AgentState:
     stages = memory.stages
     stage = stages[place]
     if lines is stage.lines:
@@ -225,7 +224,7 @@ def _with_lines(memory: AgentMemory, place: int, lines: Lines) -> AgentMemory:
     return memory
 
 
-def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
+def _with_line(memory: AgentState, line: bytes, leg: Leg) -> AgentState:
     """A revision without news takes the place of the old one."""
     writer = archive.Writer(memory.words)
     writer.add_leg(leg)
@@ -238,7 +237,7 @@ def _with_line(memory: AgentMemory, line: bytes, leg: Leg) -> AgentMemory:
     return memory
 
 
-def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentMemory:
+def go_back(memory: AgentState, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentState:
     """
     Back to the latest stage whose moment *agrees* with what came, or to the base, with all that became over since out of its lines.
 
@@ -267,8 +266,8 @@ def go_back(memory: AgentMemory, agrees: Callable[[int], bool], mark: bytes = b"
 
 
 def walk_on(
-    memory: AgentMemory, as_of_us: int, until_us: int, local_days: LocalDays
-) -> tuple[AgentMemory, Walk]:
+    memory: AgentState, as_of_us: int, until_us: int, local_days: LocalDays
+) -> tuple[AgentState, Walk]:
     """
     Carry the head on to the last record. What is ahead of *as_of_us* stays ahead: else all that comes in time would be late.
 
@@ -296,7 +295,7 @@ def _kept_bytes(stages: Sequence[Stage]) -> int:
     return sum([len(plain) + len(pieces) + len(traces) for _, _, _, _, (plain, pieces, _, traces) in stages])
 
 
-def _midnights(memory: AgentMemory, head_us: int, local_days: LocalDays) -> Sequence[int]:
+def _midnights(memory: AgentState, head_us: int, local_days: LocalDays) -> Sequence[int]:
     """Where the days between the head and *head_us* begin; of those before anything that is to be walked over only the last one."""
     if head_us <= memory.head.at_us:
         return ()
@@ -314,13 +313,13 @@ def _midnights(memory: AgentMemory, head_us: int, local_days: LocalDays) -> Sequ
     return [*(at_us for at_us in earlier if at_us > from_us), today_us]
 
 
-def _walk(memory: AgentMemory, local_days: LocalDays, floor_us: int) -> Walk:
+def _walk(memory: AgentState, local_days: LocalDays, floor_us: int) -> Walk:
     """A walk from the head over all that is not written down."""
     legs = [leg for leg in memory.legs.values() if not leg.removed]
     return Walk(memory.head.copy(), sorted(memory.events.values()), legs, local_days, floor_us)
 
 
-def _advance(memory: AgentMemory, walk: Walk, until_us: int, over_us: int) -> AgentMemory:
+def _advance(memory: AgentState, walk: Walk, until_us: int, over_us: int) -> AgentState:
     """Carry the head on to *until_us*, and write down what is over: events by then, legs by *over_us*."""
     walk.over(until_us)
     head = walk.picture
@@ -335,7 +334,7 @@ def _advance(memory: AgentMemory, walk: Walk, until_us: int, over_us: int) -> Ag
     return memory
 
 
-def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentMemory:
+def _put_away(memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentState:
     """Write down what is over, after the last stage."""
     writer = archive.Writer(memory.words)
     later_events, later_legs = memory.events.copy(), memory.legs.copy()
@@ -352,7 +351,7 @@ def _put_away(memory: AgentMemory, events: Iterable[AgentEvent], legs: Iterable[
     return memory
 
 
-def _stage_when_due(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
+def _stage_when_due(memory: AgentState, local_days: LocalDays) -> AgentState:
     """Make the head a stage when the last one is old, and keep one before it, so that there is always one that is old enough."""
     last = memory.stages[-1]
     if memory.head.at_us < last.at_us + STAGE_US and len(last.lines.plain) < SEAL_FROM_BYTES:
@@ -360,7 +359,7 @@ def _stage_when_due(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
     return _add_stage(memory, local_days)
 
 
-def _add_stage(memory: AgentMemory, local_days: LocalDays) -> AgentMemory:
+def _add_stage(memory: AgentState, local_days: LocalDays) -> AgentState:
     """Make the head a stage. When it begins a day, the days before are over: they are written down, and their lines sealed."""
     head, past, stages = memory.head, memory.past, list(memory.stages)
     first = _first_of_day(stages)
@@ -416,7 +415,7 @@ def _drop_stage(stages: list[Stage], place: int) -> None:
     stages[place - 1] = before._replace(lines=archive.join(before.lines, (dropped.lines,)))
 
 
-def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentMemory:
+def _trim(memory: AgentState, as_of_us: int, floor_us: int, local_days: LocalDays) -> AgentState:
     """Move the base forward, to the beginning of the day that is kept last; further while there is too much to keep."""
     kept_us = local_days.days_before(as_of_us, KEPT_DAYS).start_us
     memory = memory.copy()
@@ -435,7 +434,7 @@ def _trim(memory: AgentMemory, as_of_us: int, floor_us: int, local_days: LocalDa
     return back_to_base(memory) if sum(map(len, memory.words)) > WORDS_LIMIT_BYTES else memory
 
 
-def _fold_half(memory: AgentMemory, floor_us: int, local_days: LocalDays) -> AgentMemory:
+def _fold_half(memory: AgentState, floor_us: int, local_days: LocalDays) -> AgentState:
     """Move the base over the older half of all that is kept."""
     memory = back_to_base(memory)
     moments = [event.at_us for event in memory.events.values()]
@@ -450,7 +449,7 @@ def _fold_half(memory: AgentMemory, floor_us: int, local_days: LocalDays) -> Age
     return memory
 
 
-def back_to_base(memory: AgentMemory) -> AgentMemory:
+def back_to_base(memory: AgentState) -> AgentState:
     return go_back(memory, lambda _: False)
 
 
@@ -496,7 +495,7 @@ def members_of(
     return b"%b,%b" % (past, members) if past and members else past or members
 
 
-def _forget_days(memory: AgentMemory, first_shown: str) -> AgentMemory:
+def _forget_days(memory: AgentState, first_shown: str) -> AgentState:
     """Forget past days that no document shows any more."""
     past = memory.past
     if not past.first or past.first >= first_shown:
@@ -527,7 +526,7 @@ def _past_of(past: Past, keeps: Callable[[str], bool]) -> Past:
 # ---------------------------------------------------------------- the changelog's value
 
 
-def encode(memory: AgentMemory) -> bytes:
+def encode(memory: AgentState) -> bytes:
     """A line of JSON, then what is normally not read or published as it stands, by length."""
     head, stages, past = memory.head, memory.stages, memory.past
     # JSON has no tabs but those that we put.
@@ -563,7 +562,7 @@ def encode(memory: AgentMemory) -> bytes:
     return b"".join((line, b"\n", *parts))
 
 
-def decode(value: bytes) -> AgentMemory:
+def decode(value: bytes) -> AgentState:
     """The memory as it was encoded; of an older version of the rules back at its base, so that the next document is folded anew."""
     end = value.index(b"\n")
     fields = orjson.loads(value[:end])
@@ -580,7 +579,7 @@ def decode(value: bytes) -> AgentMemory:
     for at_us, until, is_quiet, sizes in kept_stages:
         picture, lines, traces, pieces = next(part), next(part), next(part), next(part)
         stages.append(Stage(at_us, picture, until, is_quiet, Lines(lines, pieces, sizes, traces)))
-    memory = AgentMemory(
+    memory = AgentState(
         pbx,
         key,
         revision,

@@ -1,8 +1,8 @@
 """
-Presence: the register of agent events. Which queues an agent is logged into, in which he is paused, and under which name.
+Presence: the register of agent events. The queues an agent is logged into, the queues he is paused in, and the names of the pauses.
 
-Events are applied in their total order (received_at, event_id); each is idempotent, so a repeated one changes nothing.
-Some installations never name a queue: a login without any is kept under `UNNAMED` until an event names one, which continues it.
+Events are applied in their total order (received_at, event_id). Each is idempotent, so a repeated event changes nothing. Some
+installations never name a queue: a login without a queue is stored as `UNNAMED` until an event names one, which takes the login over.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from consumers.agents.times import text_of
+from voipex.timestamps import rfc3339_cached
 
 UNNAMED: Final = ""
 """Stands for the queue of a login that named none; never published (blank queue names do not exist: contract 3)."""
@@ -66,10 +66,10 @@ class QueueRegister:
         """As QueueStatus."""
         return {
             "logged_in": True,
-            "since": text_of(self.since_us),
+            "since": rfc3339_cached(self.since_us),
             "paused": self.is_paused,
             "pause_name": self.pause_name,
-            "paused_since": None if self.paused_since_us is None else text_of(self.paused_since_us),
+            "paused_since": None if self.paused_since_us is None else rfc3339_cached(self.paused_since_us),
             "inferred": self.inferred,
         }
 

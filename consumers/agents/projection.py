@@ -1,4 +1,4 @@
-"""AgentProjection: agent events and activity records in, AgentStatus out (contract 5; what a task needs is `consumers.engine.projection`)."""
+"""AgentProjection: the agent fold as a projection of the engine. Input: agent events and activity records. Output: AgentStatus (contract 5)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -11,11 +11,11 @@ from consumers.agents import memory as memories
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
 from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, precedence_of
-from consumers.agents.memory import AgentMemory
+from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
-from consumers.agents.times import text_of, us_of
 from consumers.engine.projection import Document
 from voipex.events import agent_key
+from voipex.timestamps import microseconds_in_range, rfc3339_cached
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
 
 CE_TYPE: Final = "voipex.agent.status.v1"
@@ -41,10 +41,10 @@ class AgentProjection:
         """`time_zone`: of the local days. Raises `zoneinfo.ZoneInfoNotFoundError` when there is none of this name."""
         self._local_days = LocalDays(ZoneInfo(time_zone))
 
-    def start(self, pbx: str, key: str) -> AgentMemory:
-        return AgentMemory(pbx, key)
+    def start(self, pbx: str, key: str) -> AgentState:
+        return AgentState(pbx, key)
 
-    def fold(self, state: AgentMemory, kind: TopicKind, value: bytes) -> AgentMemory:
+    def fold(self, state: AgentState, kind: TopicKind, value: bytes) -> AgentState:
         """Take one record. Raises ValueError when it cannot be read, or is of another agent."""
         try:
             record = orjson.loads(value)
@@ -58,7 +58,7 @@ class AgentProjection:
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
-    def produce(self, state: AgentMemory, as_of_us: int) -> tuple[AgentMemory, Sequence[Document]]:
+    def produce(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
         # Records may be ahead of this moment (another clock, the other topic): a document is never older than what it tells.
         until_us = max(as_of_us, state.touched_us, state.told_us)
         window = self._local_days.window(until_us)
@@ -81,27 +81,31 @@ class AgentProjection:
         if revision == state.revision:
             return told, ()
         told.revision = revision
-        value = b'%b,"revision":%d,"updated_at":"%b"}' % (content, revision, text_of(until_us).encode())
+        value = b'%b,"revision":%d,"updated_at":"%b"}' % (
+            content,
+            revision,
+            rfc3339_cached(until_us).encode(),
+        )
         return told, (_document(state.key, value, revision),)
 
-    def due(self, state: AgentMemory) -> int | None:
+    def due(self, state: AgentState) -> int | None:
         return state.due_us
 
-    def expires(self, state: AgentMemory) -> int | None:
+    def expires(self, state: AgentState) -> int | None:
         """
         Unseen for 90 days, or never seen: nothing came, or everything that came was taken back. None while a leg is open: a call that
         goes on is no silence.
         """
         return None if any(leg.is_open for leg in state.legs.values()) else state.touched_us + FORGET_US
 
-    def standing(self, state: AgentMemory) -> str:
+    def standing(self, state: AgentState) -> str:
         """`state` of the status: available, paused, on_call and so on; empty when there is none."""
         return state.standing
 
-    def encode(self, state: AgentMemory) -> bytes:
+    def encode(self, state: AgentState) -> bytes:
         return memories.encode(state)
 
-    def decode(self, value: bytes) -> AgentMemory:
+    def decode(self, value: bytes) -> AgentState:
         return memories.decode(value)
 
 
@@ -119,7 +123,7 @@ def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Wind
     return min(silence_us, window.day.end_us) if picture.standing.status == IN else silence_us
 
 
-def _forgotten(state: AgentMemory, until_us: int) -> tuple[AgentMemory, Sequence[Document]]:
+def _forgotten(state: AgentState, until_us: int) -> tuple[AgentState, Sequence[Document]]:
     """Nothing is known of this agent (any more): delete the document, should there be one."""
     expires_us = state.touched_us + FORGET_US
     state = state.copy()
@@ -135,7 +139,7 @@ def _document(key: str, value: bytes | None, revision: int) -> Document:
 
 
 def _content(
-    state: AgentMemory, picture: Picture, running: list[Phase], until_us: int, window: Window
+    state: AgentState, picture: Picture, running: list[Phase], until_us: int, window: Window
 ) -> bytes:
     """The document without its end: revision and updated_at."""
     presence = presence_of(picture, silent=not running and picture.is_silent(until_us))
@@ -150,13 +154,13 @@ def _content(
         "availability": availability_of(picture, presence),
         "activity": max(running, key=precedence_of).activity if running else IDLE,
         "state": picture.state,
-        "since": text_of(picture.since_us),
+        "since": rfc3339_cached(picture.since_us),
         "previous": picture.previous
-        and {"state": picture.previous[0], "since": text_of(picture.previous[1])},
+        and {"state": picture.previous[0], "since": rfc3339_cached(picture.previous[1])},
         "pause_name": picture.standing.pause_name,
         "current_calls": [_call(phase) for phase in running if phase.activity != RINGING],
         "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
-        "last_event_at": text_of(picture.last_event_us),
+        "last_event_at": rfc3339_cached(picture.last_event_us),
     }
     return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
         orjson.dumps(head)[:-1],
@@ -177,7 +181,7 @@ def _call(phase: Phase) -> dict[str, Any]:
         "queue": leg.queue,
         "number": leg.number,
         "direction": leg.direction,
-        "since": text_of(phase.since_us),
+        "since": rfc3339_cached(phase.since_us),
     }
 
 
@@ -211,7 +215,7 @@ def _leg_of(record: dict[str, Any]) -> Leg:
     answered_us = _optional_us(get("answered_at"))
     talk_us = _optional_us(get("talk_started_at"))
     ended_us = _optional_us(get("ended_at"))
-    last_event_us = us_of(record["last_event_at"])
+    last_event_us = microseconds_in_range(record["last_event_at"])
     role, result, direction = record["role"], get("result"), get("direction")
     if role not in ROLES or result not in RESULTS or direction not in DIRECTIONS:
         raise ValueError("an unknown role, result or direction")
@@ -250,7 +254,7 @@ def _event_of(record: dict[str, Any]) -> AgentEvent:
     login, line, email = get("login"), get("line"), get("email")
     _check_words(event_id, kind, queue, pause_name, login, line, email)
     return AgentEvent(
-        us_of(record["received_at"]),
+        microseconds_in_range(record["received_at"]),
         _given(event_id),
         _given(kind),
         queue or None,
@@ -283,4 +287,4 @@ def _given(word: str | None) -> str:
 
 
 def _optional_us(text: str | None) -> int | None:
-    return None if text is None else us_of(text)
+    return None if text is None else microseconds_in_range(text)

@@ -1,10 +1,9 @@
-"""What a call did to each of its agents: one AgentActivity per leg (contract 5.1), as plain dicts like the timeline."""
+"""The records of a call for its agents: one AgentActivity per leg (contract 5.1), as plain dicts like the timeline."""
 
 from typing import Any
 
 from consumers.calls.call import Call
-from consumers.calls.document import Json, result_told, text
-from consumers.calls.events import time_text
+from consumers.calls.document import Json, published_result, time_text
 from consumers.calls.legs import Leg
 from voipex.agent_activity import LegRole
 from voipex.call_timeline import Outcome
@@ -12,7 +11,7 @@ from voipex.events import agent_key
 
 
 def activities(pbx: str, call_id: str, call: Call, timeline: Json) -> dict[int, Json]:
-    """Records by leg, without `revision`; a leg that names no agent has none."""
+    """Return records by leg number, without `revision`. A leg without an agent has none."""
     records = {}
     for_caller: dict[int, bool] = {}
     for leg in call.legs:
@@ -39,18 +38,18 @@ def _activity(
         "queue": leg.queue,
         "direction": call.direction,
         "number": _number(call, leg, timeline, for_caller),
-        "ring_started_at": text(leg.ring_started_us),
-        "answered_at": text(leg.answered_us),
-        "talk_started_at": text(leg.caller_since_us),
-        "ended_at": text(leg.ended_us),
-        "result": result_told(call, leg, outcome),
-        "transferred_at": text(leg.transferred_us),
+        "ring_started_at": time_text(leg.ring_started_us),
+        "answered_at": time_text(leg.answered_us),
+        "talk_started_at": time_text(leg.caller_since_us),
+        "ended_at": time_text(leg.ended_us),
+        "result": published_result(call, leg, outcome),
+        "transferred_at": time_text(leg.transferred_us),
         "last_event_at": time_text(leg.touched_us),
     }
 
 
 def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_us: int) -> dict[str, Any]:
-    """The record that takes an agent's leg back: a revised timeline has no such leg of this agent any more."""
+    """Return the record that withdraws a leg: the revised timeline has no such leg of this agent."""
     return {
         "pbx": pbx,
         "agent": agent,
@@ -63,14 +62,14 @@ def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_
 
 
 def _number(call: Call, leg: Leg, timeline: Json, for_caller: dict[int, bool]) -> Any:
-    """The other end: `to` for the caller and who took over from it; for a consult the consulting line; else `from`."""
+    """Return the number of the remote party: `to` for the caller and its successors, the consulting line for a consult, else `from`."""
     if leg.role is LegRole.CONSULT:
         return call.leg(leg.consulter).line
     return timeline["to"] if _speaks_for_the_caller(call, leg, for_caller) else timeline["from"]
 
 
 def _speaks_for_the_caller(call: Call, leg: Leg, known: dict[int, bool]) -> bool:
-    """Follow who took over from whom, back to the caller or to somebody who took over from nobody. `known`: answers so far, by leg."""
+    """Whether the chain of transfers to this leg starts at the caller. `known` caches results by leg number."""
     passed = []
     while leg.number not in known:
         known[leg.number] = leg.role is LegRole.CALLER

@@ -1,8 +1,8 @@
 """
-What only time does to a call: rule 12 (stale, attempts released) and the end of rule 10's grace.
+Changes by time alone: stale calls and released attempts (rule 12), and the end of the CDR's grace (rule 10).
 
-Deadlines shape the call at a moment; they leave nothing behind: a later event folds as if none had passed. So it never matters when a
-timer fired. An event at a deadline precedes it.
+Deadlines change only the view of the call at a moment, never the folded call: a later event folds as if no deadline had passed, so it
+does not matter when a timer fires. An event at the time of a deadline precedes it.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ MINUTE_US: Final = 60 * SECOND_US
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """After how long without a sign of life a call is given up (rule 12)."""
+    """Time without an effective event after which a call is considered stale (rule 12)."""
 
     ringing_us: int = 3 * MINUTE_US
-    waiting_us: int = 60 * MINUTE_US  # also while new: a caller may wait in a queue without any event
+    waiting_us: int = 60 * MINUTE_US  # new calls too: a caller may wait in a queue without any event
     talking_us: int = 240 * MINUTE_US
 
 
@@ -30,7 +30,7 @@ DEFAULT_LIMITS: Final = Limits()
 
 
 def status_of(call: Call) -> CallStatus:
-    """`talking`: a customer leg is answered; `ringing`: an attempt is open; `waiting`: there was a leg. Monitors count for nothing (11)."""
+    """`talking`: a customer leg is answered; `ringing`: an attempt is open; `waiting`: there was a leg. Monitors do not count (11)."""
     if call.ended:
         return CallStatus.STALE if call.ended_by is EndedBy.TIMEOUT else CallStatus.ENDED
     if call.talking():
@@ -43,25 +43,25 @@ def status_of(call: Call) -> CallStatus:
 
 
 def as_of(call: Call, at_us: int, limits: Limits) -> Call:
-    """The call as it looks at a moment not before its last event; *call* itself, or a changed twin."""
+    """Apply the deadlines that have passed at *at_us*, which is not before the last event. Returns *call* itself or a changed copy."""
     if call.ended:
         return call
     if call.cdr_pending and at_us >= cdr_deadline_us(call):
-        twin = call.copy()
-        end_by_cdr(twin)
-        return twin
+        call = call.copy()
+        end_by_cdr(call)
+        return call
     status = status_of(call)
     stale_us = _stale_us(call, status, limits)
     moment_us = min(at_us, stale_us)
     overdue = [leg.number for leg, until_us in _attempts(call, status, limits) if until_us <= moment_us]
     if not overdue and at_us < stale_us:
         return call
-    twin = call.copy()
+    call = call.copy()
     for number in overdue:
-        _release(twin, twin.leg(number), limits)
+        _release(call, call.leg(number), limits)
     if at_us >= stale_us:
-        _give_up(twin, stale_us)
-    return twin
+        _give_up(call, stale_us)
+    return call
 
 
 def next_deadline(call: Call, after_us: int, limits: Limits) -> int | None:
@@ -90,15 +90,15 @@ def _stale_us(call: Call, status: CallStatus, limits: Limits) -> int:
 
 
 def _attempts(call: Call, status: CallStatus, limits: Limits) -> list[tuple[Leg, int]]:
-    """While the call talks: who still rings, and until when that is believed."""
+    """Return the attempts of a talking call, each with the time of its release."""
     if status is not CallStatus.TALKING:
         return []
     return [(leg, leg.last_us + limits.ringing_us) for leg in call.open if leg.answered_us is None]
 
 
 def _release(call: Call, leg: Leg, limits: Limits) -> None:
-    """An attempt without an event for 3 min: no_answer at the answer it preceded (5c), else `timeout`."""
-    answer = None if leg.role is LegRole.MONITOR else call.answer_outrunning(leg)
+    """Close an attempt without an event for 3 min: as no_answer at the answer that superseded it (5c), else as `timeout`."""
+    answer = None if leg.role is LegRole.MONITOR else call.superseding_answer(leg)
     if answer is not None and answer.answered_us is not None:
         call.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
     else:
@@ -106,8 +106,8 @@ def _release(call: Call, leg: Leg, limits: Limits) -> None:
 
 
 def _give_up(call: Call, at_us: int) -> None:
-    """Stale: ended at its deadline, agents are released."""
-    call.close_outrun()
+    """End a stale call at its deadline; open legs end with `timeout`."""
+    call.close_superseded()
     for leg in list(call.open):
         call.close_inferred(leg, at_us, LegResult.TIMEOUT)
     call.ended_us = at_us

@@ -1,7 +1,7 @@
 """
-The timeline of a call, in the words of the contract (4): `document(call, …)` has the fields of `CallTimeline`.
+The timeline of a call (contract 4): `document(call, …)` returns a dict with the fields of `CallTimeline`.
 
-It is made as a plain dict, since making validated models takes ten times as long; tests hold it to the model.
+It is a plain dict because validated models take ten times as long to build; tests compare it with the model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from consumers.calls.call import SECOND_US, Call, Transfer
 from consumers.calls.deadlines import status_of
-from consumers.calls.events import CallEvent, time_text
+from consumers.calls.events import CallEvent
 from consumers.calls.legs import Leg, Span, union_us
-from consumers.calls.links import links_of
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import (
     Anomaly,
@@ -23,6 +22,7 @@ from voipex.call_timeline import (
     TransferKind,
 )
 from voipex.events import Direction, EventType, ReasonClass
+from voipex.timestamps import rfc3339_cached
 
 MAX_EVENTS: Final = 500
 CLOCK_SKEW_US: Final = 60 * SECOND_US
@@ -31,14 +31,14 @@ Json = dict[str, Any]
 
 
 def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) -> Json:
-    """Everything but `revision` and `updated_at`, which count the changes of one run. *call* is as of the moment asked for."""
-    customers = _in_order_of_getting_the_caller(call)
+    """Return the timeline without `revision` and `updated_at`, which count published changes. *call* has its deadlines applied."""
+    customers = _by_connection_to_caller(call)
     started_us, source = _start(call, events)
     start_seen = source is StartSource.NEW_CALL or source is StartSource.FIRST_EVENT
     answered_us = customers[0].caller_since_us if customers else None
     outcome = _outcome(call, answered=bool(customers))
-    from_event = _told_from(call, "from_")
-    to_event = _told_from(call, "to")
+    from_event = _number_source(call, "from_")
+    to_event = _number_source(call, "to")
     return {
         "pbx": pbx,
         "call_id": call_id,
@@ -57,13 +57,13 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
         if _rang_in_vain_since(call, customers)
         else outcome,
         "ended_by": call.ended_by,
-        "started_at": text(started_us),
+        "started_at": time_text(started_us),
         "started_at_source": source,
-        "pbx_started_at": text(call.pbx_started_us),
-        "first_ring_at": text(_first_ring_us(call)),
-        "answered_at": text(answered_us),
-        "ended_at": text(call.ended_us),
-        "cdr_at": None if call.cdr is None else time_text(call.cdr.at_us),
+        "pbx_started_at": time_text(call.pbx_started_us),
+        "first_ring_at": time_text(_first_ring_us(call)),
+        "answered_at": time_text(answered_us),
+        "ended_at": time_text(call.ended_us),
+        "cdr_at": None if call.cdr is None else rfc3339_cached(call.cdr.at_us),
         "wait_s": _between(started_us if start_seen else None, answered_us),
         "ring_s": _sum_s(leg.ring_span() for leg in call.legs if _rang(leg)),
         "talk_s": _sum_s(leg.talk_span() for leg in customers),
@@ -85,12 +85,12 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
                 "event_id": event.event_id,
                 "type": event.type,
                 "event_name": event.event_name,
-                "at": time_text(event.at_us),
+                "at": rfc3339_cached(event.at_us),
                 "line": event.line,
                 "effect": effect,
                 "note": note,
             }
-            for event, (effect, note) in zip(events[:MAX_EVENTS], call.told, strict=False)
+            for event, (effect, note) in zip(events[:MAX_EVENTS], call.effects, strict=False)
         ],
         "events_dropped": max(0, len(events) - MAX_EVENTS),
         "anomalies": _anomalies(call),
@@ -102,8 +102,13 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
 # ---------------------------------------------------------------- times
 
 
-def text(at_us: int | None) -> str | None:
-    return None if at_us is None else time_text(at_us)
+def links_of(call_id: str) -> Json:
+    """Return the fields that name other calls (rule 13). A fold sees one call, so each is a conversation of its own."""
+    return {"conversation_id": call_id, "call_ids": (call_id,), "links": ()}
+
+
+def time_text(at_us: int | None) -> str | None:
+    return None if at_us is None else rfc3339_cached(at_us)
 
 
 def _between(begin_us: int | None, end_us: int | None) -> float | None:
@@ -111,7 +116,7 @@ def _between(begin_us: int | None, end_us: int | None) -> float | None:
 
 
 def _sum_s(spans: Iterable[Span | None]) -> float | None:
-    """Seconds of the union; what has no duration is left out. 0 without any, null when all there is has none."""
+    """Return the seconds of the union of spans. Spans that are None are left out: 0 without any span, None if all are None."""
     all_spans = list(spans)
     known = [span for span in all_spans if span is not None]
     if all_spans and not known:
@@ -121,8 +126,8 @@ def _sum_s(spans: Iterable[Span | None]) -> float | None:
 
 def _start(call: Call, events: Sequence[CallEvent]) -> tuple[int | None, StartSource | None]:
     """
-    The earliest event's time; unknown events change nothing (14), unless there is no other. A Hangup or CDR saw no start: then the
-    epoch in the UniqueId, at most that event's time.
+    Return the time of the earliest event and its source. Unknown events do not count unless there is no other (14). If the earliest
+    event is a Hangup or CDR, the start is the epoch in the UniqueId, at most the time of that event.
     """
     first = call.first or events[0]
     if first.type is EventType.NEW_CALL:
@@ -143,19 +148,19 @@ def _first_ring_us(call: Call) -> int | None:
     return min(rings, default=None)
 
 
-# ---------------------------------------------------------------- who and how it came out
+# ---------------------------------------------------------------- parties and outcome
 
 
-def _told_from(call: Call, name: str) -> CallEvent | None:
-    """From and To: of NewCall, else of the earliest event."""
+def _number_source(call: Call, name: str) -> CallEvent | None:
+    """Return the event that From or To is taken from: NewCall, else the earliest event."""
     if call.new_call is not None and getattr(call.new_call, name) is not None:
         return call.new_call
     return call.from_first if name == "from_" else call.to_first
 
 
-def _in_order_of_getting_the_caller(call: Call) -> list[Leg]:
+def _by_connection_to_caller(call: Call) -> list[Leg]:
     legs = [leg for leg in call.legs if leg.caller_since_us is not None]
-    legs.sort(key=lambda leg: (leg.caller_since_us or 0, leg.caller_since_no))
+    legs.sort(key=lambda leg: (leg.caller_since_us or 0, leg.caller_since_index))
     return legs
 
 
@@ -182,19 +187,20 @@ _REFINED: Final = {
 
 
 def _rang_in_vain_since(call: Call, customers: Sequence[Leg]) -> bool:
-    """True when a customer leg began to ring after the last answer and was not answered."""
-    last_answer_no = max((leg.caller_since_no for leg in customers), default=0)
+    """Whether a customer leg began to ring after the last answer and was not answered."""
+    last_answer_index = max((leg.caller_since_index for leg in customers), default=0)
     return any(
-        leg.is_customer and leg.answered_us is None and leg.began_no > last_answer_no for leg in call.legs
+        leg.is_customer and leg.answered_us is None and leg.began_index > last_answer_index
+        for leg in call.legs
     )
 
 
 def _transfer(call: Call, transfer: Transfer) -> Json:
     return {
-        "at": time_text(transfer.at_us),
+        "at": rfc3339_cached(transfer.at_us),
         "kind": transfer.kind,
-        "from_line": call.leg(transfer.giver).line if transfer.giver else transfer.party.line,
-        "to_line": call.leg(transfer.taker).line if transfer.taker else None,
+        "from_line": call.leg(transfer.transferor).line if transfer.transferor else transfer.party.line,
+        "to_line": call.leg(transfer.target).line if transfer.target else None,
         "confidence": transfer.confidence,
     }
 
@@ -223,10 +229,10 @@ def _leg(call: Call, leg: Leg, outcome: Outcome | None) -> Json:
         "email": leg.email,
         "queue": leg.queue,
         "role": leg.role,
-        "result": result_told(call, leg, outcome),
-        "ring_started_at": text(leg.ring_started_us),
-        "answered_at": text(leg.answered_us),
-        "ended_at": text(leg.ended_us),
+        "result": published_result(call, leg, outcome),
+        "ring_started_at": time_text(leg.ring_started_us),
+        "answered_at": time_text(leg.answered_us),
+        "ended_at": time_text(leg.ended_us),
         "ring_s": _span_s(leg.ring_span()),
         "talk_s": _span_s(leg.talk_span()),
         "consult_s": _leg_consult_s(leg),
@@ -237,8 +243,8 @@ def _leg(call: Call, leg: Leg, outcome: Outcome | None) -> Json:
     }
 
 
-def result_told(call: Call, leg: Leg, outcome: Outcome | None) -> LegResult | None:
-    """5a: if the call ends unanswered, nobody answered elsewhere: such legs were cancelled."""
+def published_result(call: Call, leg: Leg, outcome: Outcome | None) -> LegResult | None:
+    """5a: `answered_elsewhere` becomes `cancelled` when the call ends unanswered."""
     if leg.result is LegResult.ANSWERED_ELSEWHERE and call.ended and outcome is not Outcome.ANSWERED:
         return LegResult.CANCELLED
     return leg.result
@@ -249,20 +255,20 @@ def _span_s(span: Span | None) -> float | None:
 
 
 def _leg_consult_s(leg: Leg) -> float | None:
-    """Being consulted, and consulting; null without any."""
+    """Return the seconds of consulting and being consulted; None without any."""
     own = leg.consult_span()
     spans = [*leg.consulting_spans(), *(() if own is None else (own,))]
     return union_us(spans) / SECOND_US if spans else None
 
 
-# ---------------------------------------------------------------- how far to trust it
+# ---------------------------------------------------------------- quality
 
 
 def _anomalies(call: Call) -> list[Anomaly]:
-    found = set(call.oddities)
+    found = set(call.anomalies)
     if call.new_call is None:
         found.add(Anomaly.NO_NEW_CALL)
-    if any(leg.answered_us is not None and not leg.ring_told for leg in call.legs):
+    if any(leg.answered_us is not None and not leg.ring_reported for leg in call.legs):
         found.add(Anomaly.ANSWERED_WITHOUT_RING)
     if _clock_skew(call):
         found.add(Anomaly.CLOCK_SKEW)
@@ -272,7 +278,7 @@ def _anomalies(call: Call) -> list[Anomaly]:
 
 
 def _clock_skew(call: Call) -> bool:
-    """The UniqueId's epoch lies over 60 s after the first event."""
+    """Whether the epoch in the UniqueId lies more than 60 s after the first event."""
     if call.first is None or call.pbx_started_us is None:
         return False
     return call.pbx_started_us - call.first.at_us > CLOCK_SKEW_US
@@ -297,8 +303,8 @@ def _quality(call: Call, *, start_seen: bool) -> Quality:
 
 
 def _cdr(cdr: CallEvent) -> Json:
-    """What the last CDR told: its non-null fields, and what lay outside the mapping."""
-    told: Json = {
+    """Return the non-null fields of the last CDR, and its fields outside the mapping."""
+    fields: Json = {
         "from": cdr.from_,
         "to": cdr.to,
         "line": cdr.line,
@@ -307,4 +313,4 @@ def _cdr(cdr: CallEvent) -> Json:
         "queue": cdr.queue,
         "reason": cdr.reason,
     }
-    return {**{name: value for name, value in told.items() if value is not None}, "extra": cdr.extra or {}}
+    return {**{name: value for name, value in fields.items() if value is not None}, "extra": cdr.extra or {}}

@@ -1,4 +1,4 @@
-"""A leg of a call while it is folded, and who is who (rule "L is the event's party"). Times are microseconds."""
+"""Legs of a call while it is folded, and the comparison of parties (rule "L is the event's party"). Times are microseconds."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -11,8 +11,8 @@ from voipex.events import ReasonClass
 Span = tuple[int, int]
 
 
-class Named(Protocol):
-    """Whatever names a party: an event, a leg, the caller."""
+class PartyLike(Protocol):
+    """An object with the fields that identify a party: an event, a leg or the caller."""
 
     @property
     def line(self) -> str | None: ...
@@ -22,12 +22,12 @@ class Named(Protocol):
     def email(self) -> str | None: ...
 
 
-def is_blank(party: Named) -> bool:
+def is_blank(party: PartyLike) -> bool:
     return party.line is None and party.login is None and party.email is None
 
 
-def same_party(one: Named, other: Named) -> bool:
-    """Same Line; where either has none, same Login, else same Email; a blank party equals only a blank one."""
+def same_party(one: PartyLike, other: PartyLike) -> bool:
+    """Compare Line; if either has none, Login; else Email. A blank party equals only another blank party."""
     if one.line is not None and other.line is not None:
         return one.line == other.line
     if one.login is not None and other.login is not None:
@@ -39,14 +39,14 @@ def same_party(one: Named, other: Named) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Party:
-    """Each is itself only; who is who says `same_party`."""
+    """Compared by identity; `same_party` compares the fields."""
 
     line: str | None
     login: str | None
     email: str | None
 
-    def fill(self, other: Named) -> bool:
-        """Take over what *other* knows; blank never replaces a value (rule 1). True when that taught something."""
+    def fill(self, other: PartyLike) -> bool:
+        """Take over the fields of *other*. A blank field never replaces a value (rule 1). Return True if a field changed."""
         before = (self.line, self.login, self.email)
         if other.line is not None:
             self.line = other.line
@@ -68,7 +68,7 @@ RESULTS: Final = {
 
 
 def result_of(reason_class: ReasonClass | None) -> LegResult:
-    """Result of an attempt that ended unanswered for this reason."""
+    """Return the result of an attempt that ended unanswered for this reason."""
     if reason_class is None:
         return LegResult.NO_ANSWER
     return RESULTS.get(reason_class, LegResult.NO_ANSWER)
@@ -77,36 +77,36 @@ def result_of(reason_class: ReasonClass | None) -> LegResult:
 @dataclass(slots=True, eq=False)
 class Leg(Party):
     """
-    `…_no` are places of events in the call's order: "before" and "after" are decided by them, since times may be equal.
-    Other legs are named by their number, which is their place in the call from 1.
+    `*_index` fields are indexes of events in the call's total order. They decide "before" and "after", because times may be equal.
+    References to other legs are leg numbers, which count from 1.
     """
 
     number: int
     role: LegRole
     began_us: int
-    began_no: int
-    last_no: int  # of its own last event
+    began_index: int
+    last_index: int  # of the last event of this leg
     last_us: int
-    touched_us: int  # as last_us, or the event that closed it
+    touched_us: int  # last_us, or the time of the event that closed the leg
     queue: str | None = None
     ring_started_us: int | None = None
-    ring_told: bool = False  # a Ringing came for it, be it late
+    ring_reported: bool = False  # a Ringing reported it, even if late
     parallel_rings: int = 0
     answered_us: int | None = None
-    answered_no: int = 0
-    caller_since_us: int | None = None  # when it got the caller
-    caller_since_no: int = 0
-    consult_until_us: int | None = None  # when its consultation turned into a call
+    answered_index: int = 0
+    caller_since_us: int | None = None  # connected to the caller since
+    caller_since_index: int = 0
+    consult_until_us: int | None = None  # the consulted leg took the caller over at this time
     ended_us: int | None = None
-    ended_no: int = 0
+    ended_index: int = 0
     result: LegResult | None = None
     own_hangup: bool = False
     reason: str | None = None
     reason_class: ReasonClass | None = None
     inferred: tuple[str, ...] = ()
-    consulter: int = 0  # of a consult: the leg that consults it
-    consult_told: bool = False  # a CancelAttendedTransfer counted for it
-    consulted: tuple[Span, ...] = ()  # when colleagues that this leg consults were on the line
+    consulter: int = 0  # of a consult leg: the number of the consulting leg
+    cancel_reported: bool = False  # a CancelAttendedTransfer reported its cancellation
+    consulted: tuple[Span, ...] = ()  # when the colleagues consulted by this leg were connected
     took_over_from: int = 0
     transferred_us: int | None = None
 
@@ -116,7 +116,7 @@ class Leg(Party):
 
     @property
     def is_customer(self) -> bool:
-        """Neither consult nor monitor."""
+        """Whether the leg talks to the customer: neither consult nor monitor."""
         return self.role is LegRole.AGENT or self.role is LegRole.CALLER
 
     @property
@@ -126,7 +126,7 @@ class Leg(Party):
 
     @property
     def talks(self) -> bool:
-        """Has the caller on the line."""
+        """Connected to the caller."""
         return self.caller_since_us is not None and self.ended_us is None
 
     @property
@@ -134,15 +134,15 @@ class Leg(Party):
         return self.line if self.line is not None else self.login
 
     def infer(self, *names: str) -> None:
-        """Flag fields that no event told."""
+        """Mark fields as inferred: no event reported them."""
         self.inferred = (*self.inferred, *(name for name in names if name not in self.inferred))
 
-    def told(self, *names: str) -> None:
-        """An event told after all what had been inferred."""
+    def reported(self, *names: str) -> None:
+        """Mark fields as reported by an event after all."""
         self.inferred = tuple(name for name in self.inferred if name not in names)
 
     def ring_span(self) -> Span | None:
-        """[ring, answered or ended); None without ring, while ringing, or when it ended by time-out."""
+        """[ring, answered or ended). None without a ring, while ringing, and after a timeout."""
         if self.ring_started_us is None:
             return None
         if self.answered_us is not None:
@@ -152,13 +152,13 @@ class Leg(Party):
         return (self.ring_started_us, self.ended_us)
 
     def talk_span(self) -> Span | None:
-        """[got the caller, left); None when it never did, still talks, or ended by time-out."""
+        """[connected to the caller, ended). None if never connected, while talking, and after a timeout."""
         if self.caller_since_us is None or self.ended_us is None or self.result is LegResult.TIMEOUT:
             return None
         return (self.caller_since_us, self.ended_us)
 
     def consult_span(self) -> Span | None:
-        """[answered, left or took over) of a leg that was consulted; None while open, or when it ended by time-out."""
+        """[answered, ended or took over) of a consulted leg. None while open and after a timeout."""
         if self.answered_us is None:
             return None
         if self.consult_until_us is not None:
@@ -168,7 +168,7 @@ class Leg(Party):
         return (self.answered_us, self.ended_us)
 
     def consulting_spans(self) -> list[Span]:
-        """When it consulted others, as far as that is part of its talk."""
+        """Spans in which the leg consulted others, clipped to its talk."""
         if self.caller_since_us is None:
             return []
         spans = []
@@ -189,7 +189,7 @@ _values: Final = attrgetter(
 
 
 def union_us(spans: Iterable[Span]) -> int:
-    """Length of the union of intervals."""
+    """Return the length of the union of intervals."""
     total = 0
     reached: int | None = None
     for begin, end in sorted(spans):

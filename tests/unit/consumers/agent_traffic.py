@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
-from consumers.agents.memory import AgentMemory
+from consumers.agents.memory import AgentState
 from consumers.agents.projection import AgentProjection
 from voipex.timestamps import rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
@@ -113,7 +113,7 @@ def leg(
     return Record(last, AGENT_ACTIVITY, orjson.dumps(told))
 
 
-def folded(*records: Record, projection: AgentProjection = PRAGUE) -> AgentMemory:
+def folded(*records: Record, projection: AgentProjection = PRAGUE) -> AgentState:
     state = projection.start("voipex", "janecek")
     for record in records:
         state = projection.fold(state, record.kind, record.value)

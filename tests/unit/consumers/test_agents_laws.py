@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.agents.days import LocalDays
-from consumers.agents.memory import AgentMemory
+from consumers.agents.memory import AgentState
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.agent_reference import reference
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 AFTER = st.one_of(st.sampled_from([0, 1, HOUR, DAY, 90 * DAY]), st.integers(0, 3 * DAY))
 
 
-def shown(state: AgentMemory, as_of_us: int) -> Json | None:
+def shown(state: AgentState, as_of_us: int) -> Json | None:
     """The document as of a moment, without what counts the changes of one run; None where there is none."""
     state = PRAGUE.decode(PRAGUE.encode(state))
     state.digest = 0

@@ -405,7 +405,7 @@ class TestRule4:
         assert (made.status, made.outcome) == ("ringing", "answered")
         assert moves(made) == [("blind_inferred", "201", "202", "medium")]
 
-    def test_a_late_answer_outruns_attempts_that_rang_along(self) -> None:
+    def test_a_late_answer_supersedes_parallel_attempts(self) -> None:
         made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10, "201"), answer(11, "201"))
 
         assert ("ended", at(10)) == (made.status, made.ended_at)
@@ -581,7 +581,7 @@ class TestRule5:
 
         assert ("no_answer", at(5)) == (made.legs[0].result, made.legs[0].ended_at)
 
-    def test_c_the_answer_of_a_consult_outruns_nobody(self) -> None:
+    def test_c_the_answer_of_a_consult_supersedes_no_attempt(self) -> None:
         made = call(
             *(*TALK, ring(10, "202", from_="201"), ring(11, "203"), answer(12, "202"), transfer(15, "201")),
             hangup(20),
@@ -957,7 +957,7 @@ class TestRule8:
             made.quality,
         ) == (("201", "agent", "transferred"), "waiting", "estimated")
 
-    def test_naming_nobody_while_two_talk_it_is_kept_without_a_giver(self) -> None:
+    def test_a_blank_one_while_two_talk_has_no_transferor(self) -> None:
         made = call(*TALK, answer(6, "202"), transfer(9))
 
         assert moves(made) == [("attended", None, None, "low")]
@@ -1031,14 +1031,14 @@ class TestRule8:
         assert moves(made)[1][0::3] == ("attended", "low")
         assert made.status == "waiting"
 
-    @pytest.mark.parametrize("line", [None, "202", "201"], ids=["nobody", "the taker", "the giver"])
+    @pytest.mark.parametrize("line", [None, "202", "201"], ids=["blank", "target", "transferor"])
     def test_told_twice_in_the_same_words_it_is_one_transfer(self, line: str | None) -> None:
         made = call(*CONSULT, transfer(15, line), transfer(15.3, line), hangup(60, "202"))
 
         assert moves(made) == [("attended", "201", "202", "high")]
         assert made.talk_s == 55
 
-    def test_the_taker_may_tell_it_after_the_giver_has_left(self) -> None:
+    def test_the_target_may_report_it_after_the_transferor_left(self) -> None:
         made = call(*CONSULT, hangup(15, "201"), transfer(15.3, "202"))
 
         assert moves(made) == [("attended", "201", "202", "high")]
@@ -1319,7 +1319,7 @@ class TestRule9:
 
         assert (moves(made), len(made.legs)) == ([], 2)
 
-    def test_what_was_consulted_after_the_hand_over_is_not_the_givers(self) -> None:
+    def test_later_consultations_are_not_the_transferors(self) -> None:
         made = call(*CONSULT, ring(15, "203"), hangup(20, "202"), answer(25, "203"))
 
         assert [leg.consult_s for leg in made.legs] == [3, 8, None]
