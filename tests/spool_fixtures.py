@@ -11,6 +11,7 @@ from typing import Any
 
 from bridge.spool.segments import LINE_BYTES
 from bridge.spool.spool import Files, Spool, Spooled
+from tests.waiting import WITHIN_S
 from voipex.records import Record
 
 LIMIT_BYTES = 1 << 30
@@ -147,7 +148,7 @@ def chores_done(spool: Spool) -> None:
     """Wait until the writer thread did what it was asked for."""
     done = threading.Event()
     spool._queue.put(done.set)
-    assert done.wait(5)
+    assert done.wait(WITHIN_S)
 
 
 def names_in(directory: Path) -> list[str]:
