@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 import uvicorn
 
 from voipex.errors import PortInUse
+from voipex.service.ports import bind
 from voipex.service.settings import variable_of
 
 _IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
@@ -67,17 +68,12 @@ async def started(*servers: Server) -> None:
 @contextlib.contextmanager
 def listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
     """A listening socket. Raises PortInUse with the name of the setting."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind((host, port))
-        except OSError as error:
-            raise PortInUse(
-                f"cannot listen on {host}:{port} ({error.strerror}); set {variable_of(setting)} to another port"
-            ) from error
+        sock = bind(host, port)
+    except OSError as error:
+        raise PortInUse(
+            f"cannot listen on {host}:{port} ({error.strerror}); set {variable_of(setting)} to another port"
+        ) from error
+    with sock:
         sock.setblocking(False)
         yield sock
-    finally:
-        sock.close()
