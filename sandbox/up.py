@@ -1,162 +1,95 @@
 """
-Everything on one machine, as processes: Kafka, its topics, the bridge, timelines, agents, simulated calls; until Ctrl-C (contract 7).
+Run everything on this machine, as processes: Kafka, its topics, the bridge, the consumers, simulated calls.
 
-Order of starting: ports free? -> credential -> Kafka -> topics -> bridge, ready -> timelines and agents, ready -> `run.json` ->
-simulated calls.
-Stopping is the reverse; what is not in Kafka by then stays in the spool. A process that dies is named with its last log lines, the
-others are stopped, and the exit code is 1.
+Start: (1) check that the ports are free, (2) create the credential, (3) start Kafka, (4) apply the topics, (5) start the bridge and wait
+until it is ready, (6) start the consumers and wait until they are ready, (7) write `run.json`, (8) start the simulator and the reader that
+waits for the first timeline.
+Stop: the simulator, then the services all at once, then Kafka. Events that Kafka does not have by then stay in the spool. If a process
+exits by itself, the end of its log is printed, everything else is stopped, and the exit code is 1.
 """
 
 import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from bridge import settings
 from bridge.auth import manage
 from sandbox.broker import LocalKafka, Progress
-from sandbox.processes import dying_with_parent
-from voipex.errors import BridgeError, PortInUse
+from sandbox.plan import BOOTSTRAP_VARIABLE, Plan
+from sandbox.processes import Child, ProcessExited, last_lines, with_parent_death_signal
+from voipex.errors import PortInUse
 from voipex.kafka.topics import apply_topics, check_topics
+from voipex.service import health
+from voipex.service.ports import bind_error
+from voipex.topics import AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, TopicKind, topic_name
 
 _USER: Final = "demo"
-_READY_S: Final = 30.0
-_SERVICES_STOP_S: Final = 9.0  # together with the simulator and Kafka below the 20 s that Ctrl-C may take
+_READY_TIMEOUT_S: Final = 30.0
+_SERVICES_STOP_S: Final = 9.0  # with the simulator and Kafka below the 20 s that Ctrl-C may take
 _BRIDGE_DRAIN_S: Final = 5
 _SIMULATOR_STOP_S: Final = 3.0
-_BOOTSTRAP_VARIABLE: Final = "VOIPEX_KAFKA_BOOTSTRAP_SERVERS"
-_PLAIN_LINE_EVERY_S: Final = 5  # without a terminal a line per second only fills logs
-_LAG_WORTH_TELLING: Final = 100  # records; below it they are being folded right now
 
-_OPEN_CALLS: Final = ("ringing", "talking", "waiting", "new")
-_AGENT_STATES: Final = (
-    *(
-        "on_call",
-        "consulting",
-        "monitoring",
-        "ringing",
-        "available",
-        "implicit",
-        "partially_paused",
-        "paused",
-    ),
-    *("offline", "unknown"),
-)
-
-_DOCUMENTED_EVENT: Final = (
-    '{"EventName":"Ringing","From":"777888999","To":"222333444","Line":"444","Email":"petr.novak@jehofirma.cz",'
-    '"Login":"petr.novak","UniqueId":"1412256225.1941"}'
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to start. Everything binds 127.0.0.1; `folder` is kept between runs."""
-
-    folder: Path
-    port: int = 8080
-    management_port: int = 8081
-    kafka_port: int = 9092
-    timelines_port: int = 8082
-    agents_port: int = 8083
-    simulate: bool = True
-    rate: float = 0.5
-
-    @property
-    def own_kafka(self) -> bool:
-        return not os.environ.get(_BOOTSTRAP_VARIABLE)
-
-    @property
-    def bootstrap_servers(self) -> str:
-        return os.environ.get(_BOOTSTRAP_VARIABLE) or f"127.0.0.1:{self.kafka_port}"
-
-    @property
-    def ingress_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/voipex"
-
-    @property
-    def management_url(self) -> str:
-        return f"http://127.0.0.1:{self.management_port}"
-
-    @property
-    def consumers(self) -> dict[str, int]:
-        """Their management ports, by service."""
-        return {"timelines": self.timelines_port, "agents": self.agents_port}
-
-    @property
-    def consumer_urls(self) -> dict[str, str]:
-        """Where they tell of themselves, by service."""
-        return {service: f"http://127.0.0.1:{port}" for service, port in self.consumers.items()}
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of ours; its output goes to a log file."""
-
-    name: str
-    process: "subprocess.Popen[bytes]"
-    log_path: Path
-
-    def died(self) -> bool:
-        return self.process.poll() is not None
-
-    def tell_to_stop(self) -> None:
-        if not self.died():
-            self.process.send_signal(signal.SIGTERM)
-
-    def stop(self, within_s: float) -> None:
-        self.tell_to_stop()
-        try:
-            self.process.wait(max(0.0, within_s))
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+_DOCUMENTED_EVENT: Final = {
+    "EventName": "Ringing",
+    "From": "777888999",
+    "To": "222333444",
+    "Line": "444",
+    "Email": "petr.novak@jehofirma.cz",
+    "Login": "petr.novak",
+    "UniqueId": "1412256225.1941",
+}
 
 
 @dataclass(slots=True)
 class Running:
-    children: list[Child] = field(default_factory=list)
+    """The processes that were started. `first_timeline` ends when it has read a timeline."""
+
     broker: LocalKafka | None = None
+    services: list[Child] = field(default_factory=list)
+    simulator: Child | None = None
+    first_timeline: Child | None = None
 
-
-class ServiceDied(BridgeError):
-    """A process ended by itself."""
+    @property
+    def required(self) -> list[Child]:
+        """The processes that must not exit."""
+        return [*self.services, *([self.simulator] if self.simulator is not None else [])]
 
 
 def up(plan: Plan) -> int:
-    """Run until Ctrl-C or SIGTERM (0), or until a process dies (1). Raises BridgeError when the start fails; nothing is left running."""
+    """
+    Run until Ctrl-C or SIGTERM (return 0), or until a process exits by itself (return 1).
+
+    Raises:
+        BridgeError: the start failed; nothing is left running.
+    """
     console = Console(highlight=False, soft_wrap=True)
     running = Running()
-    signal.signal(signal.SIGINT, _interrupt)  # also when a shell started us with it ignored
+    signal.signal(signal.SIGINT, _interrupt)  # also if the parent shell ignores it
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)  # the terminal was closed
     try:
         password = _start(plan, running, console)
-        _introduce(plan, password, console)
-        _watch(plan, running, console)
+        print_instructions(plan, password, console)
+        _watch(running, console)
     except KeyboardInterrupt:
-        console.print("\nstopping: what is not yet in Kafka stays in the spool")
+        console.print("\nStopping. Events that are not in Kafka yet stay in the spool.")
         return 0
-    except ServiceDied as death:
-        console.print(f"\n{death}", style="red")
+    except ProcessExited as error:
+        console.print(f"\n{error}", style="red", markup=False)
         return 1
     finally:
         _stop(plan, running)
-    return 1
 
 
 def _interrupt(*_: object) -> None:
@@ -167,87 +100,43 @@ def _interrupt(*_: object) -> None:
 
 
 def _start(plan: Plan, running: Running, console: Console) -> str:
-    _require_free_ports(plan)
+    """Start everything; return the password of the credential. The numbers are those of the module."""
+    _require_free_ports(plan)  # 1
     for folder in (plan.folder, plan.folder / "logs"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    password = _credential(plan.folder)
-    if plan.own_kafka:
-        running.broker = _start_kafka(plan, console)
-    _prepare_topics(plan, console)
-    bridge = _spawn(
-        "bridge",
-        ["serve"],
-        plan,
-        {
-            "VOIPEX_HOST": "127.0.0.1",
-            "VOIPEX_PORT": str(plan.port),
-            "VOIPEX_MANAGEMENT_PORT": str(plan.management_port),
-            "VOIPEX_CREDENTIALS_FILE": str(plan.folder / "credentials.json"),
-            "VOIPEX_SPOOL_DIR": str(plan.folder / "spool"),
-            "VOIPEX_DRAIN_S": str(_BRIDGE_DRAIN_S),
-        },
-    )
-    running.children.append(bridge)
-    _await_ready(bridge, plan.management_url)
-    for name, port in plan.consumers.items():
-        running.children.append(
-            _spawn(
-                name,
-                [name],
-                plan,
-                {
-                    "VOIPEX_HOST": "127.0.0.1",
-                    "VOIPEX_MANAGEMENT_PORT": str(port),
-                    "VOIPEX_STATE_DIR": str(plan.folder / "state"),
-                },
-                package="consumers",
-            )
-        )
-    for consumer in running.children[1:]:
-        _await_ready(consumer, plan.consumer_urls[consumer.name])
-    _write_run_file(plan, running, password)
+    password = _ensure_credential(plan.folder)  # 2
+    if plan.starts_kafka:
+        running.broker = _start_kafka(plan, console)  # 3
+    _prepare_topics(plan, console)  # 4
+    running.services.append(_start_bridge(plan))
+    _await_ready(running.services, plan)  # 5
+    running.services += [_start_consumer(name, port, plan) for name, port in plan.consumer_ports.items()]
+    _await_ready(running.services, plan)  # 6
+    _write_run_file(plan, running, password)  # 7
     if plan.simulate:
-        running.children.append(
-            _spawn(
-                "simulator",
-                ["simulate", "--url", plan.ingress_url, "--rate", str(plan.rate)],
-                plan,
-                {"VOIPEX_SIMULATE_USER": _USER, "VOIPEX_SIMULATE_PASSWORD": password},
-            )
-        )
+        running.simulator = _start_simulator(plan, password)  # 8
+    running.first_timeline = _start_reader(plan)
     return password
 
 
 def _require_free_ports(plan: Plan) -> None:
-    """Raises PortInUse that says which port and which option changes it, before anything is started."""
-    wanted = [
-        (plan.port, "--port (make run PORT=…)"),
-        (plan.management_port, "--management-port (make run MANAGEMENT_PORT=…)"),
-        (plan.timelines_port, "--timelines-port (make run TIMELINES_PORT=…)"),
-        (plan.agents_port, "--agents-port (make run AGENTS_PORT=…)"),
+    """Raises PortInUse with every port in use and the option that changes it."""
+    in_use = [
+        f"port {port} is in use; choose another one with --{option} (make run {option.upper().replace('-', '_')}=…)"
+        for option, ports in plan.ports.items()
+        for port in ports
+        if bind_error("127.0.0.1", port) is not None
     ]
-    if plan.own_kafka:
-        option = "--kafka-port (make run KAFKA_PORT=…)"
-        wanted += [(plan.kafka_port, option), (plan.kafka_port + 1, option)]
-    taken = [(port, option) for port, option in wanted if not _is_free(port)]
-    if taken:
-        raise PortInUse(
-            "\n".join(f"port {port} is in use; choose another one with {option}" for port, option in taken)
-        )
+    if in_use:
+        raise PortInUse("\n".join(in_use))
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
+def _pbx() -> str:
+    return settings.load().pbxs[0]
 
 
-def _credential(folder: Path) -> str:
-    """The secret of the demo credential: made on the first run, kept beside its digest so that a PBX that was set up goes on working."""
+def _ensure_credential(folder: Path) -> str:
+    """Return the password of the demo credential, created on the first run: a PBX that was configured with it keeps working."""
     secret_file = folder / "demo-password"
     path = folder / "credentials.json"
     pbxs = settings.load().pbxs
@@ -278,12 +167,12 @@ def _start_kafka(plan: Plan, console: Console) -> LocalKafka:
 
 
 def prepare_kafka(broker: LocalKafka, console: Console) -> None:
-    """Have the broker's jars; the first time that is a download, whose progress is shown."""
+    """Have the broker's jars; print the progress of the download, which the first run needs."""
 
     def show(progress: Progress) -> None:
         if progress.jars_done % 10 == 0 or progress.jars_done == progress.jars_total:
             console.print(
-                f"downloading Kafka (the first time only): {progress.jars_done} of {progress.jars_total} files, "
+                f"downloading Kafka (first run only): {progress.jars_done} of {progress.jars_total} files, "
                 f"{progress.bytes_done / 1e6:.0f} MB"
             )
 
@@ -291,60 +180,113 @@ def prepare_kafka(broker: LocalKafka, console: Console) -> None:
 
 
 def _prepare_topics(plan: Plan, console: Console) -> None:
-    """Apply the topics on our own broker; on somebody's cluster only check them. Raises TopicMismatch, KafkaUnreachable."""
+    """Apply the topics on the local broker, or check those of an external cluster. Raises TopicMismatch, KafkaUnreachable."""
     loaded = settings.load({"kafka_bootstrap_servers": plan.bootstrap_servers})
-    if plan.own_kafka:
+    if plan.starts_kafka:
         asyncio.run(apply_topics(loaded, loaded.topics(), replication=1, min_insync=1))
     else:
         asyncio.run(check_topics(loaded, loaded.topics()))
-    console.print(f"{len(loaded.topics())} topics of {', '.join(loaded.pbxs)} are as declared")
+    console.print(f"{len(loaded.topics())} topics for {', '.join(loaded.pbxs)}")
+
+
+def _start_bridge(plan: Plan) -> Child:
+    return _spawn(
+        "bridge",
+        "bridge",
+        ["serve"],
+        plan,
+        {
+            "VOIPEX_HOST": "127.0.0.1",
+            "VOIPEX_PORT": str(plan.port),
+            "VOIPEX_MANAGEMENT_PORT": str(plan.management_port),
+            "VOIPEX_CREDENTIALS_FILE": str(plan.folder / "credentials.json"),
+            "VOIPEX_SPOOL_DIR": str(plan.folder / "spool"),
+            "VOIPEX_DRAIN_S": str(_BRIDGE_DRAIN_S),
+        },
+    )
+
+
+def _start_consumer(name: str, port: int, plan: Plan) -> Child:
+    return _spawn(
+        name,
+        "consumers",
+        [name],
+        plan,
+        {
+            "VOIPEX_HOST": "127.0.0.1",
+            "VOIPEX_MANAGEMENT_PORT": str(port),
+            "VOIPEX_STATE_DIR": str(plan.folder / "state"),
+        },
+    )
+
+
+def _start_simulator(plan: Plan, password: str) -> Child:
+    return _spawn(
+        "simulator",
+        "sandbox",
+        ["simulate", "--url", plan.ingress_url, "--rate", str(plan.calls_per_s)],
+        plan,
+        {"VOIPEX_SIMULATE_USER": _USER, "VOIPEX_SIMULATE_PASSWORD": password},
+    )
+
+
+def _start_reader(plan: Plan) -> Child:
+    """Start a process that exits once it has read a timeline that is written from now on."""
+    arguments = ["tail", topic_name(_pbx(), CALL_TIMELINES), "--limit", "1"]
+    return _spawn("first-timeline", "bridge", arguments, plan, {}, log_stdout=False)
 
 
 def _spawn(
-    name: str, arguments: list[str], plan: Plan, environment: Mapping[str, str], package: str = "bridge"
+    name: str,
+    package: str,
+    arguments: Sequence[str],
+    plan: Plan,
+    environment: Mapping[str, str],
+    *,
+    log_stdout: bool = True,
 ) -> Child:
+    """Run `python -m PACKAGE ARGUMENTS` with its output in `logs/NAME.log`."""
     log_path = plan.folder / "logs" / f"{name}.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            dying_with_parent([sys.executable, "-m", package, *arguments]),
+        process = subprocess.Popen(  # noqa: S603 - this interpreter and fixed arguments
+            with_parent_death_signal([sys.executable, "-m", package, *arguments]),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, _BOOTSTRAP_VARIABLE: plan.bootstrap_servers, **environment},
-            start_new_session=True,  # Ctrl-C is ours to hand on, in order
+            stdout=log if log_stdout else subprocess.DEVNULL,
+            stderr=log,
+            env={**os.environ, BOOTSTRAP_VARIABLE: plan.bootstrap_servers, **environment},
+            start_new_session=True,  # Ctrl-C reaches only this process, which stops the others in order
         )
     return Child(name, process, log_path)
 
 
-def _await_ready(child: Child, management_url: str) -> None:
-    deadline = time.monotonic() + _READY_S
-    while time.monotonic() < deadline:
-        if child.died():
-            raise ServiceDied(_obituary(child))
-        try:
-            with urllib.request.urlopen(f"{management_url}/ready", timeout=1):  # noqa: S310 - our own address
-                return
-        except OSError:
+def _await_ready(services: Sequence[Child], plan: Plan) -> None:
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    for child in services:
+        address = urlsplit(plan.management_urls[child.name])
+        while not health.ask(str(address.hostname), address.port or 0, timeout_s=1).good:
+            if child.has_exited():
+                raise ProcessExited(child.exit_message())
+            if time.monotonic() > deadline:
+                raise ProcessExited(
+                    f"{child.name} was not ready within {_READY_TIMEOUT_S:.0f} s; {last_lines(child.log_path)}"
+                )
             time.sleep(0.05)
-    raise ServiceDied(
-        f"{child.name} was not ready within {_READY_S:.0f} s; its last lines:\n{_last_lines(child.log_path)}"
-    )
 
 
 def _write_run_file(plan: Plan, running: Running, password: str) -> None:
-    pids = {child.name: child.process.pid for child in running.children}
+    pids = {child.name: child.process.pid for child in running.services}
     if running.broker is not None and running.broker.pid is not None:
         pids["broker"] = running.broker.pid
-    described = {
+    content = {
         "ingress_url": plan.ingress_url,
-        "management_url": plan.management_url,
+        "management_url": plan.management_urls["bridge"],
         "user": _USER,
         "password": password,
         "bootstrap_servers": plan.bootstrap_servers,
-        "pbx": settings.load().pbxs[0],
+        "pbx": _pbx(),
         "pids": pids,
     }
-    _write_private(_run_file(plan), json.dumps(described, indent=1))
+    _write_private(_run_file(plan), json.dumps(content, indent=1))
 
 
 def _run_file(plan: Plan) -> Path:
@@ -352,7 +294,7 @@ def _run_file(plan: Plan) -> Path:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """0600 and whole, or not at all."""
+    """Write *text* to a file that only its owner can read, atomically."""
     new = path.with_name(path.name + ".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
@@ -360,197 +302,73 @@ def _write_private(path: Path, text: str) -> None:
     new.replace(path)
 
 
-# -------------------------------------------------------------------- while it runs
+# -------------------------------------------------------------------- run
 
 
-def _introduce(plan: Plan, password: str, console: Console) -> None:
-    command = Path(sys.argv[0])
-    ours = os.path.relpath(command) if command.name == "voipex-bridge" else "voipex-bridge"
-    elsewhere = (
-        ""
-        if plan.bootstrap_servers == "127.0.0.1:9092"
-        else f"{_BOOTSTRAP_VARIABLE}={plan.bootstrap_servers} "
-    )
-    pbx = settings.load().pbxs[0]
-
-    def tail(topic: str, key: str) -> str:
-        return f"  {elsewhere}{ours} tail {pbx}.{topic} --key {key} --from-beginning --no-follow\n"
-
-    consumers = "".join(f"{service:18}{url}\n" for service, url in plan.consumer_urls.items())
+def print_instructions(plan: Plan, password: str, console: Console) -> None:
+    """Print the URL and the credentials for the PBX, a curl command, and the commands that show its effect."""
+    event = json.dumps(_DOCUMENTED_EVENT, separators=(",", ":"))
+    call, agent = _DOCUMENTED_EVENT["UniqueId"], _DOCUMENTED_EVENT["Login"]
+    management = "".join(f"  {service:16}{url}\n" for service, url in plan.management_urls.items())
     console.print(
-        f"\nGive to VOIPEX    {plan.ingress_url}\n"
-        f"user              {_USER}\n"
-        f"password          {password}\n"
+        f"\nConfigure VOIPEX with\n"
+        f"  URL             {plan.ingress_url}\n"
+        f"  user            {_USER}\n"
+        f"  password        {password}\n"
         f"\nSend an event:\n"
-        f"  curl -u '{_USER}:{password}' {plan.ingress_url} -d '{_DOCUMENTED_EVENT}'\n"
-        f"\nSee it in Kafka, and the call's timeline and the agent's status (each change is a line, the last one is how it stands):\n"
-        f"{tail('call.events.v1', '1412256225.1941')}"
-        f"{tail('call.timelines.v1', '1412256225.1941')}"
-        f"{tail('agent.status.v1', 'petr.novak')}"
-        f"\nHealth and metrics, at /ready and /metrics of\n"
-        f"{'bridge':18}{plan.management_url}\n"
-        f"{consumers}"
-        f"\nLogs: {plan.folder}/logs. Ctrl-C stops everything.\n",
+        f"  curl -u '{_USER}:{password}' {plan.ingress_url} -d '{event}'\n"
+        f"\nRead the event, then the timeline of its call, then the status of its agent (a line per change, the last line is current):\n"
+        f"{_tail_command(plan, CALL_EVENTS, call)}"
+        f"{_tail_command(plan, CALL_TIMELINES, call)}"
+        f"{_tail_command(plan, AGENT_STATUS, agent)}"
+        f"\n/ready and /metrics of each service:\n"
+        f"{management}"
+        f"\nLogs are in {plan.folder}/logs. Press Ctrl-C to stop everything.\n",
         markup=False,
     )
 
 
-def _watch(plan: Plan, running: Running, console: Console) -> None:
-    """Once a second: is everything alive, and what do the metrics say. Raises ServiceDied."""
-    status = _Status(plan)
-    if console.is_terminal:
-        with Live(Text("…"), console=console, auto_refresh=False, transient=True) as live:
-            _every_second(running, lambda _: live.update(Text(status.line()), refresh=True))
-    else:
-
-        def plainly(second: int) -> None:
-            if second % _PLAIN_LINE_EVERY_S == 1:
-                console.print(status.line(), markup=False)
-
-        _every_second(running, plainly)
+def _tail_command(plan: Plan, kind: TopicKind, key: str) -> str:
+    sandbox = Path(sys.argv[0])
+    bridge = sandbox.with_name("voipex-bridge")
+    command = os.path.relpath(bridge) if sandbox.name == "voipex-sandbox" and bridge.exists() else bridge.name
+    if plan.bootstrap_servers != settings.Settings.model_fields["kafka_bootstrap_servers"].default:
+        command = f"{BOOTSTRAP_VARIABLE}={plan.bootstrap_servers} {command}"
+    return f"  {command} tail {topic_name(_pbx(), kind)} --key {key} --from-beginning --no-follow\n"
 
 
-def _every_second(running: Running, show: Callable[[int], None]) -> None:
-    second = 0
+def _watch(running: Running, console: Console) -> NoReturn:
+    """Look at every process once a second, and report the first timeline. Raises ProcessExited."""
     while True:
         time.sleep(1)
-        second += 1
-        for child in running.children:
-            if child.died():
-                raise ServiceDied(_obituary(child))
+        for child in running.required:
+            if child.has_exited():
+                raise ProcessExited(child.exit_message())
         if running.broker is not None and running.broker.pid is None:
-            raise ServiceDied(
-                f"Kafka ended by itself; its last lines:\n{_last_lines(running.broker.log_file)}"
-            )
-        show(second)
-
-
-class _Status:
-    """The line that tells whether events flow, and what they come to: from the services' own metrics."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._last: tuple[float, float] | None = None
-
-    def line(self) -> str:
-        return " · ".join([f"{time.strftime('%H:%M:%S')}  {self._bridge()}", *self._consumers()])
-
-    def _bridge(self) -> str:
-        figures = _scrape(self._plan.management_url)
-        if figures is None:
-            return "the bridge does not answer"
-        now, received = time.monotonic(), figures.total("voipex_bridge_events_received_total")
-        rate = "" if self._last is None else f" ({(received - self._last[1]) / (now - self._last[0]):.1f}/s)"
-        self._last = (now, received)
-        waiting = figures.total("voipex_bridge_spool_appended_total") - figures.total(
-            "voipex_bridge_spool_acknowledged_total"
-        )
-        reachable = "in reach" if figures.total("voipex_bridge_kafka_reachable") else "OUT OF REACH"
-        return (
-            f"events accepted {received:.0f}{rate} · in Kafka "
-            f"{figures.total('voipex_bridge_publish_total', outcome='delivered'):.0f} · waiting {waiting:.0f} · refused "
-            f"{figures.total('voipex_bridge_events_rejected_total'):.0f} · dead letters "
-            f"{figures.total('voipex_bridge_dead_letters_total'):.0f} · Kafka {reachable}"
-        )
-
-    def _consumers(self) -> Iterable[str]:
-        lag = halted = 0.0
-        for service, url in self._plan.consumer_urls.items():
-            figures = _scrape(url)
-            if figures is None:
-                yield f"{service}: no answer"
-                continue
-            standings = figures.by("voipex_consumer_keys", "standing", service=service)
-            yield open_calls(standings) if service == "timelines" else agents_by_state(standings)
-            lag += figures.total("voipex_consumer_lag_records")
-            halted += figures.total("voipex_consumer_partitions", state="halted")
-        if lag >= _LAG_WORTH_TELLING:
-            yield f"lag {lag:.0f}"
-        if halted:
-            yield f"HALTED partitions {halted:.0f}"
-
-
-def open_calls(standings: Mapping[str, float]) -> str:
-    """`calls open 14 (3 ringing, 9 talking, 2 waiting)`."""
-    shown = _counts(standings, _OPEN_CALLS)
-    return f"calls open {sum(standings.get(each, 0) for each in _OPEN_CALLS):.0f}" + (
-        f" ({shown})" if shown else ""
-    )
-
-
-def agents_by_state(standings: Mapping[str, float]) -> str:
-    """`agents 3 on_call, 2 available`."""
-    return f"agents {_counts(standings, _AGENT_STATES) or 'none yet'}"
-
-
-def _counts(standings: Mapping[str, float], names: Iterable[str]) -> str:
-    return ", ".join(f"{standings[name]:.0f} {name}" for name in names if standings.get(name))
-
-
-class _Figures:
-    """What a service's metrics said."""
-
-    def __init__(self, samples: Iterable[Any]) -> None:
-        self._samples = list(samples)
-
-    def total(self, name: str, **labels: str) -> float:
-        """The sum of the samples that have these labels."""
-        return sum((float(each.value) for each in self._of(name, labels)), 0.0)
-
-    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """The same for each value of a label."""
-        sums: dict[str, float] = {}
-        for each in self._of(name, labels):
-            value = each.labels[label]
-            sums[value] = sums.get(value, 0.0) + each.value
-        return sums
-
-    def _of(self, name: str, labels: Mapping[str, str]) -> Iterable[Any]:
-        return (each for each in self._samples if each.name == name and labels.items() <= each.labels.items())
-
-
-def _scrape(management_url: str) -> _Figures | None:
-    """None: no answer."""
-    try:
-        with urllib.request.urlopen(f"{management_url}/metrics", timeout=2) as answer:  # noqa: S310 - our own address
-            text = answer.read().decode()
-    except OSError:
-        return None
-    return _Figures(sample for family in text_string_to_metric_families(text) for sample in family.samples)
-
-
-def _obituary(child: Child) -> str:
-    return f"{child.name} ended by itself (exit {child.process.returncode}); its last lines:\n{_last_lines(child.log_path)}"
-
-
-def _last_lines(path: Path, count: int = 15) -> str:
-    try:
-        with path.open("rb") as log:
-            _skip_to_end(log, 16384)
-            lines = log.read().decode(errors="replace").splitlines()
-    except OSError:
-        return f"  (no log at {path})"
-    return "\n".join(f"  {line}" for line in lines[-count:])
-
-
-def _skip_to_end(log: IO[bytes], but_bytes: int) -> None:
-    log.seek(max(0, log.seek(0, os.SEEK_END) - but_bytes))
+            raise ProcessExited(f"Kafka exited; {last_lines(running.broker.log_file)}")
+        reader = running.first_timeline
+        if reader is not None and reader.has_exited():
+            running.first_timeline = None
+            if reader.process.returncode == 0:
+                console.print(f"Events flow: the first timeline is in {topic_name(_pbx(), CALL_TIMELINES)}")
+            else:
+                console.print(f"Cannot read timelines: {reader.exit_message()}", style="red", markup=False)
 
 
 # -------------------------------------------------------------------- stop
 
 
 def _stop(plan: Plan, running: Running) -> None:
-    """Simulator, then all services at once (the bridge drains, the others finish their transactions), Kafka; a second Ctrl-C does not hurry this: it is bounded."""
+    """Stop every process, in order. Takes at most 20 seconds, so a second Ctrl-C is ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for child in running.children:
-        if child.name == "simulator":
+    for child in (running.first_timeline, running.simulator):
+        if child is not None:
             child.stop(_SIMULATOR_STOP_S)
     deadline = time.monotonic() + _SERVICES_STOP_S
-    for child in running.children:
-        child.tell_to_stop()
-    for child in running.children:
+    for child in running.services:
+        child.terminate()
+    for child in running.services:
         child.stop(deadline - time.monotonic())
     if running.broker is not None:
         running.broker.stop()

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version as installed_version
@@ -25,9 +24,6 @@ from bridge.auth.store import CredentialStore
 from bridge.ops import dead_letters as replay
 from bridge.ops import doctor, tail
 from bridge.spool import spool
-from sandbox import simulator as simulate
-from sandbox import up
-from sandbox.broker import LocalKafka
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.kafka.topics import apply_topics, check_topics
 from voipex.service import health
@@ -40,7 +36,7 @@ app = typer.Typer(
     name="voipex-bridge",
     help="""The bridge from a VOIPEX PBX to Kafka.
 
-    Try it: `voipex-bridge up` starts a real Kafka, the bridge and simulated calls on this machine.
+    Try it: `voipex-sandbox up` starts Kafka, the bridge, the consumers and simulated calls on this machine.
     Run it: `voipex-bridge topics apply`, `voipex-bridge credentials create NAME`, `voipex-bridge serve`.
     Settings are environment variables (docs/settings.md).
     """,
@@ -114,39 +110,6 @@ def _root(
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 
-@app.command(name="up")
-def up_command(
-    port: Annotated[int, typer.Option(help="Port of the front door.")] = 8080,
-    management_port: Annotated[int, typer.Option(help="Port of /live, /ready, /metrics.")] = 8081,
-    kafka_port: Annotated[
-        int, typer.Option(help="Port of the local Kafka; its controller takes the next one.")
-    ] = 9092,
-    timelines_port: Annotated[int, typer.Option(help="The same of the timelines service.")] = 8082,
-    agents_port: Annotated[int, typer.Option(help="The same of the agents service.")] = 8083,
-    folder: Annotated[
-        Path, typer.Option(help="Data of this run: Kafka, spool, credentials, logs; kept between runs.")
-    ] = Path("build"),
-    sim: Annotated[bool, typer.Option(help="Play simulated calls through the front door.")] = True,
-    rate: Annotated[float, typer.Option(help="Simulated calls per second.", min=0.01, max=500)] = 0.5,
-) -> None:
-    """
-    Start everything on this machine: a real Kafka, its topics, the bridge, timelines, agents, simulated calls; until Ctrl-C.
-
-    With `VOIPEX_KAFKA_BOOTSTRAP_SERVERS` set it uses that cluster, whose topics must be as declared (`topics apply`).
-    """
-    plan = up.Plan(
-        folder=folder,
-        port=port,
-        management_port=management_port,
-        kafka_port=kafka_port,
-        timelines_port=timelines_port,
-        agents_port=agents_port,
-        simulate=sim,
-        rate=rate,
-    )
-    sys.exit(up.up(plan))
-
-
 @app.command()
 def serve() -> None:
     """Run the bridge in the foreground, as a service does. SIGTERM drains and exits 0; SIGHUP reads the credentials again."""
@@ -170,27 +133,6 @@ def health_command(
     )
     typer.echo(said.words, err=not said.good)
     sys.exit(0 if said.good else 1)
-
-
-@app.command(name="kafka")
-def kafka_command(
-    port: Annotated[int, typer.Option(help="Port of the broker; its controller takes the next one.")] = 9092,
-    folder: Annotated[Path, typer.Option(help="Where its data and log lie.")] = Path("build"),
-) -> None:
-    """Run the local Kafka alone, until Ctrl-C. For a laptop and for tests: one node, no replication."""
-    broker = LocalKafka(folder / "kafka", folder / "kafka-jars", port=port)
-    up.prepare_kafka(broker, out)
-    broker.start()
-    try:
-        broker.wait_ready()
-        out.print(f"Apache Kafka {broker.version} on {broker.bootstrap_servers}; Ctrl-C stops it")
-        broker.wait_ended()
-    except KeyboardInterrupt:
-        out.print("stopping")
-    else:
-        _fail(f"Kafka ended by itself; its last lines:\n{broker.last_lines()}", 1)
-    finally:
-        broker.stop()
 
 
 # -------------------------------------------------------------------- topics
@@ -569,52 +511,6 @@ def _position(text: str) -> replay.Position:
 
 
 # -------------------------------------------------------------------- tools
-
-
-@app.command(name="simulate")
-def simulate_command(
-    url: Annotated[str, typer.Option(help="The front door.")] = "http://127.0.0.1:8080/voipex",
-    user: Annotated[str, typer.Option(envvar="VOIPEX_SIMULATE_USER", help="User of Basic auth.")] = "demo",
-    password: Annotated[
-        str,
-        typer.Option(
-            envvar="VOIPEX_SIMULATE_PASSWORD",
-            help="Its password; better in the environment.",
-            show_default=False,
-        ),
-    ] = "",
-    rate: Annotated[float, typer.Option(help="Calls per second.", min=0.01, max=500)] = 0.5,
-    agents: Annotated[int, typer.Option(min=1, max=10_000)] = 8,
-    queues: Annotated[int, typer.Option(min=1, max=100)] = 2,
-    duration: Annotated[float | None, typer.Option(help="Seconds; default: until Ctrl-C.", min=0.1)] = None,
-    pbx: Annotated[
-        str, typer.Option(help="The PBX that the credential belongs to, for --record.")
-    ] = "voipex",
-    seed: Annotated[int, typer.Option(help="The same seed plays the same calls.")] = 1,
-    record: Annotated[
-        Path | None, typer.Option(help="Write what was sent, as `voipex-consumers explain` reads it.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """A PBX that is not there: ring-all queues, re-rings, transfers, pauses, missed and outgoing calls, sent as VOIPEX sends them."""
-    plan = simulate.SimulationPlan(seed=seed, agents=agents, queues=queues, calls_per_s=rate, pbx=pbx)
-    reports: deque[simulate.SimulationReport] = deque(maxlen=1)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(
-            simulate.play(
-                plan, url, user, password, duration_s=duration, record_to=record, on_progress=reports.append
-            )
-        )
-    report = reports[-1]
-    if as_json:
-        _print_json(asdict(report))
-    else:
-        answers = ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
-        typer.echo(
-            f"sent {report.sent}, accepted {report.accepted}, given up {report.given_up}; answers: {answers or 'none'}"
-        )
-    if report.given_up or not report.accepted:
-        sys.exit(1)
 
 
 @app.command(name="tail")

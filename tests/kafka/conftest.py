@@ -16,9 +16,10 @@ from typing import Any, NamedTuple, Protocol
 
 import pytest
 
+import sandbox.broker
 from bridge.ops.reader import Consumed, read
 from bridge.spool.spool import Spooled
-from sandbox.broker import LocalKafka
+from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
 from voipex.errors import KafkaUnreachable
@@ -184,7 +185,7 @@ def _await_broker(bootstrap_servers: str) -> None:
     eventually(answers, every_s=0.3)
 
 
-def bring_up(broker: LocalKafka) -> None:
+def bring_up(broker: sandbox.broker.LocalKafka) -> None:
     """Start it, and wait until it answers."""
     broker.start()
     broker.wait_ready(WITHIN_S)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, read_all
+from tests.kafka.pausable import LocalKafka
 from tests.processes import BridgeProcess
 from tests.waiting import eventually
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bridge.ops.reader import Consumed
-from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, bring_up, read_all
+from tests.kafka.pausable import LocalKafka
 from tests.processes import BridgeProcess
 from tests.recording_pbx import Obligations, RecordingPbx
 from tests.waiting import eventually, outlast

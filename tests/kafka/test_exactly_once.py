@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bridge.ops.reader import Consumed
-from sandbox.broker import LocalKafka
 from tests.crash_injection import STEPS
 from tests.document_oracle import await_published
 from tests.kafka.conftest import Broker, apply_topics, bring_up, console_producer, read_all
+from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess
 from tests.traffic import Traffic
 from tests.waiting import eventually, outlast

@@ -1,4 +1,4 @@
-"""The embedded broker: it is real, it keeps its data, it leaves nothing behind."""
+"""The sandbox's broker: a real Kafka that keeps its data and leaves no process behind."""
 
 import os
 import shutil
@@ -43,7 +43,7 @@ def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx:
 
 
 def test_data_are_kept_through_a_kill_and_on_other_ports(own_kafka: LocalKafka, pbx: str) -> None:
-    """`make run KAFKA_PORT=…` moves the ports of a data folder that was made with others."""
+    """`make run KAFKA_PORT=…` changes the ports of an existing data folder."""
     topic = f"{pbx}.call.events.v1"
     make_event_topics(own_kafka.bootstrap_servers, pbx, partitions=1)
     console_producer(own_kafka.bootstrap_servers, topic, [("1.1", "kept")])
@@ -62,12 +62,12 @@ def test_data_are_kept_through_a_kill_and_on_other_ports(own_kafka: LocalKafka, 
         moved.stop()
 
 
-def test_the_version_is_what_the_jar_says(own_kafka: LocalKafka) -> None:
+def test_the_version_is_read_from_the_jar(own_kafka: LocalKafka) -> None:
     assert own_kafka.version == "4.3.1"
 
 
 @pytest.mark.parametrize("which", ["port", "controller_port"])
-def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, which: str) -> None:
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, which: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -83,7 +83,7 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path, which: str
         assert not (tmp_path / "data").exists()
 
 
-def test_a_broker_that_cannot_start_says_why_with_its_last_lines(tmp_path: Path) -> None:
+def test_a_failed_start_is_reported_with_the_last_log_lines(tmp_path: Path) -> None:
     broker = LocalKafka(tmp_path, JARS, port=free_port(), controller_port=free_port())
     broker.prepare()
     (tmp_path / "data").mkdir()
@@ -92,7 +92,7 @@ def test_a_broker_that_cannot_start_says_why_with_its_last_lines(tmp_path: Path)
     )
     broker.start()
 
-    with pytest.raises(LocalKafkaError, match=r"ended while starting(.|\n)*node.id"):
+    with pytest.raises(LocalKafkaError, match=r"exited while starting(.|\n)*node.id"):
         broker.wait_ready(WITHIN_S)
 
     assert broker.pid is None
@@ -108,8 +108,8 @@ def test_a_data_folder_that_cannot_be_formatted_says_why(tmp_path: Path) -> None
         broker.start()
 
 
-def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
-    """`kill -9` of `voipex-bridge up` must not leave a broker that holds the port."""
+def test_the_broker_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
+    """`kill -9` of `voipex-sandbox up` must not leave a broker that holds the port."""
     starts = (
         "import sys, time; from pathlib import Path; from sandbox.broker import LocalKafka\n"
         f"broker = LocalKafka(Path({str(tmp_path)!r}), Path({str(JARS)!r}), port={free_port()}, "
@@ -119,25 +119,25 @@ def test_it_dies_with_the_process_that_started_it(tmp_path: Path) -> None:
     starter = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE)
     assert starter.stdout is not None
     broker_pid = int(starter.stdout.readline())
-    os.kill(broker_pid, 0)  # it lives
+    os.kill(broker_pid, 0)  # it is running
 
     starter.send_signal(signal.SIGKILL)
     starter.wait()
     starter.stdout.close()
 
-    eventually(lambda: not _lives(broker_pid), "the broker outlived its parent")
+    eventually(lambda: not _is_running(broker_pid), "the broker outlived its parent")
 
 
-def _lives(pid: int) -> bool:
-    """Zombies do not count: in a container nobody may collect them."""
+def _is_running(pid: int) -> bool:
+    """Whether the process exists. Zombies do not count: in a container there may be no init that reaps them."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
 
 
-def test_a_damaged_jar_is_fetched_again_and_progress_is_told(own_kafka: LocalKafka, tmp_path: Path) -> None:
-    """A download that was interrupted, or a disk that forgot: never run code that is not what was locked."""
+def test_a_damaged_jar_is_downloaded_again_with_progress(own_kafka: LocalKafka, tmp_path: Path) -> None:
+    """Never run code other than what was locked: a download may have been interrupted."""
     jars = tmp_path / "jars"
     shutil.copytree(JARS, jars, copy_function=os.link)
     damaged = next(jars.rglob("log4j-slf4j-impl-*.jar"))

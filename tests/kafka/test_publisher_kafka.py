@@ -20,7 +20,6 @@ from bridge.ops import reader
 from bridge.ops.reader import Consumed
 from bridge.publisher.producer import KafkaProducer
 from bridge.publisher.publisher import Publisher, Timing
-from sandbox.broker import LocalKafka
 from tests.kafka.conftest import (
     JARS,
     TEST_PROPERTIES,
@@ -32,6 +31,7 @@ from tests.kafka.conftest import (
     read_topic,
     settings_of,
 )
+from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, async_eventually, outlast
 from voipex.kafka.admin import _admin

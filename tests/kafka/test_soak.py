@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.broker import LocalKafka
 from tests.kafka.conftest import apply_topics, bring_up, read_all
+from tests.kafka.pausable import LocalKafka
 from tests.kafka.test_conservation import PERFECT, compare
 from tests.processes import BridgeProcess
 from tests.recording_pbx import RecordingPbx

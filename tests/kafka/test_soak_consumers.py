@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
-from sandbox.broker import LocalKafka
 from tests.document_oracle import await_published
 from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, bring_up, settings_of
+from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess, free_port
 from tests.traffic import Traffic
 from tests.waiting import WITHIN_S, eventually, outlast

@@ -12,7 +12,6 @@ import pytest
 from bridge.ops.reader import read
 from bridge.ops.tail import tail
 from bridge.publisher.producer import KafkaProducer
-from sandbox.broker import LocalKafka
 from tests.kafka.conftest import (
     Broker,
     console_consumer,
@@ -22,6 +21,7 @@ from tests.kafka.conftest import (
     read_all,
     settings_of,
 )
+from tests.kafka.pausable import LocalKafka
 from tests.waiting import WITHIN_S
 from voipex.errors import KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics

@@ -202,5 +202,5 @@ def test_help_and_version_need_nothing() -> None:
     helped, version = run_cli("--help"), run_cli("--version")
 
     assert (helped.returncode, version.returncode) == (0, 0)
-    assert "voipex-bridge up" in helped.stdout
+    assert "voipex-sandbox up" in helped.stdout
     assert version.stdout.startswith("voipex-bridge ")

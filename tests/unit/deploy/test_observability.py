@@ -22,6 +22,7 @@ import bridge.cli.main
 import bridge.metrics
 import consumers.cli
 import consumers.engine.metrics
+import sandbox.cli
 from bridge.loop_metrics import LoopCounter, LoopHistogram
 from bridge.spool.spool import SpoolStats
 from consumers.engine.metrics import Standing
@@ -304,6 +305,7 @@ def test_what_alertmanager_holds_back_are_alerts_of_ours() -> None:
 APPLICATIONS: Final = {
     "voipex-bridge": typer.main.get_command(bridge.cli.main.app),
     "voipex-consumers": typer.main.get_command(consumers.cli.app),
+    "voipex-sandbox": typer.main.get_command(sandbox.cli.app),
 }
 
 

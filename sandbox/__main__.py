@@ -1,0 +1,5 @@
+"""`python -m sandbox` is `voipex-sandbox`."""
+
+from sandbox.cli import main
+
+main()
