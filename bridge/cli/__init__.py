@@ -1,1 +1,1 @@
-"""The command `voipex-bridge`."""
+"""The command line `voipex-bridge`."""

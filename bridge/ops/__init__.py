@@ -1,1 +1,1 @@
-"""For operators: doctor, dead letters, tail."""
+"""Commands for operators: check the installation, inspect and replay dead letters, read a topic."""

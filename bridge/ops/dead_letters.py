@@ -1,26 +1,26 @@
 """
-Dead letters, for an operator: list them, show one, publish them again (contract 7).
+Dead letters for an operator: list them, show one, publish them again.
 
-A replay goes straight to Kafka, so a bridge may run meanwhile or not. What it publishes depends on the letter and the credentials file
-only: the same letter read by the same mapping gives the same bytes, whenever and however often. Its event has the `received_at` and
-`event_id` of the receipt, so a reader that takes copies of one event id once sees nothing new in a second replay. The letter stays.
+A replay writes to Kafka directly, whether or not a bridge is running. The record it publishes depends on the dead letter and on the
+credentials file only, so replaying a dead letter again publishes the same bytes. The event keeps the `received_at` and `event_id` of its
+receipt: a reader that counts each event id once sees no change after a second replay. The dead letter stays where it is.
 
-Two kinds of letters, told apart by whether they name the topic of a record:
+There are two kinds; only the second names a source topic:
 
-- **A webhook** (`InvalidJson`, `InvalidEvent`): the body is parsed again, with the key names and region that its credential has *now*.
-- **A record** (`Undeliverable`; the stages `timelines` and `agents`): it goes back to its topic as it was, without the headers that the
-  dead letter added.
+- **A webhook** (stage `ingress`): the body is parsed again with the key names and the region that its credential has *now*.
+- **A record** (rejected by Kafka, or not foldable by a consumer): it returns to its topic unchanged, without the headers that made it
+  a dead letter.
 
-Both get the header `bridge-replays`: 1, or one more than the letter's own, when what was replayed became a dead letter again.
+Both get the header `bridge-replays`: 1, or one more than the header of the dead letter, if a replayed record became a dead letter again.
 """
 
 import asyncio
 import contextlib
-import re
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Final, Literal, NamedTuple, get_args
+from typing import ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 from bridge.auth.authenticate import Principal
 from bridge.ops.reader import Consumed, read
@@ -36,9 +36,8 @@ from voipex.topics import DEAD_LETTERS, TOPIC_KINDS, topic_name
 from voipex.webhook import parse
 
 REPLAYS_HEADER: Final = "bridge-replays"
-_SHORTENED_HEADER: Final = "bridge-shortened-from"
-_SOURCE: Final = "__dlq.errors."
-_ADDED: Final = frozenset(
+_SOURCE_PREFIX: Final = "__dlq.errors."
+_ADDED_HEADERS: Final = frozenset(
     {
         "bridge-error-class",
         "bridge-error-message",
@@ -48,21 +47,20 @@ _ADDED: Final = frozenset(
         REPLAYS_HEADER,
     }
 )
-"""Headers that a dead letter adds to those of its record, beside all that begin with `_SOURCE`."""
+"""Headers that a dead letter adds to those of its record, besides all that begin with `_SOURCE_PREFIX`."""
 
-_LATEST_MS: Final = 253_402_300_799_000  # the last second that RFC 3339 can write
-_AT_ONCE: Final = 20_000  # with bodies of events some 60 MB
-_DELIVERY_S: Final = 30.0
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
-_SPAN_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_POSITION: Final = re.compile(r"(\d{1,9}):(\d{1,18})")
+_LATEST_MS: Final = 253_402_300_799_000  # the last second that RFC 3339 can express
+_BATCH: Final = 20_000  # dead letters in memory at a time: with bodies of events some 60 MB
+_DELIVERY_TIMEOUT_S: Final = 30.0
 
 
-class NoSuchLetter(BridgeError):
-    """Nothing lies at that position: it was never written, or its retention is over."""
+class DeadLetterNotFound(BridgeError):
+    """There is no record at that position: it was never written, or its retention is over."""
 
 
 class Position(NamedTuple):
+    """Where a dead letter lies in its topic; as text `PARTITION:OFFSET`."""
+
     partition: int
     offset: int
 
@@ -70,47 +68,9 @@ class Position(NamedTuple):
         return f"{self.partition}:{self.offset}"
 
 
-def position_of(text: str) -> Position:
-    """`3:17` -> partition 3, offset 17. Raises ValueError."""
-    match = _POSITION.fullmatch(text)
-    if match is None:
-        raise ValueError("a position is PARTITION:OFFSET, as `dead-letters list` prints it")
-    return Position(int(match[1]), int(match[2]))
-
-
-def moment_of(text: str, now_us: int) -> int:
-    """
-    Microseconds since 1970 of `2026-03-02T08:00:00Z` (UTC when it names no offset), or of `90s`, `30m`, `2h`, `7d` before now.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    span = _SPAN.fullmatch(text)
-    if span is not None:
-        return now_us - round(float(span[1]) * _SPAN_S[span[2]] * 1_000_000)
-    for attempt in (text, f"{text}Z", f"{text}T00:00:00Z"):
-        try:
-            return microseconds(attempt)
-        except ValueError:
-            continue
-    raise ValueError("a time is 2026-03-02T08:00:00Z, or 90s, 30m, 2h, 7d ago")
-
-
-def printable(text: str, keep: Iterable[str] = ()) -> str:
-    """Without what a terminal would obey: what came from outside must not move its cursor."""
-    kept = frozenset(keep)
-    return "".join(
-        sign if sign.isprintable() or sign in kept else sign.encode("unicode_escape").decode()
-        for sign in text
-    )
-
-
-# ---------------------------------------------------------------- a letter
-
-
 @dataclass(frozen=True)
-class Letter:
-    """A dead letter as it lies in `<pbx>.dead-letters.v1`."""
+class DeadLetter:
+    """A record of `<pbx>.dead-letters.v1`. `body` is None if the record has no value, or was left out on purpose (`without_body`)."""
 
     pbx: str
     position: Position
@@ -120,49 +80,75 @@ class Letter:
     headers: tuple[tuple[str, bytes | None], ...]
     size_bytes: int
 
+    @classmethod
+    def from_record(cls, pbx: str, record: Consumed) -> Self:
+        """Take over a record that was read from the topic."""
+        return cls(
+            pbx,
+            Position(record.partition, record.offset),
+            record.timestamp_ms,
+            record.key,
+            record.value,
+            record.headers,
+            len(record.value or b""),
+        )
+
+    def without_body(self) -> Self:
+        """Return a copy that keeps the size but not the body."""
+        return replace(self, body=None)
+
     @cached_property
-    def _texts(self) -> Mapping[str, str]:
-        return {name: _text(value) for name, value in self.headers}  # of two of one name the later counts
+    def _header_texts(self) -> Mapping[str, str]:
+        return {name: _text(value) for name, value in self.headers}  # the last of equal names wins
 
     def header(self, name: str) -> str | None:
-        return self._texts.get(name)
+        """Return a header as text, or None if it is missing."""
+        return self._header_texts.get(name)
 
     @property
     def error_class(self) -> str:
+        """Class of the error, `?` if it is missing."""
         return self.header("bridge-error-class") or "?"
 
     @property
     def message(self) -> str:
+        """Message of the error."""
         return self.header("bridge-error-message") or ""
 
     @property
     def stage(self) -> str:
+        """`ingress`, `timelines` or `agents`; `?` if it is missing."""
         return self.header("bridge-stage") or "?"
 
     @property
     def source_topic(self) -> str | None:
-        """Of the record that this was; None: it was a webhook. A webhook's own letter that Kafka refused at first is a webhook too."""
-        topic = self.header(f"{_SOURCE}topic")
+        """
+        Topic of the record that became a dead letter; None for a webhook.
+
+        A webhook's dead letter that Kafka rejected at first names the topic of dead letters; it counts as a webhook.
+        """
+        topic = self.header(f"{_SOURCE_PREFIX}topic")
         return None if topic == topic_name(self.pbx, DEAD_LETTERS) else topic
 
     @property
-    def at_us(self) -> int:
-        """When it was received; a record of another stage is of the time that Kafka shows."""
+    def received_at_us(self) -> int:
+        """When the webhook was received, else the timestamp of the record."""
         try:
             return microseconds(self.header("bridge-received-at") or "")
         except ValueError:
-            return min(max(0, self.timestamp_ms), _LATEST_MS) * 1000  # others may write any number
+            return min(max(0, self.timestamp_ms), _LATEST_MS) * 1000  # a timestamp may be any number
 
     @property
-    def at(self) -> str:
-        return rfc3339(self.at_us)
+    def received_at(self) -> str:
+        """The same in RFC 3339."""
+        return rfc3339(self.received_at_us)
 
-    def described(self) -> dict[str, str | int | None]:
-        """All but headers and body: nothing personal."""
+    def summary(self) -> dict[str, str | int | None]:
+        """Everything but headers and body: no personal data."""
         return {
             "pbx": self.pbx,
             "position": str(self.position),
-            "received_at": self.at,
+            "received_at": self.received_at,
             "class": self.error_class,
             "message": self.message,
             "stage": self.stage,
@@ -177,21 +163,9 @@ def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode(errors="replace")
 
 
-def letter_of(pbx: str, record: Consumed) -> Letter:
-    return Letter(
-        pbx,
-        Position(record.partition, record.offset),
-        record.timestamp_ms,
-        record.key,
-        record.value,
-        record.headers,
-        len(record.value or b""),
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which letters are meant; None: all. `since_us <= received < until_us`."""
+class DeadLetterFilter:
+    """Which dead letters to select; None: no condition. `since_us <= received < until_us`."""
 
     since_us: int | None = None
     until_us: int | None = None
@@ -199,323 +173,351 @@ class Selection:
     stage: str | None = None
     position: Position | None = None
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, dead_letter: DeadLetter) -> bool:
+        """Whether *dead_letter* meets all conditions. The case of the class does not matter."""
         return (
-            (self.since_us is None or letter.at_us >= self.since_us)
-            and (self.until_us is None or letter.at_us < self.until_us)
-            and (self.error_class is None or letter.error_class.casefold() == self.error_class.casefold())
-            and (self.stage is None or letter.stage == self.stage)
-            and (self.position is None or letter.position == self.position)
+            (self.since_us is None or dead_letter.received_at_us >= self.since_us)
+            and (self.until_us is None or dead_letter.received_at_us < self.until_us)
+            and (
+                self.error_class is None or dead_letter.error_class.casefold() == self.error_class.casefold()
+            )
+            and (self.stage is None or dead_letter.stage == self.stage)
+            and (self.position is None or dead_letter.position == self.position)
         )
 
 
-# ---------------------------------------------------------------- what is published for it
+# ---------------------------------------------------------------- the record to publish
 
 
-Result = Literal["replayed", "unusable", "skipped", "refused"]
-RESULTS: Final[tuple[Result, ...]] = get_args(Result)
+Outcome = Literal["replayed", "unusable", "skipped", "refused"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
 
 
 class NotReplayed(BridgeError):
-    """Why a letter was not published; it stays in any case."""
+    """Why a dead letter was not published. It stays in its topic, as all dead letters do."""
 
-    result: ClassVar[Result]
+    outcome: ClassVar[Outcome]
 
 
-class StillUnusable(NotReplayed):
-    """Reading it again ends as it did before, or worse."""
+class StillInvalid(NotReplayed):
+    """The body is still no event, or the dead letter itself is damaged."""
 
-    result = "unusable"
+    outcome = "unusable"
 
 
 class Skipped(NotReplayed):
-    """It cannot be said how to read it; something must be given or mended first."""
+    """How to read the body is unknown. Operator: name a credential, or correct the credentials file."""
 
-    result = "skipped"
+    outcome = "skipped"
 
 
-class Refused(NotReplayed):
-    """Kafka did not take it. `place`: nothing can be written there; else it is for the sake of one of the records."""
+class Rejected(NotReplayed):
+    """Kafka does not accept the record."""
 
-    result = "refused"
-
-    def __init__(self, why: str, *, place: bool) -> None:
-        super().__init__(why)
-        self.place = place
+    outcome = "refused"
 
 
 PrincipalOf = Callable[[str], Principal | None]
-"""Credential's name -> how to read what it sends, by the credentials file as it is now."""
+"""Map a credential's name to its key names and region, from the current credentials file."""
 
 
-def revived(
-    letter: Letter, principal_of: PrincipalOf, partitions: int, instead: Principal | None = None
+def to_record(
+    dead_letter: DeadLetter, principal_of: PrincipalOf, partitions: int, fallback: Principal | None = None
 ) -> Record:
     """
-    The record to publish for *letter* (pure: the same bytes every time).
+    Return the record to publish for *dead_letter* (pure: the same bytes every time).
 
-    `instead`: how to read webhooks whose own credential is gone.
+    `fallback`: the credential to read webhooks with whose own credential no longer exists.
 
     Raises:
-        StillUnusable: it is no event, or the record is not whole.
-        Skipped: its credential is gone, or is another PBX's now.
+        StillInvalid: the body is no event, or headers are missing or wrong.
+        Skipped: the credential no longer exists, or belongs to another PBX now.
     """
-    if letter.body is None:
-        raise StillUnusable("it has no value")
-    if letter.header(_SHORTENED_HEADER) is not None:
-        raise StillUnusable("Kafka refused the whole of it, so only its beginning was kept")
-    if letter.header("bridge-pbx") != letter.pbx:
-        raise StillUnusable("its bridge-pbx is not the PBX of its topic")
-    if letter.source_topic is None:
-        return _read_again(letter, letter.body, principal_of, partitions, instead)
-    return _sent_back(letter, letter.body, letter.source_topic, partitions)
+    if dead_letter.body is None:
+        raise StillInvalid("it has no value")
+    if dead_letter.header("bridge-pbx") != dead_letter.pbx:
+        raise StillInvalid("its bridge-pbx is not the PBX of its topic")
+    if dead_letter.source_topic is None:
+        return _parse_again(dead_letter, dead_letter.body, principal_of, partitions, fallback)
+    return _source_record(dead_letter, dead_letter.body, dead_letter.source_topic, partitions)
 
 
-def _read_again(
-    letter: Letter, body: bytes, principal_of: PrincipalOf, partitions: int, instead: Principal | None
+def _parse_again(
+    dead_letter: DeadLetter,
+    body: bytes,
+    principal_of: PrincipalOf,
+    partitions: int,
+    fallback: Principal | None,
 ) -> Record:
-    event_id, received_at = letter.header("bridge-event-id"), letter.header("bridge-received-at")
+    receipt = _receipt(dead_letter)
+    principal = _credential(dead_letter, principal_of, fallback)
+    try:
+        event = normalize(parse(body, principal.keys), dead_letter.pbx, receipt, principal.region)
+    except InvalidWebhook as error:
+        raise StillInvalid(f"{type(error).__name__}: {error}") from error
+    record = encode(event, receipt.received_at_us // 1000, partitions, receipt.traceparent)
+    spool_headers = [
+        (name, value)
+        for name, value in dead_letter.headers
+        if name in (SPOOL_ID_HEADER, SEQ_HEADER) and value is not None
+    ]
+    return record._replace(headers=(*record.headers, *spool_headers, _replays_header(dead_letter)))
+
+
+def _receipt(dead_letter: DeadLetter) -> Receipt:
+    """Return the receipt of the webhook. Nothing is made up: a time that no bridge wrote is an error."""
+    event_id, received_at = dead_letter.header("bridge-event-id"), dead_letter.header("bridge-received-at")
     if not event_id or not received_at:
-        raise StillUnusable("it lacks bridge-event-id or bridge-received-at")
+        raise StillInvalid("it lacks bridge-event-id or bridge-received-at")
     try:
         received_at_us = microseconds(received_at)
     except ValueError:
-        raise StillUnusable("its bridge-received-at is no time") from None
+        raise StillInvalid("its bridge-received-at is not a time") from None
     if rfc3339(received_at_us) != received_at:
-        raise StillUnusable("its bridge-received-at is not as a bridge writes it")
-    caller = _reader(letter, principal_of, instead)
-    receipt = Receipt(received_at_us, received_at, event_id, letter.header(TRACEPARENT_HEADER))
-    try:
-        event = normalize(parse(body, caller.keys), letter.pbx, receipt, caller.region)
-    except InvalidWebhook as fault:
-        raise StillUnusable(f"{type(fault).__name__}: {fault}") from fault
-    record = encode(event, received_at_us // 1000, partitions, receipt.traceparent)
-    kept = [
-        (name, value)
-        for name, value in letter.headers
-        if name in (SPOOL_ID_HEADER, SEQ_HEADER) and value is not None
-    ]
-    return record._replace(headers=(*record.headers, *kept, _replays(letter)))
+        raise StillInvalid("its bridge-received-at is not in the form that a bridge writes")
+    return Receipt(received_at_us, received_at, event_id, dead_letter.header(TRACEPARENT_HEADER))
 
 
-def _reader(letter: Letter, principal_of: PrincipalOf, instead: Principal | None) -> Principal:
-    name = letter.header("bridge-credential") or ""
-    own = principal_of(name)
-    if own is None and instead is None:
+def _credential(dead_letter: DeadLetter, principal_of: PrincipalOf, fallback: Principal | None) -> Principal:
+    name = dead_letter.header("bridge-credential") or ""
+    principal = principal_of(name) or fallback
+    if principal is None:
         raise Skipped(
-            f"its credential {name!r} is not in the credentials file any more; --credential NAME reads it by another one's key names"
+            f"its credential {name!r} is no longer in the credentials file; --credential NAME reads it with the key names of another one"
         )
-    caller = own or instead
-    assert caller is not None  # noqa: S101 - one of them is there
-    if caller.pbx != letter.pbx:
-        raise Skipped(f"credential {caller.name!r} is of PBX {caller.pbx!r}, not {letter.pbx!r}")
-    return caller
+    if principal.pbx != dead_letter.pbx:
+        raise Skipped(
+            f"credential {principal.name!r} belongs to PBX {principal.pbx!r}, not {dead_letter.pbx!r}"
+        )
+    return principal
 
 
-def _sent_back(letter: Letter, value: bytes, topic: str, partitions: int) -> Record:
-    if topic not in {topic_name(letter.pbx, kind) for kind in TOPIC_KINDS}:
-        raise StillUnusable("the topic that it names is none of its PBX")
+def _source_record(dead_letter: DeadLetter, value: bytes, topic: str, partitions: int) -> Record:
+    if topic not in {topic_name(dead_letter.pbx, kind) for kind in TOPIC_KINDS}:
+        raise StillInvalid("the topic that it names is not one of its PBX")
     headers = tuple(
         (name, value if value is not None else b"")
-        for name, value in letter.headers
-        if name not in _ADDED and not name.startswith(_SOURCE)
+        for name, value in dead_letter.headers
+        if name not in _ADDED_HEADERS and not name.startswith(_SOURCE_PREFIX)
     )
-    told = letter.header(f"{_SOURCE}partition") or ""
-    # A key alone tells the partition; a record of another's without one goes back to where it lay.
-    partition = int(told) if told.isdecimal() else partition_of(letter.key or b"", partitions)
+    # The key determines the partition; a foreign record without a key returns to the partition that it was in.
+    source_partition = dead_letter.header(f"{_SOURCE_PREFIX}partition") or ""
+    partition = (
+        int(source_partition)
+        if source_partition.isdecimal()
+        else partition_of(dead_letter.key or b"", partitions)
+    )
     if partition >= partitions:
-        raise StillUnusable("the partition that it names is not there")
-    return Record(topic, partition, letter.key, value, (*headers, _replays(letter)), letter.timestamp_ms)
+        raise StillInvalid("the partition that it names does not exist")
+    return Record(
+        topic,
+        partition,
+        dead_letter.key,
+        value,
+        (*headers, _replays_header(dead_letter)),
+        dead_letter.timestamp_ms,
+    )
 
 
-def _replays(letter: Letter) -> tuple[str, bytes]:
-    before = letter.header(REPLAYS_HEADER) or ""
+def _replays_header(dead_letter: DeadLetter) -> tuple[str, bytes]:
+    before = dead_letter.header(REPLAYS_HEADER) or ""
     return REPLAYS_HEADER, b"%d" % ((int(before) if before.isdecimal() else 0) + 1)
 
 
-# ---------------------------------------------------------------- over Kafka
+# ---------------------------------------------------------------- read
 
 
-async def letters(settings: KafkaSettings, pbx: str, selection: Selection) -> AsyncGenerator[Letter, None]:
+async def read_dead_letters(
+    settings: KafkaSettings, pbx: str, selection: DeadLetterFilter
+) -> AsyncGenerator[DeadLetter, None]:
     """
-    Those of one PBX that are there now and selected; each partition in order.
+    Yield the dead letters of one PBX that exist now and match; each partition in order.
 
     Raises:
-        TopicMismatch: no such topic.
-        NoSuchLetter: one position was selected, of a partition that is not there.
+        TopicMismatch: the topic does not exist.
+        DeadLetterNotFound: one position was selected, of a partition that does not exist.
         KafkaUnreachable: with the cause.
     """
     position = selection.position
 
-    def partition(partitions: int) -> int:
-        assert position is not None  # noqa: S101 - only asked then
+    def choose_partition(partitions: int) -> int:
+        assert position is not None  # noqa: S101 - called only if there is one
         if position.partition >= partitions:
-            raise NoSuchLetter(f"no partition {position.partition}: the topic has {partitions}")
+            raise DeadLetterNotFound(f"no partition {position.partition}: the topic has {partitions}")
         return position.partition
 
     records = read(
         settings,
         topic_name(pbx, DEAD_LETTERS),
-        partition_of=None if position is None else partition,
+        partition_of=None if position is None else choose_partition,
         from_offset=0 if position is None else position.offset,
     )
     try:
         async for record in records:
-            letter = letter_of(pbx, record)
-            if selection.takes(letter):
-                yield letter
+            dead_letter = DeadLetter.from_record(pbx, record)
+            if selection.matches(dead_letter):
+                yield dead_letter
             if position is not None:
                 return
     finally:
         await records.aclose()
 
 
-async def listed(settings: KafkaSettings, pbxs: Iterable[str], selection: Selection) -> list[Letter]:
-    """The selected letters of all *pbxs* without their bodies, oldest first. Raises as `letters`."""
-    found = [replace(letter, body=None) for pbx in pbxs async for letter in letters(settings, pbx, selection)]
-    return sorted(found, key=lambda letter: (letter.at_us, letter.pbx, letter.position))
+async def list_dead_letters(
+    settings: KafkaSettings, pbxs: Iterable[str], selection: DeadLetterFilter
+) -> list[DeadLetter]:
+    """Return the matching dead letters of all *pbxs* without their bodies, oldest first. Raises as `read_dead_letters` does."""
+    found = [
+        dead_letter.without_body()
+        for pbx in pbxs
+        async for dead_letter in read_dead_letters(settings, pbx, selection)
+    ]
+    return sorted(found, key=lambda each: (each.received_at_us, each.pbx, each.position))
 
 
-async def shown(settings: KafkaSettings, pbx: str, position: Position) -> Letter:
-    """One letter, with its body. Raises as `letters`; NoSuchLetter when none lies there."""
-    async with contextlib.aclosing(letters(settings, pbx, Selection(position=position))) as found:
-        async for letter in found:
-            return letter
-    raise NoSuchLetter(
+async def get_dead_letter(settings: KafkaSettings, pbx: str, position: Position) -> DeadLetter:
+    """Return one dead letter, with its body. Raises as `read_dead_letters` does, and DeadLetterNotFound if there is none."""
+    selection = DeadLetterFilter(position=position)
+    async with contextlib.aclosing(read_dead_letters(settings, pbx, selection)) as found:
+        async for dead_letter in found:
+            return dead_letter
+    raise DeadLetterNotFound(
         f"no dead letter at {position} of {topic_name(pbx, DEAD_LETTERS)}: never written, or its retention is over"
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one letter."""
+# ---------------------------------------------------------------- replay
 
-    letter: Letter
-    result: Result
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What a replay did with one dead letter. `topic`: of the record to publish, if there is one; `reason`: why it was not published."""
+
+    dead_letter: DeadLetter
+    outcome: Outcome
     topic: str | None = None
-    why: str | None = None
+    reason: str | None = None
 
 
 async def replay(
     settings: KafkaSettings,
     pbxs: Iterable[str],
-    selection: Selection,
+    selection: DeadLetterFilter,
     principal_of: PrincipalOf,
     partitions: int,
+    on_result: Callable[[ReplayResult], None],
     *,
-    instead: Principal | None = None,
+    fallback: Principal | None = None,
     dry_run: bool = False,
-) -> AsyncGenerator[Outcome, None]:
+) -> dict[Outcome, int]:
     """
-    Publish the selected letters again and yield what became of each; with `dry_run` what would.
+    Publish the matching dead letters again, one at a time; with `dry_run` only find out what would happen. Return the number of each outcome.
 
-    (1) Read some, and take them in the order of their receipt: of a call its first event comes first. Across more than `_AT_ONCE`
-    letters of a PBX that order is not kept; folds do not need it. (2) Make their records. (3) Publish these, and wait until all in-sync
-    replicas have them. (4) Say so; go on.
+    (1) Read up to `_BATCH` dead letters of a PBX, and sort them by the time of their receipt, so that the events of a call keep their
+    order. Across batches they may not, which folds tolerate. (2) Make the record of each. (3) Publish it, and wait until all in-sync
+    replicas have it. (4) Call `on_result`, with the body left out.
 
     Raises:
-        KafkaUnreachable: no answer; what was yielded before is done, of the rest some may be. Replaying all again does no harm.
-        TopicMismatch: no such topic.
+        DeadLetterNotFound: one position was selected, and there is no match.
+        KafkaUnreachable: what was reported is done; the next record may be published or not. It is safe to replay everything again.
+        TopicMismatch: a topic of dead letters does not exist.
     """
-    async with contextlib.aclosing(_Line(settings)) as line:
+    counts: Counter[Outcome] = Counter()
+    async with contextlib.aclosing(_RecordPublisher(settings)) as publisher:
         for pbx in pbxs:
-            async with contextlib.aclosing(_chunks(letters(settings, pbx, selection))) as chunks:
-                async for chunk in chunks:  # 1
-                    chunk.sort(key=lambda letter: (letter.at_us, letter.position))
-                    made: dict[int, Record] = {}
-                    why: dict[int, NotReplayed] = {}
-                    for number, letter in enumerate(chunk):
+            async with contextlib.aclosing(_batches(read_dead_letters(settings, pbx, selection))) as batches:
+                async for batch in batches:  # 1
+                    batch.sort(key=lambda each: (each.received_at_us, each.position))
+                    for dead_letter in batch:
+                        topic: str | None = None
                         try:
-                            made[number] = revived(letter, principal_of, partitions, instead)  # 2
-                        except (StillUnusable, Skipped) as fault:
-                            why[number] = fault
-                    if not dry_run:
-                        why |= await line.publish(made)  # 3
-                    for number, letter in enumerate(chunk):  # 4
-                        bodiless = replace(letter, body=None)
-                        topic = made[number].topic if number in made else None
-                        if number in why:
-                            yield Outcome(bodiless, why[number].result, topic, str(why[number]))
-                        else:
-                            yield Outcome(bodiless, "replayed", topic)
+                            record = to_record(dead_letter, principal_of, partitions, fallback)  # 2
+                            topic = record.topic
+                            if not dry_run:
+                                await publisher.publish(record)  # 3
+                            result = ReplayResult(dead_letter.without_body(), "replayed", topic)
+                        except NotReplayed as error:
+                            result = ReplayResult(
+                                dead_letter.without_body(), error.outcome, topic, str(error)
+                            )
+                        counts[result.outcome] += 1
+                        on_result(result)  # 4
+    if selection.position is not None and not counts:
+        raise DeadLetterNotFound(f"no dead letter at {selection.position}, or the other filters exclude it")
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
-async def _chunks(found: AsyncGenerator[Letter, None]) -> AsyncGenerator[list[Letter], None]:
-    some: list[Letter] = []
+async def _batches(found: AsyncGenerator[DeadLetter, None]) -> AsyncGenerator[list[DeadLetter], None]:
+    batch: list[DeadLetter] = []
     try:
-        async for letter in found:
-            some.append(letter)
-            if len(some) == _AT_ONCE:
-                yield some
-                some = []
+        async for dead_letter in found:
+            batch.append(dead_letter)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
     finally:
         await found.aclose()
-    if some:
-        yield some
+    if batch:
+        yield batch
 
 
-_AGAIN: Final = "Replay again: that does no harm"
-_OF_PLACE: Final[Mapping[Fault, str]] = {
-    "topic": "its topic or partition is not there: voipex-bridge topics apply",
-    "rights": "Kafka refuses us the right to write there",
+_SAFE_TO_REPEAT: Final = "It is safe to replay everything again"
+_PARTITION_FAULTS: Final[Mapping[Fault, str]] = {
+    "topic": "its topic or partition does not exist: voipex-bridge topics apply",
+    "rights": "the right Write on its topic is missing",
 }
 
 
-class _Line:
-    """A producer, and another one after each failure."""
+class _RecordPublisher:
+    """Publishes one record at a time."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._producer: KafkaProducer | None = None
+        self._unwritable: dict[tuple[str, int], str] = {}
 
-    async def publish(self, records: Mapping[int, Record]) -> dict[int, NotReplayed]:
-        """Publish all that Kafka takes, in order; return why not, of those that it refuses. Raises KafkaUnreachable."""
-        places: dict[tuple[str, int], list[int]] = {}
-        for number, record in records.items():
-            places.setdefault((record.topic, record.partition), []).append(number)
-        refusals: dict[int, NotReplayed] = {}
-        for (topic, partition), numbers in places.items():
-            waiting, most = numbers, len(numbers)
-            while waiting:
-                try:
-                    sent = await self._send(topic, partition, [records[number] for number in waiting[:most]])
-                except Refused as refused:
-                    if refused.place:
-                        refusals.update(dict.fromkeys(waiting, refused))
-                        waiting = []
-                    elif most > 1:
-                        most = min(most, len(waiting)) // 2 or 1  # one of them is to blame
-                    else:
-                        refusals[waiting[0]] = refused
-                        waiting = waiting[1:]
-                else:
-                    waiting = waiting[sent:]
-                    most *= 2
-        return refusals
+    async def publish(self, record: Record) -> None:
+        """
+        Publish *record*; return once all in-sync replicas have it.
 
-    async def _send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
-        """How many of them are in Kafka now, at least one."""
+        Raises:
+            Rejected: Kafka does not accept this record, or no record for this partition.
+            KafkaUnreachable: no answer; the record may be published or not.
+        """
+        partition = (record.topic, record.partition)
+        if partition in self._unwritable:
+            raise Rejected(self._unwritable[partition])
+        producer = await self._started_producer()
+        try:
+            async with asyncio.timeout(_DELIVERY_TIMEOUT_S):
+                _, acknowledged = await producer.send(*partition, [record])
+                await asyncio.shield(acknowledged)
+        except TimeoutError:
+            raise KafkaUnreachable(
+                f"no answer from Kafka for {_DELIVERY_TIMEOUT_S:.0f} s. {_SAFE_TO_REPEAT}"
+            ) from None
+        except Exception as error:
+            await self.aclose()  # a producer with a failed delivery has a gap in its sequence numbers
+            fault = producer.fault_of(error)
+            if fault == "retry":
+                raise KafkaUnreachable(
+                    f"Kafka did not accept a record: {type(error).__name__}. {_SAFE_TO_REPEAT}"
+                ) from error
+            if fault in _PARTITION_FAULTS:
+                self._unwritable[partition] = _PARTITION_FAULTS[fault]
+            raise Rejected(
+                _PARTITION_FAULTS.get(fault, f"Kafka rejects it: {type(error).__name__}")
+            ) from error
+
+    async def _started_producer(self) -> KafkaProducer:
         if self._producer is None:
             producer = KafkaProducer(self._settings)
             await producer.start()
             self._producer = producer
-        try:
-            async with asyncio.timeout(_DELIVERY_S):
-                sent, future = await self._producer.send(topic, partition, records)
-                await asyncio.shield(future)
-        except TimeoutError:
-            raise KafkaUnreachable(f"no answer for {_DELIVERY_S:.0f} s. {_AGAIN}") from None
-        except Exception as error:
-            fault = self._producer.fault_of(error)
-            await self.aclose()  # its sequence numbers may have a gap
-            if fault == "retry":
-                raise KafkaUnreachable(f"Kafka did not take it: {type(error).__name__}. {_AGAIN}") from error
-            if fault in _OF_PLACE:
-                raise Refused(_OF_PLACE[fault], place=True) from error
-            raise Refused(f"Kafka refuses it: {type(error).__name__}", place=False) from error
-        return sent
+        return self._producer
 
     async def aclose(self) -> None:
+        """Close the producer, if there is one."""
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop(2.0)

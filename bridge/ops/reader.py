@@ -1,18 +1,11 @@
-"""Read a topic from a position to its end, for `tail` and `dead-letters`."""
+"""Read a topic without a consumer group, for `tail` and `dead-letters`."""
 
 import asyncio
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import aiokafka
-import aiokafka.admin
-import aiokafka.admin.config_resource
-import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
 
@@ -26,11 +19,8 @@ from voipex.kafka.settings import KafkaSettings
 _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
 
 
-# ---------------------------------------------------------------------------------------------------- reading
-
-
 class Consumed(NamedTuple):
-    """A record as it lies in Kafka."""
+    """A record as it is stored in Kafka."""
 
     topic: str
     partition: int
@@ -52,22 +42,23 @@ async def read(
     timeout_s: float = 15.0,
 ) -> AsyncGenerator[Consumed, None]:
     """
-    Read committed records, without a consumer group; each partition in order.
+    Yield committed records; each partition in order.
 
-    `partition_of` chooses one partition from their number, else all are read. `from_offset`: nothing before it. Without `follow` the
-    end is what is there at the start.
+    `partition_of`: choose one partition, given their number; by default all are read. `from_beginning`: start with the first record, else
+    with the next one that is written. `from_offset`: skip what is before it. `follow`: wait for more records, else stop at what was the
+    end when the read started. Close the generator (`aclose`), which closes the consumer.
 
     Raises:
-        TopicMismatch: no such topic.
-        KafkaAccessDenied: we may not read it.
-        KafkaUnreachable: no answer; while it reads: nothing came for `timeout_s` although there is more (`follow` waits instead).
+        TopicMismatch: the topic does not exist.
+        KafkaAccessDenied: a right is missing.
+        KafkaUnreachable: no answer; while reading: no record within `timeout_s` before the end is reached (`follow` waits instead).
     """
     consumer = _AIOKafkaConsumer(
         **client_arguments(settings),
         client_id="voipex-bridge-reader",
         group_id=None,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # what was deleted while we read is passed over
+        auto_offset_reset="earliest",  # skip what retention deletes meanwhile
         isolation_level="read_committed",
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
         retry_backoff_ms=_RETRY_BACKOFF_MS,
@@ -96,15 +87,17 @@ async def read(
 
 
 async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], int] | None) -> list[Any]:
-    # All topics, since naming a missing one creates it where the cluster allows that.
-    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` keeps the partitions to itself
+    # All topics: a request that names a missing one creates it if auto.create.topics.enable is set.
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` does not return the partitions
     numbers = sorted(cluster.partitions_for_topic(topic) or ())
     if not numbers:
         client = consumer._client  # noqa: SLF001
         answer = await client.send(client.get_random_node(), _RightsRequest([topic]))
         if _standing(answer.to_object()["topics"][0]).hidden:
             raise errors.TopicAuthorizationFailedError(topic)
-        raise TopicMismatch(f"topic {topic} is not there. Create ours: voipex-bridge topics apply")
+        raise TopicMismatch(
+            f"topic {topic} does not exist. To create the declared topics: voipex-bridge topics apply"
+        )
     if partition_of is not None:
         numbers = [partition_of(len(numbers))]
     return [aiokafka.TopicPartition(topic, number) for number in numbers]
@@ -116,7 +109,7 @@ async def _records(
     last_progress = time.monotonic()
     while True:
         if ends is not None:
-            # Positions pass transaction markers too, so they reach the end even when no record is left.
+            # Positions also move past transaction markers, so they reach the end even if no record is left.
             ready = [partition for partition, end in ends.items() if await consumer.position(partition) < end]
             if not ready:
                 return
@@ -127,10 +120,8 @@ async def _records(
         except errors.TopicAuthorizationFailedError as error:
             name = next(iter(consumer.assignment())).topic
             raise no_right(settings, "Read", (name,)) from error
-        if polled:
-            last_progress = time.monotonic()
-        elif ends is not None and time.monotonic() - last_progress > timeout_s:
-            raise await unreachable(settings, TimeoutError(f"nothing came for {timeout_s:.0f} s"))
+        if not polled and ends is not None and time.monotonic() - last_progress > timeout_s:
+            raise await unreachable(settings, TimeoutError(f"no record within {timeout_s:.0f} s"))
         for partition, records in polled.items():
             for record in records:
                 if ends is not None and record.offset >= ends[partition]:
@@ -144,3 +135,5 @@ async def _records(
                     record.value,
                     tuple(record.headers),
                 )
+        if polled:
+            last_progress = time.monotonic()  # after the records: the caller may take its time with them

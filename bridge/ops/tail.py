@@ -1,4 +1,4 @@
-"""A topic as JSON lines, committed records only: what the console consumer shows, for people and pipes."""
+"""Print a topic as JSON lines, like Apache's console consumer: committed records only."""
 
 from base64 import b64encode
 from collections.abc import AsyncGenerator
@@ -21,10 +21,10 @@ async def tail(
     follow: bool = True,
 ) -> AsyncGenerator[str, None]:
     """
-    Yield one JSON line per record; those of `key` only if given (then one partition is read). Without `follow` until what is there now ends.
+    Yield one JSON line per record. `key`: only its records, read from its partition alone. `follow`: wait for more, else stop at the end.
 
     Raises:
-        TopicMismatch: no such topic.
+        TopicMismatch: the topic does not exist.
         KafkaUnreachable: with the cause.
     """
     wanted = None if key is None else key.encode()
@@ -35,20 +35,20 @@ async def tail(
         from_beginning=from_beginning,
         follow=follow,
     )
-    shown = 0
+    count = 0
     try:
         async for record in records:
             if wanted is None or record.key == wanted:
                 yield line(record)
-                shown += 1
-                if shown == limit:
+                count += 1
+                if count == limit:
                     return
     finally:
         await records.aclose()
 
 
 def line(record: Consumed) -> str:
-    """One record as a JSON object; a tombstone's value is null, bytes that are not JSON become `{"base64": …}`."""
+    """Return a record as a JSON object. The value of a tombstone is null; a value that is not JSON becomes `{"base64": …}`."""
     return orjson.dumps(
         {
             "topic": record.topic,
@@ -63,7 +63,7 @@ def line(record: Consumed) -> str:
 
 
 def text(content: bytes | None) -> Any:
-    """Bytes as JSON can hold them: text, else `{"base64": …}`."""
+    """Return bytes as a JSON value: text if they are UTF-8, else `{"base64": …}`."""
     if content is None:
         return None
     try:
@@ -76,7 +76,7 @@ def _value(content: bytes | None) -> Any:
     if content is None:
         return None
     try:
-        # The bytes as they are: a number such as 1412256225.1940 must not lose its last digit.
+        # Embed the bytes unchanged: a number such as 1412256225.1940 would lose its last digit.
         orjson.loads(content)
         return orjson.Fragment(content)
     except orjson.JSONDecodeError:

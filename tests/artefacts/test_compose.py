@@ -245,7 +245,7 @@ def test_it_comes_up_in_order(stack: Stack) -> None:
         assert states["topics"]["FinishedAt"] < states[name]["StartedAt"]
     assert states["credentials"]["FinishedAt"] < states["bridge"]["StartedAt"]
     assert stack.compose("exec", "-T", "bridge", "voipex-bridge", "doctor").endswith(
-        "no faults, no warnings\n"
+        "no errors, no warnings\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""Dead letters of a bridge that does not know its PBX's key names: listed, shown, and published again once it does."""
+"""Dead letters of a PBX with renamed keys: listed, shown, and replayed once the credential has the key names."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ GARBAGE = b"no json \x1b[2J"
 
 @pytest.fixture
 def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
-    """Running, with the letters of all these bodies in Kafka."""
+    """Running, with dead letters of all these bodies in Kafka."""
     apply_topics(kafka.bootstrap_servers, pbx)
     with BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx).start() as running:
         assert [running.post(body)[0] for body in RENAMED] == [422] * len(RENAMED)
@@ -37,12 +37,12 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
         yield running
 
 
-def dead_letters_command(bridge: BridgeProcess, *arguments: str) -> CommandResult:
+def dead_letters(bridge: BridgeProcess, *arguments: str) -> CommandResult:
     return run_in_process(bridge.environment, "dead-letters", *arguments)
 
 
-def fix_key_names(bridge: BridgeProcess) -> None:
-    """What an operator does: the key names go into the credentials file."""
+def add_key_names(bridge: BridgeProcess) -> None:
+    """Write the PBX's key names into the credentials file, as an operator does."""
     path = bridge.folder / "credentials.json"
     file = json.loads(path.read_text())
     file["credentials"][0]["key_names"] = {"EventName": "event", "UniqueId": "call_id"}
@@ -57,12 +57,12 @@ def events(kafka: Broker, pbx: str) -> list[Consumed]:
     ]
 
 
-def dead_letters(kafka: Broker, pbx: str) -> list[Consumed]:
+def dead(kafka: Broker, pbx: str) -> list[Consumed]:
     return read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
 
 
-def as_it_lies(record: Consumed) -> tuple[object, ...]:
-    """All of it but its offset."""
+def without_offset(record: Consumed) -> tuple[object, ...]:
+    """Everything but the offset."""
     return (
         record.topic,
         record.partition,
@@ -73,27 +73,27 @@ def as_it_lies(record: Consumed) -> tuple[object, ...]:
     )
 
 
-def test_replay_after_fixed_key_names_publishes_idempotently(
+def test_a_replay_with_the_key_names_publishes_the_events(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
-    kept = dead_letters(kafka, pbx)
+    kept = dead(kafka, pbx)
     receipts = {
         (headers["bridge-event-id"].decode(), headers["bridge-received-at"].decode())
-        for headers in ({name: value or b"" for name, value in letter.headers} for letter in kept)
+        for headers in ({name: value or b"" for name, value in dead_letter.headers} for dead_letter in kept)
         if headers["bridge-error-class"] == b"InvalidEvent"
     }
 
-    too_early = dead_letters_command(bridge, "replay", "--json")
+    too_early = dead_letters(bridge, "replay", "--json")
     after_too_early = events(kafka, pbx)
-    fix_key_names(bridge)
-    dry = dead_letters_command(bridge, "replay", "--dry-run", "--json")
+    add_key_names(bridge)
+    dry = dead_letters(bridge, "replay", "--dry-run", "--json")
     after_dry = events(kafka, pbx)
-    first = dead_letters_command(bridge, "replay", "--json")
+    first = dead_letters(bridge, "replay", "--json")
     once = events(kafka, pbx)
-    second = dead_letters_command(bridge, "replay", "--class", "InvalidEvent")
+    second = dead_letters(bridge, "replay", "--class", "InvalidEvent")
     twice = events(kafka, pbx)
-    left = dead_letters(kafka, pbx)
-    eventually(lambda: bridge.post(RENAMED[2])[0] == 200)  # the running bridge takes the new names by itself
+    left = dead(kafka, pbx)
+    eventually(lambda: bridge.post(RENAMED[2])[0] == 200, "the running bridge has not reloaded the file")
     bridge.await_drained()
     replayed, _, direct = (record for record in events(kafka, pbx) if record.key == b"1412256225.1941")
 
@@ -105,8 +105,8 @@ def test_replay_after_fixed_key_names_publishes_idempotently(
     assert second.out == "4 replayed, 0 still unusable, 0 skipped, 0 refused by Kafka\n"
     assert after_too_early == after_dry == []
 
-    told = [json.loads(record.value or b"") for record in once]
-    assert {(event["event_id"], event["received_at"]) for event in told} == receipts
+    published = [json.loads(record.value or b"") for record in once]
+    assert {(event["event_id"], event["received_at"]) for event in published} == receipts
     assert sorted((record.key or b"").decode() for record in once) == [
         "1412256225.1940",
         "1412256225.1940",
@@ -115,31 +115,33 @@ def test_replay_after_fixed_key_names_publishes_idempotently(
     ]
     assert {record.partition for record in once} == {partition_of(record.key or b"", 12) for record in once}
     assert all(dict(record.headers)["bridge-replays"] == b"1" for record in once)
-    assert Counter(map(as_it_lies, twice)) == Counter(list(map(as_it_lies, once)) * 2)
+    assert Counter(map(without_offset, twice)) == Counter(list(map(without_offset, once)) * 2)
     assert sorted(left) == sorted(kept)
     assert "777888999" not in first.out + second.out + first.err
     assert [name for name, _ in replayed.headers] == [*(name for name, _ in direct.headers), "bridge-replays"]
-    ours, theirs = json.loads(replayed.value or b""), json.loads(direct.value or b"")
-    assert {**ours, "event_id": 0, "received_at": 0} == {**theirs, "event_id": 0, "received_at": 0}
+    first_copy, second_copy = json.loads(replayed.value or b""), json.loads(direct.value or b"")
+    assert {**first_copy, "event_id": 0, "received_at": 0} == {**second_copy, "event_id": 0, "received_at": 0}
     types = [json.loads(record.value or b"")["type"] for record in once if record.key == b"1412256225.1940"]
-    assert types == ["ringing", "hangup"], "in the order of receipt, whatever partition its letters are in"
+    assert types == ["ringing", "hangup"], (
+        "in the order of receipt, whatever the partitions of the dead letters"
+    )
 
 
-def test_list_hides_bodies_and_shares_its_filters_with_replay(
+def test_list_prints_no_bodies_and_filters_as_replay_does(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
-    fix_key_names(bridge)
+    add_key_names(bridge)
 
-    lines = dead_letters_command(bridge, "list")
-    rows = dead_letters_command(bridge, "list", "--json").json
+    lines = dead_letters(bridge, "list")
+    rows = dead_letters(bridge, "list", "--json").json
     third = rows[2]
-    by_class = dead_letters_command(bridge, "list", "--class", "InvalidJson", "--json").json
-    between = dead_letters_command(
+    by_class = dead_letters(bridge, "list", "--class", "InvalidJson", "--json").json
+    between = dead_letters(
         bridge, "replay", "--since", rows[1]["received_at"], "--until", third["received_at"], "--json"
     )
-    nothing = dead_letters_command(bridge, "replay", "--until", "1h", "--stage", "ingress", "--json")
-    one = dead_letters_command(bridge, "replay", third["position"])
-    none = dead_letters_command(bridge, "replay", "0:999")
+    nothing = dead_letters(bridge, "replay", "--until", "1h", "--stage", "ingress", "--json")
+    one = dead_letters(bridge, "replay", third["position"])
+    none = dead_letters(bridge, "replay", "0:999")
 
     assert len(lines.out.splitlines()) == 5
     assert lines.err == "5 dead letters\n"
@@ -149,23 +151,20 @@ def test_list_hides_bodies_and_shares_its_filters_with_replay(
         ("InvalidEvent", "ingress", USER)
     ] * 4 + [("InvalidJson", "ingress", USER)]
     assert [row["size_bytes"] for row in by_class] == [len(GARBAGE)]
-    assert [letter["position"] for letter in between.json["letters"]] == [rows[1]["position"]]
+    assert [each["position"] for each in between.json["letters"]] == [rows[1]["position"]]
     assert (nothing.code, nothing.json["letters"]) == (0, [])
     assert (one.code, none.code) == (0, 1)
-    assert f"{third['position']}  went to {pbx}.call.events.v1" in one.out
+    assert f"{third['position']}  published to {pbx}.call.events.v1" in one.out
     assert [record.key for record in events(kafka, pbx)] == [b"1412256225.1940", b"1412256225.1941"]
 
 
-def test_only_show_prints_a_body_with_control_characters_escaped(bridge: BridgeProcess) -> None:
-    rows = dead_letters_command(bridge, "list", "--json").json
+def test_only_show_prints_a_body_with_controls_escaped(bridge: BridgeProcess) -> None:
+    rows = dead_letters(bridge, "list", "--json").json
     garbage, first = rows[-1]["position"], rows[0]["position"]
 
-    shown, raw = (
-        dead_letters_command(bridge, "show", garbage),
-        dead_letters_command(bridge, "show", garbage, "--raw"),
-    )
-    as_json = dead_letters_command(bridge, "show", first, "--json")
-    nowhere = dead_letters_command(bridge, "show", "11:4711")
+    shown, raw = dead_letters(bridge, "show", garbage), dead_letters(bridge, "show", garbage, "--raw")
+    as_json = dead_letters(bridge, "show", first, "--json")
+    nowhere = dead_letters(bridge, "show", "11:4711")
 
     assert "bridge-error-class: InvalidJson\n" in shown.out
     assert shown.out.endswith("\n\nno json \\x1b[2J\n")
@@ -176,18 +175,14 @@ def test_only_show_prints_a_body_with_control_characters_escaped(bridge: BridgeP
     assert "no dead letter at 11:4711" in nowhere.err
 
 
-def test_letters_of_a_revoked_credential_wait_for_one_to_be_named(
-    bridge: BridgeProcess, kafka: Broker, pbx: str
-) -> None:
+def test_a_removed_credential_needs_another_one_named(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     run_in_process(bridge.environment, "credentials", "revoke", USER)
     run_in_process(
         bridge.environment, "credentials", "create", "site-8", "--key", "EventName=event", "--key", "UniqueId=call_id"
     )  # fmt: skip
 
-    alone = dead_letters_command(bridge, "replay", "--class", "InvalidEvent", "--json")
-    named = dead_letters_command(
-        bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json"
-    )
+    alone = dead_letters(bridge, "replay", "--class", "InvalidEvent", "--json")
+    named = dead_letters(bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json")
 
     assert (alone.code, alone.json["skipped"], alone.json["replayed"]) == (1, 4, 0)
     assert "--credential" in alone.json["letters"][0]["why"]
@@ -209,13 +204,13 @@ def send(kafka: Broker, records: Sequence[Record]) -> None:
     asyncio.run(publish())
 
 
-def test_refused_records_are_replayed_unchanged(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """Key, value and headers are those of the source, whatever they are; what cannot go anywhere is reported and stops nothing."""
+def test_records_return_unchanged_to_their_topics(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """Key, value and headers are those of the source; a record with a foreign topic is reported, and the others go on."""
     apply_topics(kafka.bootstrap_servers, pbx)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
     own = (("ce_id", b"e-1"), ("ce_time", b"t"), ("odd", b"\xff"), ("odd", b"again"))
 
-    def letter(stage: bytes, topic: str, partition: int | None, key: bytes | None) -> Record:
+    def dead_letter(stage: bytes, topic: str, partition: int | None, key: bytes | None) -> Record:
         added: list[tuple[str, bytes]] = [
             ("bridge-error-class", b"Undeliverable"),
             ("bridge-error-message", b"a reason"),
@@ -232,14 +227,14 @@ def test_refused_records_are_replayed_unchanged(kafka: Broker, pbx: str, tmp_pat
     send(
         kafka,
         [
-            letter(b"ingress", calls, None, b"1.1"),
-            letter(b"timelines", calls, 7, None),
-            letter(b"agents", agents, 3, b"janecek"),
-            letter(b"timelines", "somebody.elses", 1, b"x"),
+            dead_letter(b"ingress", calls, None, b"1.1"),
+            dead_letter(b"timelines", calls, 7, None),
+            dead_letter(b"agents", agents, 3, b"janecek"),
+            dead_letter(b"timelines", "somebody.elses", 1, b"x"),
         ],
     )
 
-    done = dead_letters_command(bridge, "replay", "--json")
+    done = dead_letters(bridge, "replay", "--json")
 
     assert (done.code, done.json["replayed"], done.json["unusable"]) == (1, 3, 1)
     expected = {
@@ -255,7 +250,9 @@ def test_refused_records_are_replayed_unchanged(kafka: Broker, pbx: str, tmp_pat
         assert record.timestamp_ms == 1_772_438_400_000
 
 
-def test_replay_names_a_missing_topic_and_continues(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_a_missing_partition_is_reported_for_each_dead_letter(
+    kafka: Broker, pbx: str, tmp_path: Path
+) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_PARTITIONS="24")
     make: Callable[[int], Record] = lambda partition: Record(  # noqa: E731
@@ -273,7 +270,7 @@ def test_replay_names_a_missing_topic_and_continues(kafka: Broker, pbx: str, tmp
     )
     send(kafka, [make(20), make(20), make(2)])
 
-    done = dead_letters_command(bridge, "replay", "--json")
+    done = dead_letters(bridge, "replay", "--json")
 
     assert (done.code, done.json["refused"], done.json["replayed"]) == (1, 2, 1)
     assert "topics apply" in done.json["letters"][0]["why"]

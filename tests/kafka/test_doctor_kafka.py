@@ -22,11 +22,11 @@ def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> BridgeProcess:
 
 
 def doctor(bridge: BridgeProcess, **changes: str) -> tuple[CommandResult, dict[str, list[tuple[str, str]]]]:
-    """Verdicts and words, by check."""
+    """Return the verdicts and messages, by check."""
     done = run_in_process({**bridge.environment, **changes}, "doctor", "--json")
     checks: dict[str, list[tuple[str, str]]] = {}
-    for finding in done.json["checks"]:
-        checks.setdefault(finding["check"], []).append((finding["verdict"], finding["found"]))
+    for each in done.json["checks"]:
+        checks.setdefault(each["check"], []).append((each["verdict"], each["message"]))
     return done, checks
 
 
@@ -34,11 +34,8 @@ def examine(kafka: Broker, *topics: str) -> Examination:
     return asyncio.run(permissions.examine(settings_of(kafka.bootstrap_servers), topics))
 
 
-def test_doctor_beside_a_bridge_is_all_ok_and_writes_nothing(
-    bridge: BridgeProcess, kafka: Broker, pbx: str
-) -> None:
+def test_beside_a_running_bridge_nothing_is_written(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
-    release = ".".join(kafka.version.split(".")[:2])
 
     with bridge.start():
         done, checks = doctor(bridge)
@@ -46,7 +43,7 @@ def test_doctor_beside_a_bridge_is_all_ok_and_writes_nothing(
     assert (done.code, done.err) == (0, "")
     assert checks["kafka"] == [("ok", f"{kafka.bootstrap_servers} answers")]
     assert checks["cluster"][0][0] == "ok"
-    assert checks["cluster"][0][1].endswith(f"1 broker, Kafka {release}")
+    assert checks["cluster"][0][1].endswith(f": 1 broker, {kafka.bootstrap_servers}")
     assert [each[0] for each in checks["rights"]] == ["ok"]
     assert [each[0] for each in checks["topics"]] == ["ok"]
     assert checks["ports"][0][0] == "skipped"
@@ -55,21 +52,19 @@ def test_doctor_beside_a_bridge_is_all_ok_and_writes_nothing(
     )
 
 
-def test_missing_topics_are_named_and_not_created_by_asking(
-    bridge: BridgeProcess, kafka: Broker, pbx: str
-) -> None:
+def test_missing_topics_are_named_and_not_created(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     names = [topic.name for topic in declared([pbx])]
 
     done, checks = doctor(bridge)
-    there = asyncio.run(list_topics(settings_of(kafka.bootstrap_servers), names))
+    existing = asyncio.run(list_topics(settings_of(kafka.bootstrap_servers), names))
 
     assert done.code == 1
-    assert checks["topics"] == [("fault", f"missing: {', '.join(names)}")]
+    assert checks["topics"] == [("error", f"missing: {', '.join(names)}")]
     assert checks["rights"][0][0] == "skipped"
-    assert there == ()
+    assert existing == ()
 
 
-def test_doctor_tells_partition_faults_from_config_warnings(
+def test_other_partitions_are_an_error_other_settings_a_warning(
     bridge: BridgeProcess, kafka: Broker, pbx: str
 ) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
@@ -93,9 +88,7 @@ def test_doctor_tells_partition_faults_from_config_warnings(
     assert f"topic {pbx}.call.events.v1: retention.ms is 1000" in drift_checks["topics"][1][1]
 
 
-def test_one_address_of_two_that_does_not_answer_is_a_warning(
-    bridge: BridgeProcess, kafka: Broker, pbx: str
-) -> None:
+def test_one_unreachable_address_of_two_is_a_warning(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
 
     done, checks = doctor(bridge, VOIPEX_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:1,{kafka.bootstrap_servers}")
@@ -104,14 +97,13 @@ def test_one_address_of_two_that_does_not_answer_is_a_warning(
     assert [verdict for verdict, _ in checks["kafka"]] == ["warning", "ok"]
 
 
-def test_rights_and_release_are_read_from_the_broker(kafka: Broker, pbx: str) -> None:
-    """Without an authorizer everything is allowed; that the bits mean what we think is seen by all of them being there."""
+def test_rights_are_read_from_the_broker(kafka: Broker, pbx: str) -> None:
+    """Without an authorizer every operation is allowed, so each bit must be found."""
     apply_topics(kafka.bootstrap_servers, pbx)
 
     found = examine(kafka, f"{pbx}.call.events.v1", f"{pbx}.nothing.v1")
 
     standings = {standing.name: standing for standing in found.topics}
-    assert found.release == ".".join(kafka.version.split(".")[:2])
     assert standings[f"{pbx}.call.events.v1"].rights == frozenset({
         "Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "AlterConfigs"
     })  # fmt: skip

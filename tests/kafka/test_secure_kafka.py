@@ -345,7 +345,7 @@ def checks(done: CommandResult) -> dict[str, list[tuple[str, str, str | None]]]:
     """Of `doctor --json`: verdict, words and what to do, by check."""
     found: dict[str, list[tuple[str, str, str | None]]] = {}
     for each in done.json["checks"]:
-        found.setdefault(each["check"], []).append((each["verdict"], each["found"], each["remedy"]))
+        found.setdefault(each["check"], []).append((each["verdict"], each["message"], each["remedy"]))
     return found
 
 
@@ -484,7 +484,7 @@ def test_commands_say_which_setting_is_to_blame(
         assert "Traceback" not in done.err
     assert looked.code == 1
     [(verdict, found, _)] = checks(looked)["kafka"]
-    assert verdict == "fault"
+    assert verdict == "error"
     assert REFUSALS[mistake] in found
 
 
@@ -658,7 +658,7 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
         f"kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic {agents}" in bridge.log()
     )
     [(verdict, found, remedy)] = checks(looked)["rights"]
-    assert (looked.code, verdict) == (1, "fault")
+    assert (looked.code, verdict) == (1, "error")
     assert f"Write on {agents}, {letters}" in found
     assert (remedy or "").startswith(
         f"kafka-acls.sh --add --allow-principal User:newcomer --operation Write --topic {agents} --topic {letters};"

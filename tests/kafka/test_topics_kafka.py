@@ -275,7 +275,7 @@ async def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
 
 
 def test_tail_of_a_missing_topic_says_so(kafka: Broker) -> None:
-    with pytest.raises(TopicMismatch, match="topic nope is not there"):
+    with pytest.raises(TopicMismatch, match="topic nope does not exist"):
         lines(kafka, "nope")
 
 

@@ -5,7 +5,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors
@@ -43,25 +42,21 @@ class Examination(NamedTuple):
     """What the brokers say about themselves and about us."""
 
     cluster: Cluster
-    release: str | None
-    """`4.3`: of the broker that was asked. None: it does not say (before 3.3), or is newer than `_RELEASES`."""
     topics: tuple[Standing, ...]
 
 
 async def examine(settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0) -> Examination:
     """
-    Ask for the release, the brokers, and what we may do with *topics*; writes and creates nothing.
+    Ask for the brokers and for this user's ACLs on *topics*; writes and creates nothing.
 
     Raises:
         KafkaUnreachable: with the cause.
     """
     async with _admin(settings, timeout_s) as admin:
         metadata = await _metadata(admin, topics)
-        features = (await admin._send_request(_FeaturesRequest())).to_object()["tags"].get(0)  # noqa: SLF001
     brokers = sorted((each["node_id"], f"{each['host']}:{each['port']}") for each in metadata["brokers"])
     return Examination(
         Cluster(metadata["cluster_id"] or "", tuple(address for _, address in brokers)),
-        None if features is None else _release(features),
         tuple(_standing(topic) for topic in metadata["topics"]),
     )
 
@@ -75,21 +70,6 @@ async def _standings(admin: Any, topics: Iterable[Topic]) -> dict[str, Standing]
     metadata = await _metadata(admin, [topic.name for topic in topics])
     return {topic["topic"]: _standing(topic) for topic in metadata["topics"]}
 
-
-_RELEASES: Final = {
-    7: "3.3",
-    8: "3.4",
-    11: "3.5",
-    14: "3.6",
-    19: "3.7",
-    20: "3.8",
-    21: "3.9",
-    25: "4.0",
-    27: "4.1",
-    29: "4.2",
-    30: "4.3",
-}
-"""Newest `metadata.version` that a release knows (`kafka-storage.sh version-mapping`): the protocol carries no other version."""
 
 _RIGHTS: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.AclOperation)
     3: "Read",
@@ -115,16 +95,7 @@ def _standing(topic: Mapping[str, Any]) -> Standing:
     )
 
 
-def _release(features: bytes) -> str | None:
-    """From the supported features of an ApiVersions answer."""
-    for name, _, newest, _ in _FEATURES.decode(BytesIO(features)) or ():
-        if name == "metadata.version":
-            known = [release for level, release in _RELEASES.items() if level <= newest]
-            return known[-1] if known and newest <= max(_RELEASES) else None
-    return None
-
-
-# Two requests that aiokafka knows in older versions only. Kafka 2.3 brought the rights, 2.4 the features.
+# A request that aiokafka knows in older versions only. Kafka 2.3 added include_authorized_operations to it.
 
 
 class _RightsResponse(api.Response):
@@ -190,55 +161,3 @@ class _RightsRequest(api.Request[_RightsStruct]):
 
     def build(self, request_struct_class: type[_RightsStruct]) -> _RightsStruct:
         return request_struct_class(self._topics, False, False, True)
-
-
-_FEATURES: Final = types.CompactArray(
-    ("name", types.CompactString("utf-8")),
-    ("min_version", types.Int16),
-    ("max_version", types.Int16),
-    ("tags", types.TaggedFields),
-)
-
-
-class _FeaturesResponse(api.Response):
-    API_KEY = 18
-    API_VERSION = 3
-    SCHEMA = types.Schema(
-        ("error_code", types.Int16),
-        (
-            "api_versions",
-            types.CompactArray(
-                ("api_key", types.Int16),
-                ("min_version", types.Int16),
-                ("max_version", types.Int16),
-                ("tags", types.TaggedFields),
-            ),
-        ),
-        ("throttle_time_ms", types.Int32),
-        ("tags", types.TaggedFields),
-    )
-
-
-class _FeaturesStruct(api.RequestStruct):
-    API_KEY = 18
-    API_VERSION = 3
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _FeaturesResponse
-    SCHEMA = types.Schema(
-        ("client_software_name", types.CompactString("utf-8")),
-        ("client_software_version", types.CompactString("utf-8")),
-        ("tags", types.TaggedFields),
-    )
-
-    def parse_response_header(self, read_buffer: BytesIO | bytes) -> api.ResponseHeader_v0:
-        # The one answer whose header never has tags: a broker that does not know our version must be understood too.
-        return api.ResponseHeader_v0.decode(read_buffer)
-
-
-class _FeaturesRequest(api.Request[_FeaturesStruct]):
-    """ApiVersions v3: its tag 0 holds the features that the broker supports."""
-
-    API_KEY = 18
-
-    def build(self, request_struct_class: type[_FeaturesStruct]) -> _FeaturesStruct:
-        return request_struct_class("voipex-bridge", "1", {})

@@ -12,7 +12,7 @@ from jsonschema import Draft7Validator, Draft202012Validator  # type: ignore[imp
 from pydantic import BaseModel
 
 from bridge.auth.authenticate import Principal
-from bridge.ops.dead_letters import letter_of, revived
+from bridge.ops.dead_letters import DeadLetter, to_record
 from bridge.ops.reader import Consumed
 from bridge.publisher.publisher import _stamped
 from bridge.settings import Settings
@@ -231,11 +231,11 @@ def replayed(content: bytes, traceparent: str | None = None) -> Record:
     """An event from the dead letter of a webhook, now that its credential says how to read it."""
     told = receipt(traceparent=traceparent)
     sent = published(dead_letter(content, InvalidJson("none then"), "voipex", "site-7", told, 12))
-    letter = letter_of(
+    letter = DeadLetter.from_record(
         "voipex",
         Consumed(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
     )
-    return revived(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
+    return to_record(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
 
 
 def event_of(event_type: EventType, **changes: Any) -> Event:
