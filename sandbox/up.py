@@ -110,8 +110,10 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
     _prepare_topics(plan, console)  # 4
     running.services.append(_start_bridge(plan))
     _await_ready(running.services, plan)  # 5
+    console.print(f"bridge on port {plan.port}")
     running.services += [_start_consumer(name, port, plan) for name, port in plan.consumer_ports.items()]
     _await_ready(running.services, plan)  # 6
+    console.print(f"consumers: {', '.join(plan.consumer_ports)}")
     _write_run_file(plan, running, password)  # 7
     if plan.simulate:
         running.simulator = _start_simulator(plan, password)  # 8

@@ -12,8 +12,10 @@ from typing import Any
 
 import orjson
 import pytest
+from typer.testing import CliRunner, Result
 
 from sandbox import simulator
+from sandbox.cli import app
 from sandbox.player import Player, SimulationReport, Target, Timing
 from sandbox.simulator import SimulationPlan, events
 from tests.factories import receipt
@@ -475,3 +477,36 @@ def test_a_failure_in_a_lane_ends_the_player() -> None:
 def test_an_invalid_url_is_an_error(url: str) -> None:
     with pytest.raises(ValueError, match="not the URL of a bridge"):
         Target.parse(url, "a", "b")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def simulate(url: str, *options: str) -> Result:
+    arguments = ["simulate", "--url", url, "--rate", "500", "--duration", "0.2", *options]
+    return CliRunner().invoke(app, arguments, env={"VOIPEX_SIMULATE_PASSWORD": "secret"})
+
+
+def test_the_command_prints_its_report_as_json() -> None:
+    with bridge() as fake:
+        result = simulate(fake.url, "--json")
+
+    report = orjson.loads(result.stdout)
+    assert result.exit_code == 0
+    assert report["accepted"] == report["sent"] == len(fake.bodies) > 0
+    assert report["answers"] == {"200": report["sent"]}
+
+
+def test_the_command_fails_if_events_are_not_accepted() -> None:
+    with bridge(lambda _: (401, {"Content-Length": "0"})) as fake:
+        result = simulate(fake.url)
+
+    assert result.exit_code == 1
+    assert f"accepted 0, given up {len(fake.bodies)}; answers: {len(fake.bodies)} x 401" in result.stdout
+
+
+def test_the_command_reports_an_invalid_url() -> None:
+    result = simulate("localhost")
+
+    assert result.exit_code == 2
+    assert "--url: 'localhost' is not the URL of a bridge" in result.stderr
