@@ -30,7 +30,7 @@ Everything that can go wrong, with what the caller is told.
     ├── CredentialsInvalid                 exit 2
     ├── PortInUse                          exit 1, names the setting
     ├── SpoolFormat                        exit 1 (segments): written by another version
-    ├── TopicMismatch                      exit 1: missing, or with other partitions
+    ├── TopicMismatch                      exit 1: missing, with other partitions, or too small a max.message.bytes
     └── KafkaUnreachable                   no broker answered within its time
         └── KafkaAccessDenied              it answered and does not let us in, or our certificate files cannot be used
 """
@@ -245,7 +245,7 @@ class PortInUse(BridgeError):
 
 
 class TopicMismatch(BridgeError):
-    """Topics are missing or have another number of partitions. Operator: `voipex-bridge topics apply`."""
+    """Topics are missing, have another number of partitions, or reject records that the bridge may write. Operator: `voipex-bridge topics apply`."""
 
 
 class KafkaUnreachable(BridgeError):

@@ -88,6 +88,27 @@ def test_other_partitions_are_an_error_other_settings_a_warning(
     assert f"topic {pbx}.call.events.v1: retention.ms is 1000" in drift_checks["topics"][1][1]
 
 
+def test_a_low_max_message_bytes_is_an_error(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
+    """The bridge would not start with it."""
+    apply_topics(kafka.bootstrap_servers, pbx)
+    topic, kafka_settings = f"{pbx}.dead-letters.v1", settings_of(kafka.bootstrap_servers)
+
+    async def lower() -> None:
+        async with _admin(kafka_settings, 10) as admin:
+            await _alter(admin, topic, {"max.message.bytes": "100000"})
+        async with asyncio.timeout(10):
+            while (await list_topics(kafka_settings, {topic}))[0].config["max.message.bytes"] != "100000":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    asyncio.run(lower())
+
+    done, checks = doctor(bridge)
+
+    assert done.code == 1
+    [low] = [found for verdict, found in checks["topics"] if verdict == "error"]
+    assert f"{topic} has 100000, declared is 1048588" in low
+
+
 def test_one_unreachable_address_of_two_is_a_warning(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
     apply_topics(kafka.bootstrap_servers, pbx)
 

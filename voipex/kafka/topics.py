@@ -64,7 +64,7 @@ async def check_topics(
     Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
 
     Raises:
-        TopicMismatch: some are missing or have another number of partitions; names all of them.
+        TopicMismatch: topics are missing, have another number of partitions, or would reject the bridge's records by their size; names all.
         KafkaAccessDenied: topics of kinds that are *needed* cannot be seen.
         KafkaUnreachable: with the cause.
     """
@@ -78,6 +78,7 @@ async def check_topics(
         told = [topic.name for topic in visible if not standings[topic.name].settings_hidden]
         there = {state.name: state for state in await _states(admin, {topic.name for topic in visible}, told)}
     _refuse_wrong(visible, there, missing_is_wrong=True)
+    _refuse_small(visible, there)
     return (
         *(f"topic {topic.name}: not looked at, the right Describe on it is missing" for topic in hidden),
         *(
@@ -254,6 +255,19 @@ def _refuse_wrong(topics: Sequence[Topic], there: dict[str, TopicState], *, miss
         )
     if lines:
         raise TopicMismatch("\n".join(lines))
+
+
+def _refuse_small(topics: Sequence[Topic], there: dict[str, TopicState]) -> None:
+    """Refuse a lower max.message.bytes of a topic that the bridge writes: a record and its dead letter may not fit, and would be lost."""
+    name = "max.message.bytes"
+    small = [
+        f"{topic.name} has {there[topic.name].config[name]}, declared is {topic.config[name]}"
+        for topic in topics
+        if topic.kind in WRITTEN and name in there[topic.name].config
+        if name in _drift(topic.config, there[topic.name].config)
+    ]
+    if small:
+        raise TopicMismatch(f"{name} is too low: {'; '.join(small)}. Raise it: voipex-bridge topics apply")
 
 
 def _drift(declared: Mapping[str, str], actual: Mapping[str, str]) -> dict[str, str]:

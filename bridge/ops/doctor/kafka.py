@@ -5,7 +5,7 @@ from typing import Final
 
 from bridge.ops.doctor.report import Check, skipped
 from bridge.settings import Settings
-from voipex.errors import BridgeError, KafkaUnreachable
+from voipex.errors import BridgeError, KafkaUnreachable, TopicMismatch
 from voipex.kafka import permissions
 from voipex.kafka.admin import Cluster, acl_command
 from voipex.kafka.diagnostics import reach
@@ -184,7 +184,12 @@ async def _check_topics(
         )
     checks += _check_replicas(settings, [states[topic.name] for topic in existing], by_name)
     comparable = [topic for topic in existing if topic not in mismatched and topic not in without_config]
-    for line in await check_topics(settings, comparable) if comparable else ():
+    try:
+        differing = await check_topics(settings, comparable) if comparable else ()
+    except TopicMismatch as error:
+        checks.append(Check("topics", "error", str(error), "voipex-bridge topics apply"))
+        differing = ()
+    for line in differing:
         checks.append(Check("topics", "warning", line, "voipex-bridge topics apply sets the declared value"))
     return checks or [
         Check(
