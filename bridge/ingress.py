@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from bridge.auth.authenticate import Principal
 from bridge.http.receipts import ReceiptClock
 from bridge.metrics import Metrics
+from bridge.spool import RecordSink
 from voipex.dead_letters import dead_letter
 from voipex.errors import (
     RETRY_AFTER_S,
@@ -52,14 +53,6 @@ BASIC_CHALLENGE: Final = b'Basic realm="voipex-bridge", charset="UTF-8"'
 log = get_logger("ingress")
 
 
-class Outbox(Protocol):
-    """Where a record is safe. Two answers to one question: on our disk (the spool), or with all in-sync replicas."""
-
-    def add(self, records: Sequence[Record], kept: Callable[[ServiceUnavailable | None], None]) -> None:
-        """Keep *records* and tell *kept* once, from the loop: None when they are safe, else why they are not (answer 503)."""
-        ...
-
-
 Reply = Callable[[Answer], None]
 
 
@@ -86,7 +79,7 @@ class Ingress:
     ASGI application of the front door.
 
     Args:
-        outbox: keeps records.
+        outbox: stores records durably.
         authenticate: Authorization header -> Principal; raises Unauthorized.
         clock: gives each webhook its time and its id.
         token_endpoint: answers /token; without it there is none.
@@ -97,7 +90,7 @@ class Ingress:
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: RecordSink,
         authenticate: Callable[[bytes | None], Principal],
         clock: ReceiptClock,
         metrics: Metrics,
@@ -172,11 +165,11 @@ class Ingress:
             except InvalidWebhook as fault:
                 letter = dead_letter(body, fault, caller.pbx, caller.name, receipt, self._partitions)
                 kept = partial(self._letter_kept, letter, fault, caller, receipt, reply)
-                self._outbox.add((letter,), kept)
+                self._outbox.append((letter,), kept)
                 return
             at_ms = receipt.received_at_us // 1000
             record = encode_fields(event, at_ms, self._partitions, receipt.traceparent)
-            self._outbox.add((record,), partial(self._event_kept, event, started, reply))
+            self._outbox.append((record,), partial(self._event_kept, event, started, reply))
         except Exception as error:  # noqa: BLE001 - the outermost place
             reply(self._refusal(error))
 

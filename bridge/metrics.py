@@ -1,21 +1,63 @@
 """
-Every counter of the bridge by name (docs/metrics.md says what to do when one moves). Few label values: never a call id, a number, an agent.
+Every metric of the bridge (docs/metrics.md says what to do when one moves). Labels have few values: never a call id, a number, an agent.
 
-What the spool knows itself is read from it on each scrape, so that it costs the events nothing.
+The spool's own counters are read from it on each scrape, so that they cost the events nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-
-from bridge.loop_metrics import LoopCounter, LoopHistogram
 
 _LATENCY_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _DISK_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 _AGE_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600)
+
+
+class SingleThreadCounter(Collector):
+    """A counter with labels for the event loop alone: counting a request needs no lock."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self._counts: dict[tuple[str, ...], int] = {}
+        registry.register(self)
+
+    def inc(self, *values: str) -> None:
+        """Count one; *values* of the labels in their order."""
+        self._counts[values] = self._counts.get(values, 0) + 1
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+        for values, count in self._counts.items():
+            family.add_metric(values, count)
+        yield family
+
+
+class SingleThreadHistogram(Collector):
+    """A histogram without labels for the event loop alone."""
+
+    def __init__(
+        self, name: str, documentation: str, bounds: tuple[float, ...], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._documentation, self._bounds = name, documentation, bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+        registry.register(self)
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def collect(self) -> Iterable[Metric]:
+        upper = [*map(str, self._bounds), "+Inf"]
+        buckets = list(zip(upper, accumulate(self._counts), strict=True))
+        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
 class Metrics:
@@ -23,80 +65,83 @@ class Metrics:
 
     def __init__(self, version: str, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        keep = self.registry
-        self.http_requests = LoopCounter(
-            "voipex_bridge_http_requests", "Requests answered.", ("route", "method", "code"), keep
+        to = self.registry
+        self.http_requests = SingleThreadCounter(
+            "voipex_bridge_http_requests", "HTTP requests with a response.", ("route", "method", "code"), to
         )
-        self.http_request_duration = LoopHistogram(
+        self.http_request_duration = SingleThreadHistogram(
             "voipex_bridge_http_request_duration_seconds",
-            "From the request's headers to the answer, of accepted events.",
+            "From the request's headers to the response, for accepted events.",
             _LATENCY_BUCKETS,
-            keep,
+            to,
         )
-        self.events_received = LoopCounter(
-            "voipex_bridge_events_received", "Events accepted (2xx).", ("pbx", "type"), keep
+        self.events_received = SingleThreadCounter(
+            "voipex_bridge_events_received", "Events accepted (2xx).", ("pbx", "type"), to
         )
         self.events_rejected = Counter(
             "voipex_bridge_events_rejected",
-            "Requests to /voipex not answered 2xx, by reason.",
+            "Requests to /voipex without a 2xx response, by reason.",
             ["reason"],
-            registry=keep,
+            registry=to,
         )
         self.publish = Counter(
             "voipex_bridge_publish",
-            "Records handed to Kafka: delivered, failed (will be sent again), dead (kept as a dead letter instead) or lost (that was refused too).",
+            "Records sent to Kafka: delivered, failed (sent again later), dead_lettered (replaced by a dead letter) "
+            "or lost (the dead letter was rejected too).",
             ["topic", "outcome"],
-            registry=keep,
+            registry=to,
         )
         self.publish_duration = Histogram(
             "voipex_bridge_publish_duration_seconds",
             "From sending a batch to its acknowledgement by all in-sync replicas.",
             ["topic"],
             buckets=_LATENCY_BUCKETS,
-            registry=keep,
+            registry=to,
         )
         self.event_age = Histogram(
             "voipex_bridge_event_age_seconds",
-            "Age of events when Kafka acknowledged them, one sample per batch and topic (its oldest).",
+            "Age of events when Kafka acknowledged them: one sample per batch and topic, its oldest event.",
             buckets=_AGE_BUCKETS,
-            registry=keep,
+            registry=to,
         )
-        self.producer_generation = Gauge(
-            "voipex_bridge_producer_generation",
-            "Producers built since the start; 1 is normal.",
-            registry=keep,
+        self.producer_restarts = Counter(
+            "voipex_bridge_producer_restarts",
+            "Producers replaced after a failure.",
+            registry=to,
         )
         self.kafka_reachable = Gauge(
             "voipex_bridge_kafka_reachable",
-            "1 while the last attempt to publish or connect succeeded.",
-            registry=keep,
+            "1 if the last attempt to publish or connect succeeded, else 0.",
+            registry=to,
         )
         self.dead_letters = Counter(
-            "voipex_bridge_dead_letters", "Dead letters kept.", ["topic", "stage"], registry=keep
+            "voipex_bridge_dead_letters", "Dead letters stored.", ["topic", "stage"], registry=to
         )
         self.spool_commit_duration = Histogram(
             "voipex_bridge_spool_commit_duration_seconds",
             "Write and fdatasync of one group of records.",
             buckets=_DISK_BUCKETS,
-            registry=keep,
+            registry=to,
         )
-        build = Gauge("voipex_bridge_build_info", "1, labelled with the version.", ["version"], registry=keep)
+        build = Gauge("voipex_bridge_build_info", "1, labelled with the version.", ["version"], registry=to)
         build.labels(version).set(1)
 
     def watch_certificate(self, valid_until_s: Callable[[], float]) -> None:
-        """Have a gauge for it, read on each scrape; without TLS there is none."""
+        """Export a gauge that is read on each scrape; called only with TLS."""
         Gauge(
             "voipex_bridge_certificate_not_after_timestamp_seconds",
-            "Until when the front door's certificate is valid, in seconds since 1970; 0: it is not.",
+            "End of the TLS certificate's validity, in seconds since 1970; 0 if the certificate is not valid.",
             registry=self.registry,
         ).set_function(valid_until_s)
 
-    def watch_spool(self, stats: Callable[[], "SpoolFigures"], now_ms: Callable[[], int]) -> None:
-        """Read the spool's own figures on each scrape."""
+    def watch_spool(self, stats: Callable[[], "SpoolCounts"], now_ms: Callable[[], int]) -> None:
+        """Export the spool's counters, read on each scrape."""
         self.registry.register(_SpoolCollector(stats, now_ms))
 
 
-class SpoolFigures(Protocol):
+class SpoolCounts(Protocol):
+    """What is exported of the spool's stats."""
+
     @property
     def appended_total(self) -> int: ...
     @property
@@ -108,18 +153,18 @@ class SpoolFigures(Protocol):
     @property
     def oldest_waiting_ms(self) -> int | None: ...
     @property
-    def damaged_frames_total(self) -> int: ...
+    def corrupt_frames_total(self) -> int: ...
 
 
 class _SpoolCollector(Collector):
-    def __init__(self, stats: Callable[[], SpoolFigures], now_ms: Callable[[], int]) -> None:
+    def __init__(self, stats: Callable[[], SpoolCounts], now_ms: Callable[[], int]) -> None:
         self._stats = stats
         self._now_ms = now_ms
 
     def collect(self) -> Iterable[Metric]:
         stats = self._stats()
-        oldest = stats.oldest_waiting_ms
-        age = 0.0 if oldest is None else max(0.0, (self._now_ms() - oldest) / 1000)
+        oldest_ms = stats.oldest_waiting_ms
+        age_s = 0.0 if oldest_ms is None else max(0.0, (self._now_ms() - oldest_ms) / 1000)
         yield CounterMetricFamily(
             "voipex_bridge_spool_appended",
             "Records written to the spool and synced.",
@@ -127,22 +172,24 @@ class _SpoolCollector(Collector):
         )
         yield CounterMetricFamily(
             "voipex_bridge_spool_acknowledged",
-            "Records of the spool that Kafka acknowledged; appended minus acknowledged wait.",
+            "Records of the spool that Kafka acknowledged; appended minus acknowledged are waiting.",
             value=stats.acknowledged_total,
         )
-        yield GaugeMetricFamily("voipex_bridge_spool_bytes", "Bytes that wait for Kafka.", value=stats.bytes)
+        yield GaugeMetricFamily(
+            "voipex_bridge_spool_bytes", "Bytes waiting for Kafka in the spool.", value=stats.bytes
+        )
         yield GaugeMetricFamily(
             "voipex_bridge_spool_limit_bytes",
-            "Most bytes that may wait; above it 503.",
+            "Maximum of waiting bytes; beyond it requests get 503.",
             value=stats.limit_bytes,
         )
         yield GaugeMetricFamily(
             "voipex_bridge_spool_oldest_record_age_seconds",
-            "Age of the oldest record that waits for Kafka.",
-            value=age,
+            "Age of the oldest record waiting for Kafka.",
+            value=age_s,
         )
         yield CounterMetricFamily(
-            "voipex_bridge_spool_damaged_frames",
-            "Damaged frames found on start; their files are kept aside.",
-            value=stats.damaged_frames_total,
+            "voipex_bridge_spool_corrupt_frames",
+            "Gaps found when the spool was read, each because of corrupt or missing frames.",
+            value=stats.corrupt_frames_total,
         )

@@ -28,8 +28,9 @@ from bridge.metrics import Metrics
 from bridge.publisher.producer import KafkaProducer
 from bridge.publisher.publisher import Producer, Publisher
 from bridge.settings import Settings
-from bridge.spool.memory import KafkaOutbox
+from bridge.spool.memory import MemorySpool
 from bridge.spool.spool import Spool
+from bridge.spool.tuning import SpoolTuning
 from bridge.tls import Certificate, Renewal
 from bridge.token_endpoint import TokenEndpoint
 from voipex.errors import BridgeError, KafkaUnreachable, SpoolFailed
@@ -81,7 +82,7 @@ class Bridge:
         settings = self._settings
         if self._credentials.readable_by != "owner":
             log.warning("others may read the credentials file", readable_by=self._credentials.readable_by)
-        self._outbox: Spool | KafkaOutbox = (
+        self._outbox: Spool | MemorySpool = (
             self._open_spool() if settings.ack == "spool" else self._without_disk()
         )
         await self._check_topics_if_reachable()
@@ -151,35 +152,28 @@ class Bridge:
 
     # ---------------------------------------------------------------- parts
 
-    def _without_disk(self) -> KafkaOutbox:
-        outbox = KafkaOutbox(self._settings.ack_timeout_s)
+    def _without_disk(self) -> MemorySpool:
+        outbox = MemorySpool(self._settings.ack_timeout_s)
         self._metrics.watch_spool(outbox.stats, lambda: time.time_ns() // 1_000_000)
         return outbox
 
     def _open_spool(self) -> Spool:
         settings = self._settings
-        loop = asyncio.get_running_loop()
-
-        def spool_broke() -> None:  # called by the writer's thread
-            loop.call_soon_threadsafe(self._fail, SpoolFailed("the disk refused a write or a sync"))
-
         spool = Spool.open(
             settings.spool_dir,
             limit_bytes=settings.spool_limit_bytes,
             # The newest segment stays when all of it is in Kafka: a small disk needs small ones, or it would stay full.
-            segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8)),
+            tuning=SpoolTuning(segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8))),
             on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
-            on_broken=spool_broke,
-            on_damage=lambda path, records: log.error(
-                "the spool is damaged; the readable rest is published",
-                file=path.name,
-                missing_records=records,
+            on_failed=lambda: self._fail(SpoolFailed("a write to the spool failed")),
+            on_corrupt=lambda path, records: log.error(
+                "spool corrupt", file=path.name, missing_records=records
             ),
         )
         self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
         stats = spool.stats()
         if stats.waiting_records:
-            log.info("replaying", waiting=stats.waiting_records, bytes=stats.bytes)
+            log.info("spool recovered", waiting=stats.waiting_records, bytes=stats.bytes)
         return spool
 
     async def _check_topics_if_reachable(self) -> None:
@@ -190,9 +184,7 @@ class Bridge:
                 await check_topics(settings, settings.topics())
         except (KafkaUnreachable, TimeoutError) as error:
             self._topics_checked = False
-            log.warning(
-                "Kafka is out of reach; events are accepted and wait in the spool", cause=type(error).__name__
-            )
+            log.warning("kafka unreachable", cause=type(error).__name__)
         else:
             self._topics_checked = True
 

@@ -20,10 +20,10 @@ class FakeOutbox:
     kept: list[Record] = field(default_factory=list)
     fault: Exception | None = None
 
-    def add(self, records: Sequence[Record], kept: Callable[[Any], None]) -> None:
+    def append(self, records: Sequence[Record], on_durable: Callable[[Any], None]) -> None:
         if self.fault is None:
             self.kept.extend(records)
-        kept(self.fault)
+        on_durable(self.fault)
 
 
 def let_in(header: bytes | None) -> Principal:

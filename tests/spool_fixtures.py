@@ -1,24 +1,29 @@
-"""A spool under test: small records, and a disk that forgets and refuses as told."""
+"""A spool under test: small records, and a disk that loses what was not synced and fails on request."""
 
 import asyncio
+import dataclasses
 import errno
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.spool.segments import LINE_BYTES
-from bridge.spool.spool import Files, Spool, Spooled
-from tests.waiting import WITHIN_S
+from bridge.spool import RecordSink, SpooledRecord
+from bridge.spool.segments import HEADER_BYTES, Files, salt_of
+from bridge.spool.spool import Spool
+from bridge.spool.tuning import SpoolTuning
+from voipex.errors import ServiceUnavailable
 from voipex.records import Record
 
 LIMIT_BYTES = 1 << 30
+EVERYTHING = 10_000, 1 << 24
+"""Limits for `take` that no test reaches."""
 
 
 def record(number: int, *, size_bytes: int = 0, timestamp_ms: int | None = None) -> Record:
-    """A record whose value says *number*."""
+    """A record whose value is *number*, padded to *size_bytes*."""
     value = b"%d" % number
     return Record(
         topic="demo.call.events.v1",
@@ -30,125 +35,141 @@ def record(number: int, *, size_bytes: int = 0, timestamp_ms: int | None = None)
     )
 
 
-def numbers(taken: Iterable[Spooled]) -> list[int]:
-    return [int(one.record.value) for one in taken]
+def numbers(taken: Iterable[SpooledRecord]) -> list[int]:
+    return [int(spooled.record.value) for spooled in taken]
+
+
+def start_append(spool: RecordSink, records: Sequence[Record]) -> "asyncio.Future[None]":
+    """Append; the future is done when the records are durable, or has the error."""
+    durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_durable(error: ServiceUnavailable | None) -> None:
+        if error is None:
+            durable.set_result(None)
+        else:
+            durable.set_exception(error)
+
+    spool.append(records, on_durable)
+    return durable
+
+
+async def append(spool: RecordSink, records: Sequence[Record]) -> None:
+    """Append, and return when the records are durable."""
+    await start_append(spool, records)
 
 
 class Disk(Files):
     """
-    Remembers what was synced, and refuses as told: `faults["write"] = errno.EIO`, or "short" for half a write.
+    Remembers what was synced, and fails on request: `faults["write"] = errno.EIO`, "short" for half a write, or any exception.
 
-    It syncs nothing in truth: a crash is an image of the directory in which what was not synced is cut or spoilt.
+    It does not sync: a crash is an image of the directory in which everything not synced is cut off or overwritten.
     """
 
     def __init__(self, *, allocates: bool = False) -> None:
-        self.faults: dict[str, int | str] = {}
+        self.faults: dict[str, int | str | Exception] = {}
         self.allocates = allocates
         self.syncs = 0
         self.synced: dict[Path, int] = {}
         self.listed: set[Path] = set()
+        """Files whose directory was synced after they were created."""
         self._paths: dict[int, Path] = {}
         self._written: dict[Path, int] = {}
 
-    def _meet(self, name: str) -> None:
-        fault = self.faults.get(name)
+    def _fail(self, operation: str) -> None:
+        fault = self.faults.get(operation)
         if isinstance(fault, int):
             raise OSError(fault, os.strerror(fault))
+        if isinstance(fault, Exception):
+            raise fault
 
     def create(self, path: Path) -> int:
-        self._meet("create")
+        self._fail("create")
         fd = super().create(path)
         self._paths[fd] = path
         self.synced[path] = self._written[path] = 0
         return fd
 
-    def write(self, fd: int, content: bytes, at: int) -> int:
+    def write(self, fd: int, content: bytes, offset: int) -> int:
         if "write" in self.faults:
-            content = content[: len(content) // 2]  # whatever it answers, some of it may lie there
-        count = super().write(fd, content, at)
-        self._meet("write")
-        self._written[self._paths[fd]] = at + count
+            content = content[: len(content) // 2]  # a failed write may leave some bytes
+        count = super().write(fd, content, offset)
+        self._fail("write")
+        self._written[self._paths[fd]] = offset + count
         return count
 
     def sync(self, fd: int) -> None:
-        self._meet("sync")
+        self._fail("sync")
         self.syncs += 1
         self.synced[self._paths[fd]] = self._written[self._paths[fd]]
 
     def truncate(self, fd: int, length: int) -> None:
-        self._meet("truncate")
+        self._fail("truncate")
         super().truncate(fd, length)
         self._written[self._paths[fd]] = min(length, self._written[self._paths[fd]])
 
     def allocate(self, fd: int, length: int) -> None:
-        self._meet("allocate")
+        self._fail("allocate")
         if self.allocates:
             super().allocate(fd, length)
 
     def sync_directory(self, path: Path) -> None:
-        self._meet("sync_directory")
+        self._fail("sync_directory")
         self.listed |= {known for known in self.synced if known.parent == path}
 
-    def image(
-        self, root: Path, target: Path, spoil: Callable[[bytes, int], bytes], *, unlisted: bool
-    ) -> None:
-        """Copy *root* as a crash leaves it: `spoil(content, synced length)`; files of no synced directory only if *unlisted*."""
+    def image(self, root: Path, target: Path, tear: Callable[[bytes, int], bytes], *, unlisted: bool) -> None:
+        """Copy *root* as a crash leaves it: `tear(content, synced length)`; files that are not listed exist only if *unlisted*."""
         shutil.copytree(root, target)
         for path, length in self.synced.items():
             copied = target / path.relative_to(root)
             if copied.exists() and path not in self.listed and not unlisted:
                 copied.unlink()
             elif copied.exists():
-                copied.write_bytes(spoil(copied.read_bytes(), length))
+                copied.write_bytes(tear(copied.read_bytes(), length))
+
+
+_TUNABLE = frozenset(field.name for field in dataclasses.fields(SpoolTuning))
 
 
 def open_spool(root: Path, files: Files | None = None, **options: Any) -> Spool:
-    return Spool.open(
-        root, limit_bytes=options.pop("limit_bytes", LIMIT_BYTES), files=files or Disk(), **options
-    )
+    """Open a spool on a `Disk`; *options* are arguments of `Spool.open` and fields of SpoolTuning."""
+    tuning = SpoolTuning(**{name: options.pop(name) for name in _TUNABLE & options.keys()})
+    limit_bytes = options.pop("limit_bytes", LIMIT_BYTES)
+    return Spool.open(root, limit_bytes=limit_bytes, tuning=tuning, files=files or Disk(), **options)
 
 
-def write_spool(root: Path, frames: Iterable[Iterable[int]], **options: Any) -> str:
-    """Fill a spool, one frame for each of *frames*, and close it. Returns its id."""
-
-    async def fill() -> str:
-        spool = open_spool(root, **options)
-        for frame in frames:
-            await spool.append([record(number) for number in frame])
-        await spool.close()
-        return spool.spool_id
-
-    return asyncio.run(fill())
+async def write_spool(root: Path, frames: Iterable[Iterable[int]], **options: Any) -> str:
+    """Fill a spool with one frame for each of *frames*, and close it. Returns its id."""
+    spool = open_spool(root, **options)
+    for frame in frames:
+        await append(spool, [record(number) for number in frame])
+    await spool.close()
+    return spool.spool_id
 
 
 async def drain(spool: Spool, *, acknowledge: bool = True) -> list[int]:
-    """Seal and take all."""
+    """Seal the spool and take everything."""
     spool.seal()
-    got: list[int] = []
+    drained: list[int] = []
     while taken := await spool.take(1000, 1 << 20):
-        got += numbers(taken)
+        drained += numbers(taken)
         if acknowledge:
             spool.acknowledge(taken[-1])
-    return got
+    return drained
 
 
-def read_spool(root: Path, **options: Any) -> list[int]:
-    """What a bridge started on *root* would publish; afterwards all is acknowledged."""
-
-    async def read() -> list[int]:
-        spool = open_spool(root, **options)
-        got = await drain(spool)
-        await spool.close()
-        return got
-
-    return asyncio.run(read())
+async def read_spool(root: Path, **options: Any) -> list[int]:
+    """Return what a bridge started on *root* publishes; afterwards everything is acknowledged."""
+    spool = open_spool(root, **options)
+    drained = await drain(spool)
+    await spool.close()
+    return drained
 
 
-def chores_done(spool: Spool) -> None:
-    """Wait until the writer thread did what it was asked for."""
+def jobs_done(spool: Spool) -> None:
+    """Wait until the writer thread has done the file work it was given."""
     done = threading.Event()
-    spool._queue.put(done.set)
-    assert done.wait(WITHIN_S)
+    spool._work.put(done.set)
+    assert done.wait(5)
 
 
 def names_in(directory: Path) -> list[str]:
@@ -160,16 +181,17 @@ def segments(root: Path) -> list[Path]:
 
 
 def frame_starts(segment: Path) -> list[int]:
-    """Where the frames of *segment* begin."""
-    content, mark = segment.read_bytes(), bytes.fromhex(segment.parent.name.replace("-", ""))[:8]
-    starts, at = [], content.find(mark, LINE_BYTES)
-    while at >= 0:
-        starts.append(at)
-        at = content.find(mark, at + 1)
+    """Return the file offsets of the frames of *segment*."""
+    content, salt = segment.read_bytes(), salt_of(segment.parent)
+    starts, offset = [], content.find(salt, HEADER_BYTES)
+    while offset >= 0:
+        starts.append(offset)
+        offset = content.find(salt, offset + 1)
     return starts
 
 
-FULL = (
+Faults = dict[str, int | str | Exception]
+DISK_FULL: tuple[Faults, ...] = (
     {"write": errno.ENOSPC},
     {"write": errno.EDQUOT},
     {"write": "short"},
@@ -177,7 +199,7 @@ FULL = (
     {"create": errno.ENOSPC},
     {"sync_directory": errno.ENOSPC},
 )
-BROKEN = (
+DISK_FAILED: tuple[Faults, ...] = (
     {"write": errno.EIO},
     {"sync": errno.EIO},
     {"write": errno.ENOSPC, "truncate": errno.EIO},

@@ -18,7 +18,7 @@ from bridge.cli.topics import topics_app
 from bridge.ops import tail
 from bridge.ops.doctor.examine import examine
 from bridge.ops.doctor.report import Report, Verdict
-from bridge.spool import spool
+from bridge.spool.inspect import inspect
 from voipex.service import health
 from voipex.service import logging as service_logging
 from voipex.service.settings import unknown_variables
@@ -178,7 +178,7 @@ def tail_command(
 @spool_app.command("status")
 def spool_status(as_json: Json = False) -> None:
     """Show how many events wait for Kafka on this host. Reads only, also beside a running bridge."""
-    rows = spool.inspect(settings.load().spool_dir)
+    rows = inspect(settings.load().spool_dir)
     if as_json:
         print_json([row._asdict() for row in rows])
         return

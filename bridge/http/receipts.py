@@ -43,12 +43,6 @@ class ReceiptClock:
         return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
 
 
-def uuid7(at_us: int, tail: int) -> str:
-    """UUIDv7 of a moment in microseconds since 1970 and 62 bits to tell ids of one microsecond apart."""
-    millisecond, microsecond = divmod(at_us, 1000)
-    return _id_head(millisecond) + _id_tail(microsecond, tail)
-
-
 def _id_head(millisecond: int) -> str:
     text = f"{millisecond & (1 << 48) - 1:012x}"
     return f"{text[:8]}-{text[8:]}-"

@@ -24,7 +24,7 @@ from typing import ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 from bridge.auth.authenticate import Principal
 from bridge.ops.reader import Consumed, read
-from bridge.publisher.faults import Fault
+from bridge.publisher.faults import DeliveryFault
 from bridge.publisher.producer import KafkaProducer
 from voipex.errors import BridgeError, InvalidWebhook, KafkaUnreachable
 from voipex.kafka.settings import KafkaSettings
@@ -462,9 +462,9 @@ async def _batches(found: AsyncGenerator[DeadLetter, None]) -> AsyncGenerator[li
 
 
 _SAFE_TO_REPEAT: Final = "It is safe to replay everything again"
-_PARTITION_FAULTS: Final[Mapping[Fault, str]] = {
-    "topic": "its topic or partition does not exist: voipex-bridge topics apply",
-    "rights": "the right Write on its topic is missing",
+_PARTITION_FAULTS: Final[Mapping[DeliveryFault, str]] = {
+    DeliveryFault.UNKNOWN_TOPIC: "its topic or partition does not exist: voipex-bridge topics apply",
+    DeliveryFault.UNAUTHORIZED: "the right Write on its topic is missing",
 }
 
 
@@ -499,7 +499,7 @@ class _RecordPublisher:
         except Exception as error:
             await self.aclose()  # a producer with a failed delivery has a gap in its sequence numbers
             fault = producer.fault_of(error)
-            if fault == "retry":
+            if fault is DeliveryFault.RETRIABLE:
                 raise KafkaUnreachable(
                     f"Kafka did not accept a record: {type(error).__name__}. {_SAFE_TO_REPEAT}"
                 ) from error

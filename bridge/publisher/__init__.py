@@ -1,1 +1,1 @@
-"""Spool -> Kafka, in order."""
+"""Publishes the spool to Kafka."""

@@ -1,19 +1,14 @@
-"""The publisher's Kafka producer: idempotent, acks=all, one batch per partition in flight."""
+"""The publisher's Kafka producer, on aiokafka: idempotent, acks=all, one batch per partition in flight."""
 
 import asyncio
-from collections.abc import (
-    Iterable,
-)
+from collections.abc import Iterable
 from typing import Any, Final
 
 import aiokafka
-import aiokafka.admin
-import aiokafka.admin.config_resource
-import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
 
-from bridge.publisher.faults import Fault
+from bridge.publisher.faults import DeliveryFault
 from voipex.kafka.admin import no_right
 from voipex.kafka.clients import (
     _REQUEST_TIMEOUT_MS,
@@ -30,14 +25,16 @@ from voipex.records import Record
 _AIOKafkaProducer: Any = aiokafka.AIOKafkaProducer
 
 MAX_BATCH_BYTES: Final = 512 * 1024
-"""A partition has one batch in flight, so small ones are slow; the topics' max.message.bytes (1 MiB) limits the batch."""
-_MISSING_FOR_S: Final = 0.2
+"""A partition has one batch in flight, so small batches are slow; the topics' max.message.bytes (1 MiB) limits them."""
+_UNKNOWN_TOPIC_S: Final = 0.2
+"""A topic that was not found counts as missing for so long, so that its other partitions need not search for it again."""
+_METADATA_ATTEMPTS: Final = 5  # a topic that was just created is not known to every broker yet
 
 
 class KafkaProducer:
     """
-    Idempotent, acks=all, one batch per partition in flight; for one publishing task. Once a delivery failed it must be replaced:
-    its sequence numbers have a gap, and the broker refuses that partition for ever (aiokafka never begins a new epoch).
+    A producer for one publishing task. After a failed delivery it must be replaced: its sequence numbers have a gap, and the broker rejects
+    that partition for ever, since aiokafka never begins a new epoch.
     """
 
     def __init__(
@@ -51,15 +48,15 @@ class KafkaProducer:
         self._max_batch_bytes = max_batch_bytes
         self._request_timeout_ms = request_timeout_ms
         self._client: Any = None
-        self._missing_until: dict[str, float] = {}
+        self._unknown_until: dict[str, float] = {}
 
     async def start(self, timeout_s: float = 15.0) -> None:
         """
         Connect and get a producer id.
 
         Raises:
-            KafkaUnreachable: nothing is left open; make a new one to try again.
-            KafkaAccessDenied: the same, but it will not help before somebody gave access.
+            KafkaUnreachable: nothing stays open; create a new producer to try again.
+            KafkaAccessDenied: the same, but it will fail until someone grants access.
         """
         arguments = client_arguments(self._settings)
         client = _AIOKafkaProducer(
@@ -67,19 +64,19 @@ class KafkaProducer:
             client_id="voipex-bridge",
             enable_idempotence=True,
             acks="all",
-            linger_ms=0,  # the publisher gathers
+            linger_ms=0,  # the publisher lingers
             max_batch_size=self._max_batch_bytes,
             request_timeout_ms=self._request_timeout_ms,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
         ask_for_metadata_calmly(client.client)
         try:
-            # aiokafka itself asks for a producer id without any limit.
+            # aiokafka waits for a producer id without a timeout of its own.
             async with asyncio.timeout(timeout_s):
                 await client.start()
         except (
             errors.ClusterAuthorizationFailedError
-        ) as error:  # no producer id for those who may write nowhere
+        ) as error:  # a user without Write on any topic gets no producer id
             await close_producer(client, 1.0)
             raise no_right(self._settings, "Write", ()) from error
         except (KafkaError, OSError, TimeoutError) as error:
@@ -94,41 +91,40 @@ class KafkaProducer:
         self, topic: str, partition: int, records: Iterable[Record]
     ) -> tuple[int, "asyncio.Future[object]"]:
         """
-        Send the first of *records* that fit into one batch: (how many, a future that is done when all in-sync replicas have them).
+        Send as many of the first *records* as fit into one batch.
 
-        The caller awaits the future before it sends more to this partition. A failure, of the call or the future, is what `fault_of` reads.
+        Returns their number, and a future that is done when all in-sync replicas have them. The caller awaits it before it sends more to
+        this partition. `fault_of` classifies a failure of the call or of the future.
         """
         client = self._client
         if client.client.cluster.partitions_for_topic(topic) is None:
-            await self._learn(topic)
+            await self._ensure_metadata(topic)
         batch = client.create_batch()
         append, count = batch.append, 0
         for record in records:
-            if (
-                append(
-                    timestamp=record.timestamp_ms,
-                    key=record.key,
-                    value=record.value,
-                    headers=list(record.headers),
-                )
-                is None
-            ):
+            appended = append(
+                timestamp=record.timestamp_ms,
+                key=record.key,
+                value=record.value,
+                headers=list(record.headers),
+            )
+            if appended is None:
                 break
             count += 1
-        batch.close()  # an open one would linger
+        batch.close()  # an open batch would linger
         future: asyncio.Future[object] = await client.send_batch(batch, topic, partition=partition)
         future.add_done_callback(_look_at)
         return count, future
 
-    async def _learn(self, topic: str) -> None:
-        """Find the topic within seconds, or tell "no such topic" from "no answer" (aiokafka waits for the whole request timeout)."""
+    async def _ensure_metadata(self, topic: str) -> None:
+        """Find the topic within seconds, or tell "no such topic" from "no answer": aiokafka waits for the whole request timeout."""
         client = self._client.client
         loop = asyncio.get_running_loop()
-        if loop.time() < self._missing_until.get(topic, 0.0):  # its other partitions need not wait too
+        if loop.time() < self._unknown_until.get(topic, 0.0):
             raise errors.UnknownTopicOrPartitionError(topic)
         client.add_topic(topic)
         updated = False
-        for _ in range(5):  # a topic that was just created is not on every broker yet
+        for _ in range(_METADATA_ATTEMPTS):
             async with asyncio.timeout(self._request_timeout_ms / 1000):
                 updated = await client.force_metadata_update()
             if client.cluster.partitions_for_topic(topic) is not None:
@@ -138,30 +134,39 @@ class KafkaProducer:
             await asyncio.sleep(_RETRY_BACKOFF_MS / 1000)
         if not updated:
             raise errors.KafkaConnectionError("no metadata")
-        self._missing_until[topic] = loop.time() + _MISSING_FOR_S
+        self._unknown_until[topic] = loop.time() + _UNKNOWN_TOPIC_S
         raise errors.UnknownTopicOrPartitionError(topic)
 
     async def stop(self, timeout_s: float = 5.0) -> None:
-        """Let go: what is not acknowledged by now is given up (its fate is unknown). Takes at most `timeout_s`."""
+        """Close without flushing: what is not acknowledged by now may or may not arrive. Takes at most `timeout_s`."""
         if self._client is not None:
             client, self._client = self._client, None
             await close_producer(client, timeout_s)
 
     @staticmethod
-    def fault_of(error: BaseException) -> Fault:
-        """Say what a failed delivery means."""
-        for kinds, fault in _FAULTS:
-            if isinstance(error, kinds):
+    def fault_of(error: BaseException) -> DeliveryFault:
+        """Classify the error of a failed delivery."""
+        for classes, fault in _FAULTS:
+            if isinstance(error, classes):
                 return fault
-        return "retry"
+        return DeliveryFault.RETRIABLE
 
 
-_FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], Fault], ...]] = (
-    # AssertionError: the partition is not in the metadata.
-    ((errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, AssertionError), "topic"),
-    ((errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError), "rights"),
-    ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), "too_large"),
-    ((errors.InvalidTimestampError, errors.PolicyViolationError), "refused"),
-    # aiokafka's table ends before INVALID_RECORD (87) and calls it unknown, as it does an error of the broker's own.
-    ((errors.UnknownError, errors.CorruptRecordException, errors.InvalidRequestError), "unsure"),
+_FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], DeliveryFault], ...]] = (
+    (
+        # AssertionError: the partition is not in the metadata.
+        (errors.UnknownTopicOrPartitionError, errors.InvalidTopicError, AssertionError),
+        DeliveryFault.UNKNOWN_TOPIC,
+    ),
+    (
+        (errors.TopicAuthorizationFailedError, errors.ClusterAuthorizationFailedError),
+        DeliveryFault.UNAUTHORIZED,
+    ),
+    ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), DeliveryFault.TOO_LARGE),
+    ((errors.InvalidTimestampError, errors.PolicyViolationError), DeliveryFault.REJECTED),
+    (
+        # aiokafka knows no INVALID_RECORD (87) and reports it as unknown, like an internal error of the broker.
+        (errors.UnknownError, errors.CorruptRecordException, errors.InvalidRequestError),
+        DeliveryFault.AMBIGUOUS,
+    ),
 )

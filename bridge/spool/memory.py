@@ -1,148 +1,148 @@
 """
-The stateless twin of the spool (`ack=kafka`): 2xx once all in-sync replicas have the event, within a deadline; nothing is kept on disk.
+The spool without a disk (`ack=kafka`): records are durable once all in-sync replicas have them, within a deadline.
 
-The same publisher drains it, so order, batches and the care for failed producers are the same. What differs: an append waits for the
-acknowledgement instead of the disk. After the deadline the answer is 503, **and the event may still arrive**: it stays in line, since the
-broker may have it already. What is in line when the process ends is lost, but nobody was told 2xx for it.
+The same publisher drains it, so order, batches and the handling of failed deliveries are the same. What differs: an append waits for the
+acknowledgement of Kafka instead of the disk. After the deadline the response is 503, **and the event may still arrive**: it stays in the
+queue, since the broker may have it already. When the process ends, the queue is lost, but no sender has received 2xx for anything in it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 from uuid import uuid4
 
-from bridge.spool.spool import Kept, Spooled, SpoolStats
+from bridge.spool import OnDurable, SpooledRecord, SpoolStats, notify
 from voipex.errors import KafkaTooSlow, ServiceUnavailable, ShuttingDown
 from voipex.records import Record
 
 DEFAULT_LIMIT_BYTES: Final = 32 << 20
-"""Most that may be in line: some seconds of full load. Above it the answer is 503 at once."""
+"""Maximum of queued bytes: some seconds of full load. Beyond it appends are rejected."""
 
 
-class _Promise(NamedTuple):
-    """An append that waits until its last record is in Kafka."""
+@dataclass(slots=True, eq=False)
+class PendingAck:
+    """An append whose last record Kafka has not acknowledged."""
 
-    last: int
-    kept: "asyncio.Future[None]"
+    last_seq: int
+    on_durable: OnDurable | None
+    """None once it was called."""
+    timer: asyncio.TimerHandle | None = None
 
 
-class KafkaOutbox:
-    """An outbox and a backlog in memory; all of it belongs to one event loop, and there is one taker."""
+class MemorySpool:
+    """A RecordSink and RecordSource in memory; all of it belongs to one event loop."""
 
     def __init__(self, deadline_s: float, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         self.spool_id = str(uuid4())
         self._deadline_s = deadline_s
         self._limit_bytes = limit_bytes
-        self._line: deque[Spooled] = deque()  # not acknowledged, oldest first
-        self._taken = 0  # of these, from the left
-        self._next = 0
+        self._queue: deque[SpooledRecord] = deque()  # not acknowledged, oldest first
+        self._taken = 0  # of the queue, from the left
+        self._next_seq = 0
         self._bytes = 0
-        self._promises: deque[_Promise] = deque()
+        self._pending: deque[PendingAck] = deque()
         self._sealed = False
-        self._news: asyncio.Future[None] | None = None
-        self._appending: set[asyncio.Task[None]] = set()
+        self._records_available: asyncio.Future[None] | None = None
 
-    # ---- keeping
+    # ---- appending
 
-    async def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record], on_durable: OnDurable) -> None:
         """
-        Return once *records* are acknowledged by all in-sync replicas.
+        Queue *records* and call *on_durable* when all in-sync replicas have acknowledged them.
 
-        Raises:
-            KafkaTooSlow: not within the deadline. Answer 503; they may still arrive.
-            ServiceUnavailable: too much is in line; these records are not.
-            ShuttingDown: the process is stopping.
+        Errors passed to *on_durable*:
+            KafkaTooSlow: no acknowledgement within the deadline. Respond 503; the records may still arrive.
+            ServiceUnavailable: too much is queued. The records are not.
+            ShuttingDown: the spool is sealed.
         """
-        if self._sealed:
-            raise ShuttingDown("no more events are taken")
         size = sum(record.size_bytes for record in records)
-        if self._bytes + size > self._limit_bytes:
-            raise ServiceUnavailable("too much waits for Kafka")
+        rejection = self._rejection(size)
+        if rejection is not None or not records:
+            on_durable(rejection)
+            return
         for record in records:
-            self._line.append(Spooled(self.spool_id, self._next, record))
-            self._next += 1
+            self._queue.append(SpooledRecord(self.spool_id, self._next_seq, record))
+            self._next_seq += 1
         self._bytes += size
-        promise = _Promise(self._next - 1, asyncio.get_running_loop().create_future())
-        self._promises.append(promise)
-        self._tell()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await promise.kept
-        except TimeoutError:
-            raise KafkaTooSlow("no acknowledgement within the deadline; the event may still arrive") from None
+        pending = PendingAck(self._next_seq - 1, on_durable)
+        pending.timer = asyncio.get_running_loop().call_later(self._deadline_s, self._expire, pending)
+        self._pending.append(pending)
+        self._wake_publisher()
 
-    def add(self, records: Sequence[Record], kept: Kept) -> None:
-        """Keep *records* as `append` does, and tell *kept*."""
+    def _rejection(self, size: int) -> ServiceUnavailable | None:
+        if self._sealed:
+            return ShuttingDown("the bridge is shutting down")
+        if self._bytes + size > self._limit_bytes:
+            return ServiceUnavailable("too much waits for Kafka")
+        return None
 
-        def done(appending: "asyncio.Task[None]") -> None:
-            self._appending.discard(appending)
-            if not appending.cancelled():
-                kept(appending.exception())  # type: ignore[arg-type]  # `append` raises nothing else
-
-        appending = asyncio.get_running_loop().create_task(self.append(records))
-        self._appending.add(appending)
-        appending.add_done_callback(done)
+    def _expire(self, pending: PendingAck) -> None:
+        _complete(pending, KafkaTooSlow("no acknowledgement within the deadline; the event may still arrive"))
 
     def seal(self) -> None:
-        """Take no more appends."""
+        """Accept no more appends. `take` ends when everything was taken."""
         self._sealed = True
-        self._tell()
+        self._wake_publisher()
 
     async def close(self) -> None:
-        """Nothing is held. Appends that still wait run into their deadline's answer."""
+        """Seal, and fail the appends that still wait."""
         self.seal()
-        for promise in self._promises:
-            if not promise.kept.done():
-                promise.kept.set_exception(
-                    KafkaTooSlow("the bridge stopped before Kafka acknowledged the event")
-                )
-        self._promises.clear()
+        while self._pending:
+            _complete(
+                self._pending.popleft(),
+                KafkaTooSlow("the bridge stopped before Kafka acknowledged the event"),
+            )
 
     # ---- publishing
 
-    async def take(self, max_records: int, max_bytes: int) -> Sequence[Spooled]:
-        """Return the next records, in order; at least one, waiting for it. Empty once sealed and all taken."""
-        while self._taken == len(self._line):
+    async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:
+        """Return the next records (see RecordSource)."""
+        while self._taken == len(self._queue):
             if self._sealed:
                 return []
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        batch: list[Spooled] = []
+            self._records_available = asyncio.get_running_loop().create_future()
+            await self._records_available
+        batch: list[SpooledRecord] = []
         size = 0
-        for place in range(self._taken, min(len(self._line), self._taken + max_records)):
-            size += self._line[place].record.size_bytes
+        for i in range(self._taken, min(len(self._queue), self._taken + max_records)):
+            size += self._queue[i].record.size_bytes
             if batch and size > max_bytes:
                 break
-            batch.append(self._line[place])
+            batch.append(self._queue[i])
         self._taken += len(batch)
         return batch
 
-    def acknowledge(self, through: Spooled) -> None:
-        """All up to *through* are in Kafka: their appends return."""
-        while self._line and self._line[0].seq <= through.seq:
-            self._bytes -= self._line.popleft().record.size_bytes
+    def acknowledge(self, through: SpooledRecord) -> None:
+        """Forget the records up to *through*, and complete their appends."""
+        while self._queue and self._queue[0].seq <= through.seq:
+            self._bytes -= self._queue.popleft().record.size_bytes
             self._taken -= 1
-        while self._promises and self._promises[0].last <= through.seq:
-            promise = self._promises.popleft()
-            if not promise.kept.done():
-                promise.kept.set_result(None)
+        while self._pending and self._pending[0].last_seq <= through.seq:
+            _complete(self._pending.popleft(), None)
 
     def stats(self) -> SpoolStats:
-        """As the spool's: what is in line counts as waiting."""
         return SpoolStats(
-            appended_total=self._next,
-            acknowledged_total=self._next - len(self._line),
-            waiting_records=len(self._line),
+            appended_total=self._next_seq,
+            acknowledged_total=self._next_seq - len(self._queue),
+            waiting_records=len(self._queue),
             bytes=self._bytes,
             limit_bytes=self._limit_bytes,
-            oldest_waiting_ms=self._line[0].record.timestamp_ms if self._line else None,
-            commits_total=0,
-            damaged_frames_total=0,
-            damaged_records_total=0,
-            adopted_spools=0,
+            oldest_waiting_ms=self._queue[0].record.timestamp_ms if self._queue else None,
+            corrupt_frames_total=0,
         )
 
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def _wake_publisher(self) -> None:
+        if self._records_available is not None and not self._records_available.done():
+            self._records_available.set_result(None)
+
+
+def _complete(pending: PendingAck, error: ServiceUnavailable | None) -> None:
+    """Call back unless that was done before."""
+    if pending.on_durable is None:
+        return
+    on_durable, pending.on_durable = pending.on_durable, None
+    if pending.timer is not None:
+        pending.timer.cancel()
+    notify(asyncio.get_running_loop(), on_durable, error)

@@ -1,8 +1,10 @@
 """
-One directory of the spool as the event loop knows it: what is loaded, taken, acknowledged.
+One directory of the spool as the event loop sees it: what is loaded, taken and acknowledged.
 
-The numbers of a log: acknowledged <= read <= end. From `acknowledged` to `read` the records are loaded: first those taken, then those
-ready. From `read` to `end` they lie on disk only. *Bytes that are no frame are damage exactly when a number is missing.*
+Sequence numbers divide a log into acknowledged <= read_seq <= end_seq. The records from `acknowledged` to `read_seq` are in memory: first
+those that were taken, then those that are ready. The records from `read_seq` to `end_seq` are on disk only.
+
+*Bytes that are no frame are corrupt exactly if a sequence number is missing.* If none is, they are a write that was never acknowledged.
 """
 
 import asyncio
@@ -10,255 +12,284 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
-from uuid import UUID
+from typing import NamedTuple
 
-from bridge.spool.frames import Found, decode_records
+from bridge.spool import SpooledRecord
+from bridge.spool.frames import ScannedFrame, decode_records
 from bridge.spool.segments import (
-    CHUNK_BYTES,
-    LINE_BYTES,
+    HEADER_BYTES,
     Segment,
-    cut_tail,
-    good_frames,
-    measure,
+    frames_in,
+    open_segment,
     opened,
     read_cursor,
     segment_paths,
+    truncate_torn_tail,
 )
+from bridge.spool.tuning import SpoolTuning
 from voipex.errors import SpoolFailed
 from voipex.records import Record
-
-# Written frames held for the publisher: about 5,000 records, 15 MB of objects.
-_AHEAD_BYTES: Final = 4 << 20
-# So little was written a moment ago: the page cache answers sooner than a thread would.
-_NEAR_BYTES: Final = 64 << 10
-# Records, 0.6 ms: the event loop has others to serve.
-_DECODED_AT_ONCE: Final = 100
-
-
-class Spooled:
-    """A record with its place: which spool took it and its number there."""
-
-    __slots__ = ("record", "seq", "spool_id")
-
-    def __init__(self, spool_id: str, seq: int, record: Record) -> None:
-        self.spool_id: Final = spool_id
-        self.seq: Final = seq
-        self.record: Final = record
 
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """Loaded records that follow each other."""
+    """Consecutive records in memory."""
 
-    first: int
+    first_seq: int
     records: Sequence[Record]
-    size: int  # on disk
+    size: int
+    """Bytes on disk, including corrupt ones in front of it."""
     segment: Segment
 
     @property
-    def end(self) -> int:
-        return self.first + len(self.records)
+    def end_seq(self) -> int:
+        return self.first_seq + len(self.records)
 
     def split(self, count: int) -> tuple["Frame", "Frame"]:
+        """Return the first *count* records and the rest; the size is divided in proportion."""
         size = self.size * count // len(self.records)
         return (
-            Frame(self.first, self.records[:count], size, self.segment),
-            Frame(self.first + count, self.records[count:], self.size - size, self.segment),
+            Frame(self.first_seq, self.records[:count], size, self.segment),
+            Frame(self.first_seq + count, self.records[count:], self.size - size, self.segment),
         )
 
 
-class _Part(NamedTuple):
-    """What is to be read of a segment: from `at` to `length`, where it ends before number `limit`."""
+class _Range(NamedTuple):
+    """A part of a segment to be read: from offset `start` to `stop`; its records end before `end_seq`."""
 
     segment: Segment
-    at: int
-    length: int
-    limit: int
+    start: int
+    stop: int
+    end_seq: int
 
 
-class Log:
-    """The segments of one directory. Reading and forgetting; used by the event loop."""
+_Decoded = tuple[ScannedFrame, list[Record]]
 
-    def __init__(self, directory: Path, lock: int) -> None:
-        self.directory, self.lock = directory, lock
+
+class SegmentLog:
+    """The segments of one directory, for reading and deleting. Used by the event loop."""
+
+    def __init__(self, directory: Path, lock: int, tuning: SpoolTuning) -> None:
+        """Read the cursor and the newest segment, and truncate its torn tail. Blocks. Raises SpoolFormat, OSError."""
+        self.directory, self.lock, self._tuning = directory, lock, tuning
         self.spool_id = directory.name
-        self.mark = UUID(self.spool_id).bytes[:8]
-        self.segments = deque(Segment(path, int(path.stem)) for path in segment_paths(directory))
-        for segment in self.segments:
-            measure(segment)
-        first = self.segments[0].first if self.segments else 0
-        newest_end = cut_tail(self.segments[-1], self.mark) if self.segments else 0
+        self.segments = deque(map(open_segment, segment_paths(directory)))
+        first_seq, end_seq = 0, 0
+        if self.segments:
+            first_seq = self.segments[0].first_seq
+            end_seq = truncate_torn_tail(self.segments[-1], tuning.chunk_bytes)
         cursor = read_cursor(directory)
-        self.read = max(first, cursor)
-        self.end = max(newest_end, cursor)
-        self.ready: deque[Frame] = deque()
-        self.taken: deque[Frame] = deque()
-        self.ahead_bytes = 0
+        self.read_seq = max(first_seq, cursor)
+        self.end_seq = max(end_seq, cursor)
         self.waiting_bytes = sum(segment.waiting_bytes for segment in self.segments)
-        self.on_missing: Callable[[Path, int], None] = lambda _path, _records: None
-        self._at: tuple[Segment | None, int] = (None, 0)  # where the frame with number `read` is, when known
+        self.on_gap: Callable[[Path, int], None] = lambda _path, _records: None
+        """Called with a segment and the number of records that are missing in it."""
+        self._ready: deque[Frame] = deque()
+        self._taken: deque[Frame] = deque()
+        self._ready_bytes = 0
+        self._position: tuple[Segment | None, int] = (None, 0)  # offset of record `read_seq`, if known
 
     @property
     def acknowledged(self) -> int:
-        if self.taken:
-            return self.taken[0].first
-        return self.ready[0].first if self.ready else self.read
+        """First sequence number that Kafka has not acknowledged."""
+        frames = self._taken or self._ready
+        return frames[0].first_seq if frames else self.read_seq
+
+    @property
+    def waiting_records(self) -> int:
+        return self.end_seq - self.acknowledged
 
     @property
     def drained(self) -> bool:
-        return self.acknowledged == self.end
+        return self.acknowledged == self.end_seq
 
     @property
     def oldest_waiting_ms(self) -> int | None:
-        frames = self.taken or self.ready
+        """Timestamp of the oldest waiting record; None if there is none, or if it is not loaded yet."""
+        frames = self._taken or self._ready
         return frames[0].records[0].timestamp_ms if frames else None
 
-    def committed(self, segment: Segment, frame: Frame, stop: int) -> None:
-        """Know a frame that is on disk, up to *stop* of its segment."""
+    @property
+    def ready(self) -> bool:
+        """Whether `take` returns records."""
+        return bool(self._ready)
+
+    @property
+    def ready_bytes(self) -> int:
+        """Bytes of the frames in memory that were not taken."""
+        return self._ready_bytes
+
+    @property
+    def loadable(self) -> bool:
+        """Whether records remain on disk that `load` brings into memory."""
+        return self.read_seq < self.end_seq
+
+    # ---- writing
+
+    def append(self, frame: Frame, stop: int) -> None:
+        """Add a frame that was just written, up to offset *stop* of its segment; it stays in memory while the publisher keeps up."""
+        segment = frame.segment
         if not self.segments or self.segments[-1] is not segment:
-            if self.segments and self.segments[-1].first == segment.first:
-                self.segments.pop()  # left empty by a crash; its file was used again
+            if self.segments and self.segments[-1].first_seq == segment.first_seq:
+                self.segments.pop()  # a crash left it empty, and its file was used again
             self.segments.append(segment)
-        kept_up = self.read == frame.first and self.ahead_bytes + frame.size <= _AHEAD_BYTES
+        keeps_up = (
+            self.read_seq == frame.first_seq
+            and self._ready_bytes + frame.size <= self._tuning.read_ahead_bytes
+        )
         segment.length = stop
         segment.waiting_bytes += frame.size
         self.waiting_bytes += frame.size
-        self.end = frame.end
-        if kept_up:
-            self._hold(frame, stop)
+        self.end_seq = frame.end_seq
+        if keeps_up:
+            self._enqueue(frame, stop)
+
+    # ---- reading
 
     async def load(self) -> None:
-        """Bring the next chunk from disk; without one, `read` moves on over what is missing. Raises SpoolFailed."""
-        part = self._next_part()
-        if part.length - part.at <= _NEAR_BYTES:
-            found = self._read(part)
-            return self._loaded(part, [(one, list(decode_records(one.body, one.records))) for one in found])
-        loaded, since_others = [], 0
-        for one in await asyncio.to_thread(self._read, part):
-            loaded.append((one, list(decode_records(one.body, one.records))))
-            since_others += one.records
-            if since_others >= _DECODED_AT_ONCE:
-                since_others = 0
+        """Read the next chunk from disk. If it has no intact frame, `read_seq` skips the missing records. Raises SpoolFailed."""
+        part = self._next_range()
+        if part.stop - part.start <= self._tuning.inline_read_bytes:
+            self._enqueue_range(part, map(_decode, self._read(part)))
+            return
+        decoded: list[_Decoded] = []
+        since_pause = 0
+        for frame in await asyncio.to_thread(self._read, part):
+            decoded.append(_decode(frame))
+            since_pause += frame.record_count
+            if since_pause >= self._tuning.decode_records:
+                since_pause = 0
                 await asyncio.sleep(0)
-        return self._loaded(part, loaded)
+        self._enqueue_range(part, decoded)
 
-    def load_now(self) -> None:
-        """Bring the next chunk; blocks."""
-        part = self._next_part()
-        self._loaded(part, [(one, list(decode_records(one.body, one.records))) for one in self._read(part)])
+    def load_blocking(self) -> None:
+        """Like `load`, before the event loop runs."""
+        part = self._next_range()
+        self._enqueue_range(part, map(_decode, self._read(part)))
 
-    def _next_part(self) -> "_Part":
+    def _next_range(self) -> _Range:
         """
-        Say where number `read` is, or was before it was damaged.
+        Return the segment of record `read_seq`, from its position if that is known.
 
-        The part is as things are now: while it is read in a thread, the segment grows.
+        The range ends where the segment ends now: it may grow while a thread reads it.
         """
-        limit = self.end
+        end_seq = self.end_seq
         for segment in reversed(self.segments):
-            if segment.first <= self.read:
+            if segment.first_seq <= self.read_seq:
                 break
-            limit = segment.first
-        known, at = self._at
-        return _Part(segment, at if known is segment else LINE_BYTES, segment.length, limit)
+            end_seq = segment.first_seq
+        known_segment, offset = self._position
+        start = offset if known_segment is segment else HEADER_BYTES
+        return _Range(segment, start, segment.length, end_seq)
 
-    def _read(self, part: "_Part") -> list[Found]:
-        found: list[Found] = []
-        size = 0
+    def _read(self, part: _Range) -> list[ScannedFrame]:
+        """Read about one chunk of frames. Blocks."""
+        frames: list[ScannedFrame] = []
+        size, chunk_bytes = 0, self._tuning.chunk_bytes
         try:
             with opened(part.segment.path) as fd:
-                for one in good_frames(fd, self.mark, part.at, part.length):
-                    found.append(one)
-                    size += len(one.body)
-                    if size >= CHUNK_BYTES:
+                for frame in frames_in(fd, self.directory, part.stop, chunk_bytes, part.start):
+                    frames.append(frame)
+                    size += len(frame.body)
+                    if size >= chunk_bytes:
                         break
-        except OSError as fault:
-            raise SpoolFailed(f"the disk refused to read {part.segment.path}: {fault.strerror}") from fault
-        return found
+        except OSError as error:
+            raise SpoolFailed(f"read of {part.segment.path} failed: {error.strerror}") from error
+        return frames
 
-    def _loaded(self, part: "_Part", loaded: Iterable[tuple[Found, list[Record]]]) -> None:
-        segment, stop = part.segment, part.at
-        for found, records in loaded:
-            size, stop = found.stop - stop, found.stop
-            if found.end <= self.read or found.end > part.limit:  # in Kafka already, or never answered
-                self._gone(segment, size)
-                continue
-            if found.first > self.read:
-                self._missing(segment, found.first)
-            frame = Frame(found.first, records, size, segment)
-            if found.first < self.read:
-                done, frame = frame.split(self.read - found.first)
-                self._gone(segment, done.size)
-            self._hold(frame, stop)
-        if stop == part.at:  # nothing readable is left
-            stop = part.length
-            if self.read < part.limit:
-                self._missing(segment, part.limit)
-        self._at = (segment, stop)
+    def _enqueue_range(self, part: _Range, frames: Iterable[_Decoded]) -> None:
+        """Make the frames read from *part* ready, in order, and account for everything between them."""
+        offset = part.start
+        for scanned, records in frames:
+            size, offset = scanned.stop - offset, scanned.stop
+            self._enqueue_scanned(part, Frame(scanned.first_seq, records, size, part.segment), offset)
+        if offset == part.start:  # no intact frame is left in the segment
+            offset = part.stop
+            self._record_gap(part.segment, part.end_seq)
+        self._position = (part.segment, offset)
 
-    def _hold(self, frame: Frame, stop: int) -> None:
-        self.ready.append(frame)
-        self.ahead_bytes += frame.size
-        self.read = frame.end
-        self._at = (frame.segment, stop)
+    def _enqueue_scanned(self, part: _Range, frame: Frame, stop: int) -> None:
+        if frame.end_seq <= self.read_seq or frame.end_seq > part.end_seq:
+            # Its records are in Kafka, or it is a write that was never acknowledged.
+            self._subtract_waiting(frame.segment, frame.size)
+            return
+        self._record_gap(frame.segment, frame.first_seq)
+        if frame.first_seq < self.read_seq:
+            acknowledged, frame = frame.split(self.read_seq - frame.first_seq)
+            self._subtract_waiting(frame.segment, acknowledged.size)
+        self._enqueue(frame, stop)
 
-    def _missing(self, segment: Segment, until: int) -> None:
-        segment.damaged = True
-        missing = until - self.read
-        self.read = until
-        self.on_missing(segment.path, missing)
+    def _enqueue(self, frame: Frame, stop: int) -> None:
+        self._ready.append(frame)
+        self._ready_bytes += frame.size
+        self.read_seq = frame.end_seq
+        self._position = (frame.segment, stop)
 
-    def take(self, max_records: int, max_bytes: int) -> list[Spooled]:
-        taken: list[Spooled] = []
-        while self.ready and len(taken) < max_records:
-            frame = self.ready[0]
-            fits = min(max_records - len(taken), len(frame.records))
+    def _record_gap(self, segment: Segment, next_seq: int) -> None:
+        """Skip the records from `read_seq` to *next_seq*, if any: they are missing in *segment*."""
+        missing = next_seq - self.read_seq
+        if missing > 0:
+            segment.corrupt = True
+            self.read_seq = next_seq
+            self.on_gap(segment.path, missing)
+
+    # ---- publishing
+
+    def take(self, max_records: int, max_bytes: int) -> list[SpooledRecord]:
+        """Return the next ready records within the limits, but at least one."""
+        taken: list[SpooledRecord] = []
+        spool_id = self.spool_id
+        while self._ready and len(taken) < max_records:
+            frame = self._ready[0]
+            count = min(max_records - len(taken), len(frame.records))
             if frame.size > max_bytes:
-                fits = _how_many_fit(frame.records[:fits], max_bytes) or (0 if taken else 1)
-                if not fits:
+                count = _count_within(frame.records[:count], max_bytes) or (0 if taken else 1)
+                if not count:
                     break
-            self.ready.popleft()
-            if fits < len(frame.records):
-                frame, rest = frame.split(fits)
-                self.ready.appendleft(rest)
-            self.taken.append(frame)
-            self.ahead_bytes -= frame.size
+            self._ready.popleft()
+            if count < len(frame.records):
+                frame, rest = frame.split(count)
+                self._ready.appendleft(rest)
+            self._taken.append(frame)
+            self._ready_bytes -= frame.size
             max_bytes -= frame.size
-            spool_id = self.spool_id
-            taken += [Spooled(spool_id, seq, record) for seq, record in enumerate(frame.records, frame.first)]
+            taken += [
+                SpooledRecord(spool_id, seq, record)
+                for seq, record in enumerate(frame.records, frame.first_seq)
+            ]
         return taken
 
-    def rewind(self) -> None:
-        self.ahead_bytes += sum(frame.size for frame in self.taken)
-        self.ready.extendleft(reversed(self.taken))
-        self.taken.clear()
-
     def acknowledge(self, seq: int) -> list[Segment]:
-        """Forget all up to *seq*; returns the segments that are not needed any more."""
-        while self.taken and self.taken[0].end <= seq + 1:
-            frame = self.taken.popleft()
-            self._gone(frame.segment, frame.size)
-        if self.taken and self.taken[0].first <= seq:
-            done, self.taken[0] = self.taken[0].split(seq + 1 - self.taken[0].first)
-            self._gone(done.segment, done.size)
-        return self.let_go()
+        """Forget all records up to *seq*; return the segments to delete."""
+        while self._taken and self._taken[0].end_seq <= seq + 1:
+            frame = self._taken.popleft()
+            self._subtract_waiting(frame.segment, frame.size)
+        if self._taken and self._taken[0].first_seq <= seq:
+            done, self._taken[0] = self._taken[0].split(seq + 1 - self._taken[0].first_seq)
+            self._subtract_waiting(done.segment, done.size)
+        return self.release_segments()
 
-    def let_go(self) -> list[Segment]:
-        """Forget the segments that are wholly in Kafka; never the newest, whose name keeps the next number."""
-        gone = []
-        while len(self.segments) > 1 and self.segments[1].first <= self.acknowledged:
-            gone.append(self.segments.popleft())
-            self._gone(gone[-1], gone[-1].waiting_bytes)
+    def release_segments(self) -> list[Segment]:
+        """Forget and return the segments that are completely in Kafka, never the newest: its name preserves the next sequence number."""
+        released = []
+        while len(self.segments) > 1 and self.segments[1].first_seq <= self.acknowledged:
+            released.append(self.segments.popleft())
+            self._subtract_waiting(released[-1], released[-1].waiting_bytes)
         if self.drained and self.segments:
-            self._gone(self.segments[0], self.segments[0].waiting_bytes)
-        return gone
+            self._subtract_waiting(self.segments[0], self.segments[0].waiting_bytes)
+        return released
 
-    def _gone(self, segment: Segment, size: int) -> None:
+    def _subtract_waiting(self, segment: Segment, size: int) -> None:
         segment.waiting_bytes -= size
         self.waiting_bytes -= size
 
 
-def _how_many_fit(records: Sequence[Record], max_bytes: int) -> int:
+def _decode(frame: ScannedFrame) -> _Decoded:
+    return frame, list(decode_records(frame.body, frame.record_count))
+
+
+def _count_within(records: Sequence[Record], max_bytes: int) -> int:
+    """Count how many of the first *records* fit into *max_bytes*."""
     for count, record in enumerate(records):
         max_bytes -= record.size_bytes
         if max_bytes < 0:

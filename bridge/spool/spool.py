@@ -1,31 +1,30 @@
 """
-The spool: what was answered 2xx lies here, on disk, until Kafka has it.
+The spool on disk: accepted records until Kafka has acknowledged them.
 
-**Constraints.** (1) Nothing that `append` returned for may be lost, whatever is killed, pulled or filled up. (2) Order is kept.
-(3) It lies in the way of every answer: one write and one sync for all who wait, and little work on the event loop.
-(4) Memory does not grow with what waits. (5) A copy sent to Kafka twice is allowed (readers know it by its event id), a loss is not.
+**Constraints.** (1) No record that was reported durable is lost, whatever is killed, unplugged or filled up. (2) Order is preserved.
+(3) Appending is on the path of every response: all pending appends share one write and one sync, and the event loop does little.
+(4) Memory does not grow with the number of waiting records. (5) Sending a record to Kafka twice is allowed (readers recognise the copy by
+its event id), losing one is not.
 
 **On disk.** `<root>/<spool_id>/<first sequence number, 20 digits>.log`; one directory per process, held by `flock` on the directory.
-A segment opens with one line of 64 bytes, the same in every version: `voipex-spool <version> <spool_id> <crc32>`. Then frames, one per
-group commit: mark (the first 8 bytes of the spool's id: frames are found again behind damage, and no body can forge one), crc32 of all
-that follows, length, count, first sequence number, records. A record: two lengths, its metadata as a JSON array (bytes as latin-1), its
-value as it is. Segments are allocated ahead where the file system can, so zeros may follow the last frame.
+`segments` describes the files, `frames` the format of a frame: one frame per group commit, with a crc and a salt that marks it.
 
-**Writing.** One thread takes all waiting appends, up to a bound and without artificial wait, as one frame: one write, one fdatasync, one
-call back into the loop. The directory is synced when a segment is made, before anything in it is answered. A start always begins a new
-segment, so what exists is only read; sequence numbers go on from the newest segment, which is therefore never deleted.
+**Writing.** One thread commits all pending appends, up to a limit, as one frame: one write, one fdatasync, one callback into the event
+loop. The directory is synced when a segment is created, before any of its records is reported durable. A start always begins a new
+segment, so existing segments are only read. Sequence numbers continue from the newest segment, which is therefore never deleted.
 
-**Reading.** `take` goes through the directories adopted on start, then our own. A frame just written is handed
-over from memory while the publisher keeps up; once it lags by more than a bound, everything goes by way of the disk until it has caught
-up. Older segments are verified as they are read, so a start needs the newest one only, however much waits.
+**Reading.** `take` goes through the directories recovered from dead processes, then through its own. A frame that was just written stays
+in memory while the publisher keeps up; once it lags by more than a limit, everything is read from disk until it has caught up. Older
+segments are verified when they are read, so a start reads only the newest one, however much waits.
 
-**Forgetting.** The `cursor` file (first number not in Kafka, with crc32) is replaced by rename about once a second, not synced: an old or
-unreadable one means copies. A segment that is wholly in Kafka is deleted, an adopted directory that is drained too.
+**Forgetting.** The `cursor` file (first sequence number not in Kafka, with a crc) is replaced by a rename about once a second and not
+synced: an old or unreadable cursor means copies. A segment that is completely in Kafka is deleted, and so is a recovered directory.
 
-**Faults.** *Bytes that are no frame are damage exactly when a number is missing*; if none is, they are a write that was never answered.
-Damage is counted, the readable rest is published, and the file is then moved to `<root>/damaged/` instead of being deleted. Disk full or
-a short write: cut back to what was synced, those who wait get SpoolFull, the next append tries again. Anything else from write, sync or
-that cut: SpoolFailed for ever, since a later sync that succeeds proves nothing. A segment of another format version: refuse to start.
+**Faults.** *Bytes that are no frame are corrupt exactly if a sequence number is missing*; if none is, they are a torn write that was never
+acknowledged. Corrupt frames are counted, the readable rest is published, and the file is moved to `<root>/corrupt/` instead of being
+deleted. Disk full or a short write: roll back to what was synced, fail the pending appends with SpoolFull, and try again with the next
+append. Any other error of a write, a sync or that rollback: SpoolFailed from then on, since a later sync that succeeds proves nothing.
+A segment of another format version: do not start.
 """
 
 import asyncio
@@ -37,130 +36,82 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, NamedTuple, Self
-from uuid import UUID, uuid4
+from typing import NamedTuple, Self
+from uuid import uuid4
 
-from bridge.spool.frames import decode_records, encode_record
-from bridge.spool.segment_log import Frame, Log, Spooled
+from bridge.spool import OnDurable, SpooledRecord, SpoolStats, notify
+from bridge.spool.appender import Appender, Written
+from bridge.spool.frames import encode_record
+from bridge.spool.segment_log import Frame, SegmentLog
 from bridge.spool.segments import (
-    LINE_BYTES,
-    Appender,
     Files,
-    SpoolFormat,
-    Written,
-    good_frames,
-    locked,
-    opened,
-    put_away,
-    read_cursor,
+    delete_or_quarantine,
+    remove_directory,
+    root_locked,
     segment_paths,
     spool_paths,
     try_lock,
     write_cursor,
 )
+from bridge.spool.tuning import SpoolTuning
 from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record
 
-__all__ = ["Files", "Spool", "SpoolFormat", "SpoolStats", "SpoolStatus", "Spooled", "inspect"]
 
-# A group takes no more appends once it has either: one commit stays in the milliseconds.
-_GROUP_RECORDS: Final = 512
-_GROUP_BYTES: Final = 4 << 20
-_CROWD: Final = 8  # appends in the last group: so many at a time, more are coming
-_QUIET_TURNS: Final = 2  # of the loop, in which no more came: that was all
-_ENOUGH: Final = 128  # appends: more in a group save little, and the first would wait for the last
-# Most bytes with the writer: events are below 1 KiB, but 4,096 great dead letters would be 2 GiB.
-_WAITING_BYTES: Final = 32 << 20
-_CURSOR_EVERY_S: Final = 1.0
+class _PendingAppend(NamedTuple):
+    on_durable: OnDurable
+    records: Sequence[Record]
+    body: bytes
 
 
-class SpoolStats(NamedTuple):
-    """Counters since the start; what waited then counts as appended. Damaged records count as acknowledged once passed over."""
-
-    appended_total: int
-    acknowledged_total: int
-    waiting_records: int
-    bytes: int
-    limit_bytes: int
-    oldest_waiting_ms: int | None
-    commits_total: int
-    damaged_frames_total: int
-    damaged_records_total: int
-    adopted_spools: int
-
-
-class SpoolStatus(NamedTuple):
-    """One directory as `inspect` finds it."""
-
-    spool_id: str
-    in_use: bool
-    segments: int
-    bytes: int
-    waiting_records: int
-    oldest_age_s: float | None
-
-
-Kept = Callable[[ServiceUnavailable | None], None]
-"""Told once: None when the records are on disk, else why they are not."""
-
-
-class _Append:
-    __slots__ = ("body", "kept", "records")
-
-    def __init__(self, kept: Kept, records: Sequence[Record], body: bytes) -> None:
-        self.kept: Final = kept
-        self.records: Final = records
-        self.body: Final = body
-
-
-_Chore = Callable[[], object]
-_Refused = SpoolFull | SpoolFailed
+_Group = list[_PendingAppend]
+"""Appends that are committed together."""
+_Job = Callable[[], object]
+"""File work for the writer thread."""
 
 
 class Spool:
-    """See the module. All but `open` belongs to one event loop; there is one taker."""
+    """A RecordSink and RecordSource on disk; see the module. All methods but `open` belong to one event loop."""
 
     def __init__(
         self,
-        logs: list[Log],
+        logs: list[SegmentLog],
         *,
         limit_bytes: int,
-        segment_bytes: int,
-        max_waiting: int,
+        tuning: SpoolTuning,
         files: Files,
         on_commit: Callable[[float, int], None] | None,
-        on_broken: Callable[[], None] | None,
-        on_damage: Callable[[Path, int], None] | None,
+        on_failed: Callable[[], None] | None,
+        on_corrupt: Callable[[Path, int], None] | None,
         monotonic: Callable[[], float],
     ) -> None:
-        self._logs = logs  # in the order in which they are taken; the last is ours
+        self._logs = logs  # in the order in which they are taken; the last one is written to
         self._own = logs[-1]
         self.spool_id = self._own.spool_id
-        self._limit_bytes, self._max_waiting = limit_bytes, max_waiting
-        self._on_commit, self._on_broken, self._on_damage = on_commit, on_broken, on_damage
+        self._limit_bytes, self._tuning = limit_bytes, tuning
+        self._on_commit, self._on_failed, self._on_corrupt = on_commit, on_failed, on_corrupt
         self._monotonic = monotonic
-        self._appender = Appender(self._own.directory, self._own.end, files, segment_bytes)
-        self._queue: SimpleQueue[list[_Append] | _Chore | None] = SimpleQueue()
-        self._gathering: deque[_Append] = deque()  # the next group, while the writer has one
-        self._writing = False
-        self._last_group = 0
+        self._appender = Appender(self._own.directory, self._own.end_seq, files, tuning.segment_bytes)
+        self._work: SimpleQueue[_Group | _Job | None] = SimpleQueue()
+        self._collected: deque[_PendingAppend] = deque()  # the next group, while the writer commits one
+        self._committing = False
+        self._last_group_appends = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting_appends = self._waiting_bytes = 0  # gathering, or with the writer
-        self._adopted_bytes = sum(log.waiting_bytes for log in logs[:-1])
-        self._sealed = self._broken = self._closed = False
-        self._news: asyncio.Future[None] | None = None
+        self._pending_appends = self._pending_bytes = 0  # collected, or with the writer
+        self._recovered_bytes = sum(log.waiting_bytes for log in logs[:-1])
+        self._sealed = self._failed = self._closed = False
+        self._records_available: asyncio.Future[None] | None = None
         self._cursor_timer: asyncio.TimerHandle | None = None
-        self._found = sum(log.end - log.acknowledged for log in logs)
-        self._appended = self._commits = self._damaged_frames = self._damaged_records = 0
+        self._appended = sum(log.waiting_records for log in logs)
+        self._corrupt_frames = 0
         for log in logs:
-            log.on_missing = self._count_missing
-            for segment in log.let_go():
-                put_away(segment)
+            log.on_gap = self._count_gap
+            for segment in log.release_segments():
+                delete_or_quarantine(segment)
             if not log.drained:
-                log.load_now()
+                log.load_blocking()
         self._writer = threading.Thread(target=self._write, name="spool", daemon=True)
         self._writer.start()
         self._forget_drained()
@@ -171,126 +122,132 @@ class Spool:
         directory: Path,
         *,
         limit_bytes: int,
-        segment_bytes: int = 32 << 20,
-        max_waiting: int = 4096,
+        tuning: SpoolTuning | None = None,
         files: Files | None = None,
         on_commit: Callable[[float, int], None] | None = None,
-        on_broken: Callable[[], None] | None = None,
-        on_damage: Callable[[Path, int], None] | None = None,
+        on_failed: Callable[[], None] | None = None,
+        on_corrupt: Callable[[Path, int], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Self:
         """
-        Continue the first directory nobody holds and adopt the others, or begin a new one. Blocks; done before the loop serves.
+        Claim every directory that no process holds: continue the first one and recover the others, or create one. Blocks.
+
+        Called once, before requests are served.
 
         Args:
-            directory: the root of all spools of this host.
-            limit_bytes: most that may wait for Kafka; a segment more may lie on disk.
-            segment_bytes: length of a segment, allocated ahead.
-            max_waiting: most appends that may wait for the writer; above it ServiceUnavailable.
-            files: the disk.
-            on_commit: told seconds (write and sync) and records of each commit.
-            on_broken: told once when the disk refused: stop the process.
-            on_damage: told a segment and how many records are missing in it, when that is found by reading.
-            monotonic: seconds.
+            directory: root of all spools of this host.
+            limit_bytes: maximum of waiting bytes; one more segment may lie on disk.
+            tuning: sizes and intervals.
+            files: disk operations.
+            on_commit: called with seconds (write and sync) and records of each commit.
+            on_failed: called once after a disk error, from the event loop: stop the process.
+            on_corrupt: called with a segment and the number of records that are missing in it, when that is found by reading.
+            monotonic: clock, in seconds.
 
         Raises:
-            SpoolFormat: what lies there is not ours to read.
-            OSError: no right to the directory, or the disk refuses.
+            SpoolFormat: a segment was written by another version, or belongs to another spool.
+            OSError: the directory cannot be used.
         """
+        tuning = tuning or SpoolTuning()
         files = files or Files()
         return cls(
-            _claim(directory, files),
+            _claim(directory, files, tuning),
             limit_bytes=limit_bytes,
-            segment_bytes=segment_bytes,
-            max_waiting=max_waiting,
+            tuning=tuning,
             files=files,
             on_commit=on_commit,
-            on_broken=on_broken,
-            on_damage=on_damage,
+            on_failed=on_failed,
+            on_corrupt=on_corrupt,
             monotonic=monotonic,
         )
 
-    # ---- keeping
+    # ---- appending
 
-    async def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record], on_durable: OnDurable) -> None:
         """
-        Keep *records*, in order and all or none; return once they are on disk (fdatasync). If cancelled they may be kept or not.
+        Write *records* to disk, in order and all or none, and sync them; then call *on_durable*.
 
-        Raises:
-            SpoolFull: more than `limit_bytes` wait for Kafka, or the disk is full. Answer 503 and let the PBX retry.
-            ServiceUnavailable: too many appends wait for the disk. The same answer.
-            SpoolFailed: the disk refused. Stop the process; never answer 2xx.
-            ShuttingDown: the spool was sealed.
+        Errors passed to *on_durable*:
+            SpoolFull: more than `limit_bytes` wait for Kafka, or the disk is full. Respond 503; the PBX tries again.
+            ServiceUnavailable: too many appends wait for the disk. The same response.
+            SpoolFailed: a disk error. Stop the process; never respond 2xx. The records may be on disk.
+            ShuttingDown: the spool is sealed.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.add(records, partial(_resolve, done))
-        await done
-
-    def add(self, records: Sequence[Record], kept: Kept) -> None:
-        """Keep *records* as `append` does, and tell *kept* from the loop: no task and no future for each answer."""
         body = encode_record(records[0]) if len(records) == 1 else b"".join(map(encode_record, records))
-        waiting_bytes = self._waiting_bytes + len(body)
-        refusal = self._refusal(waiting_bytes)
-        if refusal is not None or not records:
-            kept(refusal)
+        pending_bytes = self._pending_bytes + len(body)
+        rejection = self._rejection(pending_bytes)
+        if rejection is not None or not records:
+            on_durable(rejection)
             return
-        self._waiting_appends += 1
-        self._waiting_bytes = waiting_bytes
+        self._pending_appends += 1
+        self._pending_bytes = pending_bytes
         loop = self._loop
-        if loop is None:  # asking for it is a system call
+        if loop is None:  # remembered, since asking for it takes a system call
             loop = self._loop = asyncio.get_running_loop()
-        self._gathering.append(_Append(kept, records, body))
-        if not self._writing and len(self._gathering) == 1:
-            self._hand_over_soon(loop)
+        self._collected.append(_PendingAppend(on_durable, records, body))
+        if not self._committing and len(self._collected) == 1:
+            self._schedule_group(loop)
 
-    def _refusal(self, waiting_bytes: int) -> ServiceUnavailable | None:
-        if self._broken:
-            return SpoolFailed("the disk refused before")
+    def _rejection(self, pending_bytes: int) -> ServiceUnavailable | None:
+        if self._failed:
+            return SpoolFailed("an earlier write to the spool failed")
         if self._sealed:
-            return ShuttingDown("no more events are taken")
-        if self._own.waiting_bytes + self._adopted_bytes + waiting_bytes > self._limit_bytes:
+            return ShuttingDown("the bridge is shutting down")
+        if self._own.waiting_bytes + self._recovered_bytes + pending_bytes > self._limit_bytes:
             return SpoolFull("too much waits for Kafka")
-        if self._waiting_appends >= self._max_waiting or waiting_bytes > _WAITING_BYTES:
+        tuning = self._tuning
+        if self._pending_appends >= tuning.max_pending_appends or pending_bytes > tuning.max_pending_bytes:
             return ServiceUnavailable("too many appends wait for the disk")
         return None
 
     def seal(self) -> None:
-        """Take no more appends; those under way still complete, and `take` ends when all was taken."""
+        """Accept no more appends. Pending ones complete, and `take` ends when everything was taken."""
         self._sealed = True
-        self._tell()
+        self._wake_publisher()
 
-    def _hand_over_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _schedule_group(self, loop: asyncio.AbstractEventLoop) -> None:
         """
-        Hand over with what else arrives in this turn of the loop, or, while many append at a time, once no more arrives: larger groups
-        cost less for each, since events that are handled one after another find their code and data in the core's caches, and so does
-        a commit. No timer: nothing is to do meanwhile, and libuv's count in milliseconds.
+        Commit the collected appends at the end of this iteration of the event loop, or, when appends arrive in crowds, once arrivals pause.
+
+        Larger groups cost less per append: requests handled back to back keep the CPU caches warm, and they share a commit.
         """
-        if self._last_group >= _CROWD:
-            self._gather(loop, 0, 0)
+        if self._last_group_appends < self._tuning.busy_appends:
+            loop.call_soon(self._submit_group)
         else:
-            loop.call_soon(self._hand_over)
+            self._await_pause(loop, collected_before=0, idle_iterations=0)
 
-    def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
-        waiting = len(self._gathering)
-        quiet = 0 if waiting > seen else quiet + 1
-        if quiet > _QUIET_TURNS or waiting >= _ENOUGH:
-            self._hand_over()
+    def _await_pause(
+        self, loop: asyncio.AbstractEventLoop, collected_before: int, idle_iterations: int
+    ) -> None:
+        """
+        Submit the group once enough iterations of the event loop brought no append, or once it is large; else look again in the next one.
+
+        Iterations serve as the clock, since timers of the event loop have a resolution of a millisecond.
+        """
+        collected = len(self._collected)
+        idle_iterations = 0 if collected > collected_before else idle_iterations + 1
+        if idle_iterations > self._tuning.idle_iterations or collected >= self._tuning.busy_group_appends:
+            self._submit_group()
         else:
-            loop.call_soon(self._gather, loop, waiting, quiet)
+            loop.call_soon(self._await_pause, loop, collected, idle_iterations)
 
-    def _hand_over(self) -> None:
-        """Give the writer the next group, one at a time: waking a thread costs more than keeping a record."""
-        if self._gathering and not self._writing:
-            self._writing = True
+    def _submit_group(self) -> None:
+        """Hand the next group to the writer, one at a time: waking a thread costs more than writing a record."""
+        if self._collected and not self._committing:
+            self._committing = True
             group = self._next_group()
-            self._last_group = len(group)
-            self._queue.put(group)
+            self._last_group_appends = len(group)
+            self._work.put(group)
 
-    def _next_group(self) -> list[_Append]:
-        group: list[_Append] = []
+    def _next_group(self) -> _Group:
+        group: _Group = []
         records = size = 0
-        while self._gathering and records < _GROUP_RECORDS and size < _GROUP_BYTES:
-            append = self._gathering.popleft()
+        while (
+            self._collected
+            and records < self._tuning.group_max_records
+            and size < self._tuning.group_max_bytes
+        ):
+            append = self._collected.popleft()
             group.append(append)
             records += len(append.records)
             size += len(append.body)
@@ -299,173 +256,148 @@ class Spool:
     # ---- the writer thread
 
     def _write(self) -> None:
-        while (work := self._queue.get()) is not None:
+        while (work := self._work.get()) is not None:
             if isinstance(work, list):
                 self._commit(work)
             else:
-                # An old cursor means copies; a segment left behind is deleted by the next start.
+                # An old cursor means copies; the next start deletes a segment that is left.
                 with suppress(OSError):
                     work()
 
-    def _commit(self, group: list[_Append]) -> None:
+    def _commit(self, group: _Group) -> None:
         records = [record for append in group for record in append.records]
-        outcome: Written | _Refused
+        result: Written | SpoolFull | SpoolFailed
         started = self._monotonic()
-        if self._broken:
-            outcome = SpoolFailed("the disk refused before")
+        if self._failed:
+            result = SpoolFailed("an earlier write to the spool failed")
         else:
             try:
-                outcome = self._appender.commit(b"".join([append.body for append in group]), len(records))
-            except (SpoolFull, SpoolFailed) as fault:
-                outcome = fault
-            except Exception as fault:  # noqa: BLE001 - the outermost loop of a thread: dead, it would leave all waiting
-                outcome = SpoolFailed(f"the writer failed: {type(fault).__name__}")
-                outcome.__cause__ = fault
-            self._broken = isinstance(outcome, SpoolFailed)
+                result = self._appender.commit(b"".join([append.body for append in group]), len(records))
+            except (SpoolFull, SpoolFailed) as error:
+                result = error
+            except Exception as error:  # noqa: BLE001 - outermost loop of a thread: its death would leave all appends pending
+                result = SpoolFailed(f"the writer failed: {type(error).__name__}")
+                result.__cause__ = error
+            self._failed = isinstance(result, SpoolFailed)
         seconds = self._monotonic() - started
         loop = self._loop
-        assert loop is not None  # `add` knew it  # noqa: S101
-        with suppress(RuntimeError):  # the loop is gone, and with it all who wait
-            loop.call_soon_threadsafe(self._settle, group, records, outcome, seconds)
+        assert loop is not None  # `append` set it  # noqa: S101
+        with suppress(RuntimeError):  # the event loop is closed, and nobody waits any more
+            loop.call_soon_threadsafe(self._on_group_committed, group, records, result, seconds)
 
-    # ---- back on the loop
+    # ---- back on the event loop
 
-    def _settle(
-        self, group: list[_Append], records: list[Record], outcome: Written | _Refused, seconds: float
+    def _on_group_committed(
+        self,
+        group: _Group,
+        records: list[Record],
+        result: Written | SpoolFull | SpoolFailed,
+        seconds: float,
     ) -> None:
-        self._writing = False
-        if self._gathering and self._loop is not None:
-            self._hand_over_soon(self._loop)
-        self._waiting_appends -= len(group)
-        self._waiting_bytes -= sum([len(append.body) for append in group])
-        if isinstance(outcome, Written):
-            frame = Frame(outcome.first, records, outcome.size, outcome.segment)
-            self._own.committed(outcome.segment, frame, outcome.stop)
+        loop = self._loop
+        assert loop is not None  # `append` set it  # noqa: S101
+        self._committing = False
+        if self._collected:
+            self._schedule_group(loop)
+        self._pending_appends -= len(group)
+        self._pending_bytes -= sum([len(append.body) for append in group])
+        if isinstance(result, Written):
+            self._own.append(Frame(result.first_seq, records, result.size, result.segment), result.stop)
             self._appended += len(records)
-            self._commits += 1
             for append in group:
-                self._tell_kept(append, None)
+                notify(loop, append.on_durable, None)
             if self._on_commit is not None:
                 self._on_commit(seconds, len(records))
         else:
-            self._refuse(group, outcome)
-        self._tell()
+            self._fail_group(loop, group, result)
+        self._wake_publisher()
 
-    def _tell_kept(self, append: _Append, fault: ServiceUnavailable | None) -> None:
-        """One that fails to hear it keeps nobody else from hearing."""
-        try:
-            append.kept(fault)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is not the spool's
-            if self._loop is not None:
-                self._loop.call_exception_handler(
-                    {"message": "an append's answer failed", "exception": error}
-                )
-
-    def _refuse(self, group: list[_Append], fault: _Refused) -> None:
+    def _fail_group(
+        self, loop: asyncio.AbstractEventLoop, group: _Group, error: SpoolFull | SpoolFailed
+    ) -> None:
         for append in group:
-            refusal = type(fault)(*fault.args)
-            refusal.__cause__ = fault.__cause__
-            self._tell_kept(append, refusal)
-        if isinstance(fault, SpoolFailed) and self._on_broken is not None:
-            on_broken, self._on_broken = self._on_broken, None
-            on_broken()
+            own = type(error)(*error.args)  # each raises its own, or their tracebacks would mix
+            own.__cause__ = error.__cause__
+            notify(loop, append.on_durable, own)
+        if isinstance(error, SpoolFailed) and self._on_failed is not None:
+            on_failed, self._on_failed = self._on_failed, None
+            on_failed()
 
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def _wake_publisher(self) -> None:
+        if self._records_available is not None and not self._records_available.done():
+            self._records_available.set_result(None)
 
     # ---- publishing
 
-    async def take(self, max_records: int, max_bytes: int) -> Sequence[Spooled]:
-        """
-        Return the next records after the last taken ones, in order, all of one directory; at least one, waiting for it.
-
-        Empty only when the spool is sealed and everything was taken. Cancelling it takes nothing.
-        """
+    async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:
+        """Return the next records (see RecordSource). Raises SpoolFailed if a segment cannot be read."""
         while True:
             for log in tuple(self._logs):
-                while not log.ready and log.read < log.end:
+                while not log.ready and log.loadable:
                     await log.load()
                 if log.ready:
                     return log.take(max_records, max_bytes)
             self._forget_drained()
-            if self._sealed and not self._waiting_appends:
+            if self._sealed and not self._pending_appends:
                 return []
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._records_available = asyncio.get_running_loop().create_future()
+            await self._records_available
 
-    def rewind(self) -> None:
-        """Begin again at the first unacknowledged record."""
-        for log in self._logs:
-            log.rewind()
-        self._tell()
-
-    def acknowledge(self, through: Spooled) -> None:
-        """Forget everything up to *through* in its directory: Kafka has it."""
+    def acknowledge(self, through: SpooledRecord) -> None:
+        """Forget the records up to *through* in its directory."""
         log = next((log for log in self._logs if log.spool_id == through.spool_id), None)
         if log is None:
-            return  # acknowledged before, and gone
+            return  # acknowledged before, and removed
         for segment in log.acknowledge(through.seq):
-            self._queue.put(partial(put_away, segment))
+            self._work.put(partial(delete_or_quarantine, segment))
         if log is not self._own:
             self._forget_drained()
         if self._cursor_timer is None:
-            self._cursor_timer = asyncio.get_running_loop().call_later(_CURSOR_EVERY_S, self._write_cursors)
+            self._cursor_timer = asyncio.get_running_loop().call_later(
+                self._tuning.cursor_interval_s, self._write_cursors
+            )
 
     def _write_cursors(self) -> None:
         self._cursor_timer = None
         for log in self._logs:
-            self._queue.put(partial(write_cursor, log.directory, log.acknowledged))
+            self._work.put(partial(write_cursor, log.directory, log.acknowledged))
 
     def _forget_drained(self) -> None:
+        """Remove the recovered directories that are completely in Kafka."""
         for log in self._logs[:-1]:
             if log.drained:
                 self._logs.remove(log)
-                self._queue.put(partial(_remove_directory, log))
-        self._adopted_bytes = sum(log.waiting_bytes for log in self._logs[:-1])
+                self._work.put(partial(_remove, log))
+        self._recovered_bytes = sum(log.waiting_bytes for log in self._logs[:-1])
 
-    def _count_missing(self, path: Path, records: int) -> None:
-        self._damaged_frames += 1
-        self._damaged_records += records
-        if self._on_damage is not None:
-            self._on_damage(path, records)
+    def _count_gap(self, segment: Path, missing_records: int) -> None:
+        self._corrupt_frames += 1
+        if self._on_corrupt is not None:
+            self._on_corrupt(segment, missing_records)
 
     # ---- the rest
 
     def stats(self) -> SpoolStats:
-        waiting = sum(log.end - log.acknowledged for log in self._logs)
-        appended = self._found + self._appended
+        waiting = sum(log.waiting_records for log in self._logs)
         oldest_ms = [log.oldest_waiting_ms for log in self._logs]
         return SpoolStats(
-            appended_total=appended,
-            acknowledged_total=appended - waiting,
+            appended_total=self._appended,
+            acknowledged_total=self._appended - waiting,
             waiting_records=waiting,
-            bytes=self._own.waiting_bytes + self._adopted_bytes,
+            bytes=self._own.waiting_bytes + self._recovered_bytes,
             limit_bytes=self._limit_bytes,
             oldest_waiting_ms=min((ms for ms in oldest_ms if ms is not None), default=None),
-            commits_total=self._commits,
-            damaged_frames_total=self._damaged_frames,
-            damaged_records_total=self._damaged_records,
-            adopted_spools=len(self._logs) - 1,
+            corrupt_frames_total=self._corrupt_frames,
         )
 
     async def close(self) -> None:
-        """Seal, complete what was appended, write the cursor, give the directories back. What waits stays on disk."""
-        self._end_writing()
+        """Seal, complete the pending appends, write the cursor and release the directories. Waiting records stay on disk."""
+        self.seal()
+        while self._collected:
+            self._work.put(self._next_group())
+        self._work.put(None)
         await asyncio.to_thread(self._writer.join)
         self._release()
-
-    def close_sync(self) -> None:
-        """Close without a loop: nobody waits any more."""
-        self._end_writing()
-        self._writer.join()
-        self._release()
-
-    def _end_writing(self) -> None:
-        self.seal()
-        while self._gathering:
-            self._queue.put(self._next_group())
-        self._queue.put(None)
 
     def _release(self) -> None:
         if self._closed:
@@ -480,22 +412,17 @@ class Spool:
             os.close(log.lock)
 
 
-def _resolve(done: "asyncio.Future[None]", fault: Exception | None) -> None:
-    if done.done():  # cancelled
-        return
-    if fault is None:
-        done.set_result(None)
-    else:
-        done.set_exception(fault)
+# ---------------------------------------------------------------- directories
 
 
-# ---------------------------------------------------------------- which directories are taken on, and what they hold
+def _claim(root: Path, files: Files, tuning: SpoolTuning) -> list[SegmentLog]:
+    """
+    Lock every directory that no process holds. The last log returned is the one to write to.
 
-
-def _claim(root: Path, files: Files) -> list[Log]:
-    """Lock every directory nobody holds. The last of the list is ours; numbers go on only where a segment keeps them."""
+    A directory without a segment is not continued: its next sequence number is unknown, so numbers could be given twice.
+    """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(root):
+    with root_locked(root):
         held = [(path, lock) for path in spool_paths(root) if (lock := try_lock(path)) is not None]
         if not any(segment_paths(path) for path, _ in held):
             path = root / str(uuid4())
@@ -504,7 +431,7 @@ def _claim(root: Path, files: Files) -> list[Log]:
             held.append((path, os.open(path, os.O_RDONLY | os.O_DIRECTORY)))
             fcntl.flock(held[-1][1], fcntl.LOCK_EX)
     try:
-        logs = [Log(path, lock) for path, lock in held]
+        logs = [SegmentLog(path, lock, tuning) for path, lock in held]
     except BaseException:
         for _, lock in held:
             os.close(lock)
@@ -513,71 +440,8 @@ def _claim(root: Path, files: Files) -> list[Log]:
     return [*(log for log in logs if log is not own), own]
 
 
-def _remove_directory(log: Log) -> None:
+def _remove(log: SegmentLog) -> None:
     try:
-        for segment in log.segments:
-            put_away(segment)
-        for name in ("cursor", "cursor.new"):
-            (log.directory / name).unlink(missing_ok=True)
-        log.directory.rmdir()
+        remove_directory(log.directory, log.segments)
     finally:
         os.close(log.lock)
-
-
-def inspect(directory: Path, now_s: Callable[[], float] = time.time) -> list[SpoolStatus]:
-    """Look at every spool below *directory*, also while bridges run; changes nothing. Blocks."""
-    if not directory.is_dir():
-        return []
-    with locked(directory):
-        in_use = {path: not _is_free(path) for path in spool_paths(directory)}
-    return [_status(path, used, now_s()) for path, used in in_use.items()]
-
-
-def _is_free(path: Path) -> bool:
-    lock = try_lock(path)
-    if lock is not None:
-        os.close(lock)
-    return lock is not None
-
-
-def _status(directory: Path, in_use: bool, now_s: float) -> SpoolStatus:
-    lengths = _lengths(directory)
-    firsts = [int(path.stem) for path in lengths]
-    waiting_from = max([read_cursor(directory), *firsts[:1]])
-    # The oldest is in the last segment that begins at or before it; only the newest segment tells where the numbers end.
-    oldest_in = sum(first <= waiting_from for first in firsts) - 1
-    end = waiting_from
-    oldest_ms = None
-    for path in list(lengths)[max(oldest_in, 0) :]:
-        if oldest_ms is None or int(path.stem) == firsts[-1]:
-            path_end, lengths[path], path_oldest_ms = _look(path, lengths[path], waiting_from)
-            end = max(end, path_end)
-            oldest_ms = path_oldest_ms if oldest_ms is None else oldest_ms
-    return SpoolStatus(
-        spool_id=directory.name,
-        in_use=in_use,
-        segments=len(lengths),
-        bytes=sum(lengths.values()),
-        waiting_records=end - waiting_from,
-        oldest_age_s=None if oldest_ms is None else max(0.0, now_s - oldest_ms / 1000),
-    )
-
-
-def _lengths(directory: Path) -> dict[Path, int]:
-    lengths = {}
-    for path in segment_paths(directory):
-        with suppress(FileNotFoundError):  # a running bridge deletes what it has published
-            lengths[path] = path.stat().st_size
-    return lengths
-
-
-def _look(path: Path, length: int, waiting_from: int) -> tuple[int, int, int | None]:
-    """Which number the segment ends before, where its frames end, and the time of its first record from *waiting_from* on."""
-    mark, end, stop, oldest_ms = UUID(path.parent.name).bytes[:8], int(path.stem), 0, None
-    with suppress(FileNotFoundError), opened(path) as fd:
-        for found in good_frames(fd, mark, LINE_BYTES, length):
-            end, stop = found.end, found.stop
-            if oldest_ms is None and end > waiting_from:
-                records = decode_records(found.body, found.records)
-                oldest_ms = next(islice(records, max(0, waiting_from - found.first), None)).timestamp_ms
-    return end, stop, oldest_ms

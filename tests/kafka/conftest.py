@@ -18,7 +18,7 @@ import pytest
 
 import sandbox.broker
 from bridge.ops.reader import Consumed, read
-from bridge.spool.spool import Spooled
+from bridge.spool import SpooledRecord
 from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
@@ -318,7 +318,7 @@ class MemoryBacklog:
 
     def __init__(self, spool_id: str = "spool-1") -> None:
         self.spool_id = spool_id
-        self.items: list[Spooled] = []
+        self.items: list[SpooledRecord] = []
         self.taken = 0
         self.acknowledged = 0
         self._sealed = False
@@ -326,7 +326,7 @@ class MemoryBacklog:
 
     def put(self, records: Iterable[Any]) -> None:
         self.items += [
-            Spooled(self.spool_id, len(self.items) + n, record) for n, record in enumerate(records)
+            SpooledRecord(self.spool_id, len(self.items) + n, record) for n, record in enumerate(records)
         ]
         self._tell()
 
@@ -334,13 +334,13 @@ class MemoryBacklog:
         self._sealed = True
         self._tell()
 
-    async def take(self, max_records: int, max_bytes: int) -> Sequence[Spooled]:
+    async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:
         while self.taken == len(self.items):
             if self._sealed:
                 return []
             self._news = asyncio.get_running_loop().create_future()
             await self._news
-        batch: list[Spooled] = []
+        batch: list[SpooledRecord] = []
         size = 0
         for spooled in self.items[self.taken : self.taken + max_records]:
             size += spooled.record.size_bytes
@@ -350,7 +350,7 @@ class MemoryBacklog:
         self.taken += len(batch)
         return batch
 
-    def acknowledge(self, through: Spooled) -> None:
+    def acknowledge(self, through: SpooledRecord) -> None:
         assert through.spool_id == self.spool_id
         assert through.seq >= self.acknowledged, "acknowledged twice"
         self.acknowledged = through.seq + 1

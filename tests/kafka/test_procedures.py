@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.auth import manage
-from bridge.spool.segments import LINE_BYTES, first_line
+from bridge.spool.segments import HEADER_BYTES, segment_header
 from sandbox.broker import LocalKafka
 from tests.commands import voipex_bridge
 from tests.document_oracle import await_published, read
@@ -103,7 +103,7 @@ def test_an_older_bridge_names_a_spool_of_a_newer_format(kafka: Broker, pbx: str
         bridge.kill()
         (segment,) = (tmp_path / "spool").glob("*/*.log")
         content = segment.read_bytes()
-        newer = first_line(segment.parent.name, version=2) + content[LINE_BYTES:]
+        newer = segment_header(segment.parent.name, version=2) + content[HEADER_BYTES:]
         segment.write_bytes(newer)
 
         bridge.start(ready=False)

@@ -39,7 +39,7 @@ from voipex.kafka.topics import _alter, _create, _NewTopic, _wait_until_applied
 from voipex.partitioner import partition_of
 from voipex.records import Record
 
-QUICK = Timing(gather_s=0.002, silence_s=1.0, first_backoff_s=0.05, most_backoff_s=0.5)
+QUICK = Timing(linger_s=0.002, warn_after_s=1.0, initial_backoff_s=0.05, max_backoff_s=0.5)
 
 
 def event(pbx: str, number: int, *, size: int = 500, partitions: int = 12) -> Record:
@@ -320,7 +320,9 @@ async def test_8b_the_broker_comes_back_on_another_port(own_kafka: LocalKafka, p
 
     door = await asyncio.start_server(relay, "127.0.0.1", 0)
     address = f"127.0.0.1:{door.sockets[0].getsockname()[1]}"
-    timing = Timing(gather_s=0.002, silence_s=0.5, watchdog_s=1.5, first_backoff_s=0.05, most_backoff_s=0.3)
+    timing = Timing(
+        linger_s=0.002, warn_after_s=0.5, ack_timeout_s=1.5, initial_backoff_s=0.05, max_backoff_s=0.3
+    )
     async with (
         door,
         running(Publishing(pbx, address, request_timeout_ms=2_000, timing=timing)) as publishing,

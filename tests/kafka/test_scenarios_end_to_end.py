@@ -26,13 +26,15 @@ from bridge.http.receipts import ReceiptClock
 from bridge.ingress import Ingress
 from bridge.service import Bridge
 from bridge.settings import Settings as BridgeSettings
-from bridge.spool.spool import Kept, Spool
+from bridge.spool import OnDurable
+from bridge.spool.spool import Spool
 from consumers.engine.metrics import Metrics
 from consumers.engine.worker import Worker
 from consumers.service import SERVICES
 from consumers.settings import Settings
 from tests.kafka.conftest import Broker, _delete_topics, settings_of
 from tests.processes import free_port
+from tests.spool_fixtures import append
 from tests.unit.consumers.traces import Json, by_key, differences, scenario, scenario_names
 from tests.waiting import async_eventually
 from voipex.errors import ServiceUnavailable
@@ -100,17 +102,17 @@ class RepeatingOutbox:
         self._spool = spool
         self.last: dict[str, Record] = {}
 
-    def add(self, records: Sequence[Record], kept: Kept) -> None:
-        def told(fault: ServiceUnavailable | None) -> None:
-            if fault is None:
+    def append(self, records: Sequence[Record], on_durable: OnDurable) -> None:
+        def remember(error: ServiceUnavailable | None) -> None:
+            if error is None:
                 for record in records:
                     self.last[record.topic.partition(".")[0]] = record
-            kept(fault)
+            on_durable(error)
 
-        self._spool.add(records, told)
+        self._spool.append(records, remember)
 
     async def repeat(self, pbx: str) -> None:
-        await self._spool.append([self.last[pbx]])
+        await append(self._spool, [self.last[pbx]])
 
 
 class ClockedBridge(Bridge):

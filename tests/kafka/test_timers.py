@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bridge.http.receipts import uuid7
+from bridge.http.receipts import ReceiptClock
 from consumers.calls.projection import CallProjection
 from consumers.engine.metrics import Metrics
 from consumers.engine.task import SETTLE_S
@@ -19,9 +19,9 @@ from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import all_running, read, running, settings
 from tests.traffic import write
 from tests.waiting import WITHIN_S, async_eventually
-from voipex.normalize import Receipt, normalize
+from voipex.normalize import normalize
 from voipex.records import Record, encode
-from voipex.timestamps import microseconds, rfc3339
+from voipex.timestamps import microseconds
 from voipex.topics import CALL_TIMELINES, topic_name
 from voipex.webhook import parse
 
@@ -43,7 +43,7 @@ class Clock:
 
 def event(pbx: str, call: str, name: str, at_us: int, number: int = 0) -> Record:
     body = factories.body(EventName=name, UniqueId=call)
-    receipt = Receipt(at_us, rfc3339(at_us), uuid7(at_us, number))
+    receipt = ReceiptClock(lambda: at_us * 1000, seed=b"%d" % number).receipt()
     return encode(normalize(parse(body), pbx, receipt), at_us // 1000, 1)
 
 

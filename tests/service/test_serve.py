@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.auth import manage
-from bridge.spool import spool
+from bridge.spool.inspect import inspect
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 
@@ -41,7 +41,7 @@ def test_without_kafka_it_starts_accepts_and_keeps_and_the_next_start_still_has_
     with BridgeProcess(tmp_path, nowhere, VOIPEX_DRAIN_S="0.2").start() as bridge:
         answers = [bridge.post(body(UniqueId=f"1.{n}"))[0] for n in range(20)]
         details = bridge.ready_details()
-        seen_from_outside = spool.inspect(tmp_path / "spool")
+        seen_from_outside = inspect(tmp_path / "spool")
         bridge.terminate()
         exit_code = bridge.ended()
         bridge.start()

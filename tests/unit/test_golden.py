@@ -153,7 +153,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
 
 
 class _NoSpool:
-    appended_total = acknowledged_total = bytes = limit_bytes = damaged_frames_total = 0
+    appended_total = acknowledged_total = bytes = limit_bytes = corrupt_frames_total = 0
     oldest_waiting_ms = None
 
 

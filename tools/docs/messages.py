@@ -151,12 +151,6 @@ _RECEIVED_AT: Final = Header(
     "bridge-received-at", "when it was received", {"format": "date-time", "pattern": _TIME}
 )
 _SOURCE_TOPIC: Final = Header("__dlq.errors.topic", "topic of the record", {"minLength": 1})
-_SHORTENED: Final = Header(
-    "bridge-shortened-from",
-    "bytes of the value before it was cut, since Kafka refused the whole even here; such a letter cannot be replayed",
-    {"pattern": _DIGITS},
-    always=False,
-)
 
 
 # ---------------------------------------------------------------- messages
@@ -231,7 +225,6 @@ REFUSED_WEBHOOK: Final = Message(
         Header("bridge-credential", "credential that it came with: its key names", {"minLength": 1}),
         *_OF_SPOOL,
         _TRACEPARENT,
-        _SHORTENED,
     ),
     value=_RAW,
     content_type=BYTES,
@@ -246,7 +239,6 @@ UNDELIVERABLE_RECORD: Final = Message(
         _RECEIVED_AT,
         _SOURCE_TOPIC,
         *_OF_SPOOL,
-        _SHORTENED,
     ),
     value=_RAW,
     content_type=BYTES,

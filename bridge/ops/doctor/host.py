@@ -13,7 +13,7 @@ from typing import Final
 from bridge.auth.store import CredentialStore
 from bridge.ops.doctor.report import Check, format_bytes, reason_of, skipped
 from bridge.settings import Settings
-from bridge.spool import spool
+from bridge.spool.inspect import SpoolStatus, inspect, quarantined
 from bridge.tls import Certificate, valid_until_s
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.service import health
@@ -58,7 +58,7 @@ def _check_spool(settings: Settings, now_us: int) -> tuple[list[Check], tuple[st
     existing = _nearest_existing(settings.spool_dir)
     checks = [directory, check_disk(existing)]
     try:
-        spools = spool.inspect(settings.spool_dir, lambda: now_us / 1e6)
+        spools = inspect(settings.spool_dir, lambda: now_us / 1e6)
     except (BridgeError, OSError) as error:
         remedy = (
             "run doctor as the bridge's user; drain the spool with the version of the bridge that wrote it"
@@ -182,13 +182,13 @@ def rate_space(free: int, used: int, limit: int) -> Check:
     return Check("spool space", "ok", message)
 
 
-def _check_backlog(settings: Settings, spools: Sequence[spool.SpoolStatus]) -> Check:
-    damaged = sum(1 for _ in settings.spool_dir.glob("damaged/*"))
-    if damaged:
+def _check_backlog(settings: Settings, spools: Sequence[SpoolStatus]) -> Check:
+    corrupt = quarantined(settings.spool_dir)
+    if corrupt:
         return Check(
             "spool",
             "warning",
-            f"{damaged} damaged files are in {settings.spool_dir / 'damaged'}: events in them may be lost",
+            f"{len(corrupt)} corrupt files are in {corrupt[0].parent}: events in them may be lost",
             "check the disk; delete the files once nobody needs them any more",
         )
     waiting = sum(each.waiting_records for each in spools)

@@ -269,8 +269,8 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
             super().__init__()
             self.sure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def add(self, records: Sequence[Record], kept: Callable[[Any], None]) -> None:
-            self.sure.add_done_callback(lambda _: super(SlowOutbox, self).add(records, kept))
+        def append(self, records: Sequence[Record], on_durable: Callable[[Any], None]) -> None:
+            self.sure.add_done_callback(lambda _: super(SlowOutbox, self).append(records, on_durable))
 
     async def story() -> tuple[bool, int]:
         outbox = SlowOutbox()

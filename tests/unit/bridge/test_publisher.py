@@ -1,7 +1,7 @@
-"""What the publisher does when Kafka misbehaves, with a producer that fails as told. No waiting: its patience is milliseconds here."""
+"""What the publisher does when Kafka misbehaves, with a producer that fails on request and timeouts of milliseconds."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -9,47 +9,56 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from bridge.metrics import Metrics
-from bridge.publisher.publisher import Fault, Publisher, Timing
-from bridge.spool.spool import Spooled
+from bridge.publisher.delivery import Delivery
+from bridge.publisher.faults import DeliveryFault
+from bridge.publisher.publisher import Publisher, Timing
+from bridge.publisher.rejections import RejectedBatches, TopicPartition
+from bridge.spool import SpooledRecord
 from voipex.partitioner import partition_of
 from voipex.records import Record
 
+pytestmark = pytest.mark.anyio
+
 IMPATIENT = Timing(
-    gather_s=0.0,
-    silence_s=0.005,
-    watchdog_s=0.03,
-    first_backoff_s=0.0,
-    most_backoff_s=0.0,
-    say_every_s=60,
-    stop_s=0.05,
+    linger_s=0.0,
+    warn_after_s=0.005,
+    ack_timeout_s=0.03,
+    initial_backoff_s=0.0,
+    max_backoff_s=0.0,
+    log_interval_s=60,
+    stop_timeout_s=0.05,
 )
 EVENTS = "voipex.call.events.v1"
-LETTERS = "voipex.dead-letters.v1"
-LETTER_PARTITION = partition_of(b"k", 12)
+DEAD_LETTERS = "voipex.dead-letters.v1"
+DEAD_LETTER_PARTITION = partition_of(b"k", 12)
 
 
-def record(name: str, partition: int = 0, topic: str = EVENTS, size: int = 10) -> Record:
-    return Record(topic, partition, b"k", b"v" * size, (("ce_id", name.encode()),), 1_000)
+def record(name: str, partition: int = 0, topic: str = EVENTS) -> Record:
+    return Record(topic, partition, b"k", b"v" * 10, (("ce_id", name.encode()),), 1_000)
 
 
-class Backlog:
-    """A list that notes what was acknowledged."""
+def name_of(each: Record) -> str:
+    return dict(each.headers)["ce_id"].decode()
+
+
+class ListSource:
+    """A RecordSource that records what was acknowledged."""
 
     def __init__(self, *records: Record, sealed: bool = True, per_take: int = 1000) -> None:
-        self.items = [Spooled("spool-1", seq, each) for seq, each in enumerate(records)]
+        self.items = [SpooledRecord("spool-1", seq, each) for seq, each in enumerate(records)]
         self.acknowledged: list[int] = []
         self._taken = 0
         self._per_take = per_take
         self._sealed = sealed
 
-    async def take(self, max_records: int, max_bytes: int) -> Sequence[Spooled]:  # noqa: ARG002
+    async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:  # noqa: ARG002
         if self._taken == len(self.items) and not self._sealed:
             await asyncio.get_running_loop().create_future()
         batch = self.items[self._taken : self._taken + min(max_records, self._per_take)]
         self._taken += len(batch)
         return batch
 
-    def acknowledge(self, through: Spooled) -> None:
+    def acknowledge(self, through: SpooledRecord) -> None:
         self.acknowledged.append(through.seq)
 
 
@@ -65,7 +74,7 @@ class NoSuchTopic(Exception):
     pass
 
 
-class NoRight(Exception):
+class NotAuthorized(Exception):
     pass
 
 
@@ -77,35 +86,37 @@ class NoLeader(Exception):
     pass
 
 
-FAULTS: dict[type[BaseException], Fault] = {
-    TooLarge: "too_large",
-    Invalid: "refused",
-    NoSuchTopic: "topic",
-    NoRight: "rights",
-    BrokerError: "unsure",
+FAULTS: dict[type[BaseException], DeliveryFault] = {
+    TooLarge: DeliveryFault.TOO_LARGE,
+    Invalid: DeliveryFault.REJECTED,
+    NoSuchTopic: DeliveryFault.UNKNOWN_TOPIC,
+    NotAuthorized: DeliveryFault.UNAUTHORIZED,
+    BrokerError: DeliveryFault.AMBIGUOUS,
 }
 
-Answer = BaseException | str | None
-"""Of one batch: an error for its future, "hangs", "raises" (by the call), or None: delivered."""
+Result = BaseException | str | None
+"""Of one batch: an error for its future, "hangs", or None: delivered. NoSuchTopic and NotAuthorized are raised by the call."""
 
 
 @dataclass
 class Kafka:
-    """All producers of a test: how they start, how they answer, what they delivered, in order, per partition."""
+    """All producers of a test: how they start, what becomes of their batches, and what they delivered, in order, per partition."""
 
-    answer: Callable[[int, str, list[Record]], Answer] = lambda generation, topic, records: None  # noqa: ARG005
+    result: Callable[[int, str, list[Record]], Result] = lambda generation, topic, records: None  # noqa: ARG005
     starts: list[BaseException] = field(default_factory=list)
+    """Errors of the first starts."""
     delivered: dict[tuple[str, int], list[Record]] = field(default_factory=dict)
     batches: list[tuple[int, str, int, int]] = field(default_factory=list)
-    made: int = 0
+    hanging: list["asyncio.Future[object]"] = field(default_factory=list)
+    started: int = 0
     stopped: int = 0
     stop_hangs: bool = False
 
-    def make(self) -> "FakeProducer":
+    def producer(self) -> "FakeProducer":
         return FakeProducer(self)
 
     def names(self, topic: str = EVENTS, partition: int = 0) -> list[str]:
-        return [dict(each.headers)["ce_id"].decode() for each in self.delivered.get((topic, partition), [])]
+        return [name_of(each) for each in self.delivered.get((topic, partition), [])]
 
 
 class FakeProducer:
@@ -117,8 +128,8 @@ class FakeProducer:
     async def start(self) -> None:
         if self._kafka.starts:
             raise self._kafka.starts.pop(0)
-        self._kafka.made += 1
-        self._generation = self._kafka.made
+        self._kafka.started += 1
+        self._generation = self._kafka.started
 
     async def send(
         self, topic: str, partition: int, records: Iterable[Record]
@@ -127,16 +138,18 @@ class FakeProducer:
         before = self._in_flight.get((topic, partition))
         assert before is None or before.done(), "a later record before the earlier one was acknowledged"
         self._kafka.batches.append((self._generation, topic, partition, len(batch)))
-        answer = self._kafka.answer(self._generation, topic, batch)
-        if isinstance(answer, NoSuchTopic | NoRight):
-            raise answer
+        result = self._kafka.result(self._generation, topic, batch)
+        if isinstance(result, NoSuchTopic | NotAuthorized):
+            raise result
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._in_flight[topic, partition] = future
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        elif answer is None:
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        elif result is None:
             self._kafka.delivered.setdefault((topic, partition), []).extend(batch)
             future.set_result(object())
+        else:
+            self._kafka.hanging.append(future)
         return len(batch), future
 
     async def stop(self, timeout_s: float) -> None:
@@ -146,386 +159,417 @@ class FakeProducer:
         for future in self._in_flight.values():
             future.cancel()
 
-    def fault_of(self, error: BaseException) -> Fault:
-        return FAULTS.get(type(error), "retry")
+    def fault_of(self, error: BaseException) -> DeliveryFault:
+        return FAULTS.get(type(error), DeliveryFault.RETRIABLE)
 
 
 @dataclass
-class Bench:
-    """A publisher over a backlog and a Kafka."""
+class PublisherHarness:
+    """A publisher between a source and a Kafka."""
 
     kafka: Kafka
-    backlog: Backlog
+    source: ListSource
     timing: Timing = IMPATIENT
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    now_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.publisher = Publisher(
-            self.backlog,
-            self.kafka.make,
+            self.source,
+            self.kafka.producer,
             Metrics("test", self.registry),
             partitions=12,
             timing=self.timing,
             now_ms=lambda: 3_000,
         )
 
+    async def publish(self) -> None:
+        """Run until the sealed source is empty."""
+        async with asyncio.timeout(5):
+            await self.publisher.run()
+
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"voipex_bridge_{name}", labels)
 
 
-def run(body: Coroutine[None, None, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(5):
-            await body
-
-    asyncio.run(bounded())
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the publisher has no event for it
+            await asyncio.sleep(0.001)
 
 
-def published(bench: Bench) -> None:
-    """Run until the sealed backlog is empty."""
-    run(bench.publisher.run())
+async def cancel(task: "asyncio.Task[None]", within_s: float = 5) -> None:
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=within_s)
+    assert done
+    assert task.cancelled()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110 - the publisher has no event for it
-        await asyncio.sleep(0.001)
+# ---------------------------------------------------------------- the normal way
 
 
-def test_records_arrive_in_order_per_partition_and_are_acknowledged_once_all_are_there() -> None:
+async def test_records_arrive_in_order_and_are_acknowledged() -> None:
     records = [record(f"{n}", partition=n % 3) for n in range(9)]
-    bench = Bench(Kafka(), Backlog(*records, per_take=4))
+    harness = PublisherHarness(Kafka(), ListSource(*records, per_take=4))
 
-    published(bench)
+    await harness.publish()
 
-    assert [bench.kafka.names(partition=p) for p in range(3)] == [
+    assert [harness.kafka.names(partition=p) for p in range(3)] == [
         ["0", "3", "6"],
         ["1", "4", "7"],
         ["2", "5", "8"],
     ]
-    assert bench.backlog.acknowledged == [3, 7, 8]
+    assert harness.source.acknowledged == [3, 7, 8]
 
 
-def test_every_record_says_which_spool_took_it_and_where_it_stood() -> None:
-    """Consumers can tell a copy from a second event, and an operator finds the way back."""
-    bench = Bench(Kafka(), Backlog(record("a"), record("b")))
+async def test_records_carry_spool_id_and_sequence_number() -> None:
+    """Consumers can tell a copy from a second event, and an operator finds the record in the spool."""
+    harness = PublisherHarness(Kafka(), ListSource(record("a"), record("b")))
 
-    published(bench)
+    await harness.publish()
 
-    headers = [dict(each.headers) for each in bench.kafka.delivered[EVENTS, 0]]
+    headers = [dict(each.headers) for each in harness.kafka.delivered[EVENTS, 0]]
     assert [(each["bridge-spool-id"], each["bridge-seq"]) for each in headers] == [
         (b"spool-1", b"0"),
         (b"spool-1", b"1"),
     ]
 
 
-def test_the_metrics_tell_what_was_delivered_and_how_old_it_was() -> None:
-    bench = Bench(Kafka(), Backlog(record("a"), record("b")))
+async def test_metrics_count_deliveries_and_their_age() -> None:
+    harness = PublisherHarness(Kafka(), ListSource(record("a"), record("b")))
 
-    published(bench)
+    await harness.publish()
 
-    assert bench.value("publish_total", topic=EVENTS, outcome="delivered") == 2
-    assert bench.value("publish_duration_seconds_count", topic=EVENTS) == 1
-    assert bench.value("event_age_seconds_sum") == 2.0  # received at 1 s, now 3 s
-    assert bench.value("producer_generation") == 1
-    assert bench.value("kafka_reachable") == 1
+    assert harness.value("publish_total", topic=EVENTS, outcome="delivered") == 2
+    assert harness.value("publish_duration_seconds_count", topic=EVENTS) == 1
+    assert harness.value("event_age_seconds_sum") == 2.0  # received at 1 s, now 3 s
+    assert harness.value("producer_restarts_total") == 0
+    assert harness.value("kafka_reachable") == 1
 
 
-def test_kafka_out_of_reach_at_the_start_is_said_once_a_minute_and_tried_again() -> None:
-    bench = Bench(Kafka(starts=[OSError("refused")] * 20), Backlog(record("a")))
+# ---------------------------------------------------------------- Kafka does not answer
+
+
+async def test_an_unreachable_kafka_is_logged_once_and_retried() -> None:
+    harness = PublisherHarness(Kafka(starts=[OSError("refused")] * 20), ListSource(record("a")))
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
-    assert bench.kafka.names() == ["a"]
-    said = [(line["event"], line.get("cause")) for line in lines]
-    assert said == [
-        ("Kafka is out of reach; events are accepted and wait in the spool", "refused"),
-        ("Kafka is in reach", None),
+    assert harness.kafka.names() == ["a"]
+    assert [(line["event"], line.get("cause")) for line in lines] == [
+        ("kafka unreachable", "refused"),
+        ("kafka reachable", None),
     ]
-    assert (bench.publisher.state.reachable, bench.publisher.state.last_error) == (True, "OSError")
+    assert (harness.publisher.state.reachable, harness.publisher.state.last_error) == (True, "OSError")
 
 
-def test_while_idle_and_out_of_reach_the_state_says_so_and_connecting_goes_on() -> None:
-    timing = Timing(first_backoff_s=0.01, most_backoff_s=0.01)
-    bench = Bench(Kafka(starts=[OSError("refused")] * 3), Backlog(sealed=False), timing)
+async def test_an_idle_publisher_reports_unreachable_and_retries() -> None:
+    timing = Timing(initial_backoff_s=0.01, max_backoff_s=0.01)
+    harness = PublisherHarness(Kafka(starts=[OSError("refused")] * 3), ListSource(sealed=False), timing)
+    running = asyncio.create_task(harness.publisher.run())
 
-    async def body() -> None:
-        running = asyncio.create_task(bench.publisher.run())
-        await until(lambda: bench.publisher.state.last_error)
-        assert bench.publisher.state.reachable is False
-        assert bench.value("kafka_reachable") == 0
-        await until(lambda: bench.publisher.state.reachable)
-        running.cancel()
-        await asyncio.wait({running})
+    await eventually(lambda: harness.publisher.state.last_error)
+    assert harness.publisher.state.reachable is False
+    assert harness.value("kafka_reachable") == 0
+    await eventually(lambda: harness.publisher.state.reachable)
 
-    run(body())
+    await cancel(running)
 
 
-def test_a_failed_delivery_makes_a_new_producer_that_sends_only_what_is_missing_again() -> None:
-    """Its sequence numbers have a gap: the broker would refuse that partition for ever."""
-
-    def answer(generation: int, _: str, records: list[Record]) -> Answer:
-        return NoLeader() if generation == 1 and records[0].partition == 1 else None
-
-    bench = Bench(Kafka(answer), Backlog(*(record(f"{n}", partition=n % 2) for n in range(6))))
-
-    published(bench)
-
-    assert (bench.kafka.names(partition=0), bench.kafka.names(partition=1)) == (
-        ["0", "2", "4"],
-        ["1", "3", "5"],
-    )
-    assert bench.kafka.made == bench.kafka.stopped == 2
-    assert bench.backlog.acknowledged == [0, 5]  # up to the first that was missing, then all
-    assert bench.value("publish_total", topic=EVENTS, outcome="failed") == 3
-    assert bench.publisher.state.generation == 2
-
-
-def test_without_an_answer_the_producer_is_kept_until_the_watchdog_builds_a_new_one() -> None:
-    """aiokafka asks only the brokers of its last metadata; when all have moved, it would ask for ever."""
-    bench = Bench(
-        Kafka(lambda generation, _topic, _records: "hangs" if generation == 1 else None), Backlog(record("a"))
+async def test_a_missing_acknowledgement_replaces_the_producer() -> None:
+    """aiokafka asks only the brokers of its last metadata; if all have moved, it would ask for ever."""
+    harness = PublisherHarness(
+        Kafka(lambda generation, _topic, _records: "hangs" if generation == 1 else None),
+        ListSource(record("a")),
     )
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
-    assert bench.kafka.names() == ["a"]
-    assert bench.kafka.made == 2
-    assert [line["event"] for line in lines] == [
-        "Kafka is in reach",
-        "Kafka is out of reach; events are accepted and wait in the spool",
-        "delivery failed, sending again",
-        "Kafka is in reach",
+    assert harness.kafka.names() == ["a"]
+    assert harness.kafka.started == 2
+    assert [(line["event"], line.get("error")) for line in lines] == [
+        ("kafka reachable", None),
+        ("kafka unreachable", None),
+        ("delivery failed", "AckTimeout"),
+        ("kafka reachable", None),
     ]
 
 
-def test_silence_is_told_while_it_lasts_and_over_with_the_first_answer() -> None:
-    gate: list[asyncio.Future[object]] = []
+async def test_kafka_is_unreachable_until_the_next_acknowledgement() -> None:
+    harness = PublisherHarness(
+        Kafka(lambda *_: "hangs"),
+        ListSource(record("a")),
+        timing=Timing(linger_s=0, warn_after_s=0.005, ack_timeout_s=60),
+    )
+    running = asyncio.create_task(harness.publish())
 
-    class Slow(FakeProducer):
-        async def send(
-            self,
-            topic: str,  # noqa: ARG002
-            partition: int,  # noqa: ARG002
-            records: Iterable[Record],
-        ) -> tuple[int, "asyncio.Future[object]"]:
-            gate.append(asyncio.get_running_loop().create_future())
-            return len(list(records)), gate[0]
+    await eventually(lambda: harness.kafka.hanging and not harness.publisher.state.reachable)
+    assert harness.value("kafka_reachable") == 0
+    harness.kafka.hanging[0].set_result(object())
+    await running
 
-    bench = Bench(Kafka(), Backlog(record("a")), timing=Timing(gather_s=0, silence_s=0.005, watchdog_s=60))
-    bench.publisher._make_producer = lambda: Slow(bench.kafka)
-
-    async def body() -> None:
-        running = asyncio.create_task(bench.publisher.run())
-        await until(lambda: gate and not bench.publisher.state.reachable)
-        assert bench.value("kafka_reachable") == 0
-        gate[0].set_result(object())
-        await running
-        assert bench.value("kafka_reachable") == 1
-
-    run(body())
-    assert bench.publisher.state.generation == 1
+    assert harness.value("kafka_reachable") == 1
+    assert harness.publisher.state.generation == 1
 
 
-def test_one_failed_partition_does_not_wait_for_a_silent_one() -> None:
-    def answer(generation: int, _: str, records: list[Record]) -> Answer:
+async def test_a_failed_partition_does_not_wait_for_a_silent_one() -> None:
+    def result(generation: int, _: str, records: list[Record]) -> Result:
         if generation > 1:
             return None
         return NoLeader() if records[0].partition == 0 else "hangs"
 
-    bench = Bench(
-        Kafka(answer),
-        Backlog(record("a", 0), record("b", 1)),
-        timing=Timing(gather_s=0, silence_s=0.005, watchdog_s=60, first_backoff_s=0),
+    harness = PublisherHarness(
+        Kafka(result),
+        ListSource(record("a", 0), record("b", 1)),
+        timing=Timing(linger_s=0, warn_after_s=0.005, ack_timeout_s=60, initial_backoff_s=0),
     )
 
-    published(bench)
+    await harness.publish()
 
-    assert (bench.kafka.names(partition=0), bench.kafka.names(partition=1)) == (["a"], ["b"])
+    assert (harness.kafka.names(partition=0), harness.kafka.names(partition=1)) == (["a"], ["b"])
 
 
-@pytest.mark.parametrize("fault", [TooLarge, Invalid])
-def test_a_record_that_kafka_never_takes_becomes_a_dead_letter_and_the_line_goes_on(
-    fault: type[BaseException],
-) -> None:
-    def answer(_: int, topic: str, records: list[Record]) -> Answer:
-        return (
-            fault() if topic == EVENTS and any(dict(r.headers)["ce_id"] == b"bad" for r in records) else None
-        )
+# ---------------------------------------------------------------- deliveries fail
+
+
+async def test_a_new_producer_sends_only_what_is_missing() -> None:
+    """After a failed delivery the sequence numbers have a gap: the broker would reject that partition for ever."""
+
+    def result(generation: int, _: str, records: list[Record]) -> Result:
+        return NoLeader() if generation == 1 and records[0].partition == 1 else None
+
+    harness = PublisherHarness(
+        Kafka(result), ListSource(*(record(f"{n}", partition=n % 2) for n in range(6)))
+    )
+
+    await harness.publish()
+
+    assert (harness.kafka.names(partition=0), harness.kafka.names(partition=1)) == (
+        ["0", "2", "4"],
+        ["1", "3", "5"],
+    )
+    assert harness.kafka.started == harness.kafka.stopped == 2
+    assert harness.source.acknowledged == [0, 5]  # up to the first missing record, then all
+    assert harness.value("publish_total", topic=EVENTS, outcome="failed") == 3
+    assert harness.value("producer_restarts_total") == 1
+    assert harness.publisher.state.generation == 2
+
+
+@pytest.mark.parametrize("error", [TooLarge, Invalid])
+async def test_a_rejected_record_is_dead_lettered(error: type[BaseException]) -> None:
+    """The records behind it are published."""
+
+    def result(_: int, topic: str, records: list[Record]) -> Result:
+        return error() if topic == EVENTS and "bad" in map(name_of, records) else None
 
     names = ["0", "1", "2", "bad", "4", "5", "6"]
-    bench = Bench(Kafka(answer), Backlog(*(record(name) for name in names)))
+    harness = PublisherHarness(Kafka(result), ListSource(*map(record, names)))
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
-    assert bench.kafka.names() == ["0", "1", "2", "4", "5", "6"]
-    [letter] = bench.kafka.delivered[LETTERS, LETTER_PARTITION]
-    headers = dict(letter.headers)
+    assert harness.kafka.names() == ["0", "1", "2", "4", "5", "6"]
+    [dead_letter] = harness.kafka.delivered[DEAD_LETTERS, DEAD_LETTER_PARTITION]
+    headers = dict(dead_letter.headers)
     assert (headers["bridge-error-class"], headers["__dlq.errors.topic"]) == (
         b"Undeliverable",
         EVENTS.encode(),
     )
     assert (headers["bridge-seq"], headers["bridge-pbx"]) == (b"3", b"voipex")
-    assert bench.backlog.acknowledged[-1] == 6
-    assert bench.value("publish_total", topic=EVENTS, outcome="dead") == 1
-    assert bench.value("dead_letters_total", topic=LETTERS, stage="ingress") == 1
-    assert {"event": "Kafka refuses a record; it becomes a dead letter", "event_id": "bad"}.items() <= next(
-        line for line in lines if "becomes a dead letter" in line["event"]
-    ).items()
+    assert harness.source.acknowledged[-1] == 6
+    assert harness.value("publish_total", topic=EVENTS, outcome="dead_lettered") == 1
+    assert harness.value("dead_letters_total", topic=DEAD_LETTERS, stage="ingress") == 1
+    [line] = [line for line in lines if line["event"] == "record dead-lettered"]
+    assert (line["event_id"], line["reason"], line["log_level"]) == ("bad", error.__name__, "warning")
 
 
-def test_a_record_alone_is_refused_twice_before_it_is_given_up() -> None:
-    """The first refusal may be the poisoned producer's."""
-    bench = Bench(
+async def test_a_single_record_is_rejected_twice_before_it_is_given_up() -> None:
+    """The first rejection may be due to the sequence numbers of the producer before."""
+    harness = PublisherHarness(
         Kafka(lambda generation, topic, _: TooLarge() if generation == 1 and topic == EVENTS else None),
-        Backlog(record("a")),
+        ListSource(record("a")),
     )
 
-    published(bench)
+    await harness.publish()
 
-    assert bench.kafka.names() == ["a"]
+    assert harness.kafka.names() == ["a"]
 
 
-def test_an_unknown_error_of_the_broker_gets_more_patience() -> None:
-    bench = Bench(
+async def test_an_ambiguous_error_is_retried_more_often() -> None:
+    harness = PublisherHarness(
         Kafka(lambda generation, topic, _: BrokerError() if generation <= 4 and topic == EVENTS else None),
-        Backlog(record("a")),
+        ListSource(record("a")),
     )
 
-    published(bench)
+    await harness.publish()
 
-    assert bench.kafka.names() == ["a"]
-
-
-def test_a_dead_letter_that_is_too_large_is_shortened() -> None:
-    """Key, headers and the event's own fields, which come first, are kept; an ERROR names the event."""
-
-    def answer(_: int, __: str, records: list[Record]) -> Answer:
-        return TooLarge() if any(len(each.value) > 100_000 for each in records) else None
-
-    bench = Bench(Kafka(answer), Backlog(record("a"), record("huge", size=2_000_000), record("b")))
-
-    with capture_logs() as lines:
-        published(bench)
-
-    [letter] = bench.kafka.delivered[LETTERS, LETTER_PARTITION]
-    assert len(letter.value) == 64 * 1024
-    assert dict(letter.headers)["bridge-shortened-from"] == b"2000000"
-    assert bench.kafka.names() == ["a", "b"]
-    assert bench.backlog.acknowledged[-1] == 2
-    assert [line["event_id"] for line in lines if line["log_level"] == "error"] == ["huge"]
+    assert harness.kafka.names() == ["a"]
 
 
-def test_a_record_that_nothing_takes_is_counted_and_named_and_the_line_goes_on() -> None:
-    def answer(_: int, __: str, records: list[Record]) -> Answer:
-        return Invalid() if any(dict(r.headers)["ce_id"] == b"bad" for r in records) else None
+async def test_a_rejected_dead_letter_is_counted_as_lost() -> None:
+    """Its partition goes on, and an ERROR names the event."""
 
-    bench = Bench(Kafka(answer), Backlog(record("bad"), record("b")))
+    def result(_: int, __: str, records: list[Record]) -> Result:
+        return Invalid() if "bad" in map(name_of, records) else None
+
+    harness = PublisherHarness(Kafka(result), ListSource(record("bad"), record("b")))
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
-    assert bench.kafka.names() == ["b"]
-    assert bench.value("publish_total", topic=LETTERS, outcome="lost") == 1
-    assert [line["event_id"] for line in lines if line["log_level"] == "error"] == ["bad"]
+    assert harness.kafka.names() == ["b"]
+    assert harness.source.acknowledged[-1] == 1
+    assert harness.value("publish_total", topic=DEAD_LETTERS, outcome="lost") == 1
+    assert [(line["event"], line["event_id"]) for line in lines if line["log_level"] == "error"] == [
+        ("record lost", "bad")
+    ]
 
 
-def test_batches_that_are_too_large_though_no_record_is_make_smaller_ones_from_then_on() -> None:
-    """An operator lowered max.message.bytes: halving anew for each batch would rebuild the producer all the time."""
-    bench = Bench(
-        Kafka(lambda _g, _t, records: TooLarge() if len(records) > 4 else None),
-        Backlog(*(record(f"{n}") for n in range(64)), per_take=16),
+async def test_a_low_size_limit_shrinks_later_batches() -> None:
+    """An operator lowered max.message.bytes: halving each batch anew would replace the producer again and again."""
+    harness = PublisherHarness(
+        Kafka(lambda _generation, _topic, records: TooLarge() if len(records) > 4 else None),
+        ListSource(*(record(f"{n}") for n in range(64)), per_take=16),
     )
 
-    published(bench)
+    with capture_logs() as lines:
+        await harness.publish()
 
-    assert bench.kafka.names() == [f"{n}" for n in range(64)]
-    assert bench.kafka.made == 3  # 16 -> 8 -> 4, once
+    assert harness.kafka.names() == [f"{n}" for n in range(64)]
+    assert harness.kafka.started == 3  # 16 -> 8 -> 4, once
+    assert [line["records"] for line in lines if line["event"] == "batch size reduced"] == [4]
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (
-            NoSuchTopic,
-            "a topic or partition is not there; its events wait in the spool (voipex-bridge topics apply)",
-        ),
-        (NoRight, "Kafka refuses us the right to write; events wait in the spool"),
-    ],
+    ("error", "event"), [(NoSuchTopic, "topic not found"), (NotAuthorized, "write not authorized")]
 )
-def test_a_missing_topic_or_right_is_waited_for_and_said_once_a_minute(
-    fault: type[BaseException], said: str
-) -> None:
+async def test_a_missing_topic_or_acl_is_logged_and_awaited(error: type[BaseException], event: str) -> None:
     attempts = iter(range(1000))
-    bench = Bench(
-        Kafka(lambda _g, topic, _r: fault() if topic == EVENTS and next(attempts) < 10 else None),
-        Backlog(record("a"), record("letter", topic=LETTERS)),
+    harness = PublisherHarness(
+        Kafka(lambda _generation, topic, _: error() if topic == EVENTS and next(attempts) < 10 else None),
+        ListSource(record("a"), record("b", topic=DEAD_LETTERS)),
     )
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
-    assert (bench.kafka.names(), bench.kafka.names(LETTERS)) == (["a"], ["letter"])
-    assert [line["event"] for line in lines if line["log_level"] == "error"] == [said]
-    assert bench.kafka.made == 1  # nothing was sent, so nothing is poisoned
-
-
-def test_cancelling_ends_at_once_also_when_kafka_is_silent_and_the_producer_does_not_stop() -> None:
-    bench = Bench(
-        Kafka(lambda *_: "hangs", stop_hangs=True), Backlog(record("a")), timing=Timing(stop_s=0.01)
-    )
-
-    async def body() -> None:
-        running = asyncio.create_task(bench.publisher.run())
-        await until(lambda: bench.kafka.batches)
-        running.cancel()
-        done, _ = await asyncio.wait({running}, timeout=0.5)
-        assert done
-        assert running.cancelled()
-
-    run(body())
-    assert bench.backlog.acknowledged == []
-    assert bench.kafka.stopped == 1
+    assert (harness.kafka.names(), harness.kafka.names(DEAD_LETTERS)) == (["a"], ["b"])
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == [event]
+    assert harness.kafka.started == 1  # nothing was sent, so the sequence numbers have no gap
 
 
-def test_stop_ends_an_idle_publisher() -> None:
-    bench = Bench(Kafka(), Backlog(record("a"), sealed=False))
-
-    async def body() -> None:
-        running = asyncio.create_task(bench.publisher.run())
-        await until(lambda: bench.backlog.acknowledged)
-        bench.publisher.stop()
-        await running
-
-    run(body())
-    assert bench.kafka.stopped == 1
-
-
-def test_cancelling_an_idle_publisher_is_a_cancellation() -> None:
-    bench = Bench(Kafka(), Backlog(sealed=False))
-
-    async def body() -> None:
-        running = asyncio.create_task(bench.publisher.run())
-        await until(lambda: bench.kafka.made)
-        running.cancel()
-        await asyncio.wait({running})
-        assert running.cancelled()
-
-    run(body())
-
-
-def test_no_log_line_carries_a_key_or_a_body() -> None:
-    def answer(_: int, __: str, records: list[Record]) -> Answer:
+async def test_no_log_line_carries_a_key_or_a_body() -> None:
+    def result(_: int, __: str, records: list[Record]) -> Result:
         return Invalid() if any(each.value.startswith(b"secret") for each in records) else None
 
     bad = record("bad")._replace(key=b"+420123456789", value=b"secret" * 10)
-    bench = Bench(Kafka(answer), Backlog(bad, record("b")))
+    harness = PublisherHarness(Kafka(result), ListSource(bad, record("b")))
 
     with capture_logs() as lines:
-        published(bench)
+        await harness.publish()
 
     assert "420123456789" not in str(lines)
     assert "secret" not in str(lines)
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_cancelling_ends_soon_though_kafka_is_silent() -> None:
+    """Even if the producer does not stop."""
+    harness = PublisherHarness(
+        Kafka(lambda *_: "hangs", stop_hangs=True),
+        ListSource(record("a")),
+        timing=Timing(stop_timeout_s=0.01),
+    )
+    running = asyncio.create_task(harness.publisher.run())
+    await eventually(lambda: harness.kafka.batches)
+
+    await cancel(running, within_s=0.5)
+
+    assert harness.source.acknowledged == []
+    assert harness.kafka.stopped == 1
+
+
+async def test_stop_ends_an_idle_publisher() -> None:
+    harness = PublisherHarness(Kafka(), ListSource(record("a"), sealed=False))
+    running = asyncio.create_task(harness.publisher.run())
+    await eventually(lambda: harness.source.acknowledged)
+
+    harness.publisher.stop()
+    await running
+
+    assert harness.kafka.stopped == 1
+
+
+async def test_cancelling_an_idle_publisher_is_a_cancellation() -> None:
+    harness = PublisherHarness(Kafka(), ListSource(sealed=False))
+    running = asyncio.create_task(harness.publisher.run())
+    await eventually(lambda: harness.kafka.started)
+
+    await cancel(running)
+
+
+# ---------------------------------------------------------------- rejected batches, deliveries
+
+PARTITION = TopicPartition(EVENTS, 0)
+
+
+def test_rejected_batches_are_halved_down_to_one_record() -> None:
+    rejected = RejectedBatches(8)
+    limits = []
+    for _ in range(4):
+        limit = rejected.batch_limit(PARTITION)
+        limits.append(limit)
+        assert not rejected.record(PARTITION, 0, limit, DeliveryFault.REJECTED)
+
+    assert limits == [8, 4, 2, 1]
+    assert rejected.record(PARTITION, 0, 1, DeliveryFault.REJECTED)
+    assert not rejected.record(PARTITION, 1, 1, DeliveryFault.REJECTED)  # the next one counts anew
+
+
+@pytest.mark.parametrize(
+    "fault", [DeliveryFault.RETRIABLE, DeliveryFault.UNAUTHORIZED, DeliveryFault.UNKNOWN_TOPIC]
+)
+def test_other_faults_never_give_a_record_up(fault: DeliveryFault) -> None:
+    rejected = RejectedBatches(8)
+
+    assert not any(rejected.record(PARTITION, 0, 1, fault) for _ in range(20))
+    assert rejected.batch_limit(PARTITION) == 8
+
+
+def test_a_single_large_record_does_not_shrink_batches() -> None:
+    rejected = RejectedBatches(2)
+    for batch_records in (2, 1, 1):
+        rejected.record(PARTITION, 0, batch_records, DeliveryFault.TOO_LARGE)
+
+    assert rejected.shrunk_batch_sizes() == {}
+
+
+def test_a_delivery_acknowledges_up_to_the_first_pending_record() -> None:
+    taken = [SpooledRecord("spool-1", n, record(f"{n}", partition=n % 2)) for n in range(6)]
+    delivery = Delivery(taken, 100)
+    assert delivery.acknowledgeable() is None
+
+    delivery.remove(TopicPartition(EVENTS, 0), 3)
+    assert delivery.acknowledgeable() is taken[0]
+    assert delivery.acknowledgeable() is None  # not twice
+    delivery.remove(TopicPartition(EVENTS, 1), 2)
+    assert delivery.acknowledgeable() is taken[4]
+    delivery.remove(TopicPartition(EVENTS, 1), 1)
+    assert delivery.acknowledgeable() is taken[5]
+    assert not delivery.pending
+
+
+def test_a_pending_dead_letter_holds_the_acknowledgement() -> None:
+    taken = [SpooledRecord("spool-1", n, record(f"{n}")) for n in range(2)]
+    delivery = Delivery(taken, 100)
+    [rejected] = delivery.remove(PARTITION, 1)
+
+    assert delivery.dead_letter(rejected, record("0", topic=DEAD_LETTERS))
+    delivery.remove(PARTITION, 1)
+    assert delivery.acknowledgeable() is None
+    delivery.remove(TopicPartition(DEAD_LETTERS, 0), 1)
+    assert delivery.acknowledgeable() is taken[1]
+    assert not delivery.dead_letter(rejected, record("0", topic=DEAD_LETTERS))  # only once

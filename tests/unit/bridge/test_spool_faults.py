@@ -1,39 +1,44 @@
-"""What the spool does when the disk is full, refuses, or gives back something else than it was given."""
+"""What the spool does when the disk is full, fails, or returns other bytes than were written."""
 
 import asyncio
+import errno
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.spool import segment_log as backlog
-from bridge.spool.frames import encode_record, frame_bytes
-from bridge.spool.segments import LINE_BYTES, first_line
-from bridge.spool.spool import SpoolFormat
+from bridge.spool.frames import encode_frame, encode_record
+from bridge.spool.inspect import quarantined
+from bridge.spool.segments import HEADER_BYTES, SpoolFormat, salt_of, segment_header
 from tests.spool_fixtures import (
-    BROKEN,
-    FULL,
+    DISK_FAILED,
+    DISK_FULL,
+    EVERYTHING,
     Disk,
-    chores_done,
+    Faults,
+    append,
     drain,
     frame_starts,
+    jobs_done,
     names_in,
     numbers,
     open_spool,
     read_spool,
     record,
     segments,
+    start_append,
     write_spool,
 )
 from voipex.errors import SpoolFailed, SpoolFull
 
-MANY = 10_000, 1 << 24
-FRAMES = ([0, 1], [2], [3, 4, 5], [6])  # of one segment
+pytestmark = pytest.mark.anyio
+
+FRAMES = ([0, 1], [2], [3, 4, 5], [6])
+"""Records of the frames of one segment."""
 
 
 @pytest.fixture
@@ -41,403 +46,379 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "spool"
 
 
-def change(path: Path, at: int, content: bytes) -> None:
+def overwrite(path: Path, offset: int, content: bytes) -> None:
     old = path.read_bytes()
-    path.write_bytes(old[:at] + content + old[at + len(content) :])
+    path.write_bytes(old[:offset] + content + old[offset + len(content) :])
 
 
 # ---------------------------------------------------------------- writing
 
 
-@pytest.mark.parametrize("faults", FULL, ids=str)
+@pytest.mark.parametrize("faults", DISK_FULL, ids=str)
 @pytest.mark.parametrize("allocates", [False, True])
-def test_a_full_disk_refuses_and_resumes_by_itself(
-    root: Path, faults: dict[str, int | str], allocates: bool
+async def test_a_full_disk_rejects_and_recovers_by_itself(
+    root: Path, faults: Faults, allocates: bool
 ) -> None:
-    """Never a 2xx for what is not there, and nobody has to restart anything once there is room."""
-
-    async def scenario() -> list[int]:
-        disk = Disk(allocates=allocates)
-        spool = open_spool(root, disk, segment_bytes=1000)
-        kept = []
-        for n in range(0, 60, 3):  # long enough for the fault to meet a new segment too
-            await spool.append([record(n)])
-            disk.faults = faults
-            try:
-                await spool.append([record(n + 1)])
-            except SpoolFull:
-                kept += [n, n + 2]
-            else:
-                kept += [n, n + 1, n + 2]
-            disk.faults = {}
-            await spool.append([record(n + 2)])
-        assert await drain(spool, acknowledge=False) == kept
-        await spool.close()
-        return kept
-
-    kept = asyncio.run(scenario())
-    assert len(kept) < 60
-    assert read_spool(root) == kept
-
-
-def test_all_who_wait_are_refused_when_the_disk_is_full(root: Path) -> None:
-    async def scenario() -> None:
-        disk = Disk()
-        spool = open_spool(root, disk)
-        disk.faults = {"write": "short"}
-        outcomes = await asyncio.gather(
-            *(spool.append([record(n)]) for n in range(10)), return_exceptions=True
-        )
-
-        assert {type(one) for one in outcomes} == {SpoolFull}
-        assert spool.stats() == spool.stats()._replace(waiting_records=0, bytes=0, appended_total=0)
-        await spool.close()
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("faults", BROKEN, ids=str)
-def test_a_disk_that_refuses_breaks_the_spool_for_ever(root: Path, faults: dict[str, int | str]) -> None:
-    """After a failed sync the kernel forgets what it could not write: a second one that succeeds proves nothing."""
-
-    async def scenario() -> None:
-        disk, told = Disk(), list[str]()
-        segment_bytes = 1 if "create" in faults else 1 << 20
-        spool = open_spool(root, disk, segment_bytes=segment_bytes, on_broken=lambda: told.append("broken"))
-        await spool.append([record(0)])
+    """Never a 2xx for a record that is not on disk, and no restart is needed once there is room."""
+    disk = Disk(allocates=allocates)
+    spool = open_spool(root, disk, segment_bytes=1000)
+    durable = []
+    for n in range(0, 60, 3):  # enough for the fault to hit the creation of a segment too
+        await append(spool, [record(n)])
         disk.faults = faults
-        outcomes = await asyncio.gather(
-            *(spool.append([record(n)]) for n in range(1, 4)), return_exceptions=True
-        )
+        try:
+            await append(spool, [record(n + 1)])
+        except SpoolFull:
+            durable += [n, n + 2]
+        else:
+            durable += [n, n + 1, n + 2]
         disk.faults = {}
-        assert {type(one) for one in outcomes} == {SpoolFailed}
-        with pytest.raises(SpoolFailed):
-            await spool.append([record(4)])
-        assert told == ["broken"]
-        assert numbers(await spool.take(*MANY)) == [0]  # what was kept before is still good
-        await spool.close()
+        await append(spool, [record(n + 2)])
 
-    asyncio.run(scenario())
-    assert read_spool(root)[0] == 0
+    assert await drain(spool, acknowledge=False) == durable
+    await spool.close()
+    assert len(durable) < 60
+    assert await read_spool(root) == durable
 
 
-def test_a_fault_of_ours_in_the_writer_breaks_the_spool_and_leaves_nobody_waiting(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario() -> None:
-        told: list[str] = []
-        spool = open_spool(root, on_broken=lambda: told.append("broken"))
-        monkeypatch.setattr(spool._appender, "commit", None)
-        with pytest.raises(SpoolFailed, match="TypeError"):
-            await spool.append([record(0)])
-        with pytest.raises(SpoolFailed):
-            await spool.append([record(1)])
-        assert told == ["broken"]
-        await spool.close()
+async def test_a_full_disk_fails_all_pending_appends(root: Path) -> None:
+    disk = Disk()
+    spool = open_spool(root, disk)
+    disk.faults = {"write": "short"}
 
-    asyncio.run(scenario())
+    appends = [start_append(spool, [record(n)]) for n in range(10)]
+    errors = await asyncio.gather(*appends, return_exceptions=True)
+
+    assert set(map(type, errors)) == {SpoolFull}
+    stats = spool.stats()
+    assert (stats.waiting_records, stats.bytes, stats.appended_total) == (0, 0, 0)
+    await spool.close()
 
 
-def test_a_disk_that_cannot_allocate_ahead_is_good_enough(root: Path) -> None:
-    write_spool(root, FRAMES, files=(disk := Disk()))
-    disk.faults = {"allocate": 95}
+@pytest.mark.parametrize("faults", DISK_FAILED, ids=str)
+async def test_a_disk_error_fails_the_spool_for_ever(root: Path, faults: Faults) -> None:
+    """After a failed sync the kernel forgets what it could not write: a second sync that succeeds proves nothing."""
+    disk, failures = Disk(), list[str]()
+    spool = open_spool(
+        root,
+        disk,
+        segment_bytes=1 if "create" in faults else 1 << 20,
+        on_failed=lambda: failures.append("failed"),
+    )
+    await append(spool, [record(0)])
+    disk.faults = faults
+    appends = [start_append(spool, [record(n)]) for n in range(1, 4)]
+    errors = await asyncio.gather(*appends, return_exceptions=True)
+    disk.faults = {}
 
-    assert read_spool(root, files=disk) == [0, 1, 2, 3, 4, 5, 6]
+    assert set(map(type, errors)) == {SpoolFailed}
+    with pytest.raises(SpoolFailed):
+        await append(spool, [record(4)])
+    assert failures == ["failed"]
+    assert numbers(await spool.take(*EVERYTHING)) == [0]  # what was durable before still is
+    await spool.close()
+    assert (await read_spool(root))[0] == 0
 
 
-def test_a_disk_that_refuses_to_read_stops_the_publisher(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "_AHEAD_BYTES", 0)
+async def test_any_writer_error_fails_the_spool(root: Path) -> None:
+    """A bug must not leave requests waiting for a thread that has ended."""
+    disk, failures = Disk(), list[str]()
+    spool = open_spool(root, disk, on_failed=lambda: failures.append("failed"))
+    disk.faults = {"write": TypeError("a bug")}
 
-    async def scenario() -> None:
-        spool = open_spool(root)
-        await spool.append([record(0)])
-        segments(root)[0].unlink()
-        with pytest.raises(SpoolFailed):
-            await spool.take(*MANY)
-        await spool.close()
+    with pytest.raises(SpoolFailed, match="TypeError"):
+        await append(spool, [record(0)])
+    with pytest.raises(SpoolFailed):
+        await append(spool, [record(1)])
+    assert failures == ["failed"]
+    await spool.close()
 
-    asyncio.run(scenario())
+
+async def test_a_disk_need_not_allocate_ahead(root: Path) -> None:
+    disk = Disk()
+    await write_spool(root, FRAMES, files=disk)
+    disk.faults = {"allocate": errno.EOPNOTSUPP}
+
+    await write_spool(root, [[7]], files=disk)
+
+    assert await read_spool(root, files=disk) == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+async def test_a_read_error_stops_the_publisher(root: Path) -> None:
+    spool = open_spool(root, read_ahead_bytes=0)
+    await append(spool, [record(0)])
+    segments(root)[0].unlink()
+
+    with pytest.raises(SpoolFailed):
+        await spool.take(*EVERYTHING)
+    await spool.close()
 
 
 # ---------------------------------------------------------------- after a crash
 
 
 @pytest.mark.process
-def test_a_kill_loses_nothing_that_was_answered(root: Path) -> None:
-    """On the real disk, by a real process; the answers are noted outside of it."""
+async def test_a_kill_loses_no_durable_record(root: Path) -> None:
+    """On the real disk, by a real process; what was durable is recorded outside of it."""
     program = (
-        "import asyncio; from pathlib import Path; from tests.spool_fixtures import open_spool, record; from bridge.spool.spool import Files\n"
+        "import asyncio; from pathlib import Path; from tests.spool_fixtures import append, open_spool, record\n"
+        "from bridge.spool.segments import Files\n"
         "async def main():\n"
         f"    spool = open_spool(Path({str(root)!r}), Files(), segment_bytes=10_000)\n"
-        "    async def one(who):\n"
-        "        for n in range(who, 10**9, 8):\n"
-        "            await spool.append([record(n)]); print(n, flush=True)\n"
-        "    await asyncio.gather(*map(one, range(8)))\n"
+        "    async def sender(number):\n"
+        "        for n in range(number, 10**9, 8):\n"
+        "            await append(spool, [record(n)]); print(n, flush=True)\n"
+        "    await asyncio.gather(*map(sender, range(8)))\n"
         "asyncio.run(main())"
     )
-    answered: list[int] = []
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+    durable: list[int] = []
+    with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs on this event loop
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
-        while len(answered) < 300:
-            answered.append(int(process.stdout.readline()))
+        while len(durable) < 300:
+            durable.append(int(process.stdout.readline()))
         process.kill()
-        *whole, _ = [*process.stdout.read().split("\n")]
-        answered += map(int, whole)
+        *complete_lines, _ = process.stdout.read().split("\n")
+        durable += map(int, complete_lines)
 
-    kept = read_spool(root)
-    assert set(answered) <= set(kept)
-    assert len(kept) == len(set(kept)) <= len(answered) + 8
+    recovered = await read_spool(root)
+
+    assert set(durable) <= set(recovered)
+    assert len(recovered) == len(set(recovered)) <= len(durable) + 8
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 5000, b"\xff" * 5000], ids=["cut", "zeros", "ones"])
 @pytest.mark.process
-def test_a_torn_write_is_cut_wherever_it_tore(root: Path, garbage: bytes) -> None:
-    """It was never answered; everything before it is good, and so is everything after the restart."""
-    write_spool(root, FRAMES)
+async def test_a_torn_tail_is_truncated_wherever_it_tore(root: Path, garbage: bytes) -> None:
+    """The write was never acknowledged; everything before it is intact, and so is everything after the restart."""
+    await write_spool(root, FRAMES)
     (path,) = segments(root)
     content, last = path.read_bytes(), frame_starts(path)[-1]
     for length in range(last, len(content), 7 if garbage else 1):
         shutil.rmtree(root)
         path.parent.mkdir(parents=True)
         path.write_bytes(content[:length] + garbage)
-        write_spool(root, [[7]])  # a start, and the next number
+        await write_spool(root, [[7]])  # a start, and the next sequence number
 
-        assert path.stat().st_size == last  # what was allocated ahead is given back
-        assert read_spool(root) == [0, 1, 2, 3, 4, 5, 7], length
-        assert not (root / "damaged").exists()
+        assert path.stat().st_size == last
+        assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 7], length
+        assert quarantined(root) == []
 
 
-def test_a_segment_that_was_just_made_is_made_again(root: Path) -> None:
-    write_spool(root, FRAMES)
+async def test_a_segment_without_frames_is_written_again(root: Path) -> None:
+    """The crash came while the segment was created."""
+    await write_spool(root, FRAMES)
     for content in (b"", b"\0" * 1000, b"voipex-spo"):
-        made = segments(root)[-1].with_name(f"{7:020}.log")
-        made.write_bytes(content)
+        created = segments(root)[-1].with_name(f"{7:020}.log")
+        created.write_bytes(content)
 
-        write_spool(root, [])
-        assert names_in(made.parent)[-1] == "cursor"
-    write_spool(root, [[7]])
-    assert read_spool(root) == [0, 1, 2, 3, 4, 5, 6, 7]
+        await write_spool(root, [])
+        assert names_in(created.parent)[-1] == "cursor"
+    await write_spool(root, [[7]])
+    assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"12", b"999 00000000\n", b"\xff\0", b"7 " + b"0" * 8], ids=repr
 )
-def test_a_lost_or_torn_cursor_means_copies(root: Path, content: bytes | None) -> None:
-    write_spool(root, FRAMES)
+async def test_a_lost_or_torn_cursor_means_copies(root: Path, content: bytes | None) -> None:
+    await write_spool(root, FRAMES)
     cursor = next(root.glob("*/cursor"))
     if content is None:
         cursor.unlink()
     else:
         cursor.write_bytes(content)
 
-    assert read_spool(root) == [0, 1, 2, 3, 4, 5, 6]
+    assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_frame_behind_the_cut_hides_nothing(root: Path) -> None:
-    """It has the number of the next segment; were it believed, that segment would be passed over."""
-    write_spool(root, FRAMES)
-    write_spool(root, [[7]])
+async def test_a_stale_frame_hides_no_later_segment(root: Path) -> None:
+    """Its sequence number is that of the next segment; if it counted, that segment would be skipped."""
+    await write_spool(root, FRAMES)
+    await write_spool(root, [[7]])
     older = segments(root)[0]
-    mark = UUID(older.parent.name).bytes[:8]
     with older.open("ab") as file:
-        file.write(frame_bytes(mark, 7, 1, encode_record(record(99))))
+        file.write(encode_frame(salt_of(older.parent), 7, 1, encode_record(record(99))))
 
-    assert read_spool(root) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
-def test_numbers_go_on_from_the_cursor_when_the_segment_is_empty(root: Path) -> None:
-    write_spool(root, FRAMES)
-    read_spool(root)
+async def test_the_cursor_preserves_the_next_sequence_number(root: Path) -> None:
+    await write_spool(root, FRAMES)
+    await read_spool(root)
     segments(root)[0].write_bytes(b"")
-    write_spool(root, [[7]])
+    await write_spool(root, [[7]])
 
-    async def scenario() -> None:
-        spool = open_spool(root)
-        assert [one.seq for one in await spool.take(*MANY)] == [7]
-        await spool.close()
+    spool = open_spool(root)
 
-    asyncio.run(scenario())
+    assert [spooled.seq for spooled in await spool.take(*EVERYTHING)] == [7]
+    await spool.close()
 
 
-# ---------------------------------------------------------------- damage
+# ---------------------------------------------------------------- corruption
 
 
-def test_damage_in_the_middle_costs_its_frame_only_and_the_file_is_kept(root: Path) -> None:
-    """Somebody may still read by hand what we cannot."""
-    spool_id = write_spool(root, FRAMES)
+async def test_a_corrupt_frame_costs_its_records_only(root: Path) -> None:
+    """The file is set aside: its records may be recovered by hand."""
+    spool_id = await write_spool(root, FRAMES)
     (path,) = segments(root)
-    change(path, frame_starts(path)[2] + 40, b"\xaa\xaa")
-    spoilt = path.read_bytes()
+    overwrite(path, frame_starts(path)[2] + 40, b"\xaa\xaa")
+    content = path.read_bytes()
 
-    async def scenario() -> None:
-        told: list[tuple[Path, int]] = []
-        spool = open_spool(root, on_damage=lambda where, missing: told.append((where, missing)))
-        assert told == [(path, 3)]
-        await spool.append([record(7)])
-        assert await drain(spool) == [0, 1, 2, 6, 7]
-        chores_done(spool)
-        stats = spool.stats()
-        assert (stats.damaged_frames_total, stats.damaged_records_total) == (1, 3)
-        assert (stats.waiting_records, stats.acknowledged_total) == (0, 8)
-        await spool.close()
+    gaps: list[tuple[Path, int]] = []
+    spool = open_spool(root, on_corrupt=lambda segment, missing: gaps.append((segment, missing)))
+    assert gaps == [(path, 3)]
+    await append(spool, [record(7)])
+    assert await drain(spool) == [0, 1, 2, 6, 7]
+    jobs_done(spool)
+    stats = spool.stats()
+    assert (stats.corrupt_frames_total, stats.waiting_records, stats.acknowledged_total) == (1, 0, 8)
+    await spool.close()
 
-    asyncio.run(scenario())
-    assert (root / "damaged" / f"{spool_id}-{path.name}").read_bytes() == spoilt
-    assert read_spool(root) == []
+    assert quarantined(root) == [root / "corrupt" / f"{spool_id}-{path.name}"]
+    assert quarantined(root)[0].read_bytes() == content
+    assert await read_spool(root) == []
 
 
-def test_damage_at_the_end_of_an_older_segment_is_no_torn_write(root: Path) -> None:
-    write_spool(root, FRAMES)
-    write_spool(root, [[7]])
-    change(segments(root)[0], frame_starts(segments(root)[0])[-1] + 40, b"\xaa\xaa")
+async def test_a_corrupt_end_of_an_older_segment_is_no_torn_tail(root: Path) -> None:
+    await write_spool(root, FRAMES)
+    await write_spool(root, [[7]])
+    overwrite(segments(root)[0], frame_starts(segments(root)[0])[-1] + 40, b"\xaa\xaa")
 
-    assert read_spool(root) == [0, 1, 2, 3, 4, 5, 7]
-    assert len(names_in(root / "damaged")) == 1
+    assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 7]
+    assert len(quarantined(root)) == 1
 
 
-def test_a_segment_that_disappeared_is_damage(root: Path) -> None:
+async def test_a_missing_segment_is_a_gap(root: Path) -> None:
     for n in range(3):
-        write_spool(root, [[n]])
+        await write_spool(root, [[n]])
     segments(root)[1].unlink()
 
-    async def scenario() -> None:
-        spool = open_spool(root)
-        assert await drain(spool) == [0, 2]
-        assert spool.stats().damaged_records_total == 1
-        await spool.close()
+    gaps: list[int] = []
+    spool = open_spool(root, on_corrupt=lambda _, missing: gaps.append(missing))
 
-    asyncio.run(scenario())
+    assert await drain(spool) == [0, 2]
+    assert gaps == [1]
+    await spool.close()
 
 
-def test_a_segment_of_which_nothing_is_left_ends_nothing(root: Path) -> None:
+async def test_an_emptied_segment_does_not_end_the_log(root: Path) -> None:
     for n in range(3):
-        write_spool(root, [[n]])
+        await write_spool(root, [[n]])
     segments(root)[1].write_bytes(b"")
 
-    assert read_spool(root) == [0, 2]
+    assert await read_spool(root) == [0, 2]
 
 
-def test_a_spoilt_first_line_costs_nothing(root: Path) -> None:
-    write_spool(root, FRAMES)
-    change(segments(root)[0], 0, b"\0" * LINE_BYTES)
+async def test_a_corrupt_segment_header_costs_nothing(root: Path) -> None:
+    await write_spool(root, FRAMES)
+    overwrite(segments(root)[0], 0, b"\0" * HEADER_BYTES)
 
-    assert read_spool(root) == [0, 1, 2, 3, 4, 5, 6]
+    assert await read_spool(root) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_what_spoils_while_we_run_is_found_when_it_is_read(root: Path) -> None:
-    write_spool(root, FRAMES)
+async def test_corruption_after_the_start_is_found_by_reading(root: Path) -> None:
+    await write_spool(root, FRAMES)
+    gaps: list[int] = []
+    spool = open_spool(root, chunk_bytes=100, on_corrupt=lambda _, missing: gaps.append(missing))
+    overwrite(segments(root)[0], frame_starts(segments(root)[0])[-1], b"\0" * 30)
 
-    async def scenario() -> None:
-        spool = open_spool(root)
-        spool._own.ready.clear()
-        spool._own.read, spool._own._at = 0, (None, 0)
-        change(segments(root)[0], frame_starts(segments(root)[0])[-1], b"\0" * 30)
-        assert await drain(spool) == [0, 1, 2, 3, 4, 5]
-        assert spool.stats().damaged_records_total == 1
-        assert spool.stats().waiting_records == 0
+    assert await drain(spool) == [0, 1, 2, 3, 4, 5]
+    assert gaps == [1]
+    assert spool.stats().waiting_records == 0
+    await spool.close()
+
+
+async def test_a_recovered_directory_leaves_its_corrupt_file(root: Path) -> None:
+    dead = [open_spool(root), open_spool(root)]
+    for spool in dead:
+        for n in range(3):
+            await append(spool, [record(n)])
+    for spool in dead:
         await spool.close()
+    recovered = max(spool.spool_id for spool in dead)
+    path = next((root / recovered).glob("*.log"))
+    overwrite(path, frame_starts(path)[1] + 40, b"\xaa\xaa")
 
-    asyncio.run(scenario())
+    spool = open_spool(root)
+    assert await drain(spool) == [0, 2, 0, 1, 2]
+    await spool.close()
 
-
-def test_an_adopted_directory_with_damage_leaves_only_the_damaged_file(root: Path) -> None:
-    async def scenario() -> None:
-        dead = [open_spool(root), open_spool(root)]
-        for spool in dead:
-            for n in range(3):
-                await spool.append([record(n)])
-        for spool in dead:
-            await spool.close()
-        orphan = max(spool.spool_id for spool in dead)
-        path = next((root / orphan).glob("*.log"))
-        change(path, frame_starts(path)[1] + 40, b"\xaa\xaa")
-        heir = open_spool(root)
-        assert await drain(heir) == [0, 2, 0, 1, 2]
-        await heir.close()
-        assert names_in(root) == sorted([heir.spool_id, "damaged"])
-        assert names_in(root / "damaged") == [f"{orphan}-{path.name}"]
-
-    asyncio.run(scenario())
+    assert names_in(root) == sorted([spool.spool_id, "corrupt"])
+    assert names_in(root / "corrupt") == [f"{recovered}-{path.name}"]
 
 
-def test_a_body_is_never_taken_for_a_frame(root: Path, tmp_path: Path) -> None:
-    """Behind damage we look for the next frame, and bodies are what strangers sent: one may hold a frame, but not our mark."""
-    write_spool(tmp_path / "other", [[99]])
+async def test_a_body_is_never_read_as_a_frame(root: Path, tmp_path: Path) -> None:
+    """Behind corrupt bytes the next frame is searched, and a sender may put a frame into a body, but not with this spool's salt."""
+    await write_spool(tmp_path / "other", [[99]])
     (other,) = segments(tmp_path / "other")
-
-    async def scenario() -> None:
-        spool = open_spool(root)
-        await spool.append([record(0)])
-        await spool.append([record(1)._replace(value=other.read_bytes())])
-        await spool.append([record(2)])
-        await spool.close()
-
-    asyncio.run(scenario())
+    spool = open_spool(root)
+    await append(spool, [record(0)])
+    await append(spool, [record(1)._replace(value=other.read_bytes())])
+    await append(spool, [record(2)])
+    await spool.close()
     (path,) = segments(root)
-    change(path, frame_starts(path)[1] + 20, b"\xaa")
-    assert read_spool(root) == [0, 2]
+    overwrite(path, frame_starts(path)[1] + 20, b"\xaa")
+
+    assert await read_spool(root) == [0, 2]
 
 
 TEMPLATE: list[tuple[str, bytes]] = []
 
 
 def template(tmp_path: Path) -> list[tuple[str, bytes]]:
-    """Two segments of four frames each."""
+    """Return two segments of four frames each."""
     if not TEMPLATE:
-        write_spool(tmp_path / "template", FRAMES)
-        write_spool(tmp_path / "template", [[n + 7 for n in frame] for frame in FRAMES])
-        TEMPLATE.extend(
-            (str(path.relative_to(tmp_path / "template")), path.read_bytes())
-            for path in segments(tmp_path / "template")
-        )
+        root = tmp_path / "template"
+        asyncio.run(write_spool(root, FRAMES))
+        asyncio.run(write_spool(root, [[n + 7 for n in frame] for frame in FRAMES]))
+        TEMPLATE.extend((str(path.relative_to(root)), path.read_bytes()) for path in segments(root))
     return TEMPLATE
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_flipped_bit_costs_one_frame_at_most_and_invents_nothing(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_a_flipped_bit_costs_one_frame_at_most(tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "spool"
     shutil.rmtree(root, ignore_errors=True)
-    which = data.draw(st.integers(0, 1), "segment")
+    flipped = data.draw(st.integers(0, 1), "segment")
     for number, (name, content) in enumerate(template(tmp_path)):
-        spoilt = bytearray(content)
-        if number == which:
-            spoilt[data.draw(st.integers(0, len(content) - 1), "byte")] ^= 1 << data.draw(
+        corrupt = bytearray(content)
+        if number == flipped:
+            corrupt[data.draw(st.integers(0, len(content) - 1), "byte")] ^= 1 << data.draw(
                 st.integers(0, 7), "bit"
             )
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(spoilt)
+        (root / name).write_bytes(corrupt)
 
     frames = [[n + plus for n in frame] for plus in (0, 7) for frame in FRAMES]
-    assert read_spool(root) in [
+    assert asyncio.run(read_spool(root)) in [
         [n for frame in frames if frame is not lost for n in frame] for lost in [None, *frames]
     ]
 
 
-# ---------------------------------------------------------------- not ours to read
+# ---------------------------------------------------------------- another spool or version
 
 
-def test_a_newer_format_is_refused_untouched(root: Path) -> None:
-    """Going back to an older bridge must not cost what the newer one kept."""
-    write_spool(root, FRAMES)
+async def test_a_newer_format_is_rejected_and_not_touched(root: Path) -> None:
+    """Going back to an older bridge must not lose what the newer one accepted."""
+    await write_spool(root, FRAMES)
     (path,) = segments(root)
-    line = path.read_bytes()[:LINE_BYTES]
-    newer = first_line(path.parent.name, version=2)
-    assert len(newer) == len(line) == LINE_BYTES
-    path.write_bytes(newer + b"whatever it means")
+    newer = segment_header(path.parent.name, version=2)
+    assert len(newer) == HEADER_BYTES
+    path.write_bytes(newer + b"frames of version 2")
 
     with pytest.raises(SpoolFormat, match=rf"{path}.* 2"):
         open_spool(root)
-    assert path.read_bytes() == newer + b"whatever it means"
-    change(path, 0, first_line(path.parent.name))
-    open_spool(root).close_sync()  # the refusal holds no lock
+    assert path.read_bytes() == newer + b"frames of version 2"
+    overwrite(path, 0, segment_header(path.parent.name))
+    await open_spool(root).close()  # the rejection holds no lock
 
 
-def test_a_renamed_directory_is_refused(root: Path) -> None:
-    """Its frames would all look like garbage."""
-    spool_id = write_spool(root, FRAMES)
+async def test_a_renamed_directory_is_rejected(root: Path) -> None:
+    """All of its frames would count as garbage."""
+    spool_id = await write_spool(root, FRAMES)
     (root / spool_id).rename(root / f"{'0' * 8}{spool_id[8:]}")
 
     with pytest.raises(SpoolFormat, match=spool_id):

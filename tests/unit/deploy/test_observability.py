@@ -23,8 +23,8 @@ import bridge.metrics
 import consumers.cli
 import consumers.engine.metrics
 import sandbox.cli
-from bridge.loop_metrics import LoopCounter, LoopHistogram
-from bridge.spool.spool import SpoolStats
+from bridge.metrics import SingleThreadCounter, SingleThreadHistogram
+from bridge.spool import SpoolStats
 from consumers.engine.metrics import Standing
 
 ROOT: Final = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def exported() -> Mapping[str, frozenset[str]]:
     """Labels of every series that a scrape can show, by its name."""
     ours = bridge.metrics.Metrics("test")
     ours.watch_certificate(lambda: 0.0)
-    ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0, 0, 0, 0), lambda: 0)
+    ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0), lambda: 0)
     theirs = consumers.engine.metrics.Metrics("test")
     standing = Standing("timelines", "group", {("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0)
     theirs.watch(lambda: [standing])
@@ -79,9 +79,9 @@ def exported() -> Mapping[str, frozenset[str]]:
 
 def count_once(metric: object) -> None:
     """A metric with labels has no series before."""
-    if isinstance(metric, LoopCounter):
+    if isinstance(metric, SingleThreadCounter):
         metric.inc(*metric._labels)
-    elif isinstance(metric, LoopHistogram):
+    elif isinstance(metric, SingleThreadHistogram):
         metric.observe(0)
     elif isinstance(
         metric, prometheus_client.Counter | prometheus_client.Gauge | prometheus_client.Histogram

@@ -1,0 +1,9 @@
+"""Unit tests: no network."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run tests marked `anyio` on asyncio only."""
+    return "asyncio"
