@@ -11,6 +11,6 @@ HTTP in, Kafka out: the way of an event, one file per step.
     publisher     spool -> Kafka, in order, whatever happens
     kafka         the one door to the client library
 
-`run` puts the parts together, `up` starts everything on one machine, `cli` is the command line. For operators: `doctor` looks at
-everything, `replay` publishes dead letters again.
+`service` puts the parts together, `cli` is the command line, `ops` has the commands for operators: `doctor` checks everything,
+`dead_letters` inspects and replays, `tail` prints a topic.
 """

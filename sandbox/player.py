@@ -213,9 +213,8 @@ class Player:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         with self._lock:
-            self._ended_at = (
-                time.monotonic()
-            )  # a thread that still waits for a response counts and records nothing more
+            # From now on, a thread that still waits for a response counts and records nothing.
+            self._ended_at = time.monotonic()
 
     def _hand_out(self) -> None:
         """Give each event to its lane at its time."""
@@ -248,7 +247,7 @@ class Player:
                 with self._lock:
                     self._sent += 1
                 accepted = self._deliver(sender, orjson.dumps(body))
-                self._count(body, accepted=accepted)
+                self._count_event(body, accepted=accepted)
         except Exception as error:  # noqa: BLE001 - `run` raises it
             with self._lock:
                 self._failure = self._failure or error
@@ -263,12 +262,10 @@ class Player:
                 response = sender.post(body)
             except (OSError, http.client.HTTPException):
                 sender.close()
-                with self._lock:
-                    self._broken += self._ended_at is None
+                self._count_broken()
                 wait_s = self._timing.reconnect_after_s
             else:
-                with self._lock:
-                    self._answers[response.status] += self._ended_at is None
+                self._count_answer(response.status)
                 if response.status != http.client.SERVICE_UNAVAILABLE:
                     return 200 <= response.status < 300
                 wait_s = (
@@ -279,7 +276,17 @@ class Player:
             self._stopping.wait(wait_s)
         return None
 
-    def _count(self, body: Mapping[str, str], *, accepted: bool | None) -> None:
+    def _count_broken(self) -> None:
+        with self._lock:
+            if self._ended_at is None:
+                self._broken += 1
+
+    def _count_answer(self, status: int) -> None:
+        with self._lock:
+            if self._ended_at is None:
+                self._answers[status] += 1
+
+    def _count_event(self, body: Mapping[str, str], *, accepted: bool | None) -> None:
         with self._lock:
             if self._ended_at is not None or accepted is None:
                 return
@@ -288,8 +295,6 @@ class Player:
                 return
             self._accepted += 1
             if self._record is not None:
-                self._last_us = max(
-                    self._now_us(), self._last_us + 1
-                )  # so that the order of the lines is unique
+                self._last_us = max(self._now_us(), self._last_us + 1)  # a time of its own for each line
                 line = {"received_at": rfc3339(self._last_us), "pbx": self._pbx, "body": body}
                 self._record.write(orjson.dumps(line).decode() + "\n")

@@ -171,7 +171,7 @@ def dead_letters_replay(
         )
     )
     if as_json:
-        print_json({"dry_run": dry_run, **counts, "letters": rows})
+        print_json({"dry_run": dry_run, **counts, "dead_letters": rows})
     else:
         labels = {"unusable": "still unusable", "refused": "refused by Kafka"}
         if dry_run:

@@ -151,8 +151,8 @@ def test_list_prints_no_bodies_and_filters_as_replay_does(
         ("InvalidEvent", "ingress", USER)
     ] * 4 + [("InvalidJson", "ingress", USER)]
     assert [row["size_bytes"] for row in by_class] == [len(GARBAGE)]
-    assert [each["position"] for each in between.json["letters"]] == [rows[1]["position"]]
-    assert (nothing.code, nothing.json["letters"]) == (0, [])
+    assert [each["position"] for each in between.json["dead_letters"]] == [rows[1]["position"]]
+    assert (nothing.code, nothing.json["dead_letters"]) == (0, [])
     assert (one.code, none.code) == (0, 1)
     assert f"{third['position']}  published to {pbx}.call.events.v1" in one.out
     assert [record.key for record in events(kafka, pbx)] == [b"1412256225.1940", b"1412256225.1941"]
@@ -185,7 +185,7 @@ def test_a_removed_credential_needs_another_one_named(bridge: BridgeProcess, kaf
     named = dead_letters(bridge, "replay", "--class", "InvalidEvent", "--credential", "site-8", "--json")
 
     assert (alone.code, alone.json["skipped"], alone.json["replayed"]) == (1, 4, 0)
-    assert "--credential" in alone.json["letters"][0]["why"]
+    assert "--credential" in alone.json["dead_letters"][0]["why"]
     assert (named.code, named.json["replayed"]) == (0, 4)
     assert len(events(kafka, pbx)) == 4
 
@@ -273,4 +273,4 @@ def test_a_missing_partition_is_reported_for_each_dead_letter(
     done = dead_letters(bridge, "replay", "--json")
 
     assert (done.code, done.json["refused"], done.json["replayed"]) == (1, 2, 1)
-    assert "topics apply" in done.json["letters"][0]["why"]
+    assert "topics apply" in done.json["dead_letters"][0]["why"]

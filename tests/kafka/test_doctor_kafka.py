@@ -124,9 +124,9 @@ def test_rights_are_read_from_the_broker(kafka: Broker, pbx: str) -> None:
 
     found = examine(kafka, f"{pbx}.call.events.v1", f"{pbx}.nothing.v1")
 
-    standings = {standing.name: standing for standing in found.topics}
-    assert standings[f"{pbx}.call.events.v1"].rights == frozenset({
+    access = {each.name: each for each in found.topics}
+    assert access[f"{pbx}.call.events.v1"].rights == frozenset({
         "Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "AlterConfigs"
     })  # fmt: skip
-    assert standings[f"{pbx}.call.events.v1"].fewest_in_sync == 1
-    assert standings[f"{pbx}.nothing.v1"].refusal == "UnknownTopicOrPartitionError"
+    assert access[f"{pbx}.call.events.v1"].fewest_in_sync == 1
+    assert access[f"{pbx}.nothing.v1"].refusal == "UnknownTopicOrPartitionError"

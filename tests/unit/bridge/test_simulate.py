@@ -375,7 +375,7 @@ def test_an_idle_connection_that_was_closed_is_no_broken_one() -> None:
     class Closing(_Handler):
         def do_POST(self) -> None:
             super().do_POST()
-            self.close_connection = True  # without a header that says so
+            self.close_connection = True  # unannounced
 
         def finish(self) -> None:
             super().finish()
