@@ -33,7 +33,7 @@ from bridge.spool.spool import Spool
 from bridge.spool.tuning import SpoolTuning
 from bridge.tls import Certificate, Renewal
 from bridge.token_endpoint import TokenEndpoint
-from voipex.errors import BridgeError, KafkaUnreachable, SpoolFailed
+from voipex.errors import BridgeError, KafkaUnavailable, SpoolFailed
 from voipex.kafka.topics import check_topics
 from voipex.service.logging import get_logger
 from voipex.service.management import Readiness, build_management
@@ -182,7 +182,7 @@ class Bridge:
         try:
             async with asyncio.timeout(_TOPIC_CHECK_S):
                 await check_topics(settings, settings.topics())
-        except (KafkaUnreachable, TimeoutError) as error:
+        except (KafkaUnavailable, TimeoutError) as error:
             self._topics_checked = False
             log.warning("kafka unreachable", cause=type(error).__name__)
         else:

@@ -31,7 +31,8 @@ Everything that can go wrong, with what the caller is told.
     ├── PortInUse                          exit 1, names the setting
     ├── SpoolFormat                        exit 1 (segments): written by another version
     ├── TopicMismatch                      exit 1: missing, with other partitions, or too small a max.message.bytes
-    └── KafkaUnreachable                   no broker answered within its time
+    └── KafkaUnavailable
+        ├── KafkaUnreachable               no broker answered within its time
         └── KafkaAccessDenied              it answered and does not let us in, or our certificate files cannot be used
 """
 
@@ -248,9 +249,13 @@ class TopicMismatch(BridgeError):
     """Topics are missing, have another number of partitions, or reject records that the bridge may write. Operator: `voipex-bridge topics apply`."""
 
 
-class KafkaUnreachable(BridgeError):
+class KafkaUnavailable(BridgeError):
+    """Kafka cannot be used now."""
+
+
+class KafkaUnreachable(KafkaUnavailable):
     """No broker answered in time. Operator: check the addresses, TLS and SASL settings."""
 
 
-class KafkaAccessDenied(KafkaUnreachable):
+class KafkaAccessDenied(KafkaUnavailable):
     """Our certificate files, user or rights do not let us in, and only a person can change that. The message names the setting or the right."""

@@ -21,7 +21,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from consumers.engine.batch import InputRecord, Output
-from voipex.errors import KafkaAccessDenied, KafkaUnreachable
+from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
 from voipex.kafka import permissions
 from voipex.kafka.admin import acl_command, describe_cluster, no_right
 from voipex.kafka.clients import ask_for_metadata_calmly, client_arguments, close_producer
@@ -115,7 +115,7 @@ async def check_rights(settings: KafkaSettings, needed: Mapping[str, Collection[
             raise no_right(settings, right, missing)
 
 
-async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
+async def _unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnavailable:
     """The cause of *error*; KafkaAccessDenied when it is a right on a group or on a transactional.id, which no topic's answer tells."""
     if isinstance(error, errors.GroupAuthorizationFailedError):
         right, on, option = "Read", f"group {error.args[0]}", f"--group {error.args[0]}"

@@ -30,7 +30,7 @@ from consumers.engine.restore import OffsetsLost, Plan, restore
 from consumers.engine.store import Store, StoreBroken
 from consumers.engine.task import Task, TaskBroken, Terms
 from consumers.settings import Settings
-from voipex.errors import BridgeError, KafkaAccessDenied, KafkaUnreachable
+from voipex.errors import BridgeError, KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
 from voipex.service.logging import get_logger
 from voipex.topics import DEAD_LETTERS, topic_name
 
@@ -80,7 +80,7 @@ class Worker(Generic[State]):
             session = self._session = _Session(self._projection, self._settings, self._metrics, self._now_us)
             try:
                 await session.run(self._stopping)
-            except KafkaUnreachable as error:
+            except KafkaUnavailable as error:
                 attempt = 0 if session.lasted_s > _STEADY_S else attempt + 1
                 tell = log.error if isinstance(error, KafkaAccessDenied) else log.warning
                 tell("Kafka is out of reach", service=self.service, cause=str(error), attempt=attempt)
@@ -184,7 +184,7 @@ class _Owner(Generic[State]):
             except TaskBroken as broken:
                 fences = fences + 1 if broken.fenced else 0
                 cause = str(broken)
-            except (KafkaUnreachable, StoreBroken, OSError) as error:
+            except (KafkaUnavailable, StoreBroken, OSError) as error:
                 cause = str(error)
                 is_refused = isinstance(error, KafkaAccessDenied)
             except Exception as error:  # noqa: BLE001 - the client's own; begin again as after any other

@@ -22,7 +22,7 @@ from bridge.spool import SpooledRecord
 from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
-from voipex.errors import KafkaUnreachable
+from voipex.errors import KafkaUnavailable
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import _admin, describe_cluster
 from voipex.kafka.settings import KafkaSettings
@@ -177,7 +177,7 @@ class _Container(NamedTuple):
 
 def _await_broker(bootstrap_servers: str) -> None:
     def answers() -> bool:
-        with suppress(KafkaUnreachable):
+        with suppress(KafkaUnavailable):
             asyncio.run(describe_cluster(settings_of(bootstrap_servers)))
             return True
         return False

@@ -18,7 +18,7 @@ from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess, free_port
 from tests.traffic import Traffic
 from tests.waiting import WITHIN_S, eventually, outlast
-from voipex.errors import KafkaUnreachable
+from voipex.errors import KafkaUnavailable
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import _admin
 from voipex.topics import declared
@@ -38,7 +38,7 @@ def load(traffic: Traffic) -> Iterator[None]:
         while not stopping.wait(0.1):
             try:
                 traffic.publish(40)
-            except (KafkaUnreachable, KafkaError):
+            except (KafkaUnavailable, KafkaError):
                 continue
             except Exception as error:  # noqa: BLE001 - for the test's own thread
                 faults.append(error)

@@ -12,7 +12,7 @@ from aiokafka import errors
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from voipex.errors import KafkaAccessDenied, KafkaUnreachable
+from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
 from voipex.kafka.clients import client_arguments
 from voipex.kafka.settings import KafkaSettings
 
@@ -21,7 +21,7 @@ _create_conn: Any = aiokafka.conn.create_conn
 _PROBE_TIMEOUT_S: Final = 3.0
 
 
-async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnreachable:
+async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnavailable:
     """Find the cause of *error*: `KafkaAccessDenied` when it is ours to mend."""
     named: set[str] = set()
     answers = await _probe(settings, named=named)

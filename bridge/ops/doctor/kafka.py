@@ -5,7 +5,7 @@ from typing import Final
 
 from bridge.ops.doctor.report import Check, skipped
 from bridge.settings import Settings
-from voipex.errors import BridgeError, KafkaUnreachable, TopicMismatch
+from voipex.errors import BridgeError, KafkaUnavailable, TopicMismatch
 from voipex.kafka import permissions
 from voipex.kafka.admin import Cluster, acl_command
 from voipex.kafka.diagnostics import reach
@@ -27,7 +27,7 @@ async def check_kafka(settings: Settings) -> list[Check]:
     )
     try:
         problems = await reach(settings)
-    except KafkaUnreachable as error:
+    except KafkaUnavailable as error:
         return [
             Check("kafka", "error", str(error), remedy),
             *skipped(_AFTER_CONNECTING, "Kafka is unreachable"),
