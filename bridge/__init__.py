@@ -1,16 +1,13 @@
 """
-HTTP in, Kafka out: the way of an event, one file per step.
+HTTP to disk to Kafka. The packages, in the order of an event's path.
 
-    http_limits   what a client may cost before it is known; tls: HTTPS
-    ingress       POST /voipex: authenticated before the body is read, answered when the event is safe
-    auth          who is calling (credentials: the file behind it; tokens: Bearer, given out by token_endpoint)
-    webhook       bytes -> the PBX's own words
-    normalize     the PBX's words -> Event, ours (clock: its time and its id)
-    wire          Event -> Record, with its key, partition and headers (dead_letters: what is no event)
-    spool         the record on disk; only now the PBX hears 2xx
-    publisher     spool -> Kafka, in order, whatever happens
-    kafka         the one door to the client library
+- `http`: requests in, responses out. `protocol` is HTTP/1.1 with its limits, `ingress` one request and the promise of 2xx, `problems` the
+  response to each error; `server`, `tls` and `token_endpoint` are beside them, and `asgi` runs the ingress under any ASGI server.
+- `auth`: who sends a request. Basic and Bearer, and the credentials file behind them.
+- `spool`: records on disk; only now the PBX gets 2xx.
+- `publisher`: spool to Kafka, in order, at least once.
 
-`service` puts the parts together, `cli` is the command line, `ops` has the commands for operators: `doctor` checks everything,
-`dead_letters` inspects and replays, `tail` prints a topic.
+The steps between them are in `voipex`, since the consumers share them: `webhook` (bytes to fields), `normalize` (fields to event), `records`
+(event to record). `service` puts the parts together, `cli` is the command
+line, and `ops` does what operators ask for: `doctor` checks everything, `dead_letters` inspects and replays, `tail` prints a topic.
 """

@@ -21,9 +21,13 @@ import uvloop
 
 from bridge.auth.authenticate import authenticate
 from bridge.auth.store import CredentialStore, Reload
+from bridge.http.ingress import TOKEN_PATH, WEBHOOK_PATHS, Ingress, WebhookEndpoint
+from bridge.http.protocol import Limits
 from bridge.http.receipts import ReceiptClock
-from bridge.http_limits import MAX_HEAD_BYTES, BoundedServer, Limits, allow_files, bounded
-from bridge.ingress import WEBHOOK_PATHS, Ingress
+from bridge.http.server import HttpServer, raise_file_limit
+from bridge.http.tls import Certificate
+from bridge.http.tls import Reload as CertificateReload
+from bridge.http.token_endpoint import TokenEndpoint
 from bridge.metrics import Metrics
 from bridge.publisher.producer import KafkaProducer
 from bridge.publisher.publisher import Producer, Publisher
@@ -31,8 +35,6 @@ from bridge.settings import Settings
 from bridge.spool.memory import MemorySpool
 from bridge.spool.spool import Spool
 from bridge.spool.tuning import SpoolTuning
-from bridge.tls import Certificate, Renewal
-from bridge.token_endpoint import TokenEndpoint
 from voipex.errors import BridgeError, KafkaUnavailable, SpoolFailed
 from voipex.kafka.topics import check_topics
 from voipex.service.logging import get_logger
@@ -94,17 +96,17 @@ class Bridge:
             listening(settings.host, settings.port, "port") as front_socket,
             listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
-            ingress = self._ingress()
-            front = _FrontServer(server_config(ingress, bounded(self._limits(ingress))), self._tls())
+            front = HttpServer(self._ingress(), self._limits(), self._tls())
             management = Server(server_config(build_management(self._readiness, self._metrics.registry)))
             with self._signals():
                 serving = [
                     self._watched(management.serve([management_socket]), "management server"),
-                    self._watched(front.serve([front_socket]), "front door"),
+                    self._watched(front.serve(front_socket), "ingress"),
                 ]
                 publishing = self._watched(self._publisher.run(), "publisher")
                 reloading = asyncio.create_task(self._reload_credentials())
-                await started(front, management)
+                await front.started.wait()
+                await started(management)
                 self._say_started(front_socket, management_socket)
                 self._ready = True
                 await self._stopping.wait()
@@ -117,13 +119,20 @@ class Bridge:
         log.info("stopped", waiting=self._outbox.stats().waiting_records)
 
     def _ingress(self) -> Ingress:
-        settings = self._settings
+        tokens = TokenEndpoint(lambda: self._credentials.credentials)
         return Ingress(
+            {**dict.fromkeys(WEBHOOK_PATHS, self._webhooks()), TOKEN_PATH: tokens},
+            self._metrics,
+            log_requests=self._settings.log_level == "debug",
+        )
+
+    def _webhooks(self) -> WebhookEndpoint:
+        settings = self._settings
+        return WebhookEndpoint(
             self._outbox,
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(),
             self._metrics,
-            TokenEndpoint(lambda: self._credentials.credentials, self._metrics),
             partitions=settings.topic_partitions,
             max_body_bytes=settings.max_body_bytes,
             accepted=(settings.accepted_status, settings.accepted_body.encode()),
@@ -133,21 +142,16 @@ class Bridge:
         certificate = self._certificate
         return None if certificate is None else lambda: certificate.context
 
-    def _limits(self, ingress: Ingress) -> Limits:
+    def _limits(self) -> Limits:
         settings = self._settings
-        most = allow_files(settings.max_connections)
+        most = raise_file_limit(settings.max_connections)
         if most < settings.max_connections:
             log.warning("the limit of open files allows fewer connections", max_connections=most)
         return Limits(
-            most,
-            settings.request_timeout_s,
-            settings.idle_timeout_s,
-            max_head_bytes=MAX_HEAD_BYTES,
-            # A body in chunks of one byte has six bytes for each.
-            max_message_bytes=MAX_HEAD_BYTES + 8 * settings.max_body_bytes,
-            refused=ingress.count_refusal,
-            take=ingress.take,
-            whole_paths=frozenset(path.encode() for path in WEBHOOK_PATHS),
+            max_connections=most,
+            max_body_bytes=settings.max_body_bytes,
+            request_timeout_s=settings.request_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
         )
 
     # ---------------------------------------------------------------- parts
@@ -202,20 +206,20 @@ class Bridge:
             await asyncio.sleep(_RELOAD_S)
             self._tell(self._credentials.reload_if_changed())
             if self._certificate is not None:
-                self._tell_of_certificate(self._certificate.renew_if_changed())
+                self._log_certificate_reload(self._certificate.reload_if_changed())
 
     def _reload(self) -> None:
         self._tell(self._credentials.reload())
         if self._certificate is not None:
-            self._tell_of_certificate(self._certificate.renew())
+            self._log_certificate_reload(self._certificate.reload())
 
-    def _tell_of_certificate(self, renewal: Renewal | None) -> None:
-        if renewal is None:
+    def _log_certificate_reload(self, reload: CertificateReload | None) -> None:
+        if reload is None:
             return
-        if renewal.fault is None:
+        if reload.fault is None:
             log.info("certificate read again", file=str(self._settings.tls_cert_file))
         else:
-            log.error("the new certificate cannot be used; the old one stays in force", fault=renewal.fault)
+            log.error("the new certificate cannot be used; the old one stays in force", fault=reload.fault)
 
     def _tell(self, reload: Reload | None) -> None:
         if reload is None:
@@ -308,12 +312,12 @@ class Bridge:
             spool=self._outbox.spool_id,
         )
 
-    async def _stop(self, front: Server, publishing: "asyncio.Task[None]") -> None:
+    async def _stop(self, front: HttpServer, publishing: "asyncio.Task[None]") -> None:
         """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
         log.info("stopping", waiting=self._outbox.stats().waiting_records)
         deadline = time.monotonic() + self._settings.drain_s
-        front.should_exit = True  # (2)
-        await front.ended.wait()
+        front.stop()  # (2)
+        await front.stopped.wait()
         self._outbox.seal()  # (3)
         hurry = asyncio.create_task(self._hurry.wait())
         await asyncio.wait(  # (4)
@@ -330,10 +334,6 @@ class Bridge:
             publishing.cancel()
             await asyncio.wait({publishing})
         await self._outbox.close()  # (5)
-
-
-class _FrontServer(Server, BoundedServer):
-    """The front door's."""
 
 
 class _CheckedProducer(KafkaProducer):

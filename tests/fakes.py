@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.auth.authenticate import Principal
-from bridge.ingress import Ingress
+from bridge.http.asgi import asgi_application
+from bridge.http.ingress import WEBHOOK_PATHS, Ingress, WebhookEndpoint
+from bridge.http.receipts import ReceiptClock
+from bridge.metrics import Metrics
 from voipex.errors import Unauthorized
 from voipex.records import Record
 from voipex.webhook import DOCUMENTED_KEYS
@@ -31,6 +34,29 @@ def let_in(header: bytes | None) -> Principal:
     if header != b"Basic good":
         raise Unauthorized("not good")
     return PRINCIPAL
+
+
+def webhook_ingress(
+    outbox: FakeOutbox,
+    metrics: Metrics | None = None,
+    authenticate: Callable[[bytes | None], Principal] = let_in,
+    *,
+    max_body_bytes: int = 1024,
+    accepted: tuple[int, bytes] = (200, b""),
+    log_requests: bool = False,
+) -> Ingress:
+    """An ingress of /voipex alone."""
+    metrics = metrics or Metrics("test")
+    endpoint = WebhookEndpoint(
+        outbox,
+        authenticate,
+        ReceiptClock(),
+        metrics,
+        partitions=12,
+        max_body_bytes=max_body_bytes,
+        accepted=accepted,
+    )
+    return Ingress(dict.fromkeys(WEBHOOK_PATHS, endpoint), metrics, log_requests=log_requests)
 
 
 @dataclass
@@ -65,7 +91,8 @@ async def ask(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app({"type": "http", "path": path, "method": method, "headers": list(headers)}, receive, send)
+    scope = {"type": "http", "path": path, "method": method, "headers": list(headers)}
+    await asgi_application(app)(scope, receive, send)
     start = sent[0]
     joined: dict[bytes, bytes] = {}
     for name, value in start["headers"]:

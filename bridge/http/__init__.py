@@ -1,1 +1,1 @@
-"""The HTTP side of the bridge."""
+"""HTTP of the bridge: the ingress without I/O, its protocol and server, and how errors are answered."""

@@ -22,8 +22,8 @@ import pytest
 
 from bridge.auth import manage
 from bridge.auth.authenticate import authenticate
+from bridge.http.ingress import WebhookEndpoint
 from bridge.http.receipts import ReceiptClock
-from bridge.ingress import Ingress
 from bridge.service import Bridge
 from bridge.settings import Settings as BridgeSettings
 from bridge.spool import OnDurable
@@ -122,10 +122,10 @@ class ClockedBridge(Bridge):
         super().__init__(settings, "test")
         self._clock = clock
 
-    def _ingress(self) -> Ingress:
+    def _webhooks(self) -> WebhookEndpoint:
         assert isinstance(self._outbox, Spool)
         self.repeating = RepeatingOutbox(self._outbox)
-        return Ingress(
+        return WebhookEndpoint(
             self.repeating,
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(self._clock.now_ns),

@@ -1,5 +1,6 @@
 """`voipex-bridge serve` as a process, without any Kafka: starts, accepts, spools, says so; refuses what it must."""
 
+import json
 import os
 import socket
 import subprocess
@@ -180,6 +181,19 @@ def test_metrics_and_liveness_are_on_the_management_port_only(tmp_path: Path, no
     assert 'voipex_bridge_events_received_total{pbx="voipex",type="ringing"} 1.0' in metrics
     assert "voipex_bridge_spool_appended_total 1.0" in metrics
     assert "777888999" not in metrics
+
+
+def test_debug_level_logs_a_line_per_request(tmp_path: Path, nowhere: str) -> None:
+    with BridgeProcess(tmp_path, nowhere, VOIPEX_LOG_LEVEL="debug").start() as bridge:
+        bridge.post(body())
+        log = bridge.log()
+
+    lines = [json.loads(line) for line in log.splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(each["method"], each["route"], each["status"]) for each in requests] == [
+        ("POST", "/voipex", 200)
+    ]
+    assert "777888999" not in log
 
 
 def test_credentials_are_made_listed_and_revoked_by_the_command_line(tmp_path: Path) -> None:

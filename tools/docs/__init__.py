@@ -1,1 +1,1 @@
-"""Generates docs/settings*.md, docs/answers.md and docs/contract from the code: `python -m tools.docs write|check|release`."""
+"""Generates docs/settings*.md, docs/http-responses.md and docs/contract from the code: `python -m tools.docs write|check|release`."""

@@ -16,8 +16,7 @@ from bridge.settings import Settings as BridgeSettings
 from consumers.settings import Settings as ConsumerSettings
 from tools import generated
 from tools.docs import contract
-from tools.docs.http_responses import answers_page
-from tools.docs.openapi import openapi_page
+from tools.docs.http_responses import responses_page
 from tools.docs.settings import settings_page
 
 DOCS: Final = Path("docs")  # relative to the repository, where this command runs
@@ -31,8 +30,7 @@ def pages(docs: Path = DOCS) -> dict[str, str]:
         "settings-consumers.md": settings_page(
             ConsumerSettings, "Settings of the consumers", "consumers/settings.py"
         ),
-        "answers.md": answers_page(),
-        "contract/openapi.json": openapi_page(),
+        "http-responses.md": responses_page(),
         **{f"contract/{name}": text for name, text in contract.documents(trace).items()},
     }
 

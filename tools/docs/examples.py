@@ -225,5 +225,5 @@ def _refused(body: bytes, place: int) -> Example:
         normalize(parse(body), PBX, receipt)
     except InvalidWebhook as fault:
         letter = _stamped(dead_letter(body, fault, PBX, "site-7", receipt, DEFAULT_PARTITIONS), 39 + place)
-        return _example(REFUSED_WEBHOOK, f"{fault.status}: {fault}", letter, body.decode())
+        return _example(REFUSED_WEBHOOK, f"{type(fault).__name__}: {fault}", letter, body.decode())
     raise AssertionError("it is an event")

@@ -1,16 +1,16 @@
-"""docs/answers.md: every status of the HTTP endpoint, its cause, and whether to try again."""
+"""docs/http-responses.md: every response of the ingress, its cause, and whether to try again."""
 
-from collections.abc import Iterator
+from bridge.http.problems import PROBLEMS, Problem
+from voipex.errors import InvalidWebhook, OAuthError
 
-from voipex import errors
 
-
-def answers_page() -> str:
-    """Every status of the front door: cause, and whether to try again."""
+def responses_page() -> str:
+    """Return the page: the table of `problems` with the docstrings of the errors."""
+    rows = sorted(PROBLEMS.items(), key=lambda row: (row[1].status, row[0].__name__))
     lines = [
-        "# Answers of the front door",
+        "# HTTP responses of the ingress",
         "",
-        "Made from `voipex/errors.py` by `make contract`.",
+        "Made from `bridge/http/problems.py` by `make contract`. For tools: [OpenAPI](contract/openapi.yaml).",
         "",
         "`POST /voipex` is answered with `VOIPEX_ACCEPTED_STATUS` (200) and `VOIPEX_ACCEPTED_BODY` (empty) once the event is safe on disk.",
         "Every other answer is a problem (RFC 9457, `application/problem+json`) whose `type` ends in the name below. It never repeats the body.",
@@ -18,17 +18,12 @@ def answers_page() -> str:
         "| status | problem | try again | kept as dead letter | cause |",
         "|---|---|---|---|---|",
     ]
-    answered = sorted(_leaves(errors.IngressError), key=lambda each: (each.status, each.__name__))
-    for error in answered:
-        if issubclass(error, errors.OAuthError):
-            continue
-        kept = "yes" if issubclass(error, errors.InvalidWebhook) else "no"
-        again = (
-            "yes, after `Retry-After`"
-            if issubclass(error, errors.ServiceUnavailable)
-            else ("yes" if error.retriable else "no")
-        )
-        lines.append(f"| {error.status} | `{error.__name__}` | {again} | {kept} | {_cause(error)} |")
+    for error, problem in rows:
+        if not issubclass(error, OAuthError):
+            kept = "yes" if issubclass(error, InvalidWebhook) else "no"
+            lines.append(
+                f"| {problem.status} | `{error.__name__}` | {_again(problem)} | {kept} | {_cause(error)} |"
+            )
     lines += [
         "",
         "`POST /token` is answered 200 with `access_token`, `token_type` and `expires_in`. Its other answers are those of RFC 6749, section 5.2:",
@@ -38,20 +33,18 @@ def answers_page() -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {error.status} | `{error.__name__}` | `{error.error}` | {_cause(error)} |"
-        for error in answered
-        if issubclass(error, errors.OAuthError)
+        f"| {problem.status} | `{error.__name__}` | `{error.error}` | {_cause(error)} |"
+        for error, problem in rows
+        if issubclass(error, OAuthError)
     ]
     return "\n".join(lines) + "\n"
 
 
-def _cause(error: type[errors.IngressError]) -> str:
+def _again(problem: Problem) -> str:
+    if not problem.retriable:
+        return "no"
+    return "yes, after `Retry-After`" if any(name == b"retry-after" for name, _ in problem.headers) else "yes"
+
+
+def _cause(error: type[Exception]) -> str:
     return " ".join((error.__doc__ or "").split())
-
-
-def _leaves(error: type[errors.IngressError]) -> Iterator[type[errors.IngressError]]:
-    """Errors that are answered: all but those that only group others."""
-    if error not in (errors.IngressError, errors.InvalidWebhook, errors.OAuthError):
-        yield error
-    for child in error.__subclasses__():
-        yield from _leaves(child)

@@ -52,7 +52,7 @@ What readers of the topics may rely on. New here: [one call, from webhook to age
 | [asyncapi.json](asyncapi.json) | machines: all public topics in AsyncAPI 3.1, with keys, headers, partitions, retention and examples |
 | [schemas/](schemas/) | machines: the values as JSON Schemas (2020-12) |
 | [examples/](examples/) | a value of each kind, and the recorded trace that they are made from |
-| [openapi.json](openapi.json) | the front door in OpenAPI 3.1; its answers in words: [answers.md](../answers.md) |
+| [openapi.yaml](openapi.yaml) | the front door in OpenAPI 3.1; its answers in words: [http-responses.md](../http-responses.md) |
 
 ## Topics
 

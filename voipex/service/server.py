@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 import uvicorn
 
@@ -14,14 +14,6 @@ from voipex.service.settings import variable_of
 
 _IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
 _BACKLOG: Final = 2048  # connections that may wait for accept()
-
-
-class Answer(NamedTuple):
-    """An answer over HTTP."""
-
-    status: int
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
 
 
 class Server(uvicorn.Server):
@@ -42,12 +34,10 @@ class Server(uvicorn.Server):
             self.ended.set()
 
 
-def server_config(
-    app: object, http: type[asyncio.Protocol] | Literal["httptools"] = "httptools"
-) -> uvicorn.Config:
+def server_config(app: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=http,
+        http="httptools",
         ws="none",
         lifespan="off",
         log_config=None,

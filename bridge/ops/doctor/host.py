@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from bridge.auth.store import CredentialStore
+from bridge.http.tls import Certificate, valid_until_s
 from bridge.ops.doctor.report import Check, format_bytes, reason_of, skipped
 from bridge.settings import Settings
 from bridge.spool.inspect import SpoolStatus, inspect, quarantined
-from bridge.tls import Certificate, valid_until_s
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.service import health
 from voipex.service.ports import bind_error

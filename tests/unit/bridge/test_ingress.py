@@ -7,35 +7,21 @@ from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 
-from bridge.auth.authenticate import Credentials, authenticate
-from bridge.http.receipts import ReceiptClock
-from bridge.ingress import Ingress
+from bridge.auth.authenticate import Credentials, Principal, authenticate
+from bridge.http.messages import Response
 from bridge.metrics import Metrics
 from tests.factories import body
-from tests.fakes import Answer, FakeOutbox, ask, let_in
-from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
+from tests.fakes import Answer, FakeOutbox, ask, webhook_ingress
+from voipex.errors import ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record, decode
 
 GOOD = (b"authorization", b"Basic good")
 
 
-def front_door(
-    outbox: FakeOutbox, metrics: Metrics | None = None, accepted: tuple[int, bytes] = (200, b"")
-) -> Ingress:
-    return Ingress(
-        outbox,
-        let_in,
-        ReceiptClock(),
-        metrics or Metrics("test"),
-        partitions=12,
-        max_body_bytes=1024,
-        accepted=accepted,
-    )
-
-
 def answer_to(outbox: FakeOutbox, *chunks: bytes, **request: object) -> Answer:
-    return asyncio.run(ask(front_door(outbox), *chunks, **request))  # type: ignore[arg-type]
+    return asyncio.run(ask(webhook_ingress(outbox), *chunks, **request))  # type: ignore[arg-type]
 
 
 def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
@@ -49,7 +35,7 @@ def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
 
 
 def test_status_and_body_of_the_answer_are_settings() -> None:
-    app = front_door(FakeOutbox(), accepted=(202, b"OK"))
+    app = webhook_ingress(FakeOutbox(), accepted=(202, b"OK"))
 
     answer = asyncio.run(ask(app, body()))
 
@@ -58,7 +44,7 @@ def test_status_and_body_of_the_answer_are_settings() -> None:
 
 
 def test_a_204_has_neither_body_nor_length() -> None:
-    answer = asyncio.run(ask(front_door(FakeOutbox(), accepted=(204, b"OK")), body()))
+    answer = asyncio.run(ask(webhook_ingress(FakeOutbox(), accepted=(204, b"OK")), body()))
 
     assert (answer.status, answer.body, answer.headers) == (204, b"", {})
 
@@ -101,7 +87,7 @@ def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[t
 
 def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
     nobody = partial(authenticate, credentials=Credentials([]), now_s=0.0)
-    app = Ingress(FakeOutbox(), nobody, ReceiptClock(), Metrics("test"), partitions=12, max_body_bytes=1024)
+    app = webhook_ingress(FakeOutbox(), authenticate=nobody)
 
     answer = asyncio.run(ask(app, body(), headers=[GOOD, GOOD]))
 
@@ -235,7 +221,7 @@ def test_a_traceparent_goes_into_the_record_and_a_broken_one_does_not() -> None:
 
 def test_metrics_count_what_was_answered() -> None:
     metrics = Metrics("test")
-    app = front_door(FakeOutbox(), metrics)
+    app = webhook_ingress(FakeOutbox(), metrics)
 
     async def traffic() -> None:
         await ask(app, body())
@@ -274,7 +260,7 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
 
     async def story() -> tuple[bool, int]:
         outbox = SlowOutbox()
-        asked = asyncio.create_task(ask(front_door(outbox), body()))
+        asked = asyncio.create_task(ask(webhook_ingress(outbox), body()))
         for _ in range(20):
             await asyncio.sleep(0)
         early = asked.done()
@@ -282,12 +268,6 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
         return early, (await asked).status
 
     assert asyncio.run(story()) == (False, 200)
-
-
-def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
-    kinds: list[type[ServiceUnavailable]] = [ServiceUnavailable, *ServiceUnavailable.__subclasses__()]
-
-    assert [(kind.retriable, kind.status) for kind in kinds] == [(True, 503)] * len(kinds)
 
 
 @pytest.mark.parametrize(
@@ -305,16 +285,20 @@ def test_every_refusal_of_ours_that_passes_may_be_tried_again() -> None:
         (b"{", (GOOD,), SpoolFull("full")),
     ],
 )
-def test_a_request_that_came_whole_has_the_same_answer_and_figures(
+def test_core_and_asgi_give_the_same_response_and_metrics(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...], fault: Exception | None
 ) -> None:
     def after(way: str) -> tuple[object, ...]:
         metrics, outbox, answers = Metrics("test"), FakeOutbox(fault=fault), list[object]()
-        door = front_door(outbox, metrics)
-        if way == "whole":
-            door.take(headers, raw, lambda answer: answers.append((answer.status, answer.body)))
+        ingress = webhook_ingress(outbox, metrics)
+        if way == "core":
+            opened = ingress.open(b"POST", b"/voipex", headers)
+            if isinstance(opened, Response):
+                answers.append((opened.status, opened.body))
+            else:
+                opened(raw, lambda answer: answers.append((answer.status, answer.body)))
         else:
-            answer = asyncio.run(ask(door, raw, headers=headers))
+            answer = asyncio.run(ask(ingress, raw, headers=headers))
             answers.append((answer.status, answer.body))
         figures = {
             (sample.name, *sample.labels.items()): sample.value
@@ -324,6 +308,59 @@ def test_a_request_that_came_whole_has_the_same_answer_and_figures(
         }
         return answers, figures, [record.topic for record in outbox.kept]
 
-    by_asgi, whole = after("asgi"), after("whole")
+    by_asgi, by_core = after("asgi"), after("core")
 
-    assert whole == by_asgi
+    assert by_core == by_asgi
+
+
+def test_debug_log_has_a_line_per_request_without_its_body() -> None:
+    ingress = webhook_ingress(FakeOutbox(), log_requests=True)
+
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(ask(ingress, body()))
+        asyncio.run(ask(ingress, b"not json"))
+        asyncio.run(ask(ingress, path="/elsewhere/+420777888999", method="BREW"))
+
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [(line["method"], line["route"], line["status"]) for line in requests] == [
+        ("POST", "/voipex", 200),
+        ("POST", "/voipex", 400),
+        ("other", "other", 404),
+    ]
+    assert all(0 <= line["duration_ms"] < 10_000 for line in requests)
+    assert {name for line in requests for name in line} == {
+        *("component", "event", "log_level"),
+        *("method", "route", "status", "duration_ms"),
+    }
+
+
+def test_without_debug_there_is_no_line_per_request() -> None:
+    with structlog.testing.capture_logs() as lines:
+        asyncio.run(ask(webhook_ingress(FakeOutbox()), body()))
+
+    assert lines == []
+
+
+def test_an_unexpected_error_is_503_and_logged_without_the_body() -> None:
+    def broken(_: bytes | None) -> Principal:
+        raise RuntimeError("+420777888999")
+
+    with structlog.testing.capture_logs() as lines:
+        answer = asyncio.run(ask(webhook_ingress(FakeOutbox(), authenticate=broken), body()))
+
+    assert (answer.status, answer.headers[b"retry-after"], answer.reads) == (503, b"2", 0)
+    assert b"777888999" not in answer.body
+    assert [line["event"] for line in lines] == ["request failed", "refused"]
+    assert all("777888999" not in str(line.get("detail")) for line in lines)
+
+
+def test_refusals_are_logged_once_a_second_for_each_reason() -> None:
+    ingress = webhook_ingress(FakeOutbox())
+
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(5):
+            asyncio.run(ask(ingress, body(), headers=()))
+
+    assert [(line["event"], line["reason"], line["status"]) for line in lines] == [
+        ("refused", "Unauthorized", 401)
+    ]

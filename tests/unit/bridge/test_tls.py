@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from bridge.tls import Certificate, Renewal
+from bridge.http.tls import Certificate, Reload, valid_until_s
 from voipex.errors import SettingsInvalid
 
 
@@ -38,7 +38,7 @@ def test_unchanged_files_are_not_read_again(files: tuple[Path, Path]) -> None:
     certificate = Certificate(*files)
     context = certificate.context
 
-    assert certificate.renew_if_changed() is None
+    assert certificate.reload_if_changed() is None
     assert certificate.context is context
 
 
@@ -47,9 +47,9 @@ def test_renewed_files_make_a_new_context(files: tuple[Path, Path], authority: t
     context = certificate.context
     put(authority.issue_cert("localhost"), *files)
 
-    assert certificate.renew_if_changed() == Renewal()
+    assert certificate.reload_if_changed() == Reload()
     assert certificate.context is not context
-    assert certificate.renew_if_changed() is None
+    assert certificate.reload_if_changed() is None
 
 
 def test_it_tells_until_when_it_is_valid(files: tuple[Path, Path], authority: trustme.CA) -> None:
@@ -59,11 +59,11 @@ def test_it_tells_until_when_it_is_valid(files: tuple[Path, Path], authority: tr
     assert certificate.until_s == until.timestamp()
 
     put(authority.issue_cert("localhost", not_after=until + timedelta(days=90)), *files)
-    assert certificate.renew() == Renewal()
+    assert certificate.reload() == Reload()
     assert certificate.until_s == (until + timedelta(days=90)).timestamp()
 
     put(authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)), *files)
-    assert certificate.renew() == Renewal()
+    assert certificate.reload() == Reload()
     assert certificate.until_s == 0.0
 
 
@@ -77,7 +77,7 @@ def test_a_renewal_behind_a_link_is_seen(tmp_path: Path, authority: trustme.CA) 
     (tmp_path / "new").symlink_to("2")
     (tmp_path / "new").replace(tmp_path / "now")
 
-    assert certificate.renew_if_changed() == Renewal()
+    assert certificate.reload_if_changed() == Reload()
 
 
 def test_a_certificate_whose_key_comes_a_moment_later_is_no_fault(
@@ -89,13 +89,13 @@ def test_a_certificate_whose_key_comes_a_moment_later_is_no_fault(
     leaf = authority.issue_cert("localhost")
     cert_file.write_bytes(leaf.cert_chain_pems[0].bytes())
 
-    between = certificate.renew_if_changed()
+    between = certificate.reload_if_changed()
     still = certificate.context
     key_file.write_bytes(leaf.private_key_pem.bytes())
 
     assert between is None
     assert still is context
-    assert certificate.renew_if_changed() == Renewal()
+    assert certificate.reload_if_changed() == Reload()
     assert certificate.context is not context
 
 
@@ -104,7 +104,7 @@ def test_a_broken_renewal_keeps_the_old_certificate_and_is_told_once(files: tupl
     context = certificate.context
     files[0].write_text("no certificate")
 
-    told = [certificate.renew_if_changed() for _ in range(5)]
+    told = [certificate.reload_if_changed() for _ in range(5)]
 
     faults = [each.fault for each in told if each is not None]
     assert len(faults) == 1
@@ -112,13 +112,28 @@ def test_a_broken_renewal_keeps_the_old_certificate_and_is_told_once(files: tupl
     assert certificate.context is context
 
 
+def test_handshakes_succeed_after_a_failed_reload(
+    files: tuple[Path, Path], tmp_path: Path, authority: trustme.CA
+) -> None:
+    """Loaded into the live context, a certificate without its key would fail all of them."""
+    certificate = Certificate(*files)
+    old = tmp_path / "old.crt"
+    old.write_bytes(files[0].read_bytes())
+    files[0].write_bytes(authority.issue_cert("localhost").cert_chain_pems[0].bytes())
+
+    failed = certificate.reload()
+
+    assert failed.fault is not None
+    assert valid_until_s(certificate.context, old) == certificate.until_s
+
+
 def test_sighup_tells_at_once(files: tuple[Path, Path]) -> None:
     certificate = Certificate(*files)
-    before = certificate.renew()
+    before = certificate.reload()
     files[1].unlink()
-    after = certificate.renew()
+    after = certificate.reload()
 
-    assert before == Renewal()
+    assert before == Reload()
     assert after.fault is not None
     assert "does not exist" in after.fault
 

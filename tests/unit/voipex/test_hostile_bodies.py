@@ -8,10 +8,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 
-from bridge.http.receipts import ReceiptClock
-from bridge.ingress import Ingress
-from bridge.metrics import Metrics
-from tests.fakes import FakeOutbox, ask, let_in
+from tests.fakes import FakeOutbox, ask, webhook_ingress
 from tests.unit.voipex.webhook_bodies import bodies
 from voipex.records import decode
 
@@ -26,7 +23,7 @@ def test_every_body_gets_an_answer_and_what_was_read_is_kept_and_never_logged(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     outbox = FakeOutbox()
-    app = Ingress(outbox, let_in, ReceiptClock(), Metrics("test"), partitions=12, max_body_bytes=64 * 1024)
+    app = webhook_ingress(outbox, max_body_bytes=64 * 1024)
     caplog.clear()
 
     with structlog.testing.capture_logs() as said, caplog.at_level(logging.DEBUG):

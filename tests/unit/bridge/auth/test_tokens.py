@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from bridge.auth.authenticate import Credentials, Principal, SecretHash, authenticate
 from bridge.auth.tokens import LIFETIME_S, issue, verify
+from bridge.http.ingress import TOKEN_PATH, WEBHOOK_PATHS, Ingress, WebhookEndpoint
 from bridge.http.receipts import ReceiptClock
-from bridge.ingress import Ingress
+from bridge.http.token_endpoint import TokenEndpoint
 from bridge.metrics import Metrics
-from bridge.token_endpoint import TokenEndpoint
 from tests.factories import body
 from tests.fakes import Answer, FakeOutbox, ask
 from voipex.errors import TokenInvalid, Unauthorized
@@ -150,15 +150,16 @@ def token_answer(
 
 def front_door(metrics: Metrics | None = None) -> Ingress:
     metrics = metrics or Metrics("test")
-    return Ingress(
+    webhooks = WebhookEndpoint(
         FakeOutbox(),
         lambda header: authenticate(header, CREDENTIALS, NOW_S),
         ReceiptClock(),
         metrics,
-        TokenEndpoint(lambda: CREDENTIALS, metrics, lambda: NOW_S),
         partitions=12,
         max_body_bytes=1024,
     )
+    tokens = TokenEndpoint(lambda: CREDENTIALS, lambda: NOW_S)
+    return Ingress({**dict.fromkeys(WEBHOOK_PATHS, webhooks), TOKEN_PATH: tokens}, metrics)
 
 
 def form(**fields: str) -> bytes:

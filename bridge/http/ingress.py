@@ -1,0 +1,294 @@
+"""
+The ingress without I/O: `Ingress.open` takes the head of a request and returns the handler of its body. `protocol` and `asgi` call it.
+
+The promise is `WebhookEndpoint.receive_webhook`. One place turns exceptions into responses (`Exchange.reject`), and no response repeats a
+body.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from bridge.auth.authenticate import Principal
+from bridge.http.errors import ContentTooLarge, MethodNotAllowed, NotFound, UnsupportedContentEncoding
+from bridge.http.messages import Headers, RequestHeaders, Respond, Response
+from bridge.http.problems import known, problem_response
+from bridge.http.receipts import ReceiptClock
+from bridge.metrics import Metrics
+from bridge.spool import RecordSink
+from voipex.dead_letters import dead_letter
+from voipex.errors import InvalidClient, InvalidWebhook, ServiceUnavailable, Unauthorized
+from voipex.normalize import Receipt, fields_of
+from voipex.records import Record, encode_fields
+from voipex.service.logging import LogThrottle, get_logger
+from voipex.traceparent import traceparent_of
+from voipex.webhook import parse
+
+WEBHOOK_PATHS: Final = (b"/voipex", b"/voipex/")
+TOKEN_PATH: Final = b"/token"
+_METHODS: Final = {  # labels of the metrics: a client must not make new ones
+    method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+}
+# An operator must see a wrong password in a PBX, or a full spool.
+_LOGGED: Final = (Unauthorized, InvalidClient, ServiceUnavailable)
+
+_T = TypeVar("_T")
+
+log = get_logger("ingress")
+
+
+class Endpoint(Protocol):
+    """Answers the POST requests of one path."""
+
+    @property
+    def route(self) -> str:
+        """Label of the metrics."""
+        ...
+
+    @property
+    def usage(self) -> str:
+        """Which request is right; part of the response to another method."""
+        ...
+
+    @property
+    def max_body_bytes(self) -> int: ...
+
+    def open(self, headers: RequestHeaders) -> "Callable[[bytes, Exchange], None]":
+        """
+        Authenticate, and return the handler of the body.
+
+        It calls `Exchange.respond` or `Exchange.fail` once, or raises.
+        """
+        ...
+
+    def rejection(self, error: Exception) -> Response:
+        """Make the response to an error of `problems`."""
+        ...
+
+    def on_rejected(self, error: Exception) -> None:
+        """Count the rejection."""
+        ...
+
+
+class Ingress:
+    """
+    Routes requests to endpoints, and makes a response of every error.
+
+    Args:
+        endpoints: by path.
+        log_requests: write a line for each request, at level debug.
+    """
+
+    def __init__(
+        self, endpoints: Mapping[bytes, Endpoint], metrics: Metrics, *, log_requests: bool = False
+    ) -> None:
+        self._endpoints = endpoints
+        self._metrics = metrics
+        self._log_requests = log_requests
+        self._throttle = LogThrottle(interval_s=1.0)
+
+    def open(self, method: bytes, path: bytes, headers: Headers) -> "Exchange | Response":
+        """Route and authenticate. Return the handler of the body, or the response to a request that its head rejects. Raises nothing."""
+        exchange = Exchange(self, self._endpoints.get(path), method)
+        return exchange.attempt(exchange.open, headers)
+
+    def reject(self, error: Exception) -> Response:
+        """Make the response to bytes that are no request."""
+        return Exchange(self, None, b"").reject(error)
+
+    def record_response(self, exchange: "Exchange", status: int) -> None:
+        route = "other" if exchange.endpoint is None else exchange.endpoint.route
+        method = _METHODS.get(exchange.method, "other")
+        self._metrics.http_requests.inc(route, method, str(status))
+        if self._log_requests:
+            duration_ms = round((time.perf_counter() - exchange.started) * 1000, 3)
+            log.debug("request", method=method, route=route, status=status, duration_ms=duration_ms)
+
+    def log_rejection(self, error: Exception, status: int) -> None:
+        if not isinstance(error, _LOGGED):
+            return
+        reason = type(error).__name__
+        suppressed = self._throttle.admit(reason)
+        if suppressed is not None:
+            log.warning("refused", reason=reason, status=status, detail=str(error), more=suppressed)
+
+
+class Exchange:
+    """One request and its response. Called with the request's body, it is the request's handler."""
+
+    __slots__ = ("_handle", "_ingress", "_respond", "endpoint", "method", "started")
+
+    _handle: "Callable[[bytes, Exchange], None]"
+    _respond: Respond
+
+    def __init__(self, ingress: Ingress, endpoint: Endpoint | None, method: bytes) -> None:
+        self._ingress = ingress
+        self.endpoint = endpoint
+        self.method = method
+        self.started: Final = time.perf_counter()
+
+    def open(self, headers: Headers) -> Self:
+        """Raises what is wrong with the head; authenticates before anything is said about the body."""
+        endpoint = self.endpoint
+        if endpoint is None:
+            raise NotFound("the front door is POST /voipex")
+        if self.method != b"POST":
+            raise MethodNotAllowed(endpoint.usage)
+        parsed = RequestHeaders.parse(headers)
+        self._handle = endpoint.open(parsed)
+        check_body_headers(parsed, endpoint.max_body_bytes)
+        return self
+
+    @property
+    def max_body_bytes(self) -> int:
+        assert self.endpoint is not None  # noqa: S101 - opened
+        return self.endpoint.max_body_bytes
+
+    def __call__(self, body: bytes, respond: Respond) -> None:
+        self._respond = respond
+        rejection = self.attempt(self._handle, body, self)
+        if rejection is not None:
+            respond(rejection)
+
+    def attempt(self, step: Callable[..., _T], *arguments: object) -> _T | Response:
+        """Take a step of the request. The only place where any exception becomes a response."""
+        try:
+            return step(*arguments)
+        except Exception as error:  # noqa: BLE001 - nothing above would answer the client
+            return self.reject(error)
+
+    def respond(self, response: Response) -> None:
+        self._respond(response)
+        self._ingress.record_response(self, response.status)
+
+    def fail(self, error: Exception) -> None:
+        """Respond to an error that came after the handler returned."""
+        self._respond(self.reject(error))
+
+    def reject(self, error: Exception) -> Response:
+        """Make the response to *error*, which is counted and logged as one."""
+        answered = known(error)
+        if answered is not error:
+            log.error("request failed", exc_info=error)
+        endpoint = self.endpoint
+        response = problem_response(answered) if endpoint is None else endpoint.rejection(answered)
+        self._ingress.record_response(self, response.status)
+        self._ingress.log_rejection(answered, response.status)
+        if endpoint is not None:
+            endpoint.on_rejected(answered)
+        return response
+
+
+def check_body_headers(headers: RequestHeaders, max_body_bytes: int) -> None:
+    """Raises UnsupportedContentEncoding, ContentTooLarge: the body need not be read to know it."""
+    encoding, length = headers.content_encoding, headers.content_length
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedContentEncoding("send the body without Content-Encoding")
+    if length is not None and length.isdigit() and int(length) > max_body_bytes:
+        raise ContentTooLarge(f"more than {max_body_bytes} bytes")
+
+
+# ---------------------------------------------------------------- webhooks
+
+
+class WebhookEndpoint:
+    """
+    `POST /voipex`.
+
+    Args:
+        sink: makes records durable.
+        authenticate: Authorization header -> Principal; raises Unauthorized.
+        clock: gives each webhook its time and its id.
+        partitions: of every topic.
+        accepted: status and body of the response to an accepted event.
+    """
+
+    route: Final = "/voipex"
+    usage: Final = "the front door is POST /voipex"
+
+    def __init__(
+        self,
+        sink: RecordSink,
+        authenticate: Callable[[bytes | None], Principal],
+        clock: ReceiptClock,
+        metrics: Metrics,
+        *,
+        partitions: int,
+        max_body_bytes: int,
+        accepted: tuple[int, bytes] = (200, b""),
+    ) -> None:
+        self._sink = sink
+        self._authenticate = authenticate
+        self._clock = clock
+        self._metrics = metrics
+        self._partitions = partitions
+        self.max_body_bytes: Final = max_body_bytes
+        self._accepted = _accepted_response(*accepted)
+
+    def open(self, headers: RequestHeaders) -> Callable[[bytes, Exchange], None]:
+        return partial(self.receive_webhook, self._authenticate(headers.authorization), headers.traceparent)
+
+    def receive_webhook(
+        self, principal: Principal, traceparent: bytes | None, body: bytes, exchange: Exchange
+    ) -> None:
+        """
+        Receive one webhook. The accepted status means that its event is durable (`RecordSink`); after any other the PBX may try to do better.
+
+        A body that is no event is stored durably too, as a dead letter, before it is rejected.
+        """
+        receipt = self._clock.receipt(traceparent_of(traceparent))
+        try:
+            event = fields_of(parse(body, principal.keys), principal.pbx, receipt, principal.region)
+        except InvalidWebhook as error:
+            dead = dead_letter(body, error, principal.pbx, principal.name, receipt, self._partitions)
+            on_durable = partial(self._on_dead_letter_durable, dead, error, principal, receipt, exchange)
+            self._sink.append((dead,), on_durable)
+            return
+        at_ms = receipt.received_at_us // 1000
+        record = encode_fields(event, at_ms, self._partitions, receipt.traceparent)
+        self._sink.append((record,), partial(self._on_event_durable, event, exchange))
+
+    def _on_event_durable(
+        self, event: Mapping[str, Any], exchange: Exchange, error: Exception | None
+    ) -> None:
+        if error is not None:
+            exchange.fail(error)
+            return
+        exchange.respond(self._accepted)
+        self._metrics.events_received.inc(event["pbx"], event["type"])
+        self._metrics.http_request_duration.observe(time.perf_counter() - exchange.started)
+
+    def _on_dead_letter_durable(
+        self,
+        dead: Record,
+        invalid: InvalidWebhook,
+        principal: Principal,
+        receipt: Receipt,
+        exchange: Exchange,
+        error: Exception | None,
+    ) -> None:
+        if error is None:
+            self._metrics.dead_letters.labels(dead.topic, "ingress").inc()
+            log.warning(
+                "stored as a dead letter",
+                event_id=receipt.event_id,
+                fault=type(invalid).__name__,
+                credential=principal.name,
+            )
+        exchange.fail(error or invalid)
+
+    def rejection(self, error: Exception) -> Response:
+        return problem_response(error)
+
+    def on_rejected(self, error: Exception) -> None:
+        self._metrics.events_rejected.labels(type(error).__name__).inc()
+
+
+def _accepted_response(status: int, body: bytes) -> Response:
+    if status == 204:
+        return Response(status, (), b"")
+    headers = [(b"content-length", b"%d" % len(body))]
+    if body:
+        headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    return Response(status, tuple(headers), body)

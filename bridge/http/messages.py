@@ -1,0 +1,80 @@
+"""Requests and responses as values, and the calls between a connection and the application."""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+import orjson
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""Names in lower case."""
+
+CLOSE: Final = (b"connection", b"close")
+
+
+class Response(NamedTuple):
+    """A complete response. A connection adds `date`, and `connection: close` when it closes; `CLOSE` in the headers makes it close."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+Respond = Callable[[Response], None]
+
+
+class Handler(Protocol):
+    """A request whose head was accepted."""
+
+    @property
+    def max_body_bytes(self) -> int: ...
+
+    def __call__(self, body: bytes, respond: Respond) -> None:
+        """Handle the request: call *respond* once, now or later, on the event loop. Raises nothing."""
+        ...
+
+    def reject(self, error: Exception) -> Response:
+        """Make the response to a request whose body could not be read."""
+        ...
+
+
+class Application(Protocol):
+    """What a connection asks for each request. Neither call does I/O, and neither raises."""
+
+    def open(self, method: bytes, path: bytes, headers: Headers) -> Handler | Response:
+        """Return the handler of the request's body, or the response to a request that its head rejects."""
+        ...
+
+    def reject(self, error: Exception) -> Response:
+        """Make the response to bytes that are no request."""
+        ...
+
+
+class RequestHeaders(NamedTuple):
+    """Request headers that the ingress uses."""
+
+    authorization: bytes | None = None
+    content_length: bytes | None = None
+    content_encoding: bytes | None = None
+    traceparent: bytes | None = None
+
+    @classmethod
+    def parse(cls, headers: Headers) -> "RequestHeaders":
+        """The last value of a header wins; a repeated Authorization counts as an empty one."""
+        last = dict(headers)
+        authorization = last.get(b"authorization")
+        if len(last) != len(headers) and sum(name == b"authorization" for name, _ in headers) > 1:
+            authorization = b""
+        return cls(
+            authorization,
+            last.get(b"content-length"),
+            last.get(b"content-encoding"),
+            last.get(b"traceparent"),
+        )
+
+
+def json_response(
+    status: int, content_type: bytes, value: object, more: tuple[tuple[bytes, bytes], ...] = ()
+) -> Response:
+    body = orjson.dumps(value)
+    headers = ((b"content-type", content_type), (b"content-length", b"%d" % len(body)), *more)
+    return Response(status, headers, body)
