@@ -132,7 +132,7 @@ class Exchange:
         """Raises what is wrong with the head; authenticates before anything is said about the body."""
         endpoint = self.endpoint
         if endpoint is None:
-            raise NotFound("the front door is POST /voipex")
+            raise NotFound("webhooks are sent by POST /voipex")
         if self.method != b"POST":
             raise MethodNotAllowed(endpoint.usage)
         parsed = RequestHeaders.parse(headers)
@@ -205,7 +205,7 @@ class WebhookEndpoint:
     """
 
     route: Final = "/voipex"
-    usage: Final = "the front door is POST /voipex"
+    usage: Final = "webhooks are sent by POST /voipex"
 
     def __init__(
         self,
