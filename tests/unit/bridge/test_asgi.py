@@ -54,7 +54,7 @@ def test_a_client_that_leaves_early_gets_no_response_and_harms_nothing() -> None
 
     class SlowOutbox(FakeOutbox):
         def append(self, records: Any, on_durable: Any) -> None:
-            asyncio.get_running_loop().call_later(0.01, super().add, records, on_durable)
+            asyncio.get_running_loop().call_later(0.01, super().append, records, on_durable)
 
     outbox = SlowOutbox()
 
