@@ -90,11 +90,11 @@ def measure(records: Sequence[Traffic], *, is_cold: bool = False) -> tuple[list[
         batch = records[first : first + BATCH]
         started = time.process_time()
         for agent, at_us, kind, value in batch:
-            state = at_hand.get(agent) or projection.start("voipex", agent)
+            state = at_hand.get(agent) or projection.initial_state("voipex", agent)
             if is_cold and agent in states:
                 state = projection.decode(states[agent])
             state = projection.fold(state, kind, value)
-            at_hand[agent], _ = projection.produce(state, at_us)
+            at_hand[agent], _ = projection.emit(state, at_us)
             states[agent] = projection.encode(at_hand[agent])
         costs.append((time.process_time() - started) / len(batch) * 1e6)
     return costs, states
@@ -110,9 +110,11 @@ def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float],
         fold_s = documents_s = 0.0
         for agent, at_us, kind, value in batch:
             started = time.process_time()
-            state = projection.fold(at_hand.get(agent) or projection.start("voipex", agent), kind, value)
+            state = projection.fold(
+                at_hand.get(agent) or projection.initial_state("voipex", agent), kind, value
+            )
             folded = time.process_time()
-            at_hand[agent], produced = projection.produce(state, at_us)
+            at_hand[agent], produced = projection.emit(state, at_us)
             written = time.process_time()
             projection.encode(at_hand[agent])
             fold_s += folded - started + time.process_time() - written
@@ -141,10 +143,10 @@ def measure_batched(records: Sequence[Traffic]) -> list[float]:
         started = time.process_time()
         for batch in measured:
             agent, at_us, _, _ = batch[-1]
-            state = at_hand.get(agent) or projection.start("voipex", agent)
+            state = at_hand.get(agent) or projection.initial_state("voipex", agent)
             for _, _, kind, value in batch:
                 state = projection.fold(state, kind, value)
-            at_hand[agent], _ = projection.produce(state, at_us)
+            at_hand[agent], _ = projection.emit(state, at_us)
             projection.encode(at_hand[agent])
         costs.append((time.process_time() - started) / (len(measured) * RECORDS_AT_ONCE) * 1e6)
     return costs
@@ -165,7 +167,7 @@ def measure_late(states: dict[str, bytes], late_us: int) -> float:
         value = json.dumps(event).encode()
         started = time.process_time()
         state = projection.fold(projection.decode(encoded), AGENT_EVENTS, value)
-        projection.encode(projection.produce(state, at_us)[0])
+        projection.encode(projection.emit(state, at_us)[0])
         costs.append((time.process_time() - started) * 1e6)
     return statistics.median(costs)
 
@@ -180,13 +182,13 @@ def day(agents: int, hours: float) -> list[Traffic]:
     records: list[Traffic] = []
 
     def tell(call_id: str, state: CallState, at_us: int) -> None:
-        states[call_id], documents = calls.produce(state, at_us)
+        states[call_id], documents = calls.emit(state, at_us)
         records.extend(
             (document.key, at_us, AGENT_ACTIVITY, document.value or b"")
             for document in documents
             if document.kind == AGENT_ACTIVITY
         )
-        due_us = calls.due(states[call_id])
+        due_us = calls.next_timer(states[call_id])
         if due_us is not None:
             heappush(timers, (due_us, call_id))
 
@@ -196,7 +198,7 @@ def day(agents: int, hours: float) -> list[Traffic]:
         at_us = START_US + round(at_s * 1_000_000)
         while timers and timers[0][0] < at_us:
             due_us, call_id = heappop(timers)
-            if calls.due(states[call_id]) == due_us:
+            if calls.next_timer(states[call_id]) == due_us:
                 tell(call_id, states[call_id], due_us)
         receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         event = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
@@ -205,7 +207,7 @@ def day(agents: int, hours: float) -> list[Traffic]:
             agent = agent_key(event.login, event.line, event.email) or ""
             records.append((agent, at_us, AGENT_EVENTS, value))
         else:
-            state = states.get(event.unique_id) or calls.start("voipex", event.unique_id)
+            state = states.get(event.unique_id) or calls.initial_state("voipex", event.unique_id)
             tell(event.unique_id, calls.fold(state, CALL_EVENTS, value), at_us)
     return records
 

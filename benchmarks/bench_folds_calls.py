@@ -56,11 +56,13 @@ def run(calls: int) -> dict[str, Any]:
         for call_id, at_us, value in batch:
             started = time.process_time()
             encoded = states.get(call_id)
-            state = projection.start("voipex", call_id) if encoded is None else projection.decode(encoded)
+            state = (
+                projection.initial_state("voipex", call_id) if encoded is None else projection.decode(encoded)
+            )
             state = projection.fold(state, CALL_EVENTS, value)
             state.folded_call()
             folded = time.process_time()
-            state, told = projection.produce(state, at_us)
+            state, told = projection.emit(state, at_us)
             written = time.process_time()
             states[call_id] = projection.encode(state)
             fold_s += folded - started + time.process_time() - written

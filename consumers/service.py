@@ -1,7 +1,7 @@
 """
-The composition root of the consumers: settings -> workers and the management port. It starts them, watches them, and stops them.
+The composition root of the consumers: makes workers and the management port from the settings, starts, watches and stops them.
 
-A third consumer is a folder with a projection, and a line in `SERVICES`.
+A third consumer is a package with a projection, and a line in `SERVICES`.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ log = get_logger("consumers")
 
 
 def run(name: str, settings: Settings, version: str) -> None:
-    """Serve `timelines`, `agents`, or `all` until SIGTERM or SIGINT. Raises BridgeError when it cannot go on."""
-    gc.freeze()  # what was imported stays for ever
+    """Run `timelines`, `agents` or `all` until SIGTERM or SIGINT. Raises BridgeError when it cannot go on."""
+    gc.freeze()  # imported modules are never collected
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(name, settings, version))
@@ -48,7 +48,7 @@ async def _serve(name: str, settings: Settings, version: str) -> None:
     metrics = Metrics(version)
     names = list(SERVICES) if name == "all" else [name]
     workers = [Worker(SERVICES[each](settings), settings, metrics) for each in names]
-    metrics.watch(lambda: [each.standing() for each in workers])
+    metrics.watch(lambda: [each.snapshot() for each in workers])
 
     def readiness() -> Readiness:
         return Readiness(
@@ -62,39 +62,39 @@ async def _serve(name: str, settings: Settings, version: str) -> None:
         serving = asyncio.create_task(management.serve([sock]))
         await started(management)
         log.info(
-            "started",
+            "service started",
             version=version,
             services=",".join(names),
             management_port=sock.getsockname()[1],
             pbxs=",".join(settings.pbxs),
         )
         try:
-            with _signals(workers):
-                await _work(workers)
+            with _stopped_by_signals(workers):
+                await _supervise(workers)
         finally:
             management.should_exit = True
             await asyncio.wait({serving})
-    log.info("stopped")
+    log.info("service stopped")
 
 
-async def _work(workers: list[Worker[Any]]) -> None:
-    """Until all have stopped; one that fails takes the others with it, each finishing its transactions."""
+async def _supervise(workers: list[Worker[Any]]) -> None:
+    """Run until all have stopped. When one fails, stop the others; each finishes its transactions."""
     working = [asyncio.create_task(each.run(), name=each.service) for each in workers]
     done, _ = await asyncio.wait(working, return_when=asyncio.FIRST_EXCEPTION)
     for each in workers:
         each.stop()
     await asyncio.wait(working)
     for task in done:
-        fault = task.exception()
-        if fault is not None:
-            log.error("a service failed", service=task.get_name(), fault=repr(fault))
+        error = task.exception()
+        if error is not None:
+            log.error("service failed", service=task.get_name(), error=repr(error))
             raise (
-                fault if isinstance(fault, BridgeError) else BridgeError(f"{task.get_name()} failed")
-            ) from fault
+                error if isinstance(error, BridgeError) else BridgeError(f"{task.get_name()} failed")
+            ) from error
 
 
 @contextlib.contextmanager
-def _signals(workers: list[Worker[Any]]) -> Iterator[None]:
+def _stopped_by_signals(workers: list[Worker[Any]]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

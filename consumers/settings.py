@@ -1,4 +1,4 @@
-"""The settings of the consumers, in one frozen `Settings`; `voipex.service.settings` says where they come from. docs/settings-consumers.md is made from it."""
+"""Settings of the consumers. `voipex.service.settings` says where they are read from; docs/settings-consumers.md is generated from this."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ class Settings(ServiceSettings):
         "127.0.0.1"
     )
     management_host: Annotated[
-        str | None, Field(description="Address of the management port, should it differ from `VOIPEX_HOST`.")
+        str | None, Field(description="Address of the management port, if not `VOIPEX_HOST`.")
     ] = None
     management_port: Annotated[
         Port | None,
@@ -31,23 +31,29 @@ class Settings(ServiceSettings):
     state_dir: Annotated[
         Path,
         Field(
-            description="Where the cache of the states lies. Disposable: without it a start reads all of the private changelog topics."
+            description="Directory of the state stores, a cache. Without them a start reads the whole private changelog topics."
         ),
     ] = Path("state")
     time_zone: Annotated[
-        str, Field(description="Where the days of agents begin and end. A change counts from then on.")
+        str, Field(description="Time zone of the agents' days. A change affects later days only.")
     ] = "Europe/Prague"
     ringing_limit_s: Annotated[
-        float, Field(description="A call that rings and says nothing for so long is stale.", gt=0)
+        float, Field(description="Time without events after which a ringing call is stale.", gt=0)
     ] = 180.0
     waiting_limit_s: Annotated[
-        float, Field(description="The same of one that is new or waits in a queue.", gt=0)
+        float,
+        Field(
+            description="Time without events after which a new call, or one waiting in a queue, is stale.",
+            gt=0,
+        ),
     ] = 3600.0
-    talking_limit_s: Annotated[float, Field(description="The same of one that is talked in.", gt=0)] = 14400.0
+    talking_limit_s: Annotated[
+        float, Field(description="Time without events after which a connected call is stale.", gt=0)
+    ] = 14400.0
     commit_interval_ms: Annotated[
         int,
         Field(
-            description="How long records are gathered for one transaction. Longer: fewer transactions, later documents.",
+            description="Time from the first record of a transaction to its commit. Longer: fewer transactions, later documents.",
             ge=5,
             le=5000,
         ),
@@ -55,32 +61,34 @@ class Settings(ServiceSettings):
     transaction_timeout_s: Annotated[
         float,
         Field(
-            description="A killed instance delays `read_committed` readers of its partitions by so long (and up to 10 s), unless it "
-            "is back sooner; a broker that stalls for longer breaks transactions, which are then done again.",
+            description="Time after which brokers abort an open transaction. A killed instance delays `read_committed` readers of its partitions by "
+            "this and up to 10 s more, unless it restarts sooner; when brokers stall for longer, transactions fail and are repeated.",
             ge=1,
             le=60,
         ),
     ] = 15.0
     session_timeout_s: Annotated[
         float,
-        Field(description="A killed instance's partitions go to the others after so long.", ge=1, le=300),
+        Field(
+            description="Time after which the partitions of a killed instance go to the others.", ge=1, le=300
+        ),
     ] = 30.0
 
     @field_validator("time_zone")
     @classmethod
-    def _known(cls, name: str) -> str:
+    def _exists(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (OSError, ValueError, KeyError) as fault:
-            raise ValueError("no such time zone; Europe/Prague is one") from fault
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError("no such time zone; Europe/Prague is one") from error
         return name
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> Settings:
     """
-    Read the settings; `overrides` win over the environment, it over secret files.
+    Read the settings: `overrides` win over the environment, the environment over secret files.
 
     Raises:
-        SettingsInvalid: with every fault. Exit 2, before anything is opened.
+        SettingsInvalid: lists every invalid value. Exit with 2, before anything is opened.
     """
     return environment.load(Settings, overrides)

@@ -12,8 +12,8 @@ from typing import Any
 
 from consumers import service as run
 from consumers import settings
-from consumers.engine.group import TransactionalProducer
 from consumers.engine.store import Store
+from consumers.engine.transactions import TransactionalProducer
 
 STEPS = ("begin", "send", "sent", "offsets", "commit", "committing", "committed", "kept")
 _left = 0

@@ -118,7 +118,7 @@ def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
     for kind in (AGENT_EVENTS, AGENT_ACTIVITY):
         for each in found[kind]:
             key = (each.key or b"").decode()
-            state = states.get(key) or projection.start(pbx, key)
+            state = states.get(key) or projection.initial_state(pbx, key)
             states[key] = projection.fold(state, kind, each.value or b"")
     published = _latest(found[AGENT_STATUS])
     for key, state in states.items():
@@ -126,7 +126,7 @@ def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
         if document is None:
             yield f"agent {key}: not published"
             continue
-        _, documents = projection.produce(state, microseconds(document["updated_at"]))
+        _, documents = projection.emit(state, microseconds(document["updated_at"]))
         yield from _compared(f"agent {key}", document, orjson.loads(documents[0].value or b"null"))
 
 

@@ -25,7 +25,7 @@ class AgentProjection:
     """
     Folds one agent. The law of `Projection` holds for inputs of the last seven local days; older ones change nothing.
 
-    When documents change by time alone (`due`): silence (24 h), local midnight while the agent is logged in or in a call, and the end
+    When documents change by time alone (`next_timer`): silence (24 h), local midnight while the agent is logged in or in a call, and the end
     (90 d). Midnight costs one document per agent and day, and whoever reads yesterday's totals in the morning finds them complete.
     That open intervals grow every moment is no change: they count up to `updated_at`.
     """
@@ -35,13 +35,13 @@ class AgentProjection:
     inputs: ClassVar[Sequence[TopicKind]] = (AGENT_EVENTS, AGENT_ACTIVITY)
     outputs: ClassVar[Sequence[TopicKind]] = (AGENT_STATUS,)
     changelog: ClassVar = AGENT_STATE
-    records_at_once: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
+    max_batch_records: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
 
     def __init__(self, time_zone: str = "Europe/Prague") -> None:
         """`time_zone`: of the local days. Raises `zoneinfo.ZoneInfoNotFoundError` when there is none of this name."""
         self._local_days = LocalDays(ZoneInfo(time_zone))
 
-    def start(self, pbx: str, key: str) -> AgentState:
+    def initial_state(self, pbx: str, key: str) -> AgentState:
         return AgentState(pbx, key)
 
     def fold(self, state: AgentState, kind: TopicKind, value: bytes) -> AgentState:
@@ -58,7 +58,7 @@ class AgentProjection:
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
-    def produce(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
+    def emit(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
         # Records may be ahead of this moment (another clock, the other topic): a document is never older than what it tells.
         until_us = max(as_of_us, state.touched_us, state.told_us)
         window = self._local_days.window(until_us)
@@ -88,17 +88,17 @@ class AgentProjection:
         )
         return told, (_document(state.key, value, revision),)
 
-    def due(self, state: AgentState) -> int | None:
+    def next_timer(self, state: AgentState) -> int | None:
         return state.due_us
 
-    def expires(self, state: AgentState) -> int | None:
+    def expires_at(self, state: AgentState) -> int | None:
         """
         Unseen for 90 days, or never seen: nothing came, or everything that came was taken back. None while a leg is open: a call that
         goes on is no silence.
         """
         return None if any(leg.is_open for leg in state.legs.values()) else state.touched_us + FORGET_US
 
-    def standing(self, state: AgentState) -> str:
+    def status(self, state: AgentState) -> str:
         """`state` of the status: available, paused, on_call and so on; empty when there is none."""
         return state.standing
 

@@ -120,7 +120,7 @@ class CallProjection:
     inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS,)
     outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES, AGENT_ACTIVITY)
     changelog: ClassVar = CALL_STATE
-    records_at_once: ClassVar = 1_000  # nearly each a state and a document of its own
+    max_batch_records: ClassVar = 1_000  # nearly each a state and a document of its own
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class CallProjection:
             round(talking_limit_s * SECOND_US),
         )
 
-    def start(self, pbx: str, key: str) -> CallState:
+    def initial_state(self, pbx: str, key: str) -> CallState:
         return CallState(pbx, key)
 
     def fold(self, state: CallState, kind: TopicKind, value: bytes) -> CallState:
@@ -157,7 +157,7 @@ class CallProjection:
             return state
         return state.without(known).with_event(kept)
 
-    def produce(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
+    def emit(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
         """
         Return the timeline and the activity records that changed, as of *as_of_us* or the last publication, whichever is later: a late
         event has an earlier time, and must not undo what was published.
@@ -194,7 +194,7 @@ class CallProjection:
                 documents.append(_activity_document(record, now.revision))
         return CallState(state.pbx, state.call_id, state.events, now, FOLD_VERSION, state.folded), documents
 
-    def due(self, state: CallState) -> int | None:
+    def next_timer(self, state: CallState) -> int | None:
         """
         Return the next time at which the documents change without a new record: at a deadline, or at an event received after the last
         publication. A state folded by another version of the rules is due at once.
@@ -207,12 +207,12 @@ class CallProjection:
         deadline_us = next_deadline(call, published_us, self.limits) if events else None
         return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
 
-    def expires(self, state: CallState) -> int:
+    def expires_at(self, state: CallState) -> int:
         """Return the time at which the topics delete the call: 30 days after its last event or change."""
         last_us = state.events[-1].at_us if state.events else 0
         return max(last_us, state.produced.updated_us) + RETENTION_US
 
-    def standing(self, state: CallState) -> str:
+    def status(self, state: CallState) -> str:
         """`status` of the timeline."""
         return state.produced.status
 
@@ -261,10 +261,10 @@ def timeline(
     """Return the timeline as of *as_of_us* from events of a call in any order, with repetitions; None without events by then."""
     projection = CallProjection()
     projection.limits = limits
-    state = projection.start(pbx, call_id)
+    state = projection.initial_state(pbx, call_id)
     for event in events:
         state = projection.take(state, event)
-    _, documents = projection.produce(state, as_of_us)
+    _, documents = projection.emit(state, as_of_us)
     if not documents or documents[0].value is None:
         return None
     return CallTimeline.model_validate_json(documents[0].value)

@@ -1,1 +1,25 @@
-"""The exactly-once task around a fold: consumer group, restore, batch, transaction, state store."""
+"""
+Run a projection over one consumer group, exactly once (ADR 2): group membership, restore, batch, transaction, state store.
+
+    projection    what a fold offers to the engine
+    records       identifiers and records, in Kafka's words
+    batch         records and states -> new states, documents, dead letters (pure)
+    store         a task's states in SQLite, with the checkpoint they belong to
+    task          one partition: batch, transaction, store; timers. States its invariants and steps
+    restore       from an assigned partition to a task that may fold
+    task_state    the states of a task and the transitions between them
+    runner        restores a task, runs it, and restores it again when it fails
+    session       one membership of the group: assigns partitions to runners and feeds their tasks
+    worker        one service: a session after the other until it is told to stop
+    errors        what can go wrong, and what it makes the caller do
+    metrics       every metric of the consumers
+
+Adapters, the only modules here that import aiokafka:
+
+    group             a member of a consumer group
+    transactions      a transactional producer
+    changelog         reads a changelog partition to its end
+    lag               how far a group has read, asked from outside
+    access            checks topics and ACLs before anything is read
+    consumer_client   the settings that all consumers share
+"""

@@ -1,8 +1,8 @@
 """
-Projection: all that a task needs to know of a fold (pure, no Kafka).
+Projection: what the engine needs to know of a fold (pure; no Kafka).
 
-A projection folds the records of one key into a state, derives documents from it, and says when time alone will change them.
-The state is what the private changelog keeps; documents are what is published.
+A projection folds the records of one key into a state, emits documents derived from the state, and says when time alone changes them.
+The private changelog keeps the states; documents are published.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ State = TypeVar("State")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One output: a value for *key* in the topic of *kind*; `value` None deletes the key (tombstone)."""
+    """A value to publish for *key* in the topic of *kind*; `value` None deletes the key (tombstone)."""
 
     kind: TopicKind
     key: str
     value: bytes | None
     ce_type: str
     ce_id: str
-    """Names this version of the document: `<key>@<revision>`."""
+    """Identifies this version of the document: `<key>@<revision>`."""
     revision: int
 
 
 class Projection(Protocol[State]):
     """
-    What a fold offers. Times are microseconds since the epoch (UTC); nothing here reads a clock.
+    A fold. Times are microseconds since the epoch (UTC); no method reads a clock.
 
-    The law: for one key, `fold` in any order and with any repetition of the same inputs, then `produce` at the same
-    `as_of_us`, gives the same documents (but for revision and updated_at, which count the changes of one run).
+    The law: for one key, `fold` in any order and with any repetition of the same inputs, then `emit` as of the same `as_of_us`, gives the
+    same documents. Only `revision` and `updated_at` may differ: they count the changes of one run.
     """
 
     name: ClassVar[str]
@@ -40,40 +40,40 @@ class Projection(Protocol[State]):
     inputs: ClassVar[Sequence[TopicKind]]
     outputs: ClassVar[Sequence[TopicKind]]
     changelog: ClassVar[TopicKind]
-    records_at_once: ClassVar[int]
+    max_batch_records: ClassVar[int]
     """
-    Of a transaction at most, when it catches up: many make its fixed costs small, and what comes late among them costs nothing; few take
-    little memory, and are folded in a fraction of a second.
+    Records per transaction while catching up. A larger batch spreads the fixed cost of a transaction and emits a key once for many of its
+    records; a smaller one takes less memory and less time to fold.
     """
 
-    def start(self, pbx: str, key: str) -> State:
-        """The state of a key never seen."""
+    def initial_state(self, pbx: str, key: str) -> State:
+        """Return the state of a key without records."""
         ...
 
     def fold(self, state: State, kind: TopicKind, value: bytes) -> State:
-        """Take one record of an input topic. Raises ValueError when it cannot be read: a dead letter."""
+        """Add one record of an input topic. Raises ValueError when it cannot be read: it becomes a dead letter."""
         ...
 
-    def produce(self, state: State, as_of_us: int) -> tuple[State, Sequence[Document]]:
-        """Documents that changed since the last time, as of a moment, and the state that remembers having produced them."""
+    def emit(self, state: State, as_of_us: int) -> tuple[State, Sequence[Document]]:
+        """Return the documents that changed since they were last emitted, and the state that remembers having emitted them."""
         ...
 
-    def due(self, state: State) -> int | None:
-        """When the documents change by time alone, in microseconds; None: never."""
+    def next_timer(self, state: State) -> int | None:
+        """Return when time alone changes the documents next, in microseconds; None: never."""
         ...
 
-    def expires(self, state: State) -> int | None:
-        """From when on the key is to be forgotten altogether, should nothing more come, in microseconds; None: not yet known."""
+    def expires_at(self, state: State) -> int | None:
+        """Return when the key can be forgotten if no more records arrive, in microseconds; None: not known yet."""
         ...
 
-    def standing(self, state: State) -> str:
-        """How the key stood when it was last told, in a word to be counted by: `talking`, `paused`, and so on."""
+    def status(self, state: State) -> str:
+        """Return one word to count the key by in metrics, as of its last documents: `talking`, `paused`."""
         ...
 
     def encode(self, state: State) -> bytes:
-        """The state as the changelog keeps it, fold_version inside."""
+        """Serialize the state for the changelog, with its fold version."""
         ...
 
     def decode(self, value: bytes) -> State:
-        """The state as it was encoded; one of an older fold version is folded anew."""
+        """Deserialize a state; one of an older fold version is folded again from its records."""
         ...

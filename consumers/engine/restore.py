@@ -1,129 +1,138 @@
 """
-Restore: from an assigned partition to a task that may fold (kafka.md's order; ADR 5).
+Restore: from an assigned partition to a task that may fold (ADR 5).
 
     (1) open the store; its lock keeps other processes out
-    (2) fence: start the place's transactional producer. On return every earlier transaction of its id is finished and visible
-    (3) ask the group's offsets, never before (2)
-    (4) ask the changelog's beginning and end; after (2) nobody writes there any more
-    (5) check the store's checkpoint against all of that; any doubt: wipe
+    (2) fence: start the task's transactional producer. Once it has started, every earlier transaction of its id is finished and visible
+    (3) ask for the group's offsets, never before (2)
+    (4) ask for the changelog's beginning and end; since (2) nobody else writes there
+    (5) check the store's checkpoint against all of these; wipe the store on any doubt
     (6) read the changelog from the checkpoint to the end, into the store
-    (7) without group offsets: a first start only if no record of the changelog was seen; otherwise stop and alarm
-    (8) tell when the group's offsets were moved back: records will be read again, and change nothing
+    (7) without a group offset, start from the beginning only if the changelog had no record; otherwise stop and alarm
+    (8) warn when the group's offsets were moved back: records are then read again, which changes nothing
 
 Then the caller seeks and resumes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from consumers.engine.batch import (
+from consumers.engine.errors import OffsetsLost
+from consumers.engine.records import (
     DUE_HEADER,
     FOLD_VERSION_HEADER,
     SOURCE_OFFSET_HEADER,
     SOURCE_TOPIC_HEADER,
-    STANDING_HEADER,
+    STATUS_HEADER,
+    ChangelogRecord,
+    StateChange,
+    TopicPartition,
 )
-from consumers.engine.group import Changed, Partition, read_changelog
-from consumers.engine.store import Change, Checkpoint, Store
-from voipex.kafka.settings import KafkaSettings
+from consumers.engine.store import Checkpoint, Store
 from voipex.service.logging import get_logger
 
-TRUST_FOR_US: Final = 12 * 3600 * 1_000_000
-"""Half of `delete.retention.ms` (a day): an older store may have missed deletions that the changelog has forgotten by now."""
+MAX_STORE_AGE_US: Final = 12 * 3600 * 1_000_000
+"""Half of `delete.retention.ms` (a day). An older store may have missed tombstones that the changelog has dropped since."""
 
-CHANGELOG_LOST: Final = "the changelog has lost records that were committed"
+CHANGELOG_TRUNCATED: Final = "the changelog has lost records that were committed"
 
 log = get_logger("restore")
 
 
-class OffsetsLost(Exception):
-    """What the group has read up to is not known, or was deleted before it was read. Operator: see docs/operations.md, "Offsets are lost"."""
-
-
-class Offsets(Protocol):
+class GroupOffsets(Protocol):
     """What a restore asks the brokers."""
 
-    async def committed(self, partition: Partition) -> int | None: ...
-    async def beginnings(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]: ...
-    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]: ...
+    async def committed(self, partition: TopicPartition) -> int | None: ...
+    async def beginning_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, int]: ...
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 
 
 class Fence(Protocol):
     async def start(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to restore. `now_us`: the time, to judge the store's age."""
+class ReadChangelog(Protocol):
+    """Reads committed records in [start, end): pieces, each with the offset that follows it."""
 
-    settings: KafkaSettings
+    def __call__(
+        self, partition: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[tuple[Sequence[ChangelogRecord], int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What to restore. `now_us`: the current time, to judge the store's age."""
+
     cluster_id: str
     fold_version: int
-    changelog: Partition
-    inputs: tuple[Partition, ...]
+    changelog: TopicPartition
+    inputs: tuple[TopicPartition, ...]
     now_us: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Restored:
-    """Where to go on, by input partition; and how many records of the changelog were read."""
+    """`positions`: where to start reading, by input partition. `records`: how many changelog records were read."""
 
-    positions: dict[Partition, int]
+    positions: Mapping[TopicPartition, int]
     records: int = 0
     wiped_because: str | None = None
 
 
-async def restore(plan: Plan, store: Store, producer: Fence, offsets: Offsets) -> Restored:
+async def restore(
+    plan: RestorePlan, store: Store, producer: Fence, offsets: GroupOffsets, read_changelog: ReadChangelog
+) -> Restored:
     """
-    Steps (2) to (8); (1) is the caller's, who closes both.
+    Take steps (2) to (8). The caller takes step (1) and closes store and producer.
 
     Raises:
         OffsetsLost: a person must decide; nothing was reset.
-        KafkaUnreachable, StoreBroken: try again later.
+        KafkaUnreachable, StoreCorrupted: try again later.
     """
     await producer.start()  # (2)
     committed = {each: await offsets.committed(each) for each in plan.inputs}  # (3)
-    begins = await offsets.beginnings([plan.changelog, *plan.inputs])  # (4)
-    ends = await offsets.ends([plan.changelog, *plan.inputs])
-    low, target = begins[plan.changelog], ends[plan.changelog]
-    doubt = _doubt(plan, store.checkpoint, committed, low, target)  # (5)
-    if doubt is not None:
-        if doubt == CHANGELOG_LOST:
-            log.error(doubt, topic=plan.changelog.topic, partition=plan.changelog.number)
+    begins = await offsets.beginning_offsets([plan.changelog, *plan.inputs])  # (4)
+    ends = await offsets.end_offsets([plan.changelog, *plan.inputs])
+    begin, end = begins[plan.changelog], ends[plan.changelog]
+    wiped_because = _invalid_because(plan, store.checkpoint, committed, begin, end)  # (5)
+    if wiped_because is not None:
+        if wiped_because == CHANGELOG_TRUNCATED:
+            log.error("changelog truncated", topic=plan.changelog.topic, partition=plan.changelog.partition)
         await store.wipe()
-    was_empty = not store.standings  # an aborted first transaction leaves a checkpoint and no state
-    start = low if store.checkpoint is None else store.checkpoint.changelog_next
-    known = {each.topic: committed[each] or 0 for each in plan.inputs}
-    read, newest = await _roll_forward(plan, store, start, target, known)  # (6)
+    was_empty = not store.status_counts  # an aborted first transaction leaves a checkpoint and no state
+    start = begin if store.checkpoint is None else store.checkpoint.changelog_next
+    inputs_next = {each.topic: committed[each] or 0 for each in plan.inputs}
+    records, newest = await _roll_forward(plan, store, start, end, inputs_next, read_changelog)  # (6)
+    is_first_start = was_empty and records == 0
     positions = {
-        each: _position(each, committed[each], was_empty and not read, begins, ends) for each in plan.inputs
+        each: _position(each, committed[each], begins[each], ends[each], is_first_start=is_first_start)
+        for each in plan.inputs
     }  # (7)
     for each, position in positions.items():
         if newest.get(each.topic, -1) >= position:  # (8)
-            log.warning(
-                "records will be read again, and change nothing", topic=each.topic, partition=each.number
-            )
-    return Restored(positions, read, doubt)
+            log.warning("offset moved back", topic=each.topic, partition=each.partition, offset=position)
+    return Restored(positions, records, wiped_because)
 
 
-def _doubt(
-    plan: Plan,
+def _invalid_because(
+    plan: RestorePlan,
     checkpoint: Checkpoint | None,
-    committed: Mapping[Partition, int | None],
-    low: int,
-    target: int,
+    committed: Mapping[TopicPartition, int | None],
+    begin: int,
+    end: int,
 ) -> str | None:
-    """Why the store cannot be rolled forward; None: it can, or is empty."""
+    """Return why the store cannot be rolled forward; None: it can, or it is empty."""
     if checkpoint is None:
         return None
     reasons = {
-        "it is of another cluster": checkpoint.cluster_id != plan.cluster_id,
-        "the rules changed": checkpoint.fold_version != plan.fold_version,
-        CHANGELOG_LOST: checkpoint.changelog_next > target,
-        "the changelog begins later": checkpoint.changelog_next < low,
-        "it is too old": not 0 <= plan.now_us - checkpoint.written_us <= TRUST_FOR_US,
-        "it is ahead of the group's offsets": any(
+        "another cluster": checkpoint.cluster_id != plan.cluster_id,
+        "another fold version": checkpoint.fold_version != plan.fold_version,
+        CHANGELOG_TRUNCATED: checkpoint.changelog_next > end,
+        "the changelog begins after the checkpoint": checkpoint.changelog_next < begin,
+        "too old": not 0 <= plan.now_us - checkpoint.written_us <= MAX_STORE_AGE_US,
+        "ahead of the group's offsets": any(
             checkpoint.inputs_next.get(each.topic, 0) > (offset or 0) for each, offset in committed.items()
         ),
     }
@@ -131,56 +140,54 @@ def _doubt(
 
 
 async def _roll_forward(
-    plan: Plan, store: Store, start: int, target: int, known: Mapping[str, int]
+    plan: RestorePlan,
+    store: Store,
+    start: int,
+    end: int,
+    inputs_next: Mapping[str, int],
+    read_changelog: ReadChangelog,
 ) -> tuple[int, dict[str, int]]:
-    """Read the changelog into the store; how many records, and the highest source offset of each topic among them."""
+    """Read the changelog into the store. Return the number of records, and the highest source offset among them by topic."""
     count, newest = 0, dict[str, int]()
-    if start >= target:
+    if start >= end:
         return count, newest
-    async for records, position in read_changelog(plan.settings, plan.changelog, start, target):
+    async for records, position in read_changelog(plan.changelog, start, end):
         changes = {}
         for record in records:
-            changes[record.key.decode()] = _change(record, plan.fold_version)
+            changes[record.key.decode()] = _state_change(record, plan.fold_version)
             topic = record.headers.get(SOURCE_TOPIC_HEADER, b"").decode()
             newest[topic] = max(newest.get(topic, -1), int(record.headers.get(SOURCE_OFFSET_HEADER, b"-1")))
         count += len(records)
-        await store.commit(
-            changes, Checkpoint(plan.cluster_id, plan.fold_version, position, known, plan.now_us)
-        )
+        checkpoint = Checkpoint(plan.cluster_id, plan.fold_version, position, inputs_next, plan.now_us)
+        await store.commit(changes, checkpoint)
     return count, newest
 
 
-def _change(record: Changed, fold_version: int) -> Change:
-    """A state of an older version of the rules is due at once: it is folded anew and told again."""
+def _state_change(record: ChangelogRecord, fold_version: int) -> StateChange:
+    """A state of another fold version is due at once, so that it is folded again and its documents are emitted."""
     headers = record.headers
     if headers.get(FOLD_VERSION_HEADER) != b"%d" % fold_version:
         due_us: int | None = 0
     else:
         due_us = int(headers[DUE_HEADER]) if DUE_HEADER in headers else None
-    return Change(record.value, due_us, headers.get(STANDING_HEADER, b"").decode())
+    return StateChange(record.value, due_us, headers.get(STATUS_HEADER, b"").decode())
 
 
 def _position(
-    partition: Partition,
-    committed: int | None,
-    is_first_start: bool,
-    begins: Mapping[Partition, int],
-    ends: Mapping[Partition, int],
+    partition: TopicPartition, committed: int | None, begin: int, end: int, *, is_first_start: bool
 ) -> int:
-    low, end = begins[partition], ends[partition]
-    where = f"{partition.topic} {partition.number}"
     if committed is None:
         if not is_first_start:
             raise OffsetsLost(
-                f"the group has no offset for {where}, but states were folded from it: it expired, or was deleted"
+                f"the group has no offset for {partition}, but its changelog has states: the offset expired or was deleted"
             )
-        return low
-    if committed < low:
+        return begin
+    if committed < begin:
         raise OffsetsLost(
-            f"{where} begins at {low}, the group has read up to {committed}: records were deleted before they were read"
+            f"{partition} begins at {begin}, the group has read up to {committed}: records were deleted before they were read"
         )
     if committed > end:
         raise OffsetsLost(
-            f"{where} ends at {end}, the group has read up to {committed}: the topic lost records, or was made anew"
+            f"{partition} ends at {end}, the group has read up to {committed}: the topic lost records or was created anew"
         )
     return committed

@@ -1,175 +1,190 @@
 """
 Task: one partition of one PBX, exactly once (ADR 2).
 
-What must hold at every moment, whatever is killed, frozen or lost:
+Invariants, which hold at every moment, whatever is killed, frozen or lost:
 
-    I1  One writer: a place (PBX and partition) has one transactional.id; only its holder writes that changelog partition and commits
-        those offsets.
+    I1  One writer: a task has one transactional.id; only its holder writes the task's changelog partition and commits its offsets.
     I2  Changelog, documents, dead letters and input offsets of a batch are one transaction.
-    I3  The store is the committed changelog up to its checkpoint, never ahead. What is not committed lives in the overlay only.
+    I3  The store is the committed changelog up to its checkpoint, never ahead of it. Uncommitted changes live in the BatchResult only.
     I4  The input position is the group's offset as read after fencing.
     I5  The fold is pure; the only time it sees is `as_of`.
-    I6  All that the fold needs (ids seen, deadlines, open calls) is in the changelog.
-    I7  Partition counts of all topics of a PBX are equal and checked at the start.
+    I6  Everything the fold needs (event ids, deadlines, open calls) is in the changelog.
+    I7  All topics of a PBX have the same number of partitions, checked at the start.
     I8  Any doubt about the store: wipe it and restore.
     I9  Records are folded only between restored and revoked.
 
-The steps of a batch:
+Steps of a batch:
 
-    (1) gather records until the interval since the first one is over, or there are enough (the worker goes on polling meanwhile)
-    (2) fold them on an overlay; what cannot be folded becomes a dead letter
+    (1) buffer records until the interval since the first one is over, or the batch is full; the session goes on polling meanwhile
+    (2) fold them into a BatchResult; a record that cannot be folded becomes a dead letter
     (3) begin the transaction
-    (4) send: changelog, documents, dead letters; each to the partition that its key has
-    (5) await every delivery. A commit would succeed although one failed: these futures are the only witnesses
+    (4) send changelog, documents and dead letters, each to the partition of its key
+    (5) await every delivery: a commit would succeed although one failed, so these futures are the only evidence
     (6) add the input offsets
     (7) commit
-    (8) keep the overlay in the store, with the checkpoint
-    (9) drop the overlay
+    (8) write the changes and the checkpoint to the store
+    (9) drop the BatchResult
 
-Whatever fails from (3) to (8) leaves the outcome unknown: the task ends with TaskBroken, and its owner begins with a restore.
+A failure from (3) to (8) leaves the outcome unknown: the task ends with TaskFailed, and its runner starts again with a restore.
 
-Timers take the same steps without input offsets. They fire for keys that are due once everything has been folded that lay in the
-input topics at a moment after the deadline: else a service that catches up would call a call stale whose end it has not read yet.
+Timers take the same steps without input offsets. They fire once every record is folded that was in the input topics at some moment
+after the deadline. Otherwise a task that catches up would call a call stale whose end it has not read yet.
 """
 
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-from consumers.engine.batch import Batch, Input, InputRecord, Output, Overlay, Place, Source
-from consumers.engine.group import Partition, is_fenced
+from consumers.engine.batch import Batch, BatchResult
+from consumers.engine.errors import ProducerFenced, TaskFailed
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
+from consumers.engine.records import (
+    ConsumerRecord,
+    InputRecord,
+    ProducerRecord,
+    Source,
+    TaskId,
+    TopicPartition,
+)
 from consumers.engine.store import Checkpoint, Store
-from voipex.topics import TopicKind, topic_name
+from voipex.service.logging import get_logger
+from voipex.topics import DEAD_LETTERS, TopicKind, topic_name
 
 State = TypeVar("State")
 
 MAX_TIMERS: Final = 300
-"""Of a transaction: each holds a state and a document in memory, in as many tasks as there are partitions."""
-SETTLE_S: Final = 30.0
-"""Without records for so long, the positions are committed past the markers that stand behind the last ones."""
-_LOOK_AGAIN_S: Final = 0.2  # for the position to pass what it must before timers fire
+"""Timers per transaction: each holds a state and a document in memory, in as many tasks as there are partitions."""
+IDLE_COMMIT_S: Final = 30.0
+"""Idle time after which the positions are committed past the transaction markers behind the last records."""
+_POSITION_RETRY_S: Final = 0.2  # between two looks at the position while timers wait for it
 
-
-class TaskBroken(Exception):
-    """A batch has an unknown outcome. The task is of no use any more; nothing is lost."""
-
-    def __init__(self, message: str, *, fenced: bool) -> None:
-        super().__init__(message)
-        self.fenced = fenced
+log = get_logger("task")
 
 
 class Producer(Protocol):
-    """One transaction after the other; any error leaves the outcome unknown."""
+    """
+    A transactional producer: one transaction after the other. Any error leaves the outcome unknown.
+
+    Raises ProducerFenced when the broker refuses the producer's epoch.
+    """
 
     async def begin(self) -> None: ...
-    async def send(self, topic: str, partition: int, records: Sequence[Output]) -> int: ...
-    async def add_offsets(self, offsets: Mapping[Partition, int], group: str) -> None: ...
+    async def send(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> int:
+        """Return the offset of the last record once all in-sync replicas have it."""
+        ...
+
+    async def add_offsets(self, offsets: Mapping[TopicPartition, int], group: str) -> None: ...
     async def commit(self) -> None: ...
 
 
-class Reading(Protocol):
-    """How far the inputs were read, and how far they go."""
+class InputOffsets(Protocol):
+    """How far the input partitions were read, and how far they go."""
 
-    async def position(self, partition: Partition) -> int: ...
-    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]: ...
+    async def position(self, partition: TopicPartition) -> int:
+        """Return the next offset to read; every record below it has been added to its task."""
+        ...
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What all tasks of a service have in common."""
+class TaskConfig:
+    """What all tasks of a service share. `partitions`: of every topic. `now_us`: the only clock of timers."""
 
     group: str
     partitions: int
-    interval_s: float
+    commit_interval_s: float
     transaction_limit_s: float
     cluster_id: str
     now_us: Callable[[], int]
 
 
-class _Horizon(NamedTuple):
-    """All that happened until `at_us` lies before `ends`."""
+@dataclass(frozen=True, slots=True)
+class EndOffsets:
+    """The ends of the input partitions, read after `as_of_us`: all records received until then lie before them."""
 
-    at_us: int
-    ends: Mapping[Partition, int]
+    as_of_us: int
+    offsets: Mapping[TopicPartition, int]
 
 
 class Task(Generic[State]):
-    """Made of a restored store and a fenced producer, which it uses alone and does not close."""
+    """Uses a restored store and a fenced producer exclusively, and closes neither."""
 
     def __init__(
         self,
         projection: Projection[State],
-        place: Place,
-        terms: Terms,
+        task_id: TaskId,
+        config: TaskConfig,
         store: Store,
         producer: Producer,
-        reading: Reading,
-        positions: Mapping[Partition, int],
+        input_offsets: InputOffsets,
+        positions: Mapping[TopicPartition, int],
         metrics: Metrics,
     ) -> None:
         self._projection = projection
-        self._place = place
-        self._terms = terms
+        self._task_id = task_id
+        self._config = config
         self._store = store
         self._producer = producer
-        self._reading = reading
+        self._input_offsets = input_offsets
         self._metrics = metrics
-        self._batch = Batch(projection, place, terms.partitions)
-        self._changelog = Partition(topic_name(place.pbx, projection.changelog), place.partition)
+        self._batch = Batch(projection, task_id, config.partitions)
+        self._changelog = TopicPartition(topic_name(task_id.pbx, projection.changelog), task_id.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
-        self._kinds: dict[str, TopicKind] = {topic_name(place.pbx, kind): kind for kind in projection.inputs}
-        self._inputs = {kind: Partition(topic, place.partition) for topic, kind in self._kinds.items()}
+        self._kinds: dict[str, TopicKind] = {
+            topic_name(task_id.pbx, kind): kind for kind in projection.inputs
+        }
+        self._inputs = {kind: TopicPartition(topic, task_id.partition) for topic, kind in self._kinds.items()}
         self._positions = dict(positions)
-        self._inbox: deque[Input] = deque()
-        self._unwritten: dict[str, int] = {}
-        self._first_at_s = 0.0
-        self._news = asyncio.Event()
+        self._buffer: deque[InputRecord] = deque()
+        self._uncommitted: dict[str, int] = {}
+        self._first_buffered_s = 0.0
+        self._wake = asyncio.Event()
         self._closing = False
-        self._fault: str | None = None
-        self._horizon: _Horizon | None = None
+        self._failure: str | None = None
+        self._end_offsets: EndOffsets | None = None
         self._last_source: Source | None = None
-        self._settle_at_s: float | None = None
+        self._idle_commit_at_s: float | None = None
 
     @property
     def store(self) -> Store:
         return self._store
 
     @property
-    def positions(self) -> Mapping[Partition, int]:
+    def positions(self) -> Mapping[TopicPartition, int]:
         """By input partition, the next offset that is not committed."""
         return self._positions
 
     @property
-    def waiting(self) -> int:
-        """Records that were taken and are not folded."""
-        return len(self._inbox)
+    def buffered(self) -> int:
+        """Number of records that wait to be folded."""
+        return len(self._buffer)
 
-    def waiting_of(self, topic: str) -> int:
-        """The same of one input topic, with those of the batch that is being written."""
-        return self._unwritten.get(topic, 0)
+    def uncommitted(self, topic: str) -> int:
+        """Return the number of records of an input topic that were added and are not committed."""
+        return self._uncommitted.get(topic, 0)
 
-    def take(self, topic: str, records: Iterable[InputRecord]) -> None:
-        """Step (1), the worker's side: here are the next records of an input topic."""
+    def add_records(self, topic: str, records: Iterable[ConsumerRecord]) -> None:
+        """Buffer the next records of an input topic: step (1), called by the session."""
         kind = self._kinds[topic]
-        if not self._inbox:
-            self._first_at_s = asyncio.get_running_loop().time()
-        before = len(self._inbox)
-        self._inbox.extend([Input(kind, record) for record in records])
-        self._unwritten[topic] = self._unwritten.get(topic, 0) + len(self._inbox) - before
-        self._news.set()
+        if not self._buffer:
+            self._first_buffered_s = asyncio.get_running_loop().time()
+        before = len(self._buffer)
+        self._buffer.extend([InputRecord(kind, record) for record in records])
+        self._uncommitted[topic] = self._uncommitted.get(topic, 0) + len(self._buffer) - before
+        self._wake.set()
 
     def close(self) -> None:
-        """End after the batch that is being written; what else was taken is read again by the next owner."""
+        """End after the batch in progress. The next owner of the partitions reads the rest of the buffer again."""
         self._closing = True
-        self._news.set()
+        self._wake.set()
 
-    def fail(self, why: str) -> None:
-        """What was taken is not to be trusted: break off."""
-        self._fault = why
+    def fail(self, reason: str) -> None:
+        """End with TaskFailed: what was added cannot be trusted."""
+        self._failure = reason
         self.close()
 
     async def run(self) -> None:
@@ -177,184 +192,214 @@ class Task(Generic[State]):
         Work until closed.
 
         Raises:
-            TaskBroken: restore, and make a new task.
+            TaskFailed: restore, and make a new task.
         """
         try:
             while not self._closing:
-                if not self._inbox:
-                    await self._fire_due()
-                    await self._settle()
+                if not self._buffer:
+                    await self._fire_timers()
+                    await self._commit_idle_positions()
                     await self._wait()
-                elif await self._gather():
-                    await self.step(self._next_batch())
-                    await self._fire_due()
-            if self._fault is not None:
-                raise TaskBroken(self._fault, fenced=False)  # noqa: TRY301 - as any other
-        except TaskBroken:
+                elif await self._fill_buffer():
+                    await self.process_batch(self._next_batch())
+                    await self._fire_timers()
+            if self._failure is not None:
+                raise TaskFailed(self._failure)  # noqa: TRY301 - as any other
+        except TaskFailed:
             raise
         except Exception as error:
-            raise TaskBroken(f"{type(error).__name__} {error}".strip(), fenced=False) from error
+            raise TaskFailed(f"{type(error).__name__} {error}".strip()) from error
 
     # ---------------------------------------------------------------- waiting
 
-    async def _gather(self) -> bool:
-        """Step (1); False: closed meanwhile."""
+    async def _fill_buffer(self) -> bool:
+        """Step (1). Return False when the task was closed meanwhile."""
         loop = asyncio.get_running_loop()
-        until_s = self._first_at_s + self._terms.interval_s
-        while len(self._inbox) < self._projection.records_at_once and not self._closing:
-            self._news.clear()
-            if not await self._told_within(until_s - loop.time()):
+        until_s = self._first_buffered_s + self._config.commit_interval_s
+        while len(self._buffer) < self._projection.max_batch_records and not self._closing:
+            self._wake.clear()
+            if not await self._woken_within(until_s - loop.time()):
                 break
         return not self._closing
 
-    def _next_batch(self) -> list[Input]:
-        return [self._inbox.popleft() for _ in range(min(self._projection.records_at_once, len(self._inbox)))]
+    def _next_batch(self) -> list[InputRecord]:
+        size = min(self._projection.max_batch_records, len(self._buffer))
+        return [self._buffer.popleft() for _ in range(size)]
 
     async def _wait(self) -> None:
-        """Until there are records, or a key is due, or the task is closed."""
-        self._news.clear()
-        if self._inbox or self._closing:
+        """Return when there are records, a timer is due, idle positions are to be committed, or the task is closed."""
+        self._wake.clear()
+        if self._buffer or self._closing:
             return
         waits_s = []
-        if self._horizon is not None:
-            waits_s.append(_LOOK_AGAIN_S)
+        if self._end_offsets is not None:
+            waits_s.append(_POSITION_RETRY_S)
         elif self._store.next_due_us is not None:
-            waits_s.append((self._store.next_due_us - self._terms.now_us()) / 1e6)
-        if self._settle_at_s is not None:
-            waits_s.append(self._settle_at_s - asyncio.get_running_loop().time())
+            waits_s.append((self._store.next_due_us - self._config.now_us()) / 1e6)
+        if self._idle_commit_at_s is not None:
+            waits_s.append(self._idle_commit_at_s - asyncio.get_running_loop().time())
         if waits_s:
-            await self._told_within(min(waits_s))
+            await self._woken_within(min(waits_s))
         else:
-            await self._news.wait()
+            await self._wake.wait()
 
-    async def _told_within(self, timeout_s: float) -> bool:
+    async def _woken_within(self, timeout_s: float) -> bool:
         if timeout_s <= 0:
             return False
         try:
             async with asyncio.timeout(timeout_s):
-                await self._news.wait()
+                await self._wake.wait()
         except TimeoutError:
             return False
         return True
 
     # ---------------------------------------------------------------- a batch
 
-    async def step(self, inputs: Sequence[Input]) -> None:
-        """Steps (2) to (9)."""
+    async def process_batch(self, inputs: Sequence[InputRecord]) -> None:
+        """Take steps (2) to (9)."""
         offsets = self._offsets_after(inputs)
         with self._metrics.processing_duration.labels(self._projection.name).time():
             states = await self._store.read(self._batch.keys(inputs))  # (2)
-            overlay = self._batch.fold(inputs, states)
-            await self._write(overlay, offsets)
+            result = self._batch.fold(inputs, states)
+            self._log_failures(result)
+            await self._write(result, offsets)
         last = inputs[-1]
-        self._last_source = Source(topic_name(self._place.pbx, last.kind), last.record.offset)
-        self._count(inputs, overlay)
-        self._settle_at_s = asyncio.get_running_loop().time() + SETTLE_S
+        self._last_source = Source(self._inputs[last.kind].topic, last.record.offset)
+        self._count(inputs, result)
+        self._idle_commit_at_s = asyncio.get_running_loop().time() + IDLE_COMMIT_S
 
-    async def _settle(self) -> None:
+    async def _commit_idle_positions(self) -> None:
         """
-        Commit the positions once it is quiet: an offset that stands before a transaction's marker would look lost when the topic has
-        forgotten all that lies before it.
+        Commit the positions once no records have come for a while. They are past the transaction markers at the end of the topics; an
+        offset before a marker would look lost once retention has deleted everything before it.
         """
-        if self._settle_at_s is None or asyncio.get_running_loop().time() < self._settle_at_s:
+        if self._idle_commit_at_s is None or asyncio.get_running_loop().time() < self._idle_commit_at_s:
             return
-        self._settle_at_s = None
-        passed = {each: await self._reading.position(each) for each in self._positions}
-        if not self._inbox and passed != self._positions:  # after the positions: a poll may have come between
-            await self._write(Overlay(), passed)
+        self._idle_commit_at_s = None
+        positions = {each: await self._input_offsets.position(each) for each in self._positions}
+        # Look at the buffer last: a poll may have added records while we asked for the positions.
+        if not self._buffer and positions != self._positions:
+            await self._write(BatchResult(), positions)
 
-    async def _write(self, overlay: Overlay, offsets: Mapping[Partition, int]) -> None:
+    async def _write(self, result: BatchResult, offsets: Mapping[TopicPartition, int]) -> None:
         producer, outcome = self._producer, self._metrics.transactions
         try:
-            async with asyncio.timeout(self._terms.transaction_limit_s):
+            async with asyncio.timeout(self._config.transaction_limit_s):
                 await producer.begin()  # (3)
-                changelog_next = await self._send(overlay)  # (4), (5)
-                await producer.add_offsets(offsets, self._terms.group)  # (6)
+                changelog_next = await self._send(result)  # (4), (5)
+                await producer.add_offsets(offsets, self._config.group)  # (6)
                 await producer.commit()  # (7)
         except Exception as error:
-            faults = error.exceptions if isinstance(error, ExceptionGroup) else (error,)  # of (4) and (5)
-            fenced = any(map(is_fenced, faults))
+            causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)  # of (4) and (5)
+            fenced = any(isinstance(each, ProducerFenced) for each in causes)
             outcome.labels(self._projection.name, "fenced" if fenced else "failed").inc()
-            cause = f"transaction: {type(faults[0]).__name__} {faults[0]}".strip()
-            raise TaskBroken(cause, fenced=fenced) from error
+            cause = f"transaction: {type(causes[0]).__name__} {causes[0]}".strip()
+            raise TaskFailed(cause, fenced=fenced) from error
         outcome.labels(self._projection.name, "committed").inc()
         self._positions.update(offsets)
         self._changelog_next = changelog_next
-        await self._store.commit(overlay.changes, self._checkpoint())  # (8)
+        await self._store.commit(result.changes, self._checkpoint())  # (8)
 
-    async def _send(self, overlay: Overlay) -> int:
-        """Everything of the overlay; returns the changelog's next offset."""
-        places = list(overlay.outputs)
-        async with asyncio.TaskGroup() as sending:
-            sent = {
-                each: sending.create_task(self._producer.send(*each, overlay.outputs[each]))
-                for each in places
+    async def _send(self, result: BatchResult) -> int:
+        """Send all outputs concurrently; return the next offset of the changelog."""
+        async with asyncio.TaskGroup() as group:
+            sends = {
+                target: group.create_task(self._producer.send(*target, records))
+                for target, records in result.outputs.items()
             }
-        last = sent.get((self._changelog.topic, self._changelog.number))
-        return self._changelog_next if last is None else last.result() + 1
+        changelog = sends.get(self._changelog)
+        return self._changelog_next if changelog is None else changelog.result() + 1
 
     def _checkpoint(self) -> Checkpoint:
-        terms = self._terms
+        config = self._config
         inputs_next = {partition.topic: offset for partition, offset in self._positions.items()}
         return Checkpoint(
-            terms.cluster_id, self._projection.fold_version, self._changelog_next, inputs_next, terms.now_us()
+            config.cluster_id,
+            self._projection.fold_version,
+            self._changelog_next,
+            inputs_next,
+            config.now_us(),
         )
 
-    def _offsets_after(self, inputs: Sequence[Input]) -> dict[Partition, int]:
+    def _offsets_after(self, inputs: Sequence[InputRecord]) -> dict[TopicPartition, int]:
         """
-        What to commit: of every input, also of one without records yet, since states without an offset mean that it was lost.
+        Return the offsets to commit: of every input, also of one without records yet. A restore takes states without an offset for lost
+        offsets.
 
-        Raises TaskBroken when records come twice or backwards: then the position is not ours.
+        Raises TaskFailed when a record is repeated or goes backwards: then another client moved the position (I4).
         """
         after = {kind: self._positions[partition] for kind, partition in self._inputs.items()}
         for each in inputs:
             offset = each.record.offset
             if offset < after[each.kind]:
-                partition = self._inputs[each.kind]
-                raise TaskBroken(f"{partition.topic} {partition.number} went backwards", fenced=False)
+                raise TaskFailed(f"{self._inputs[each.kind]} went backwards")
             after[each.kind] = offset + 1
         return {self._inputs[kind]: offset for kind, offset in after.items()}
 
-    def _count(self, inputs: Sequence[Input], overlay: Overlay) -> None:
+    def _log_failures(self, result: BatchResult) -> None:
+        for failure in result.failures:
+            if failure.source is None:
+                log.error(
+                    "timer failed",
+                    service=self._projection.name,
+                    task=str(self._task_id),
+                    exc_info=failure.error,
+                )
+            else:
+                log.error(
+                    "record dead-lettered",
+                    service=self._projection.name,
+                    topic=failure.source.topic,
+                    partition=self._task_id.partition,
+                    offset=failure.source.offset,
+                    exc_info=failure.error,
+                )
+
+    def _count(self, inputs: Sequence[InputRecord], result: BatchResult) -> None:
         metrics, name = self._metrics, self._projection.name
         for kind, number in Counter([each.kind for each in inputs]).items():
-            topic = topic_name(self._place.pbx, kind)
-            self._unwritten[topic] = self._unwritten.get(topic, number) - number
+            topic = self._inputs[kind].topic
+            self._uncommitted[topic] = self._uncommitted.get(topic, number) - number
             metrics.records.labels(topic).inc(number)
-        metrics.documents.labels(name).inc(overlay.documents)
-        if overlay.dead_letters:
-            metrics.dead_letters.labels(f"{self._place.pbx}.dead-letters.v1", name).inc(overlay.dead_letters)
+        metrics.documents.labels(name).inc(result.documents)
+        if result.dead_letters:
+            topic = topic_name(self._task_id.pbx, DEAD_LETTERS)
+            metrics.dead_letters.labels(topic, name).inc(result.dead_letters)
         oldest_ms = min([each.record.timestamp for each in inputs])
-        metrics.event_age.labels(name).observe(max(0.0, self._terms.now_us() / 1e6 - oldest_ms / 1e3))
+        metrics.event_age.labels(name).observe(max(0.0, self._config.now_us() / 1e6 - oldest_ms / 1e3))
 
     # ---------------------------------------------------------------- timers
 
-    async def _fire_due(self) -> None:
-        """Tell the keys whose time has come, should all be read that could matter to them."""
-        if self._horizon is None:
-            now_us, due_us = self._terms.now_us(), self._store.next_due_us
+    async def _fire_timers(self) -> None:
+        """Emit documents of due keys, once every input record up to their deadline was folded."""
+        if self._end_offsets is None:
+            now_us, due_us = self._config.now_us(), self._store.next_due_us
             if due_us is None or due_us > now_us:
                 return
-            self._horizon = _Horizon(now_us, await self._reading.ends(list(self._positions)))
-        if not await self._has_read(self._horizon.ends):
+            ends = await self._input_offsets.end_offsets(list(self._positions))
+            self._end_offsets = EndOffsets(now_us, ends)
+        if not await self._has_folded(self._end_offsets.offsets):
             return
-        rows = await self._store.due(self._horizon.at_us, MAX_TIMERS)
-        if rows:
-            overlay = self._batch.fire(rows, self._horizon.at_us, self._last_source)
-            await self._write(overlay, {})
-            self._metrics.timers_fired.labels(self._projection.name).inc(len(rows))
-            self._metrics.documents.labels(self._projection.name).inc(overlay.documents)
-        if len(rows) < MAX_TIMERS:
-            self._horizon = None
+        as_of_us = self._end_offsets.as_of_us
+        due = await self._store.due_states(as_of_us, MAX_TIMERS)
+        if due:
+            result = self._batch.fire_timers(due, as_of_us, self._last_source)
+            self._log_failures(result)
+            await self._write(result, {})
+            self._metrics.timers_fired.labels(self._projection.name).inc(len(due))
+            self._metrics.documents.labels(self._projection.name).inc(result.documents)
+        if len(due) < MAX_TIMERS:
+            self._end_offsets = None
 
-    async def _has_read(self, ends: Mapping[Partition, int]) -> bool:
+    async def _has_folded(self, ends: Mapping[TopicPartition, int]) -> bool:
         for partition, end in ends.items():
-            position = await self._reading.position(partition)
-            taken = self._next_in_inbox(partition.topic)  # after the position: a poll may have come between
-            if (position if taken is None else taken) < end:
+            position = await self._input_offsets.position(partition)
+            # Look at the buffer last: a poll may have added records while we asked for the position.
+            buffered = self._first_buffered_offset(partition.topic)
+            if (position if buffered is None else buffered) < end:
                 return False
         return True
 
-    def _next_in_inbox(self, topic: str) -> int | None:
+    def _first_buffered_offset(self, topic: str) -> int | None:
         kind = self._kinds[topic]
-        return next((each.record.offset for each in self._inbox if each.kind == kind), None)
+        return next((each.record.offset for each in self._buffer if each.kind == kind), None)

@@ -1,7 +1,7 @@
 """
-`voipex-consumers explain`: folds a recorded trace offline, with the same folds as the services, and no Kafka.
+`voipex-consumers explain`: folds a recorded trace offline, with the batches of the services and no Kafka.
 
     trace.py     lines of a file -> Events in their total order, and the lines that could not be used
-    replay.py    Events -> the documents as the services would have published them, by running the folds and their timers
+    replay.py    Events -> the documents that the services would have published, timers included
     drawing.py   documents -> lanes and strips for a person, with the reason of every step
 """

@@ -1,27 +1,39 @@
 """
-Run the folds over a trace, event by event, as the services do: fold and produce as of the event's receipt, timers in the order of
-time, at last as of the end. So revision and updated_at are those of a run in which nothing came late.
+Run the services over a trace without Kafka: the same `Batch` as a task, with the states in memory, one event per batch.
+
+Each event is folded as of its receipt, and timers fire in the order of time, at last as of the end. The revisions and `updated_at` are
+therefore those of a run in which no event came late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
 import orjson
 
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.engine.projection import Document, Projection
-from consumers.explain.trace import Rejected, Trace
+from consumers.engine.batch import Batch, BatchResult
+from consumers.engine.projection import Projection
+from consumers.engine.records import DueState, InputRecord, ProducerRecord, StateChange, TaskId
+from consumers.explain.trace import Received, Rejected, Trace
 from voipex.events import split_unique_id
-from voipex.records import encode
+from voipex.records import Record, encode
 from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind, topic_name
+from voipex.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    TopicKind,
+    topic_name,
+)
 
-State = TypeVar("State")
 Key = tuple[str, str]
-"""(pbx, key of the topic)."""
+"""(pbx, record key)."""
 Json = dict[str, Any]
 
 DEFAULT_TIME_ZONE: Final = "Europe/Prague"
@@ -29,7 +41,7 @@ DEFAULT_TIME_ZONE: Final = "Europe/Prague"
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What the services would have published as of a moment; None: the trace is empty, and no moment was named."""
+    """What the services would have published as of a moment; None: the trace is empty, and no moment was given."""
 
     as_of_us: int | None
     timelines: Sequence[Json]
@@ -37,8 +49,8 @@ class Explanation:
     rejected: Sequence[Rejected]
     activities: Sequence[Json] = ()
     """Records from the calls to the agents, in the order of writing."""
-    states: dict[Key, Sequence[tuple[str, str]]] = field(default_factory=dict)
-    """States that each agent was shown in: (since, state)."""
+    states: Mapping[Key, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    """The states of each agent: (since, state)."""
 
     def to_json(self) -> Json:
         return {
@@ -51,130 +63,161 @@ class Explanation:
 
 def explain(trace: Trace, as_of_us: int | None = None, time_zone: str = DEFAULT_TIME_ZONE) -> Explanation:
     """
-    Fold what was received until *as_of_us* (default: all of it), and show it as of then.
+    Fold what was received until *as_of_us* (default: everything), and emit the documents as of then.
 
     Raises `zoneinfo.ZoneInfoNotFoundError` when there is no such time zone.
     """
-    replay = _Replay(time_zone)
     if as_of_us is None:
         if not trace.received:
             return Explanation(None, (), (), trace.rejected)
         as_of_us = trace.received[-1].at_us
+    replay = _Replay(time_zone)
     for received in trace.received:
         if received.at_us > as_of_us:
             break
-        replay.fire_timers(received.at_us - 1)  # an event at a deadline precedes it
-        record = encode(received.event, received.at_us // 1000, partitions=1)
-        is_agent = record.topic == topic_name(received.event.pbx, AGENT_EVENTS)
-        replay.take(
-            AGENT_EVENTS if is_agent else CALL_EVENTS,
-            (received.event.pbx, (record.key or b"").decode()),
-            record.value,
-            received.at_us,
-        )
+        replay.fire_timers(received.at_us - 1)  # an event at the moment of a deadline precedes it
+        replay.fold(received)
     replay.fire_timers(as_of_us)
-    replay.show(as_of_us)
+    replay.finish(as_of_us)
     return Explanation(
         as_of_us,
-        [replay.timelines[key] for key in sorted(replay.timelines, key=_numerically)],
+        [replay.timelines[key] for key in sorted(replay.timelines, key=_numeric_order)],
         [replay.agents[key] for key in sorted(replay.agents)],
-        trace.rejected,
+        sorted([*trace.rejected, *replay.rejected], key=lambda each: each.line),
         replay.activities,
-        {key: tuple(replay.states[key]) for key in sorted(replay.agents)},
+        {key: tuple(replay.agent_states[key]) for key in sorted(replay.agents)},
     )
 
 
-def _numerically(key: Key) -> tuple[str, tuple[str, int, int], str]:
-    """Calls sort by PBX and UniqueId, as numbers (9 before 10); ids of another form come first."""
+def _numeric_order(key: Key) -> tuple[str, tuple[str, int, int], str]:
+    """Sort calls by PBX and UniqueId, as numbers (9 before 10); ids of another form come first."""
     pbx, unique_id = key
     return (pbx, split_unique_id(unique_id) or ("", -1, -1), unique_id)
 
 
-class _Folds(Generic[State]):
-    """The states of one projection by key, and when each is due."""
+@dataclass(frozen=True, slots=True)
+class _Polled:
+    """A record as a consumer would get it, with partition 0 as the only one."""
 
-    def __init__(self, projection: Projection[State]) -> None:
-        self.projection = projection
-        self.states: dict[Key, State] = {}
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
 
-    def take(self, kind: TopicKind, key: Key, value: bytes) -> None:
-        state = self.states.get(key)
-        if state is None:
-            state = self.projection.start(*key)
-        self.states[key] = self.projection.fold(state, kind, value)
 
-    def produce(self, key: Key, as_of_us: int) -> Sequence[Document]:
-        self.states[key], documents = self.projection.produce(self.states[key], as_of_us)
-        return documents
+class _Service:
+    """One service for every PBX: a batch per PBX, and the states in memory."""
 
-    def due_us(self, key: Key) -> int | None:
-        state = self.states.get(key)
-        return None if state is None else self.projection.due(state)
+    def __init__(self, projection: Projection[Any], rank: int) -> None:
+        self.states: dict[Key, StateChange] = {}
+        self.rank = rank
+        """Among services whose timers are due at the same moment."""
+        self._projection = projection
+        self._batches: dict[str, Batch[Any]] = {}
+        self._offset = 0
+
+    def fold(self, pbx: str, kind: TopicKind, record: Record | ProducerRecord) -> BatchResult:
+        polled = _Polled(self._offset, record.timestamp_ms, record.key, record.value, record.headers)
+        self._offset += 1
+        inputs = [InputRecord(kind, polled)]
+        batch = self._batch(pbx)
+        stored = {key: self.states.get((pbx, key)) for key in batch.keys(inputs)}
+        values = {
+            key: each.value for key, each in stored.items() if each is not None and each.value is not None
+        }
+        return self._keep(pbx, batch.fold(inputs, values))
+
+    def fire(self, key: Key, as_of_us: int) -> BatchResult:
+        pbx, name = key
+        state = self.states[key]
+        due = [DueState(name, state.status, state.value or b"")]
+        return self._keep(pbx, self._batch(pbx).fire_timers(due, as_of_us, None))
+
+    def _batch(self, pbx: str) -> Batch[Any]:
+        if pbx not in self._batches:
+            self._batches[pbx] = Batch(self._projection, TaskId(pbx, 0), 1)
+        return self._batches[pbx]
+
+    def _keep(self, pbx: str, result: BatchResult) -> BatchResult:
+        for failure in result.failures:
+            raise failure.error
+        for key, change in result.changes.items():
+            if change.value is None:
+                self.states.pop((pbx, key), None)
+            else:
+                self.states[pbx, key] = change
+        return result
 
 
 class _Replay:
     def __init__(self, time_zone: str) -> None:
-        self._calls = _Folds(CallProjection())
-        self._agents = _Folds(AgentProjection(time_zone))
-        self._timers: list[tuple[int, bool, Key]] = []  # (when, an agent's, whose)
         self.timelines: dict[Key, Json] = {}
         self.agents: dict[Key, Json] = {}
         self.activities: list[Json] = []
-        self.states: dict[Key, list[tuple[str, str]]] = {}
+        self.agent_states: dict[Key, list[tuple[str, str]]] = {}
+        self.rejected: list[Rejected] = []
+        self._calls = _Service(CallProjection(), 0)
+        self._agents = _Service(AgentProjection(time_zone), 1)
+        self._timers: list[tuple[int, int, Key]] = []  # (due, rank of the service, key)
 
-    def take(self, kind: TopicKind, key: Key, value: bytes, as_of_us: int) -> None:
-        if kind == CALL_EVENTS:
-            self._calls.take(kind, key, value)
-            self._tell_call(key, as_of_us)
+    def fold(self, received: Received) -> None:
+        pbx = received.event.pbx
+        record = encode(received.event, received.at_us // 1000, partitions=1)
+        if record.topic == topic_name(pbx, AGENT_EVENTS):
+            result = self._agents.fold(pbx, AGENT_EVENTS, record)
+            self._publish(self._agents, pbx, result)
         else:
-            self._agents.take(kind, key, value)
-            self._tell_agent(key, as_of_us)
+            result = self._calls.fold(pbx, CALL_EVENTS, record)
+            self._publish(self._calls, pbx, result)
+        for each in _outputs(result, topic_name(pbx, DEAD_LETTERS)):
+            message = dict(each.headers)["bridge-error-message"].decode()
+            self.rejected.append(Rejected(received.line, f"a dead letter: {message}"))
 
     def fire_timers(self, until_us: int) -> None:
         while self._timers and self._timers[0][0] <= until_us:
-            due_us, of_agent, key = heappop(self._timers)
-            folds = self._agents if of_agent else self._calls
-            if folds.due_us(key) == due_us:  # else it was set anew since
-                (self._tell_agent if of_agent else self._tell_call)(key, due_us)
+            due_us, rank, key = heappop(self._timers)
+            service = (self._calls, self._agents)[rank]
+            state = service.states.get(key)
+            if state is not None and state.due_us == due_us:  # else it was set anew since
+                self._publish(service, key[0], service.fire(key, due_us))
 
-    def show(self, as_of_us: int) -> None:
-        for key in list(self._calls.states):
-            self._tell_call(key, as_of_us)
-        for key in list(self._agents.states):
-            self._tell_agent(key, as_of_us)
+    def finish(self, as_of_us: int) -> None:
+        """Emit every document as of the end."""
+        for service in (self._calls, self._agents):
+            for key in list(service.states):
+                self._publish(service, key[0], service.fire(key, as_of_us))
 
-    def _tell_call(self, key: Key, as_of_us: int) -> None:
-        for document in self._calls.produce(key, as_of_us):
-            value = document.value or b"null"
-            if document.kind == AGENT_ACTIVITY:
-                self.activities.append(orjson.loads(value))
-                self.take(AGENT_ACTIVITY, (key[0], document.key), value, as_of_us)
-            else:
-                self.timelines[key] = orjson.loads(value)
-        self._set_timer(self._calls, key, as_of_us, of_agent=False)
+    def _publish(self, service: _Service, pbx: str, result: BatchResult) -> None:
+        """Keep the documents, feed activities to the agents, and set timers."""
+        for name, change in result.changes.items():
+            if change.due_us is not None:
+                heappush(self._timers, (change.due_us, service.rank, (pbx, name)))
+        for each in _outputs(result, topic_name(pbx, CALL_TIMELINES)):
+            self.timelines[pbx, _key_of(each)] = orjson.loads(each.value or b"null")
+        for each in _outputs(result, topic_name(pbx, AGENT_STATUS)):
+            self._keep_status((pbx, _key_of(each)), each.value)
+        for each in _outputs(result, topic_name(pbx, AGENT_ACTIVITY)):
+            self.activities.append(orjson.loads(each.value or b"null"))
+            self._publish(self._agents, pbx, self._agents.fold(pbx, AGENT_ACTIVITY, each))
 
-    def _tell_agent(self, key: Key, as_of_us: int) -> None:
-        for document in self._agents.produce(key, as_of_us):
-            if document.value is None:
-                self.agents.pop(key, None)
-            else:
-                self.agents[key] = orjson.loads(document.value)
-                self._remember_state(key, self.agents[key])
-        expires_us = self._agents.projection.expires(self._agents.states[key])
-        if expires_us is not None and expires_us <= as_of_us:
-            del self._agents.states[key]
-        self._set_timer(self._agents, key, as_of_us, of_agent=True)
-
-    def _remember_state(self, key: Key, status: Json) -> None:
-        """Keep the strip of states; what came late may have changed its end."""
-        states = self.states.setdefault(key, [])
+    def _keep_status(self, key: Key, value: bytes | None) -> None:
+        if value is None:
+            self.agents.pop(key, None)
+            return
+        status = self.agents[key] = orjson.loads(value)
+        # A late event may have changed the end of the strip of states.
+        states = self.agent_states.setdefault(key, [])
         for shown in (status["previous"], status):
             if shown is not None:
                 while states and states[-1][0] >= shown["since"]:
                     states.pop()
                 states.append((shown["since"], shown["state"]))
 
-    def _set_timer(self, folds: "_Folds[Any]", key: Key, as_of_us: int, *, of_agent: bool) -> None:
-        due_us = folds.due_us(key)
-        if due_us is not None and due_us > as_of_us:
-            heappush(self._timers, (due_us, of_agent, key))
+
+def _outputs(result: BatchResult, topic: str) -> Iterable[ProducerRecord]:
+    return result.outputs.get((topic, 0), ())
+
+
+def _key_of(record: ProducerRecord) -> str:
+    return (record.key or b"").decode()

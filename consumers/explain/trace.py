@@ -1,12 +1,14 @@
 """
 Read a recorded trace: JSON lines, in any order.
 
-Each is one of these, where `pbx` may be missing (`voipex`), and `event_id` too: it is then made from the time, and the place among
-lines of the same time.
+Each line is one of these. `pbx` may be missing (`voipex`), and so may `event_id`: it is then made from the time and the place among lines
+of the same time.
 
     {"received_at": "2026-03-02T08:00:00Z", "pbx": "voipex", "event_id": "…", "body": {…} or "raw text"}     as the PBX sent it
-    an Event of ours, as read from `<pbx>.call.events.v1` or `<pbx>.agent.events.v1`
-    {"topic": "…", "value": an Event of ours, …}     as `voipex-bridge tail` prints it
+    an Event, as read from `<pbx>.call.events.v1` or `<pbx>.agent.events.v1`
+    {"topic": "…", "value": an Event, …}     as `voipex-bridge tail` prints it
+
+Numbers keep their text while a line is read: the body's number `1412256225.1940`, read and written again, would lose the last 0.
 """
 
 import json
@@ -15,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 from pydantic import ValidationError
 
 from voipex.errors import InvalidWebhook
@@ -28,12 +31,14 @@ DEFAULT_PBX: Final = "voipex"
 _EARLIEST_US: Final = 0
 _LATEST_US: Final = microseconds(
     "9000-01-01T00:00:00Z"
-)  # deadlines of folds must still be times that can be written
+)  # the folds add deadlines, which must be valid times too
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A line that could not be used. Lines count from 1."""
+    """A line that cannot be used. Lines count from 1."""
 
     line: int
     why: str
@@ -41,26 +46,27 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event at the moment of its receipt."""
+    """An event, when it was received, and its line in the trace."""
 
     at_us: int
     event: Event
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`received` is in the total order of folds: (received_at, event_id)."""
+    """`received` is in the total order of the folds: (received_at, event_id)."""
 
     received: tuple[Received, ...]
     rejected: tuple[Rejected, ...]
 
 
-class _Unreadable(Exception):
+class _InvalidLine(Exception):
     """Says why a line is rejected; never leaves this module."""
 
 
 def read_trace(lines: Iterable[bytes]) -> Trace:
-    """Read every line; those that cannot be used are told, and do not keep the others from being folded."""
+    """Read every line; one that cannot be used is rejected and does not stop the others."""
     received: list[Received] = []
     rejected: list[Rejected] = []
     unnamed: Counter[int] = Counter()
@@ -68,74 +74,61 @@ def read_trace(lines: Iterable[bytes]) -> Trace:
         if not line.strip():
             continue
         try:
-            received.append(_read(line, unnamed))
-        except (_Unreadable, InvalidWebhook) as fault:
-            rejected.append(Rejected(number, str(fault)))
+            received.append(_read(line, number, unnamed))
+        except (_InvalidLine, InvalidWebhook) as error:
+            rejected.append(Rejected(number, str(error)))
     received.sort(key=lambda each: each.event.order)
     return Trace(tuple(received), tuple(rejected))
 
 
-def _read(line: bytes, unnamed: Counter[int]) -> Received:
-    members = _members(line)
+def _read(line: bytes, number: int, unnamed: Counter[int]) -> Received:
+    members = _parse(line)
     if "value" in members and "topic" in members:
-        members = _members(members["value"].encode())
+        members = _object(members["value"])
     at_us = _received_at(members)
     if "body" not in members:
-        return Received(at_us, _event_of_ours(members, at_us))
+        return Received(at_us, _event(members, at_us), number)
     pbx = _text(members, "pbx") or DEFAULT_PBX
     event_id = _text(members, "event_id")
     webhook = parse(_body(members["body"]))
     if event_id is None:
         event_id = made_up_id(at_us, unnamed[at_us])
         unnamed[at_us] += 1
-    return Received(at_us, normalize(webhook, pbx, Receipt(at_us, rfc3339(at_us), event_id)))
+    return Received(at_us, normalize(webhook, pbx, Receipt(at_us, rfc3339(at_us), event_id)), number)
 
 
-def _members(line: bytes) -> dict[str, str]:
-    """
-    Members of the object in a line, each as the JSON text that stands there.
+_DECODER: Final = json.JSONDecoder(
+    strict=False, parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment
+)
+"""Keeps the text of numbers, for orjson to write them as they were."""
 
-    A body must reach `parse` as it was sent: its number `1412256225.1940` read and written again would lose the last 0.
-    """
+
+def _parse(line: bytes) -> Json:
     try:
-        text = line.decode("utf-8-sig").strip()
-        if type(json.loads(text, strict=False)) is not dict:
-            raise _Unreadable("no JSON object")
-    except (ValueError, RecursionError) as fault:
-        raise _Unreadable("no JSON") from fault
-    decoder = json.JSONDecoder(strict=False)
-    members = {}
-    at = text.index("{") + 1
-    while (at := _past(text, at, " \t\r\n,")) < len(text) and text[at] != "}":
-        name, at = decoder.raw_decode(text, at)
-        start = _past(text, at, " \t\r\n:")
-        _, at = decoder.raw_decode(text, start)
-        members[name] = text[start:at]
-    return members
+        document = _DECODER.decode(line.decode("utf-8-sig").strip())
+    except (ValueError, RecursionError) as error:
+        raise _InvalidLine("no JSON") from error
+    return _object(document)
 
 
-def _past(text: str, at: int, skipped: str) -> int:
-    while at < len(text) and text[at] in skipped:
-        at += 1
-    return at
+def _object(value: Any) -> Json:
+    if type(value) is not dict:
+        raise _InvalidLine("no JSON object")
+    return value
 
 
-def _value(members: dict[str, str], name: str) -> Any:
-    return json.loads(members.get(name, "null"), strict=False)
-
-
-def _text(members: dict[str, str], name: str) -> str | None:
-    """A member that must be text; missing, null and blank are all "not known"."""
-    value = _value(members, name)
+def _text(members: Json, name: str) -> str | None:
+    """Return a member that must be text; None when it is missing, null or blank: not known."""
+    value = members.get(name)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if not isinstance(value, str) or not _is_utf8(value):
-        raise _Unreadable(f"{name} is no text")
+        raise _InvalidLine(f"{name} is no text")
     return value
 
 
 def _is_utf8(text: str) -> bool:
-    """False with a lone surrogate, which JSON can write and UTF-8 cannot."""
+    """Return False for a lone surrogate, which JSON can write and UTF-8 cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -143,51 +136,56 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _received_at(members: dict[str, str]) -> int:
+def _received_at(members: Json) -> int:
     text = _text(members, "received_at")
     if text is None:
-        raise _Unreadable("no received_at")
+        raise _InvalidLine("no received_at")
     try:
         return moment_us(text)
-    except ValueError as fault:
-        raise _Unreadable(f"received_at is {fault}") from fault
+    except ValueError as error:
+        raise _InvalidLine(f"received_at is {error}") from error
 
 
 def moment_us(text: str) -> int:
-    """ISO 8601, with any offset -> microseconds. Raises ValueError, with what is wrong: "received_at is …"."""
+    """Parse ISO 8601 with any offset into microseconds. Raises ValueError with a predicate: "received_at is …"."""
     try:
         at_us = microseconds(text.strip())
-    except (ValueError, OverflowError) as fault:
-        raise ValueError("no ISO 8601 time with an offset") from fault
+    except (ValueError, OverflowError) as error:
+        raise ValueError("no ISO 8601 time with an offset") from error
     if not _EARLIEST_US <= at_us < _LATEST_US:
         raise ValueError("no time between 1970 and 9000")
     return at_us
 
 
-def _body(member: str) -> bytes:
-    """An object as it stands there, or the text that stands for the raw body."""
-    if not member.startswith('"'):
-        return member.encode(errors="replace")
-    return str(json.loads(member, strict=False)).encode(errors="replace")
+def _body(value: Any) -> bytes:
+    """Return the webhook's body: the text of a string, anything else as JSON."""
+    return value.encode(errors="replace") if isinstance(value, str) else _json(value)
 
 
-def _event_of_ours(members: dict[str, str], at_us: int) -> Event:
-    if "type" not in members:
-        raise _Unreadable("neither a body nor an Event of ours")
+def _json(value: Any) -> bytes:
     try:
-        event = Event.model_validate({name: _value(members, name) for name in members})
-    except ValidationError as fault:
-        wrong = ", ".join(sorted({".".join(map(str, error["loc"])) for error in fault.errors()}))
-        raise _Unreadable(f"no Event: {wrong}") from fault
+        return orjson.dumps(value)
+    except TypeError as error:  # a lone surrogate, or nested too deeply
+        raise _InvalidLine("JSON that cannot be written as UTF-8") from error
+
+
+def _event(members: Json, at_us: int) -> Event:
+    if "type" not in members:
+        raise _InvalidLine("neither a webhook nor an Event")
+    try:
+        event = Event.model_validate_json(_json(members))
+    except ValidationError as error:
+        wrong = ", ".join(sorted({".".join(map(str, each["loc"])) for each in error.errors()}))
+        raise _InvalidLine(f"no Event: {wrong}") from error
     if event.unique_id is None and not (
         event.type.is_agent and agent_key(event.login, event.line, event.email) is not None
     ):
-        raise _Unreadable("no UniqueId, and no agent to key it by")
+        raise _InvalidLine("no UniqueId, and no agent to key it by")
     return event.model_copy(update={"received_at": rfc3339(at_us)})
 
 
 def made_up_id(at_us: int, place: int) -> str:
-    """An event_id for a line without one: shaped as a UUIDv7, it sorts by time and then by place."""
+    """Make an event_id for a line without one: shaped as a UUIDv7, it sorts by time and then by place."""
     milliseconds, us = divmod(at_us, 1000)
     value = milliseconds << 80 | 0x7 << 76 | us << 66 | 0b10 << 62 | place
     text = f"{value:032x}"

@@ -20,7 +20,7 @@ import yaml
 from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest, DescribeAclsRequest
 
 from bridge import settings
-from consumers.engine.group import progress_of
+from consumers.engine.lag import read_lag
 from consumers.settings import Settings as ConsumerSettings
 from sandbox.broker import LocalKafka
 from tests import factories
@@ -590,7 +590,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
 def records_of(guarded: GuardedKafka, topic: str) -> int:
     async def count() -> int:
         mine = ConsumerSettings.model_validate({**guarded.settings_of(None), "topic_partitions": 1})
-        found = await progress_of(mine, "nobody", [each for each in mine.topics() if each.name == topic])
+        found = await read_lag(mine, "nobody", [each for each in mine.topics() if each.name == topic])
         return sum(each.end for each in found.values())
 
     return asyncio.run(count())
@@ -625,7 +625,7 @@ def test_the_rights_of_the_users_are_enough(guarded: GuardedKafka, tmp_path: Pat
             {**guarded.settings_of("voipex-timelines"), "topic_partitions": 1}
         )
         read = asyncio.run(
-            progress_of(
+            read_lag(
                 asked,
                 "voipex-timelines",
                 [each for each in asked.topics() if each.name == topic_name("voipex", CALL_EVENTS)],

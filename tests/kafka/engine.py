@@ -19,8 +19,9 @@ import aiokafka.admin
 
 from bridge.ops import reader
 from bridge.ops.reader import Consumed
-from consumers.engine.group import Partition, Progress, progress_of
+from consumers.engine.lag import PartitionLag, read_lag
 from consumers.engine.metrics import Metrics
+from consumers.engine.records import TopicPartition
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.kafka.conftest import Broker, settings_of
@@ -63,7 +64,7 @@ async def running(*workers: Worker[Any]) -> AsyncIterator[None]:
 
 async def all_running(worker: Worker[Any], number: int) -> None:
     await async_eventually(
-        lambda: worker.ready and worker.standing().partitions == {"running": number}, worker.describe
+        lambda: worker.ready and worker.snapshot().partitions == {"running": number}, worker.describe
     )
 
 
@@ -89,17 +90,17 @@ async def configure(kafka: Broker, topic: str, **config: str) -> None:
         await _wait_until_applied(admin, {topic: wanted})
 
 
-async def delete_records(kafka: Broker, partition: Partition, before: int) -> None:
+async def delete_records(kafka: Broker, partition: TopicPartition, before: int) -> None:
     """What lies before an offset; -1: all."""
     where = aiokafka.TopicPartition(*partition)
     async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
         await admin.delete_records({where: _RecordsToDelete(before)})
 
 
-async def progress(worker: Worker[Any], of: Settings) -> Mapping[Partition, Progress]:
+async def progress(worker: Worker[Any], of: Settings) -> Mapping[TopicPartition, PartitionLag]:
     """How far a service has read, as the broker says."""
     inputs = set(worker._projection.inputs)
-    return await progress_of(of, worker.group, [each for each in of.topics() if each.kind in inputs])
+    return await read_lag(of, worker.group, [each for each in of.topics() if each.kind in inputs])
 
 
 # -------------------------------------------------------------------------------- tallies

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from consumers.engine.group import Partition
 from consumers.engine.metrics import Metrics
+from consumers.engine.records import TopicPartition
 from consumers.engine.worker import Worker
 from tests.kafka.conftest import Broker, create_topics
 from tests.kafka.engine import (
@@ -87,7 +87,7 @@ async def test_a_failing_or_halted_pbx_does_not_stop_the_others(
             await write(ours, written[name])
         for name in names:
             await await_totals(kafka, name, written[name])
-    calls = Partition(topic_name(halted, CALL_EVENTS), 0)
+    calls = TopicPartition(topic_name(halted, CALL_EVENTS), 0)
     await write(ours, [add(halted, "1.1")])
     await delete_records(kafka, calls, -1)  # unread
     await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="100")

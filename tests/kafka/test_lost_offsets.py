@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from consumers.calls.projection import CallProjection
-from consumers.engine.group import Partition
 from consumers.engine.metrics import Metrics
+from consumers.engine.records import TopicPartition
 from consumers.engine.worker import Worker
 from tests.document_oracle import await_published, read
 from tests.kafka.conftest import Broker, apply_topics, kafka_tools
@@ -43,7 +43,7 @@ def test_lost_offsets_halt_partitions_until_the_documented_reset(
         timelines.stop()
         folded = read(kafka.bootstrap_servers, pbx, CALL_EVENTS)
         traffic.publish(100)
-        asyncio.run(delete_records(kafka, Partition(calls, 1), -1))
+        asyncio.run(delete_records(kafka, TopicPartition(calls, 1), -1))
         delete_offset = ["--delete-offsets", "--group", "voipex-timelines", "--topic", f"{calls}:0"]
         run_tool(["kafka-consumer-groups.sh", "--bootstrap-server", kafka.bootstrap_servers, *delete_offset])
         offsets_before, before = offsets(kafka, pbx, tmp_path), timelines_by_partition(kafka, pbx)
@@ -60,8 +60,8 @@ def test_lost_offsets_halt_partitions_until_the_documented_reset(
         await_published(kafka.bootstrap_servers, pbx, forgotten=folded)
 
     assert status == 503
-    assert f"the group has no offset for {calls} 0" in details.decode()
-    assert f"{calls} 1 begins at" in details.decode()
+    assert f"the group has no offset for {calls}-0" in details.decode()
+    assert f"{calls}-1 begins at" in details.decode()
     assert offsets_before[0] is None
     assert [offsets_meanwhile[number] for number in (0, 1)] == [offsets_before[number] for number in (0, 1)]
     assert [meanwhile[number] for number in (0, 1)] == [before[number] for number in (0, 1)]
@@ -71,7 +71,7 @@ def offsets(kafka: Broker, pbx: str, folder: Path) -> list[int | None]:
     """Of the call events' partitions, by the group."""
     ours = settings(kafka, folder, pbx, partitions=3)
     found = asyncio.run(progress(Worker(CallProjection(), ours, Metrics("test")), ours))
-    return [found[Partition(topic_name(pbx, CALL_EVENTS), number)].committed for number in range(3)]
+    return [found[TopicPartition(topic_name(pbx, CALL_EVENTS), number)].committed for number in range(3)]
 
 
 def timelines_by_partition(kafka: Broker, pbx: str) -> Counter[int]:

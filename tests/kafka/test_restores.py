@@ -13,10 +13,10 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.engine import group as consumers_kafka
-from consumers.engine import restore
-from consumers.engine.group import Changed, Partition, read_changelog
+from consumers.engine import changelog
+from consumers.engine.changelog import Changelogs
 from consumers.engine.metrics import Metrics
+from consumers.engine.records import ChangelogRecord, TopicPartition
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from sandbox.broker import LocalKafka
@@ -63,18 +63,18 @@ async def test_restore_from_a_compacted_changelog_equals_live_state(
         await _compact_and_restore(own_kafka, names, live, old, new)
 
     for name in names:
-        rows, standings = contents(live, name)
-        assert len(rows) == sum(standings.values()) == 41
-        assert contents(new, name) == (rows, standings)
-        assert contents(old, name) == (rows, standings)
+        rows, counts = contents(live, name)
+        assert len(rows) == sum(counts.values()) == 41
+        assert contents(new, name) == (rows, counts)
+        assert contents(old, name) == (rows, counts)
     wiped = {
-        each["place"]: each["wiped"]
+        each["task"]: each["wiped_because"]
         for each in logs
-        if each["event"] == "partition restored" and each["wiped"]
+        if each["event"] == "task restored" and each["wiped_because"]
     }
     assert wiped == {
-        f"{names.forgotten}/0": "it is too old",
-        f"{names.moved}/0": "the changelog begins later",
+        f"{names.forgotten}/0": "too old",
+        f"{names.moved}/0": "the changelog begins after the checkpoint",
     }
 
 
@@ -100,7 +100,7 @@ async def _compact_and_restore(kafka: Broker, names: Names, live: Path, old: Pat
     await _work(ours, [add(name, f"1.{number}", 100) for name in names for number in range(5)])  # anew
     await _compact(ours, names)
     log_starts = [each.offset for each in await read(kafka, topic_name(names.moved, CALL_STATE))]
-    await delete_records(kafka, Partition(topic_name(names.moved, CALL_STATE), 0), min(log_starts))
+    await delete_records(kafka, TopicPartition(topic_name(names.moved, CALL_STATE), 0), min(log_starts))
 
     await _work(settings(kafka, new, *names))
     await _work(settings(kafka, old, names.kept, names.moved))
@@ -165,13 +165,13 @@ class _At(NamedTuple):
 
 
 def contents(folder: Path, pbx: str) -> tuple[list[Any], dict[str, int]]:
-    """All that a cache holds, and how many keys stand how."""
+    """All rows of a state store, and the number of keys by status."""
     path = folder / "tallies" / pbx / "state-0.db"
     with contextlib.closing(sqlite3.connect(path)) as database:
-        rows = database.execute("SELECT key, due_us, standing, value FROM state ORDER BY key").fetchall()
+        rows = database.execute("SELECT key, due_us, status, value FROM state ORDER BY key").fetchall()
         [(kept,)] = database.execute("SELECT value FROM checkpoint").fetchall()
-    standings: dict[str, int] = orjson.loads(kept)[1]
-    return rows, standings
+    counts: dict[str, int] = orjson.loads(kept)[1]
+    return rows, counts
 
 
 # -------------------------------------------------------------------------------- cut short
@@ -184,11 +184,12 @@ class Gate:
         self._opened = asyncio.Event()
         self.held = 0
         """How often a reading has had a piece and came here."""
-        monkeypatch.setattr(restore, "read_changelog", self._slowly)
-        monkeypatch.setattr(consumers_kafka, "_FETCH_BYTES", 1)  # a batch is a piece
+        self._read = Changelogs.read
+        monkeypatch.setattr(Changelogs, "read", lambda *arguments: self._slowly(*arguments))  # noqa: PLW0108 - a function becomes a method
+        monkeypatch.setattr(changelog, "_FETCH_BYTES", 1)  # a batch is a piece
 
-    async def _slowly(self, *arguments: Any) -> AsyncIterator[tuple[Sequence[Changed], int]]:
-        pieces: Any = read_changelog(*arguments)
+    async def _slowly(self, *arguments: Any) -> AsyncIterator[tuple[Sequence[ChangelogRecord], int]]:
+        pieces: Any = self._read(*arguments)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
@@ -220,7 +221,7 @@ async def test_rebalances_during_a_restore_leave_no_partial_state(
     )
 
     def restoring(worker: Worker[Any], number: int, held: int) -> bool:
-        return worker.standing().partitions == {"restoring": number} and gate.held >= held
+        return worker.snapshot().partitions == {"restoring": number} and gate.held >= held
 
     async with running(first):
         await async_eventually(lambda: restoring(first, 2, 2))

@@ -236,7 +236,7 @@ class System:
 
     @staticmethod
     def _owners(worker: Worker[Any]) -> int:
-        return (worker.standing().partitions if worker.ready else {}).get("running", 0)
+        return (worker.snapshot().partitions if worker.ready else {}).get("running", 0)
 
     @staticmethod
     def _failed(parts: Sequence["asyncio.Task[None]"]) -> None:
@@ -261,19 +261,19 @@ class System:
     async def _is_settled(self, worker: Worker[Any], names: Sequence[str]) -> bool:
         session = worker._session
         assert session is not None
-        for owner in session.owners.values():
-            if owner.place.pbx not in names:
+        for runner in session.runners.values():
+            if runner.task_id.pbx not in names:
                 continue
-            task = owner.task
+            task = runner.task
             if task is None:
                 return False
-            task._news.set()  # the clock was moved: look whether something is due
-            ends = await self._ends([each.topic for each in owner.inputs])
-            positions = {each.topic: await session.position(each) for each in owner.inputs}
+            task._wake.set()  # the clock was moved: look whether something is due
+            ends = await self._ends([each.topic for each in runner.inputs])
+            positions = {each.topic: await session.position(each) for each in runner.inputs}
             due_us = task.store.next_due_us
             if (
                 any(positions[topic] < end for topic, end in ends.items())
-                or any(task.waiting_of(each.topic) for each in owner.inputs)
+                or any(task.uncommitted(each.topic) for each in runner.inputs)
                 or (due_us is not None and due_us <= self.clock.now_us)
             ):
                 return False

@@ -877,7 +877,7 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
     worker = service_of(secure, service, pbx, tmp_path / "state")
     told = topic_name(pbx, output)
 
-    asyncio.run(run_until(worker, lambda: worker.standing().keys))
+    asyncio.run(run_until(worker, lambda: worker.snapshot().keys))
     documents = visible(secure, told)
     for number, right in enumerate(rights):
         secure.take(service, right)

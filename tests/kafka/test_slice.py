@@ -224,7 +224,7 @@ def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka:
 
     assert process.returncode == 1
     assert "timelines exited with code -9" in out
-    assert "partition restored" in out  # its last lines
+    assert "task restored" in out  # its last lines
     assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
 
 

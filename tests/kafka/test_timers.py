@@ -11,7 +11,7 @@ import pytest
 from bridge.http.receipts import ReceiptClock
 from consumers.calls.projection import CallProjection
 from consumers.engine.metrics import Metrics
-from consumers.engine.task import SETTLE_S
+from consumers.engine.task import IDLE_COMMIT_S
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests import factories
@@ -82,7 +82,7 @@ async def test_an_idle_call_becomes_stale_by_the_clock(kafka: Broker, pbx: str, 
         at_us = time.time_ns() // 1000
         await write(ours, [event(pbx, "1.1", "Ringing", at_us)])
         # Nothing else wakes the task before it commits its idle positions.
-        await until_status(kafka, pbx, "1.1", "stale", within_s=SETTLE_S)
+        await until_status(kafka, pbx, "1.1", "stale", within_s=IDLE_COMMIT_S)
 
     ringing, stale = await documents_of(kafka, pbx, "1.1")
     assert ringing["status"] == "ringing"

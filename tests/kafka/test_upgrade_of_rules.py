@@ -118,9 +118,9 @@ async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any,
         kind: await read(kafka, topic_name(pbx, kind)) for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY)
     }
     for worker in workers:
-        for partition, standing in (await progress(worker, ours)).items():
-            if partition.topic != topic_name(pbx, AGENT_ACTIVITY) and standing.committed:
-                await delete_records(kafka, partition, standing.committed)
+        for partition, each in (await progress(worker, ours)).items():
+            if partition.topic != topic_name(pbx, AGENT_ACTIVITY) and each.committed:
+                await delete_records(kafka, partition, each.committed)
     return kept
 
 

@@ -1,9 +1,9 @@
-"""Unit tests: no network."""
+"""Fixtures of all unit tests."""
 
 import pytest
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Run tests marked `anyio` on asyncio only."""
+    """Run `@pytest.mark.anyio` tests on asyncio, the only loop of the services."""
     return "asyncio"

@@ -28,10 +28,10 @@ from prometheus_client import CollectorRegistry
 from bridge.metrics import Metrics as BridgeMetrics
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.engine.batch import Batch, Input, Output, Place, Source
+from consumers.engine.batch import Batch
 from consumers.engine.metrics import Metrics as ConsumerMetrics
-from consumers.engine.metrics import Standing
-from consumers.engine.store import Row
+from consumers.engine.metrics import ServiceSnapshot
+from consumers.engine.records import DueState, InputRecord, ProducerRecord, Source, TaskId, TopicPartition
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.processes import BridgeProcess, free_port
@@ -64,33 +64,35 @@ class Service:
     """One consumer of one PBX with a single partition; its states are in memory."""
 
     def __init__(self, projection: Any, pbx: str) -> None:
-        self._batch: Batch[Any] = Batch(projection, Place(pbx, 0), partitions=1)
+        self._batch: Batch[Any] = Batch(projection, TaskId(pbx, 0), partitions=1)
         self._changelog = topic_name(pbx, projection.changelog)
-        self._states: dict[str, Row] = {}
+        self._states: dict[str, DueState] = {}
         self._due_us: dict[str, int] = {}
         self._source: Source | None = None
 
-    def process(self, kind: Any, record: Read, topic: str) -> list[Output]:
+    def process(self, kind: Any, record: Read, topic: str) -> list[ProducerRecord]:
         """Fold one record; return the records that are published."""
-        one = Input(kind, record)
+        one = InputRecord(kind, record)
         values = {key: self._states[key].value for key in self._batch.keys([one]) if key in self._states}
         self._source = Source(topic, record.offset)
         return self._applied(self._batch.fold([one], values))
 
-    def fire(self, due_us: int) -> list[Output]:
+    def fire(self, due_us: int) -> list[ProducerRecord]:
         """Fire the timers of a moment; return the records that are published."""
         keys = sorted(key for key, at_us in self._due_us.items() if at_us <= due_us)
-        return self._applied(self._batch.fire([self._states[key] for key in keys], due_us, self._source))
+        return self._applied(
+            self._batch.fire_timers([self._states[key] for key in keys], due_us, self._source)
+        )
 
     def next_due_us(self) -> int | None:
         return min(self._due_us.values(), default=None)
 
-    def _applied(self, overlay: Any) -> list[Output]:
+    def _applied(self, overlay: Any) -> list[ProducerRecord]:
         for key, change in overlay.changes.items():
             self._states.pop(key, None)
             self._due_us.pop(key, None)
             if change.value is not None:
-                self._states[key] = Row(key, change.standing, change.value)
+                self._states[key] = DueState(key, change.status, change.value)
             if change.due_us is not None:
                 self._due_us[key] = change.due_us
         records = [record for batch in overlay.outputs.values() for record in batch]
@@ -113,7 +115,7 @@ def written(pbx: str, events: Iterable[tuple[int, Event]], until_us: int) -> Ite
         read = Read(offset, record.timestamp_ms, record.key, record.value, record.headers)
         yield from onwards((calls if kind == CALL_EVENTS else agents).process(kind, read, record.topic))
 
-    def onwards(outputs: Iterable[Output]) -> Iterator[Any]:
+    def onwards(outputs: Iterable[ProducerRecord]) -> Iterator[Any]:
         for output in outputs:
             if output.topic == topic_name(pbx, AGENT_ACTIVITY):
                 yield from consumed(AGENT_ACTIVITY, output)
@@ -147,7 +149,11 @@ def registries() -> Mapping[str, CollectorRegistry]:
     bridge.watch_certificate(lambda: 0.0)
     bridge.watch_spool(_NoSpool, lambda: 0)
     consumers.watch(
-        lambda: [Standing("agents", "group", {("topic", 0): 0}, {"running": 1}, {("pbx", "x"): 1}, 0, 0)]
+        lambda: [
+            ServiceSnapshot(
+                "agents", "group", {TopicPartition("topic", 0): 0}, {"running": 1}, {("pbx", "x"): 1}, 0, 0
+            )
+        ]
     )
     return {"bridge": bridge.registry, "consumers": consumers.registry}
 

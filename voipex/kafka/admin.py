@@ -22,6 +22,8 @@ from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaAdminClient: Any = aiokafka.admin.AIOKafkaAdminClient
 _ADMIN_TIMEOUT_S: Final = 20.0
+BRIDGE_ADMIN: Final = "voipex-bridge-admin"
+"""Client id of the bridge's admin connections, as brokers show it in logs and quotas; other services pass their own."""
 
 
 # ---------------------------------------------------------------------------------------------------- reachability
@@ -34,14 +36,16 @@ class Cluster(NamedTuple):
     brokers: tuple[str, ...]
 
 
-async def describe_cluster(settings: KafkaSettings, timeout_s: float = 5.0) -> Cluster:
+async def describe_cluster(
+    settings: KafkaSettings, timeout_s: float = 5.0, *, client_id: str = BRIDGE_ADMIN
+) -> Cluster:
     """
     Ask any broker.
 
     Raises:
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, timeout_s) as admin:
+    async with _admin(settings, timeout_s, client_id) as admin:
         described = await admin.describe_cluster()
     brokers = sorted(
         (broker["node_id"], f"{broker['host']}:{broker['port']}") for broker in described["brokers"]
@@ -80,11 +84,13 @@ class _Refused(Exception):
 
 
 @contextlib.asynccontextmanager
-async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any]:
+async def _admin(
+    settings: KafkaSettings, timeout_s: float, client_id: str = BRIDGE_ADMIN
+) -> AsyncIterator[Any]:
     """An admin client, within one deadline for all that is done with it."""
     admin = _AIOKafkaAdminClient(
         **client_arguments(settings),
-        client_id="voipex-bridge-admin",
+        client_id=client_id,
         request_timeout_ms=int(timeout_s * 1000),
     )
     try:
@@ -94,6 +100,6 @@ async def _admin(settings: KafkaSettings, timeout_s: float) -> AsyncIterator[Any
     except _Refused as refused:
         raise no_right(settings, refused.right, refused.topics) from refused
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await unreachable(settings, error) from error
+        raise await unreachable(settings, error, client_id=client_id) from error
     finally:
         await admin.close()

@@ -21,16 +21,18 @@ _create_conn: Any = aiokafka.conn.create_conn
 _PROBE_TIMEOUT_S: Final = 3.0
 
 
-async def unreachable(settings: KafkaSettings, error: BaseException) -> KafkaUnavailable:
+async def unreachable(
+    settings: KafkaSettings, error: BaseException, *, client_id: str = "voipex-bridge"
+) -> KafkaUnavailable:
     """Find the cause of *error*: `KafkaAccessDenied` when it is ours to mend."""
     named: set[str] = set()
-    answers = await _probe(settings, named=named)
+    answers = await _probe(settings, named=named, client_id=client_id)
     causes = [_Cause(f"{address} {cause.words}", cause.access) for address, cause in answers.items() if cause]
     others = sorted(named.difference(answers))
     if not causes and others:
         causes = [
             _Cause(f"{address}, which a broker names as its own address, {cause.words}", cause.access)
-            for address, cause in (await _probe(settings, ",".join(others))).items()
+            for address, cause in (await _probe(settings, ",".join(others), client_id=client_id)).items()
             if cause is not None
         ]
     if causes:
@@ -64,7 +66,11 @@ class _Cause(NamedTuple):
 
 
 async def _probe(
-    settings: KafkaSettings, addresses: str | None = None, named: set[str] | None = None
+    settings: KafkaSettings,
+    addresses: str | None = None,
+    named: set[str] | None = None,
+    *,
+    client_id: str = "voipex-bridge",
 ) -> dict[str, _Cause | None]:
     """Connect to each address and say what is wrong, which aiokafka only logs; adds to *named* the addresses that brokers name."""
     arguments = client_arguments(settings)
@@ -75,7 +81,7 @@ async def _probe(
         connection: Any = None
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                connection = await _create_conn(host, port, client_id="voipex-bridge", **arguments)
+                connection = await _create_conn(host, port, client_id=client_id, **arguments)
                 # A listener that wants SASL ends the connection only here.
                 metadata = await connection.send(MetadataRequest([]))
         except TimeoutError:

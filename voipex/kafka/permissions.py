@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import errors
 from aiokafka.protocol import api, types
 
-from voipex.kafka.admin import Cluster, _admin
+from voipex.kafka.admin import BRIDGE_ADMIN, Cluster, _admin
 from voipex.kafka.settings import KafkaSettings
 from voipex.topics import Topic
 
@@ -45,14 +45,16 @@ class Examination(NamedTuple):
     topics: tuple[Standing, ...]
 
 
-async def examine(settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0) -> Examination:
+async def examine(
+    settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0, *, client_id: str = BRIDGE_ADMIN
+) -> Examination:
     """
     Ask for the brokers and for this user's ACLs on *topics*; writes and creates nothing.
 
     Raises:
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, timeout_s) as admin:
+    async with _admin(settings, timeout_s, client_id) as admin:
         metadata = await _metadata(admin, topics)
     brokers = sorted((each["node_id"], f"{each['host']}:{each['port']}") for each in metadata["brokers"])
     return Examination(

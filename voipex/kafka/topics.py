@@ -15,7 +15,7 @@ import aiokafka.conn
 from aiokafka import errors
 
 from voipex.errors import TopicMismatch
-from voipex.kafka.admin import _ADMIN_TIMEOUT_S, _admin, _Refused
+from voipex.kafka.admin import _ADMIN_TIMEOUT_S, BRIDGE_ADMIN, _admin, _Refused
 from voipex.kafka.permissions import _standings
 from voipex.kafka.settings import KafkaSettings
 from voipex.topics import WRITTEN, Topic, TopicKind
@@ -58,7 +58,11 @@ async def list_topics(
 
 
 async def check_topics(
-    settings: KafkaSettings, topics: Sequence[Topic], needed: Collection[TopicKind] = WRITTEN
+    settings: KafkaSettings,
+    topics: Sequence[Topic],
+    needed: Collection[TopicKind] = WRITTEN,
+    *,
+    client_id: str = BRIDGE_ADMIN,
 ) -> tuple[str, ...]:
     """
     Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
@@ -68,7 +72,7 @@ async def check_topics(
         KafkaAccessDenied: topics of kinds that are *needed* cannot be seen.
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
+    async with _admin(settings, _ADMIN_TIMEOUT_S, client_id) as admin:
         standings = await _standings(admin, topics)
         hidden = [topic for topic in topics if standings[topic.name].hidden]
         blocking = [topic.name for topic in hidden if topic.kind in needed]

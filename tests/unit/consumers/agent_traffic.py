@@ -114,7 +114,7 @@ def leg(
 
 
 def folded(*records: Record, projection: AgentProjection = PRAGUE) -> AgentState:
-    state = projection.start("voipex", "janecek")
+    state = projection.initial_state("voipex", "janecek")
     for record in records:
         state = projection.fold(state, record.kind, record.value)
     return state
@@ -122,7 +122,7 @@ def folded(*records: Record, projection: AgentProjection = PRAGUE) -> AgentState
 
 def status(*records: Record, as_of: int, projection: AgentProjection = PRAGUE) -> Json:
     """The document of these records as of a moment."""
-    _, documents = projection.produce(folded(*records, projection=projection), as_of)
+    _, documents = projection.emit(folded(*records, projection=projection), as_of)
     assert len(documents) == 1
     assert documents[0].value is not None
     told: Json = orjson.loads(documents[0].value)

@@ -1,8 +1,7 @@
 """
-A projection small enough to see through, and fakes of what is across the network: producer, offsets, positions.
+A projection simple enough to check by hand, and fakes for everything across the network: producer, offsets, positions.
 
-A tally adds numbers up. `{"add": 2}` adds; `due` and `expires` say when time shall change something; `pad` makes a state large, and
-`big` a document.
+A tally adds numbers up. `{"add": 2}` adds; `due` and `expires` set timers; `pad` makes a state large, `big` a document.
 """
 
 import json
@@ -10,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from consumers.engine.batch import Input, Output
-from consumers.engine.group import Partition
 from consumers.engine.projection import Document
+from consumers.engine.records import InputRecord, ProducerRecord, TopicPartition
 from voipex.partitioner import partition_of
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
 
@@ -24,7 +22,7 @@ class Tally:
     pbx: str
     key: str
     total: int = 0
-    told: int = 0
+    emitted: int = 0
     revision: int = 0
     due_us: int | None = None
     expires_us: int | None = None
@@ -41,44 +39,55 @@ class TallyProjection:
     inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS, AGENT_ACTIVITY)
     outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES,)
     changelog: ClassVar = CALL_STATE
-    records_at_once: ClassVar = 1_000
+    max_batch_records: ClassVar = 1_000
 
-    def start(self, pbx: str, key: str) -> Tally:
+    def initial_state(self, pbx: str, key: str) -> Tally:
         return Tally(pbx, key)
 
     def fold(self, state: Tally, kind: TopicKind, value: bytes) -> Tally:
         assert kind in self.inputs
-        told = json.loads(value)
+        event = json.loads(value)
         return replace(
             state,
-            total=state.total + told["add"],
-            due_us=told.get("due", state.due_us),
-            expires_us=told.get("expires", state.expires_us),
-            pad=state.pad + "x" * told.get("pad", 0),
-            big=told.get("big", state.big),
+            total=state.total + event["add"],
+            due_us=event.get("due", state.due_us),
+            expires_us=event.get("expires", state.expires_us),
+            pad=state.pad + "x" * event.get("pad", 0),
+            big=event.get("big", state.big),
         )
 
-    def produce(self, state: Tally, as_of_us: int) -> tuple[Tally, Sequence[Document]]:
-        if state.total == state.told:
+    def emit(self, state: Tally, as_of_us: int) -> tuple[Tally, Sequence[Document]]:
+        if state.total == state.emitted:
             return state, ()
         revision = state.revision + 1
         value = json.dumps({"total": state.total, "as_of": as_of_us, "big": "x" * state.big}).encode()
         document = Document(
             CALL_TIMELINES, state.key, value, "voipex.tally.v1", f"{state.key}@{revision}", revision
         )
-        return replace(state, told=state.total, revision=revision, as_of_us=as_of_us), (document,)
+        return replace(state, emitted=state.total, revision=revision, as_of_us=as_of_us), (document,)
 
-    def due(self, state: Tally) -> int | None:
+    def next_timer(self, state: Tally) -> int | None:
         return state.due_us
 
-    def expires(self, state: Tally) -> int | None:
+    def expires_at(self, state: Tally) -> int | None:
         return state.expires_us
 
-    def standing(self, state: Tally) -> str:
+    def status(self, state: Tally) -> str:
         return "even" if state.total % 2 == 0 else "odd"
 
     def encode(self, state: Tally) -> bytes:
-        fields = ("pbx", "key", "total", "told", "revision", "due_us", "expires_us", "as_of_us", "pad", "big")
+        fields = (
+            "pbx",
+            "key",
+            "total",
+            "emitted",
+            "revision",
+            "due_us",
+            "expires_us",
+            "as_of_us",
+            "pad",
+            "big",
+        )
         return json.dumps({name: getattr(state, name) for name in fields}).encode()
 
     def decode(self, value: bytes) -> Tally:
@@ -87,7 +96,7 @@ class TallyProjection:
 
 @dataclass(frozen=True)
 class FakeRecord:
-    """A record as the client gives it."""
+    """A record as the client returns it."""
 
     offset: int
     key: bytes | None
@@ -97,41 +106,43 @@ class FakeRecord:
 
 
 def keys_in(partition: int, partitions: int, number: int) -> list[str]:
-    """Keys that lie there."""
+    """Return keys of this partition."""
     found = (key for n in range(1000) if partition_of((key := f"1.{n}").encode(), partitions) == partition)
     return [next(found) for _ in range(number)]
 
 
-def add(key: str, amount: int = 1, offset: int = 0, kind: TopicKind = CALL_EVENTS, **more: Any) -> Input:
+def add(
+    key: str, amount: int = 1, offset: int = 0, kind: TopicKind = CALL_EVENTS, **more: Any
+) -> InputRecord:
     """A record that adds; `at_us`: when it was received."""
     at_us = more.pop("at_us", T0_US)
     headers: list[tuple[str, bytes | None]] = more.pop("headers", [])
     value = json.dumps({"add": amount, **more}).encode()
-    return Input(kind, FakeRecord(offset, key.encode(), value, at_us // 1000, headers))
+    return InputRecord(kind, FakeRecord(offset, key.encode(), value, at_us // 1000, headers))
 
 
-# -------------------------------------------------------------------------------- the other side of the network
+# -------------------------------------------------------------------------------- fakes
 
 
-class Refused(Exception):
-    """What a broker may say."""
+class BrokerError(Exception):
+    """Any error of a client."""
 
 
 @dataclass
 class FakeProducer:
     """
-    One transaction after the other, as a broker would keep them: what was sent becomes visible with the commit.
+    Keeps transactions as a broker would: what was sent becomes visible with the commit.
 
-    `fault` maps the name of a call to what it raises; `say_commit_failed` commits and then raises, as when the answer is lost.
+    `errors` maps the name of a call to what it raises, `hooks` to what is called before that.
     """
 
     calls: list[str] = field(default_factory=list)
-    open: list[Output] = field(default_factory=list)
-    committed: list[Output] = field(default_factory=list)
-    offsets: dict[Partition, int] = field(default_factory=dict)
-    fault: dict[str, BaseException] = field(default_factory=dict)
+    open: list[ProducerRecord] = field(default_factory=list)
+    committed: list[ProducerRecord] = field(default_factory=list)
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    errors: dict[str, BaseException] = field(default_factory=dict)
     hooks: dict[str, Callable[[], Any]] = field(default_factory=dict)
-    _offsets: dict[Partition, int] = field(default_factory=dict)
+    _offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _ends: dict[tuple[str, int], int] = field(default_factory=dict)
 
     async def start(self) -> None:
@@ -141,14 +152,14 @@ class FakeProducer:
         self.open, self._offsets = [], {}
         self._call("begin")
 
-    async def send(self, topic: str, partition: int, records: Sequence[Output]) -> int:
+    async def send(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> int:
         self._call(f"send {topic.partition('.')[2]}")
         self.open += records
         end = self._ends.get((topic, partition), 0) + len(records)
         self._ends[topic, partition] = end + 1  # the marker
         return end - 1
 
-    async def add_offsets(self, offsets: Mapping[Partition, int], group: str) -> None:
+    async def add_offsets(self, offsets: Mapping[TopicPartition, int], group: str) -> None:
         self._call(f"offsets {group}")
         self._offsets = dict(offsets)
 
@@ -162,45 +173,45 @@ class FakeProducer:
         hook = self.hooks.get(name)
         if hook is not None:
             hook()
-        if name in self.fault:
-            raise self.fault[name]
+        if name in self.errors:
+            raise self.errors[name]
 
 
 @dataclass
-class FakeReading:
-    """Positions and ends of the inputs, as told."""
+class FakeInputOffsets:
+    """Positions and end offsets of the inputs, as set by the test."""
 
-    positions: dict[Partition, int] = field(default_factory=dict)
-    ends_now: dict[Partition, int] = field(default_factory=dict)
-    asked_ends: int = 0
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    end_requests: int = 0
     before_position: Callable[[], None] = lambda: None
 
-    async def position(self, partition: Partition) -> int:
+    async def position(self, partition: TopicPartition) -> int:
         self.before_position()
         return self.positions.get(partition, 0)
 
-    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        self.asked_ends += 1
-        return {each: self.ends_now.get(each, 0) for each in partitions}
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.end_requests += 1
+        return {each: self.ends.get(each, 0) for each in partitions}
 
 
 @dataclass
-class FakeOffsets:
-    """What the brokers know of a group and of partitions."""
+class FakeGroupOffsets:
+    """The offsets of a group and of partitions, as brokers know them."""
 
-    group: dict[Partition, int] = field(default_factory=dict)
-    lows: dict[Partition, int] = field(default_factory=dict)
-    highs: dict[Partition, int] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    group: dict[TopicPartition, int] = field(default_factory=dict)
+    begins: dict[TopicPartition, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
 
-    async def committed(self, partition: Partition) -> int | None:
-        self.asked.append("committed")
+    async def committed(self, partition: TopicPartition) -> int | None:
+        self.requests.append("committed")
         return self.group.get(partition)
 
-    async def beginnings(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        self.asked.append("beginnings")
-        return {each: self.lows.get(each, 0) for each in partitions}
+    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.requests.append("beginnings")
+        return {each: self.begins.get(each, 0) for each in partitions}
 
-    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
-        self.asked.append("ends")
-        return {each: self.highs.get(each, 0) for each in partitions}
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.requests.append("ends")
+        return {each: self.ends.get(each, 0) for each in partitions}

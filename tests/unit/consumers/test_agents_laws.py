@@ -28,7 +28,7 @@ def shown(state: AgentState, as_of_us: int) -> Json | None:
     """The document as of a moment, without what counts the changes of one run; None where there is none."""
     state = PRAGUE.decode(PRAGUE.encode(state))
     state.digest = 0
-    _, documents = PRAGUE.produce(state, as_of_us)
+    _, documents = PRAGUE.emit(state, as_of_us)
     if not documents or documents[0].value is None:
         return None
     told: Json = orjson.loads(documents[0].value)
@@ -53,17 +53,17 @@ def test_the_fold_agrees_with_brute_force(records: list[Record], after_us: int) 
 @settings(deadline=None)
 def test_incremental_is_batch_over_any_time(records: list[Record], data: st.DataObject) -> None:
     """Documents in between, settling, forgetting old days and the changelog's encoding change nothing; timers neither."""
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     for number, record in enumerate(records):
         state = PRAGUE.fold(state, record.kind, record.value)
         as_of_us = record.at_us
         if data.draw(st.booleans()):
             if data.draw(st.booleans()):
                 state = PRAGUE.decode(PRAGUE.encode(state))
-            state, _ = PRAGUE.produce(state, as_of_us)
-            due_us = PRAGUE.due(state)
+            state, _ = PRAGUE.emit(state, as_of_us)
+            due_us = PRAGUE.next_timer(state)
             if due_us is not None and number + 1 < len(records) and due_us < records[number + 1].at_us:
-                state, _ = PRAGUE.produce(state, due_us)
+                state, _ = PRAGUE.emit(state, due_us)
                 as_of_us = due_us
         assert shown(state, as_of_us) == reference(records[: number + 1], as_of_us)
 
@@ -74,11 +74,11 @@ def test_order_and_repetition_do_not_matter(records: list[Record], data: st.Data
     """Within the days that are kept: any order of the two topics and of each, any copies, documents produced in between."""
     as_of_us = end_of(records) + data.draw(AFTER)
     shuffled = data.draw(st.permutations(records + records[: data.draw(st.integers(0, 5))]))
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     for record in shuffled:
         state = PRAGUE.fold(state, record.kind, record.value)
         if data.draw(st.booleans()):
-            state, _ = PRAGUE.produce(state, min(record.at_us + data.draw(STEPS_BETWEEN), as_of_us))
+            state, _ = PRAGUE.emit(state, min(record.at_us + data.draw(STEPS_BETWEEN), as_of_us))
             if data.draw(st.booleans()):
                 state = PRAGUE.decode(PRAGUE.encode(state))
 
@@ -130,11 +130,11 @@ def test_time_alone_makes_no_interval_shorter(records: list[Record], steps: list
 def test_the_changelog_keeps_all_that_matters(records: list[Record], data: st.DataObject) -> None:
     state = folded(*records)
     if data.draw(st.booleans()):
-        state, _ = PRAGUE.produce(state, end_of(records) + data.draw(AFTER))
+        state, _ = PRAGUE.emit(state, end_of(records) + data.draw(AFTER))
     twin = PRAGUE.decode(PRAGUE.encode(state))
 
     assert PRAGUE.encode(twin) == PRAGUE.encode(state)
-    assert PRAGUE.due(twin) == PRAGUE.due(state)
+    assert PRAGUE.next_timer(twin) == PRAGUE.next_timer(state)
 
 
 @given(traffic(), st.data())
@@ -143,12 +143,12 @@ def test_a_state_does_not_change_when_another_is_made_of_it(
     records: list[Record], data: st.DataObject
 ) -> None:
     """A task that fails goes on from the state that it had."""
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     for record in records:
         kept = PRAGUE.encode(state)
         following = PRAGUE.fold(state, record.kind, record.value)
-        PRAGUE.produce(following, record.at_us + data.draw(AFTER))
-        PRAGUE.produce(state, record.at_us)
+        PRAGUE.emit(following, record.at_us + data.draw(AFTER))
+        PRAGUE.emit(state, record.at_us)
         assert PRAGUE.encode(state) == kept
         state = following
 
@@ -175,10 +175,10 @@ def test_a_state_does_not_change_when_another_is_made_of_it(
 @settings(deadline=None)
 def test_the_fold_never_raises(events: list[Json]) -> None:
     """Any text is a name; the same event_id may come with anything."""
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     for told in events:
         state = PRAGUE.fold(state, AGENT_EVENTS, orjson.dumps(told))
-        state, _ = PRAGUE.produce(state, at_us := max(state.touched_us, MONDAY))
+        state, _ = PRAGUE.emit(state, at_us := max(state.touched_us, MONDAY))
         state = PRAGUE.decode(PRAGUE.encode(state))
         shown(state, at_us)
 
@@ -253,11 +253,11 @@ def test_the_services_may_read_their_topics_in_any_order(lines: list[bytes], dat
             event = received.event
             if event.type.is_agent and agent_key(event.login, event.line, event.email) == told["agent"]:
                 records.append((AGENT_EVENTS, event.model_dump_json(by_alias=True).encode()))
-        state = PRAGUE.start("voipex", told["agent"])
+        state = PRAGUE.initial_state("voipex", told["agent"])
         for kind, value in data.draw(st.permutations(records)):
             state = PRAGUE.fold(state, kind, value)
             if data.draw(st.booleans()):
-                state, _ = PRAGUE.produce(state, data.draw(st.integers(MONDAY, as_of_us)))
+                state, _ = PRAGUE.emit(state, data.draw(st.integers(MONDAY, as_of_us)))
 
         expected = {name: value for name, value in told.items() if name not in {"revision", "updated_at"}}
         assert shown(state, as_of_us) == expected

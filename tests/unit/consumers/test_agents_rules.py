@@ -71,7 +71,7 @@ def test_a_login_makes_the_agent_available() -> None:
 
 
 def test_the_document_is_an_agent_status() -> None:
-    _, documents = PRAGUE.produce(folded(event(T, "login", "NOC"), leg(ring=T + 1)), T + 1)
+    _, documents = PRAGUE.emit(folded(event(T, "login", "NOC"), leg(ring=T + 1)), T + 1)
 
     assert documents[0].kind == AGENT_STATUS
     assert documents[0].key == "janecek"
@@ -446,16 +446,16 @@ def test_an_open_call_is_no_silence() -> None:
 
 
 def test_unseen_for_90_days_the_agent_is_deleted_and_starts_empty() -> None:
-    state, documents = PRAGUE.produce(folded(event(T, "login", "A")), T)
+    state, documents = PRAGUE.emit(folded(event(T, "login", "A")), T)
     assert documents[0].value is not None
-    assert PRAGUE.expires(state) == T + 90 * DAY
+    assert PRAGUE.expires_at(state) == T + 90 * DAY
 
-    assert PRAGUE.standing(state) == "available"
-    deleted, documents = PRAGUE.produce(state, T + 90 * DAY)
+    assert PRAGUE.status(state) == "available"
+    deleted, documents = PRAGUE.emit(state, T + 90 * DAY)
     assert [(document.value, document.ce_id) for document in documents] == [(None, "janecek@2")]
-    assert PRAGUE.standing(deleted) == ""
-    assert PRAGUE.produce(deleted, T + 91 * DAY)[1] == ()
-    assert PRAGUE.due(deleted) is None
+    assert PRAGUE.status(deleted) == ""
+    assert PRAGUE.emit(deleted, T + 91 * DAY)[1] == ()
+    assert PRAGUE.next_timer(deleted) is None
 
     again = status(event(T, "login", "A"), event(T + 91 * DAY, "paused", line=None), as_of=T + 91 * DAY)
     assert again["queues"] == {}
@@ -471,49 +471,49 @@ def test_an_event_at_the_90th_day_precedes_the_deadline() -> None:
 
 def test_an_agent_whose_only_leg_was_taken_back_is_no_agent() -> None:
     """A leg of `line:201` whose Login came later belongs to the Login: nobody sees a phantom."""
-    state, documents = PRAGUE.produce(folded(leg(ring=T)), T)
+    state, documents = PRAGUE.emit(folded(leg(ring=T)), T)
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
-    state, deletion = PRAGUE.produce(state, T + 1)
+    state, deletion = PRAGUE.emit(state, T + 1)
 
     assert documents[0].value is not None
     assert [document.value for document in deletion] == [None]
-    assert PRAGUE.due(state) == T + 90 * DAY
-    assert PRAGUE.expires(state) == T + 90 * DAY
-    assert PRAGUE.produce(state, T + 2)[1] == ()
+    assert PRAGUE.next_timer(state) == T + 90 * DAY
+    assert PRAGUE.expires_at(state) == T + 90 * DAY
+    assert PRAGUE.emit(state, T + 2)[1] == ()
 
 
 def test_while_a_leg_is_open_nobody_knows_when_the_agent_is_forgotten() -> None:
     state = folded(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2))
     ended = leg(ring=T + 1, answered=T + 2, ended=T + HOUR, result="completed", revision=2)
 
-    assert PRAGUE.expires(state) is None
-    assert PRAGUE.expires(PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)) == T + HOUR + 90 * DAY
+    assert PRAGUE.expires_at(state) is None
+    assert PRAGUE.expires_at(PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)) == T + HOUR + 90 * DAY
 
 
 def test_the_standing_is_the_state_that_was_told_last() -> None:
-    state, documents = PRAGUE.produce(folded(event(T, "login", "A"), event(T + 1, "paused", "A")), T + 1)
+    state, documents = PRAGUE.emit(folded(event(T, "login", "A"), event(T + 1, "paused", "A")), T + 1)
     told = orjson.loads(documents[0].value or b"")
     unpaused = PRAGUE.fold(state, AGENT_EVENTS, event(T + 2, "unpaused", "A").value)
 
-    assert PRAGUE.standing(state) == told["state"] == "paused"
-    assert PRAGUE.standing(PRAGUE.decode(PRAGUE.encode(state))) == "paused"
-    assert PRAGUE.standing(unpaused) == "paused"
-    assert PRAGUE.standing(PRAGUE.produce(unpaused, T + 2)[0]) == "available"
+    assert PRAGUE.status(state) == told["state"] == "paused"
+    assert PRAGUE.status(PRAGUE.decode(PRAGUE.encode(state))) == "paused"
+    assert PRAGUE.status(unpaused) == "paused"
+    assert PRAGUE.status(PRAGUE.emit(unpaused, T + 2)[0]) == "available"
 
 
 def test_nothing_is_told_of_an_agent_of_whom_nothing_came() -> None:
-    state, documents = PRAGUE.produce(PRAGUE.start("voipex", "janecek"), T)
+    state, documents = PRAGUE.emit(PRAGUE.initial_state("voipex", "janecek"), T)
 
     assert documents == ()
-    assert (PRAGUE.expires(state) or 0) <= T
-    assert PRAGUE.standing(state) == ""
+    assert (PRAGUE.expires_at(state) or 0) <= T
+    assert PRAGUE.status(state) == ""
 
 
 # ---------------------------------------------------------------- when time alone changes the document
 
 
 def due(*records: Record, as_of: int) -> int | None:
-    return PRAGUE.due(PRAGUE.produce(folded(*records), as_of)[0])
+    return PRAGUE.next_timer(PRAGUE.emit(folded(*records), as_of)[0])
 
 
 MIDNIGHT = at("2026-03-03T00:00:00+01:00")
@@ -539,19 +539,19 @@ def test_at_midnight_the_day_is_complete() -> None:
 
 
 def test_a_document_that_did_not_change_is_not_told_again() -> None:
-    state, first = PRAGUE.produce(folded(event(T, "login", "A"), event(T + 1, "logout", "A")), T + 1)
-    state, second = PRAGUE.produce(state, T + HOUR)
+    state, first = PRAGUE.emit(folded(event(T, "login", "A"), event(T + 1, "logout", "A")), T + 1)
+    state, second = PRAGUE.emit(state, T + HOUR)
 
     assert [document.revision for document in first] == [1]
     assert second == ()
 
 
 def test_a_document_is_never_older_than_what_it_tells_nor_than_the_one_before() -> None:
-    state, documents = PRAGUE.produce(folded(event(T + HOUR, "login", "A")), T)
+    state, documents = PRAGUE.emit(folded(event(T + HOUR, "login", "A")), T)
     assert orjson.loads(documents[0].value or b"")["updated_at"] == text(T + HOUR)
 
-    state, _ = PRAGUE.produce(state, T + 2 * HOUR)
-    _, documents = PRAGUE.produce(PRAGUE.fold(state, AGENT_EVENTS, event(T, "login", "B").value), T + HOUR)
+    state, _ = PRAGUE.emit(state, T + 2 * HOUR)
+    _, documents = PRAGUE.emit(PRAGUE.fold(state, AGENT_EVENTS, event(T, "login", "B").value), T + HOUR)
     told = orjson.loads(documents[0].value or b"")
     assert (told["updated_at"], told["revision"]) == (text(T + 2 * HOUR), 3)
 
@@ -908,7 +908,7 @@ def test_an_unknown_time_zone_is_an_error() -> None:
 )
 def test_an_event_that_cannot_be_read_is_a_value_error(value: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_EVENTS, value)
+        PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), AGENT_EVENTS, value)
 
 
 @pytest.mark.parametrize(
@@ -918,7 +918,7 @@ def test_an_activity_that_cannot_be_read_is_a_value_error(changes: dict[str, Any
     record = leg(ring=T)
     value = orjson.dumps({**orjson.loads(record.value), **changes})
     with pytest.raises(ValueError, match=r".*"):
-        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, value)
+        PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), AGENT_ACTIVITY, value)
 
 
 @pytest.mark.parametrize(
@@ -936,7 +936,7 @@ def test_an_activity_that_cannot_be_read_is_a_value_error(changes: dict[str, Any
 def test_a_record_of_another_agent_is_a_value_error(record: Record) -> None:
     """It lies under the wrong key: taken, it would count for somebody else."""
     with pytest.raises(ValueError, match="another agent"):
-        PRAGUE.fold(PRAGUE.start("voipex", "janecek"), record.kind, record.value)
+        PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), record.kind, record.value)
 
 
 @pytest.mark.parametrize(
@@ -950,9 +950,11 @@ def test_a_record_of_another_agent_is_a_value_error(record: Record) -> None:
     ],
 )
 def test_an_agent_is_known_by_login_else_line_else_email(key: str, names: dict[str, Any]) -> None:
-    state = PRAGUE.fold(PRAGUE.start("voipex", key), AGENT_EVENTS, event(T, "login", "A", **names).value)
+    state = PRAGUE.fold(
+        PRAGUE.initial_state("voipex", key), AGENT_EVENTS, event(T, "login", "A", **names).value
+    )
 
-    assert PRAGUE.produce(state, T)[1][0].key == key
+    assert PRAGUE.emit(state, T)[1][0].key == key
 
 
 def test_a_type_of_agent_event_that_is_new_shows_that_the_agent_is_there() -> None:
@@ -973,11 +975,11 @@ def test_times_with_an_offset_are_read_too() -> None:
 
 def produced(*records: Record, then: int) -> Any:
     """A state whose past is settled."""
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     for record in records:
         state = PRAGUE.fold(state, record.kind, record.value)
-        state, _ = PRAGUE.produce(state, record.at_us)
-    state, _ = PRAGUE.produce(state, then)
+        state, _ = PRAGUE.emit(state, record.at_us)
+    state, _ = PRAGUE.emit(state, then)
     return PRAGUE.decode(PRAGUE.encode(state))
 
 
@@ -989,7 +991,7 @@ def changed(state: Any, **fields: Any) -> Any:
 
 
 def told_of(state: Any, as_of: int) -> dict[str, Any]:
-    _, documents = PRAGUE.produce(changed(state, digest=0), as_of)
+    _, documents = PRAGUE.emit(changed(state, digest=0), as_of)
     told: dict[str, Any] = orjson.loads(documents[0].value or b"")
     return told
 
@@ -1096,20 +1098,18 @@ def test_the_first_moment_of_the_oldest_day_counts() -> None:
 def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
     state = produced(leg(ring=T, ended=T + MINUTE, result="busy"), then=T + MINUTE + SECOND)
     filled = leg(ring=T, ended=T + MINUTE, result="busy", last=T + HOUR, revision=2)
-    state, _ = PRAGUE.produce(PRAGUE.fold(state, AGENT_ACTIVITY, filled.value), T + HOUR)
+    state, _ = PRAGUE.emit(PRAGUE.fold(state, AGENT_ACTIVITY, filled.value), T + HOUR)
 
     assert list(state.legs) == [("1.1", 1)]
     assert told_of(state, T + HOUR)["last_event_at"] == text(T + HOUR)
-    assert PRAGUE.due(state) == T + 25 * HOUR
+    assert PRAGUE.next_timer(state) == T + 25 * HOUR
 
-    state, _ = PRAGUE.produce(
-        PRAGUE.fold(state, AGENT_EVENTS, event(T + 2 * MINUTE, "logout").value), T + HOUR
-    )
+    state, _ = PRAGUE.emit(PRAGUE.fold(state, AGENT_EVENTS, event(T + 2 * MINUTE, "logout").value), T + HOUR)
     assert state.head.at_us == T + HOUR
     assert list(state.legs) == [("1.1", 1)]
     told = told_of(state, T + HOUR)
     assert (told["last_event_at"], told["line"], day(told)["missed_rings"]) == (text(T + HOUR), "163", 1)
-    assert PRAGUE.due(state) == T + 25 * HOUR
+    assert PRAGUE.next_timer(state) == T + 25 * HOUR
 
 
 def test_a_leg_taken_back_counts_for_nothing_when_it_is_settled_either() -> None:
@@ -1129,7 +1129,7 @@ def test_no_day_is_told_twice() -> None:
         event(evening + HOUR, "unpaused", "A"),
         then=evening + 2 * HOUR,
     )
-    _, documents = PRAGUE.produce(changed(state, digest=0), evening + 2 * HOUR)
+    _, documents = PRAGUE.emit(changed(state, digest=0), evening + 2 * HOUR)
     value = documents[0].value or b""
 
     assert (state.past.first, value.count(b'"2026-03-02":'), value.count(b'"2026-03-03":')) == (
@@ -1168,14 +1168,14 @@ def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
 
 def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
     """Timelines may stand for a week, and then take the leg back."""
-    state = PRAGUE.fold(PRAGUE.start("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
+    state = PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
     for days in range(12):
-        state, documents = PRAGUE.produce(state, T + days * DAY)
+        state, documents = PRAGUE.emit(state, T + days * DAY)
     assert state.stages[0].at_us < T
     assert (told_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
-    state, deletion = PRAGUE.produce(state, T + 12 * DAY)
+    state, deletion = PRAGUE.emit(state, T + 12 * DAY)
 
     assert [document.value for document in deletion] == [None]
 
@@ -1191,7 +1191,7 @@ def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be
     for record in (leg(ring=T, revision=2, removed=True), *removed):
         state = PRAGUE.fold(state, AGENT_ACTIVITY, record.value)
 
-    PRAGUE.produce(state, T + 11 * HOUR)
+    PRAGUE.emit(state, T + 11 * HOUR)
 
 
 def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
@@ -1319,7 +1319,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
     assert told_of(revised, T + 6 * HOUR) == told_of(state, T + 6 * HOUR)
     assert [stage.at_us for stage in revised.stages] == [stage.at_us for stage in state.stages]
-    resealed, _ = PRAGUE.produce(
+    resealed, _ = PRAGUE.emit(
         PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
     )
     assert len(resealed.stages[1].lines.sizes) == 1
@@ -1330,7 +1330,7 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
 
 def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     """And their totals stay right: only lateness is met for less long."""
-    state = PRAGUE.start("voipex", "janecek")
+    state = PRAGUE.initial_state("voipex", "janecek")
     pauses = 0
     for n in range(8000):
         name = "paused" if n % 2 else "unpaused"
@@ -1348,7 +1348,7 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
         )
         state = PRAGUE.fold(state, record.kind, record.value)
         if n % 500 == 499:
-            state, _ = PRAGUE.produce(state, record.at_us)
+            state, _ = PRAGUE.emit(state, record.at_us)
             state = PRAGUE.decode(PRAGUE.encode(state))
     told = told_of(state, T + 40000 * SECOND)
 
@@ -1358,12 +1358,12 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
     assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 5
 
-    state, _ = PRAGUE.produce(state, T + DAY)
+    state, _ = PRAGUE.emit(state, T + DAY)
     base_us = state.stages[0].at_us
-    state, _ = PRAGUE.produce(state, T + 2 * DAY)
+    state, _ = PRAGUE.emit(state, T + 2 * DAY)
     assert state.stages[0].at_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
-    state, _ = PRAGUE.produce(state, T + 10 * DAY)
+    state, _ = PRAGUE.emit(state, T + 10 * DAY)
     assert told_of(state, T + 10 * DAY)["queue_days"] == {}
     assert len(PRAGUE.encode(state)) < 3000
 
@@ -1401,7 +1401,7 @@ def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) 
     lines = lines_of(state).count(b"\n")
     monkeypatch.setattr(memory, "go_back", None)
 
-    state, _ = PRAGUE.produce(state, T + 9 * DAY)
+    state, _ = PRAGUE.emit(state, T + 9 * DAY)
 
     assert lines == 21
     assert lines_of(state).count(b"\n") == 18
@@ -1431,7 +1431,7 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
         "revision": state.revision + 1,
     }
 
-    again, _ = PRAGUE.produce(back, T + 6 * DAY - HOUR)
+    again, _ = PRAGUE.emit(back, T + 6 * DAY - HOUR)
     assert [stage.until for stage in again.stages[:7]] == [
         "",
         *(f"2026-03-{number:02d}" for number in range(2, 8)),
@@ -1457,9 +1457,9 @@ def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: 
     monkeypatch.setattr(memory, "go_back", None)
 
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 6 * DAY, "wrapup").value)
-    state, _ = PRAGUE.produce(state, T + 6 * DAY)
+    state, _ = PRAGUE.emit(state, T + 6 * DAY)
     days = told_of(state, T + 6 * DAY)["days"]
-    state, _ = PRAGUE.produce(state, T + 6 * DAY)
+    state, _ = PRAGUE.emit(state, T + 6 * DAY)
 
     assert state.stages[0].at_us > T + DAY
     assert 0 < memory._kept_bytes(state.stages) <= limit // 2

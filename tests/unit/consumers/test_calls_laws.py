@@ -24,7 +24,7 @@ laws = settings(deadline=None)
 
 
 def state_of(events: Iterable[CallEvent]) -> CallState:
-    state = PROJECTION.start("voipex", CALL_ID)
+    state = PROJECTION.initial_state("voipex", CALL_ID)
     for event in events:
         state = PROJECTION.take(state, event)
     return state
@@ -32,7 +32,7 @@ def state_of(events: Iterable[CallEvent]) -> CallState:
 
 def documents(events: Iterable[CallEvent], as_of_us: int) -> tuple[Json | None, dict[tuple[str, int], Json]]:
     """The timeline and the agents' records, without what counts the changes of one run."""
-    return _told(PROJECTION.produce(state_of(events), as_of_us)[1])
+    return _told(PROJECTION.emit(state_of(events), as_of_us)[1])
 
 
 def _told(produced: Sequence[Document]) -> tuple[Json | None, dict[tuple[str, int], Json]]:
@@ -72,12 +72,12 @@ def test_told_step_by_step_it_comes_to_the_same(data: st.DataObject) -> None:
     """As a task does it: fold, produce, encode, decode; records through bytes; the last record of each agent counts."""
     events = data.draw(calls())
     arrival = data.draw(st.permutations(events)) if data.draw(st.booleans()) else events
-    state = PROJECTION.start("voipex", CALL_ID)
+    state = PROJECTION.initial_state("voipex", CALL_ID)
     timeline, activities, revisions, now_us = None, {}, [], 0
     for event in arrival:
         state = PROJECTION.fold(state, CALL_EVENTS, value_of(event))
         now_us = max(now_us, event.at_us)
-        state, produced = PROJECTION.produce(state, now_us)
+        state, produced = PROJECTION.emit(state, now_us)
         state = PROJECTION.decode(PROJECTION.encode(state))
         revisions += [document.revision for document in produced if document.kind == CALL_TIMELINES]
         told, records = _told(produced)
@@ -186,28 +186,28 @@ def test_every_event_is_told_once_with_its_effect(events: list[CallEvent]) -> No
 @laws
 @given(calls())
 def test_a_state_survives_its_encoding(events: list[CallEvent]) -> None:
-    state, _ = PROJECTION.produce(state_of(events), events[-1].at_us)
+    state, _ = PROJECTION.emit(state_of(events), events[-1].at_us)
 
     again = PROJECTION.decode(PROJECTION.encode(state))
 
     assert state == again
-    assert PROJECTION.due(state) == PROJECTION.due(again)
-    assert PROJECTION.produce(again, events[-1].at_us)[1] == ()
+    assert PROJECTION.next_timer(state) == PROJECTION.next_timer(again)
+    assert PROJECTION.emit(again, events[-1].at_us)[1] == ()
 
 
 @laws
 @given(calls())
 def test_due_is_exactly_when_time_changes_the_document(events: list[CallEvent]) -> None:
-    state, _ = PROJECTION.produce(state_of(events), events[0].at_us)
+    state, _ = PROJECTION.emit(state_of(events), events[0].at_us)
     for _ in range(4 * len(events) + 4):
-        due_us = PROJECTION.due(state)
+        due_us = PROJECTION.next_timer(state)
         if due_us is None:
             break
-        assert PROJECTION.produce(state, due_us - 1)[1] == ()
-        state, produced = PROJECTION.produce(state, due_us)
+        assert PROJECTION.emit(state, due_us - 1)[1] == ()
+        state, produced = PROJECTION.emit(state, due_us)
         assert produced
-    assert PROJECTION.due(state) is None
-    assert PROJECTION.produce(state, end_of(events) * 2)[1] == ()
+    assert PROJECTION.next_timer(state) is None
+    assert PROJECTION.emit(state, end_of(events) * 2)[1] == ()
 
 
 @laws
@@ -235,10 +235,10 @@ def test_a_state_does_not_change_when_another_follows_from_it(data: st.DataObjec
     events = data.draw(calls())
     last = events[-1]
     state = state_of(events[:-1])
-    first = _told(PROJECTION.produce(PROJECTION.take(state, last), last.at_us)[1])
+    first = _told(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
     PROJECTION.take(state, last._replace(type=EventType.CDR, event_id="other"))
 
-    assert first == _told(PROJECTION.produce(PROJECTION.take(state, last), last.at_us)[1])
+    assert first == _told(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
 
 
 @laws

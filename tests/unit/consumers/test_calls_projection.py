@@ -37,7 +37,7 @@ def numbered(*events: CallEvent) -> list[CallEvent]:
 
 
 def state_of(*events: CallEvent, state: CallState | None = None) -> CallState:
-    state = PROJECTION.start("voipex", CALL_ID) if state is None else state
+    state = PROJECTION.initial_state("voipex", CALL_ID) if state is None else state
     for each in events:
         state = PROJECTION.fold(state, CALL_EVENTS, value_of(each))
     return state
@@ -50,7 +50,7 @@ def told(documents: Any, kind: Any = CALL_TIMELINES) -> list[dict[str, Any]]:
 def records(*events: CallEvent, as_of: float | None = None) -> list[AgentActivity]:
     """What a call of these events did to agents."""
     as_of_us = events[-1].at_us if as_of is None else BASE_US + round(as_of * S)
-    _, documents = PROJECTION.produce(state_of(*numbered(*events)), as_of_us)
+    _, documents = PROJECTION.emit(state_of(*numbered(*events)), as_of_us)
     return [AgentActivity.model_validate(each) for each in told(documents, AGENT_ACTIVITY)]
 
 
@@ -75,14 +75,14 @@ class TestState:
     )
     def test_a_record_that_cannot_be_read_is_refused(self, kind: Any, value: bytes) -> None:
         with pytest.raises(ValueError, match=r".+"):
-            PROJECTION.fold(PROJECTION.start("voipex", CALL_ID), kind, value)
+            PROJECTION.fold(PROJECTION.initial_state("voipex", CALL_ID), kind, value)
 
     def test_the_key_never_seen_has_nothing_to_tell(self) -> None:
-        state = PROJECTION.start("voipex", CALL_ID)
+        state = PROJECTION.initial_state("voipex", CALL_ID)
 
-        assert PROJECTION.produce(state, BASE_US) == (state, ())
-        assert PROJECTION.due(state) is None
-        assert PROJECTION.expires(state) <= BASE_US
+        assert PROJECTION.emit(state, BASE_US) == (state, ())
+        assert PROJECTION.next_timer(state) is None
+        assert PROJECTION.expires_at(state) <= BASE_US
 
     def test_a_copy_of_an_event_changes_nothing(self) -> None:
         state = state_of(new(0))
@@ -91,7 +91,7 @@ class TestState:
 
     def test_a_state_of_hundreds_of_events_is_compressed(self) -> None:
         events = numbered(*(ring(5 * number, "201") for number in range(600)))
-        state, _ = PROJECTION.produce(state_of(*events), events[-1].at_us)
+        state, _ = PROJECTION.emit(state_of(*events), events[-1].at_us)
         value = PROJECTION.encode(state)
 
         assert len(value) < 32 * 1024 < len(orjson.dumps([tuple(each) for each in events]))
@@ -101,20 +101,20 @@ class TestState:
         assert orjson.loads(PROJECTION.encode(state_of(new(0))))[:3] == [FOLD_VERSION, "voipex", CALL_ID]
 
     def test_it_is_forgotten_when_the_topics_have_forgotten_it(self) -> None:
-        state, _ = PROJECTION.produce(state_of(new(0)), BASE_US)
+        state, _ = PROJECTION.emit(state_of(new(0)), BASE_US)
         month_us = 30 * 24 * 3600 * S
 
-        assert PROJECTION.expires(state) == BASE_US + month_us
+        assert PROJECTION.expires_at(state) == BASE_US + month_us
 
-        later, _ = PROJECTION.produce(state, BASE_US + 3600 * S)
-        assert PROJECTION.expires(later) > BASE_US + month_us
+        later, _ = PROJECTION.emit(state, BASE_US + 3600 * S)
+        assert PROJECTION.expires_at(later) > BASE_US + month_us
 
 
 class TestTimelines:
     def test_each_change_has_the_next_revision_and_says_as_of_when(self) -> None:
         first, second, third = numbered(new(0), ring(1, "201"), answer(5, "201"))
-        state, one = PROJECTION.produce(state_of(first), BASE_US + S)
-        state, two = PROJECTION.produce(state_of(second, third, state=state), BASE_US + 7 * S)
+        state, one = PROJECTION.emit(state_of(first), BASE_US + S)
+        state, two = PROJECTION.emit(state_of(second, third, state=state), BASE_US + 7 * S)
 
         assert [(each["revision"], each["updated_at"]) for each in (*told(one), *told(two))] == [
             (1, at(1)),
@@ -123,15 +123,15 @@ class TestTimelines:
         assert (one[0].key, one[0].ce_type, one[0].revision) == (CALL_ID, "voipex.call.timeline.v1", 1)
 
     def test_what_did_not_change_is_not_written_again(self) -> None:
-        state, _ = PROJECTION.produce(state_of(new(0)), BASE_US)
+        state, _ = PROJECTION.emit(state_of(new(0)), BASE_US)
 
-        assert PROJECTION.produce(state, BASE_US + S) == (state, ())
+        assert PROJECTION.emit(state, BASE_US + S) == (state, ())
 
     def test_a_late_event_does_not_take_back_what_was_told(self) -> None:
         """Its record is folded as of its own received_at, which lies before what is known already."""
         first, late, last = numbered(new(0), ring(1, "201"), hangup(9))
-        state, _ = PROJECTION.produce(state_of(first, last), last.at_us)
-        state, documents = PROJECTION.produce(state_of(late, state=state), late.at_us)
+        state, _ = PROJECTION.emit(state_of(first, last), last.at_us)
+        state, documents = PROJECTION.emit(state_of(late, state=state), late.at_us)
 
         assert [(each["status"], len(each["events"]), each["updated_at"]) for each in told(documents)] == [
             ("ended", 3, at(9))
@@ -140,28 +140,28 @@ class TestTimelines:
     @pytest.mark.parametrize("told_at", [5, 190, 1e6], ids=["live", "attempt released", "stale"])
     def test_deadlines_that_were_told_leave_nothing_behind(self, told_at: float) -> None:
         *before, last = numbered(*TALK, ring(10, "202"), answer(300, "202"))
-        state, _ = PROJECTION.produce(state_of(*before), BASE_US + round(told_at * S))
-        _, documents = PROJECTION.produce(state_of(last, state=state), BASE_US + 2_000_000 * S)
-        _, afresh = PROJECTION.produce(state_of(*before, last), BASE_US + 2_000_000 * S)
+        state, _ = PROJECTION.emit(state_of(*before), BASE_US + round(told_at * S))
+        _, documents = PROJECTION.emit(state_of(last, state=state), BASE_US + 2_000_000 * S)
+        _, afresh = PROJECTION.emit(state_of(*before, last), BASE_US + 2_000_000 * S)
 
         (first,), (second,) = told(documents), told(afresh)
         assert first | {"revision": 1} == second
 
     def test_an_event_of_the_future_is_due_when_its_time_comes(self) -> None:
-        state, _ = PROJECTION.produce(state_of(*numbered(new(0), hangup(9))), BASE_US)
+        state, _ = PROJECTION.emit(state_of(*numbered(new(0), hangup(9))), BASE_US)
 
-        assert PROJECTION.due(state) == BASE_US + 9 * S
-        assert told(PROJECTION.produce(state, BASE_US + 9 * S)[1])[0]["status"] == "ended"
+        assert PROJECTION.next_timer(state) == BASE_US + 9 * S
+        assert told(PROJECTION.emit(state, BASE_US + 9 * S)[1])[0]["status"] == "ended"
 
     def test_deadlines_are_settings(self) -> None:
         projection = CallProjection(ringing_limit_s=1, waiting_limit_s=2, talking_limit_s=3)
         due_s = []
         for events in ([new(0)], [new(0), ring(0, "201")], [new(0), ring(0, "201"), answer(0, "201")]):
-            state = projection.start("voipex", CALL_ID)
+            state = projection.initial_state("voipex", CALL_ID)
             for each in numbered(*events):
                 state = projection.take(state, each)
-            state, _ = projection.produce(state, BASE_US)
-            due_s.append(((projection.due(state) or 0) - BASE_US) / S)
+            state, _ = projection.emit(state, BASE_US)
+            due_s.append(((projection.next_timer(state) or 0) - BASE_US) / S)
 
         assert due_s == [2, 1, 3]
 
@@ -174,15 +174,15 @@ class TestTimelines:
 
     def test_what_older_rules_folded_is_due_at_once_and_told_again(self) -> None:
         events = numbered(*TALK)
-        state, first = PROJECTION.produce(state_of(*events), BASE_US + 5 * S)
+        state, first = PROJECTION.emit(state_of(*events), BASE_US + 5 * S)
         older = PROJECTION.decode(b"[0" + PROJECTION.encode(state)[2:])
 
-        assert PROJECTION.due(older) == BASE_US + 5 * S
+        assert PROJECTION.next_timer(older) == BASE_US + 5 * S
         assert PROJECTION.decode(PROJECTION.encode(older)) == older
-        again, second = PROJECTION.produce(older, BASE_US + 6 * S)
+        again, second = PROJECTION.emit(older, BASE_US + 6 * S)
         assert [(each.kind, each.revision) for each in second] == [(CALL_TIMELINES, 2), (AGENT_ACTIVITY, 2)]
         assert len(first) == len(second)
-        assert PROJECTION.produce(again, BASE_US + 7 * S)[1] == ()
+        assert PROJECTION.emit(again, BASE_US + 7 * S)[1] == ()
 
 
 class TestAgents:
@@ -211,9 +211,7 @@ class TestAgents:
         )
 
     def test_the_key_of_its_record_is_the_agent(self) -> None:
-        _, documents = PROJECTION.produce(
-            state_of(new(0), ring(1, "201", login="Ada", number=1)), BASE_US + S
-        )
+        _, documents = PROJECTION.emit(state_of(new(0), ring(1, "201", login="Ada", number=1)), BASE_US + S)
 
         assert [
             (each.key, each.ce_type, each.revision) for each in documents if each.kind == AGENT_ACTIVITY
@@ -229,15 +227,15 @@ class TestAgents:
 
     def test_only_what_changed_is_written_again(self) -> None:
         first, second, third = numbered(new(0), ring(1, "201"), ring(2, "202"))
-        state, _ = PROJECTION.produce(state_of(first, second), second.at_us)
-        _, documents = PROJECTION.produce(state_of(third, state=state), third.at_us)
+        state, _ = PROJECTION.emit(state_of(first, second), second.at_us)
+        _, documents = PROJECTION.emit(state_of(third, state=state), third.at_us)
 
         assert [(each["agent"], each["revision"]) for each in told(documents, AGENT_ACTIVITY)] == [("bob", 2)]
 
     def test_a_leg_that_changes_its_key_is_taken_from_the_old_one(self) -> None:
         first, second = numbered(ring(0, "20", login=None), hangup(9, "20", login="Cervenka"))
-        state, _ = PROJECTION.produce(state_of(first), first.at_us)
-        _, documents = PROJECTION.produce(state_of(second, state=state), second.at_us)
+        state, _ = PROJECTION.emit(state_of(first), first.at_us)
+        _, documents = PROJECTION.emit(state_of(second, state=state), second.at_us)
 
         assert [
             (each["agent"], each["removed"], each["revision"], each["last_event_at"])
@@ -248,11 +246,11 @@ class TestAgents:
     def test_a_leg_that_a_late_event_unmakes_is_taken_back(self) -> None:
         opened, between, again = numbered(ring(0, "201"), ring(0, "201"), ring(4, "201"))
         nearer = between._replace(at_us=BASE_US + 3 * S)
-        state, first = PROJECTION.produce(state_of(opened, again), again.at_us)
+        state, first = PROJECTION.emit(state_of(opened, again), again.at_us)
         assert [each["leg"] for each in told(first, AGENT_ACTIVITY)] == [1, 2]
 
         answered = nearer._replace(type=EventType.ANSWERED)
-        _, documents = PROJECTION.produce(state_of(answered, state=state), again.at_us)
+        _, documents = PROJECTION.emit(state_of(answered, state=state), again.at_us)
 
         assert [(each["leg"], each["removed"]) for each in told(documents, AGENT_ACTIVITY)] == [
             (2, True),
@@ -350,7 +348,7 @@ def test_the_event_keeps_what_the_bridge_told() -> None:
     assert (
         value_of(
             PROJECTION.fold(
-                PROJECTION.start("voipex", CALL_ID),
+                PROJECTION.initial_state("voipex", CALL_ID),
                 CALL_EVENTS,
                 told_event.model_dump_json(by_alias=True).encode(),
             ).events[0]

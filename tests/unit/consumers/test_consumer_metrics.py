@@ -1,4 +1,4 @@
-"""Every metric by name: those who watch it have rules for names, and few label values."""
+"""Metrics of the consumers: names by the rules of Prometheus, few label values."""
 
 import re
 
@@ -6,16 +6,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from consumers.engine.metrics import Metrics, Standing
+from consumers.engine.metrics import Metrics, ServiceSnapshot
+from consumers.engine.records import TopicPartition
 
-STANDING = Standing(
-    "timelines",
-    "voipex-timelines",
-    {("voipex.call.events.v1", 3): 17},
-    {"running": 11, "halted": 1},
-    {("voipex", "talking"): 5},
-    2,
-    4096,
+SNAPSHOT = ServiceSnapshot(
+    service="timelines",
+    group="voipex-timelines",
+    lag={TopicPartition("voipex.call.events.v1", 3): 17},
+    partitions={"running": 11, "halted": 1},
+    keys={("voipex", "talking"): 5},
+    partitions_with_due_timers=2,
+    store_bytes=4096,
 )
 FOREIGN_UNITS = r"milli|micro|nano|minute|hour|_ms$|_us$|_kb$|_mb$|_percent|_days"
 
@@ -27,13 +28,13 @@ def families(metrics: Metrics) -> dict[str, Metric]:
 
 def watched() -> dict[str, Metric]:
     metrics = Metrics("1.2.3")
-    metrics.watch(lambda: [STANDING])
+    metrics.watch(lambda: [SNAPSHOT])
     metrics.restored_states.labels("timelines").inc(3)
     return families(metrics)
 
 
 def test_names_follow_the_rules_of_prometheus() -> None:
-    """What `promtool check metrics` asks for: help, base units at the end, `_total` for counters and for nothing else."""
+    """As `promtool check metrics` demands: help, base units at the end, `_total` on counters only."""
     found = watched()
 
     assert found
@@ -50,24 +51,24 @@ def test_names_follow_the_rules_of_prometheus() -> None:
             assert name.endswith("_seconds"), name
 
 
-def test_what_a_service_knows_of_itself_is_asked_at_each_scrape() -> None:
-    asked = 0
+def test_snapshots_are_taken_at_each_scrape() -> None:
+    taken = 0
 
-    def standings() -> list[Standing]:
-        nonlocal asked
-        asked += 1
-        return [STANDING]
+    def snapshots() -> list[ServiceSnapshot]:
+        nonlocal taken
+        taken += 1
+        return [SNAPSHOT]
 
     metrics = Metrics("1.2.3")
-    metrics.watch(standings)
-    before = asked
+    metrics.watch(snapshots)
+    before = taken
     families(metrics)
     families(metrics)
 
-    assert asked == before + 2
+    assert taken == before + 2
 
 
-def test_each_number_comes_with_what_it_is_of() -> None:
+def test_a_snapshot_becomes_labelled_samples() -> None:
     found = {
         (sample.name, *sorted(sample.labels.items())): sample.value
         for family in watched().values()
@@ -84,8 +85,8 @@ def test_each_number_comes_with_what_it_is_of() -> None:
         ): 17,
         ("voipex_consumer_partitions", ("service", "timelines"), ("state", "running")): 11,
         ("voipex_consumer_partitions", ("service", "timelines"), ("state", "halted")): 1,
-        ("voipex_consumer_keys", ("pbx", "voipex"), ("service", "timelines"), ("standing", "talking")): 5,
-        ("voipex_consumer_timers_due", ("service", "timelines")): 2,
+        ("voipex_consumer_keys", ("pbx", "voipex"), ("service", "timelines"), ("status", "talking")): 5,
+        ("voipex_consumer_partitions_with_due_timers", ("service", "timelines")): 2,
         ("voipex_consumer_store_bytes", ("service", "timelines")): 4096,
         ("voipex_consumer_restored_states_total", ("service", "timelines")): 3,
         ("voipex_consumer_build_info", ("version", "1.2.3")): 1,

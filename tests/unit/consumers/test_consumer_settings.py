@@ -1,4 +1,4 @@
-"""The settings of the consumers: names, defaults, and faults that name what to mend."""
+"""Settings of the consumers: names, defaults, and errors that name the variable."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VOIPEX_SECRETS_DIR", str(tmp_path))
 
 
-def test_without_any_setting_it_is_the_demo_on_this_machine() -> None:
+def test_defaults_suit_a_local_run() -> None:
     settings = load()
 
     assert settings.host == "127.0.0.1"
@@ -28,7 +28,7 @@ def test_without_any_setting_it_is_the_demo_on_this_machine() -> None:
     assert settings.state_dir == Path("state")
 
 
-def test_the_environment_is_read_and_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOIPEX_COMMIT_INTERVAL_MS", "100")
     monkeypatch.setenv("VOIPEX_STATE_DIR", "/var/lib/voipex")
     monkeypatch.setenv("VOIPEX_PBXS", "voipex, brno")
@@ -39,7 +39,7 @@ def test_the_environment_is_read_and_the_command_line_wins(monkeypatch: pytest.M
     assert settings.pbxs == ("voipex", "brno")
 
 
-def test_a_secret_file_is_a_setting_too(tmp_path: Path) -> None:
+def test_secret_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "VOIPEX_TIME_ZONE").write_text("Europe/Bratislava")
 
     assert load().time_zone == "Europe/Bratislava"
@@ -57,7 +57,7 @@ def test_a_secret_file_is_a_setting_too(tmp_path: Path) -> None:
         ("VOIPEX_PBXS", "Brno", "a PBX name is 1 to 32 of a-z, 0-9 and -"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name(
+def test_an_invalid_value_is_refused_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -69,7 +69,7 @@ def test_a_wrong_setting_is_refused_by_name(
     assert message in str(refused.value)
 
 
-def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOIPEX_TIME_ZONE", "Mars")
     monkeypatch.setenv("VOIPEX_SESSION_TIMEOUT_S", "0")
 

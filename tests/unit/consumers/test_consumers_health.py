@@ -1,4 +1,4 @@
-"""`voipex-consumers health`: whose port it asks."""
+"""`voipex-consumers health`: which port it asks."""
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +11,7 @@ Asked = list[tuple[str, int, str]]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What was asked for; the answer is that only /live is good."""
+    """Record the requests; only /live answers well."""
     seen: Asked = []
 
     def ask(host: str, port: int, what: str) -> health.Health:
@@ -29,7 +29,7 @@ def health_command(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_each_service_has_its_port(asked: Asked) -> None:
+def test_each_service_has_its_own_port(asked: Asked) -> None:
     for service in ("timelines", "agents", "all"):
         assert health_command(service) == (1, "", "asked for ready\n")
     assert health_command("--live") == (0, "asked for live\n", "")
@@ -41,13 +41,13 @@ def test_each_service_has_its_port(asked: Asked) -> None:
     ]
 
 
-def test_a_port_that_is_set_wins(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_port_wins(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOIPEX_MANAGEMENT_PORT", "8081")
     monkeypatch.setenv("VOIPEX_MANAGEMENT_HOST", "192.0.2.1")
     health_command("agents")
     assert asked == [("192.0.2.1", 8081, "ready")]
 
 
-def test_an_unknown_service_is_wrong_usage(asked: Asked) -> None:
+def test_an_unknown_service_is_a_usage_error(asked: Asked) -> None:
     code, _, _ = health_command("board")
     assert (code, asked) == (2, [])

@@ -1,4 +1,4 @@
-"""`voipex-consumers explain`: what it reads, how it runs the folds, what it prints, and how it ends."""
+"""`voipex-consumers explain`: reading traces, running the folds, printing, exit codes."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def line(at: str = "2026-03-02T08:00:00Z", body: Any = None, **more: Any) -> byt
 
 
 def ringing(unique_id: str = '"1412256225.1941"', **more: Any) -> bytes:
-    """A Ringing whose UniqueId stands there as given, as JSON."""
+    """A Ringing with this JSON text as its UniqueId."""
     head = json.dumps({"received_at": "2026-03-02T08:00:00Z", **more})[:-1]
     return f'{head}, "body": {{"EventName": "Ringing", "Line": "201", "UniqueId": {unique_id} }} }}'.encode()
 
@@ -50,9 +50,11 @@ def ringing(unique_id: str = '"1412256225.1941"', **more: Any) -> bytes:
         (line(at="9000-01-01T00:00:00Z"), "received_at is no time between 1970 and 9000"),
         (line(at="1969-12-31T23:59:59Z"), "received_at is no time between 1970 and 9000"),
         (b'{"received_at": 5, "body": {}}', "received_at is no text"),
-        (b'{"received_at": "2026-03-02T08:00:00Z"}', "neither a body nor an Event of ours"),
+        (b'{"received_at": "2026-03-02T08:00:00Z"}', "neither a webhook nor an Event"),
         (line(pbx=5), "pbx is no text"),
         (line(event_id="\ud800"), "event_id is no text"),
+        (line(body={"EventName": "\ud800"}), "JSON that cannot be written as UTF-8"),
+        (b'{"topic": "voipex.call.events.v1", "value": 5}', "no JSON object"),
         (line(body=[1]), "the body is no JSON object"),
         (line(body=5), "the body is no JSON object"),
         (line(body="nonsense"), "neither JSON nor the relaxed notation"),
@@ -68,9 +70,7 @@ def ringing(unique_id: str = '"1412256225.1941"', **more: Any) -> bytes:
         ),
     ],
 )
-def test_a_line_that_cannot_be_used_is_told_and_keeps_nobody_from_being_folded(
-    content: bytes, why: str
-) -> None:
+def test_an_invalid_line_is_rejected_and_the_others_are_folded(content: bytes, why: str) -> None:
     explanation = explain(read_trace([b"", line(), content]))
 
     assert explanation.to_json()["rejected"] == [{"line": 3, "why": why}]
@@ -108,7 +108,7 @@ def test_any_form_of_time_is_read() -> None:
     ]
 
 
-def test_events_of_ours_are_read_as_they_lie_in_a_topic_and_as_tail_prints_them() -> None:
+def test_events_are_read_from_topics_and_from_tail() -> None:
     events = [each.event for each in read_trace(lines_of(scenario("M02"))).received]
     values = [event.model_dump_json(by_alias=True).encode() for event in events]
     printed = [b'{"topic": "voipex.call.events.v1", "offset": 1, "value": %b}' % value for value in values]
@@ -117,7 +117,7 @@ def test_events_of_ours_are_read_as_they_lie_in_a_topic_and_as_tail_prints_them(
     assert [each.event for each in read_trace(printed).received] == events
 
 
-def test_lines_without_an_id_are_all_different_and_keep_their_order_within_a_moment() -> None:
+def test_lines_without_an_event_id_are_different_events() -> None:
     login, logout = (
         {"EventName": f"Agent{name}", "Login": "janecek", "Queue": "A"} for name in ("Login", "Logout")
     )
@@ -129,7 +129,7 @@ def test_lines_without_an_id_are_all_different_and_keep_their_order_within_a_mom
     assert made_up_id(at_us, 1) == "019cad8f-ac00-7000-8000-000000000001"
 
 
-def test_lines_with_one_id_are_copies_of_one_event() -> None:
+def test_lines_with_the_same_event_id_are_copies() -> None:
     lines = [ringing(event_id="a"), ringing(event_id="a"), ringing(event_id=" ")]
 
     assert len(explain(read_trace(lines)).timelines[0]["events"]) == 2
@@ -139,7 +139,7 @@ def test_lines_with_one_id_are_copies_of_one_event() -> None:
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_every_document_is_of_its_published_model(name: str) -> None:
+def test_every_document_is_valid(name: str) -> None:
     told = scenario(name)
     for expected in told["expect"]:
         as_of_us = microseconds(moment(told["base"], expected["as_of"]))
@@ -151,8 +151,8 @@ def test_every_document_is_of_its_published_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["G01", "S02", "M02", "X11", "W23"])
-def test_as_of_leaves_out_what_came_later(name: str) -> None:
-    """The document at a moment is the fold of what was received until then."""
+def test_as_of_leaves_out_later_events(name: str) -> None:
+    """The document as of a moment is the fold of the events received until then."""
     told = scenario(name)
     lines = lines_of(told)
     for event in told["events"]:
@@ -164,8 +164,8 @@ def test_as_of_leaves_out_what_came_later(name: str) -> None:
         )
 
 
-def test_timers_fire_in_the_run() -> None:
-    """A call whose Hangup never came is stale at its deadline, the agent is free from then, and unknown a day later."""
+def test_timers_fire_in_the_order_of_time() -> None:
+    """A call without Hangup is stale at its deadline; its agent is free from then on, and unknown a day later."""
     told = scenario("S02")
     explanation = explain(read_trace(lines_of(told)), microseconds(told["base"]) + 40 * 3600 * 1_000_000)
     (agent,) = explanation.agents
@@ -194,7 +194,7 @@ def test_an_agent_seen_again_after_90_days_starts_empty() -> None:
     assert (agent["queues"], agent["previous"], agent["revision"]) == ({}, None, 1)
 
 
-def test_calls_are_sorted_as_numbers_within_their_pbx() -> None:
+def test_calls_are_sorted_by_pbx_and_numeric_id() -> None:
     ids = [("b", "9.1"), ("a", "10.1"), ("a", "9.10"), ("a", "9.9"), ("a", "no number")]
     lines = [ringing(f'"{unique_id}"', pbx=pbx) for pbx, unique_id in ids]
     timelines = explain(read_trace(lines)).timelines
@@ -224,6 +224,27 @@ def test_a_login_that_comes_later_leaves_no_phantom_agent() -> None:
     ]
 
 
+def test_a_fold_that_rejects_an_event_reports_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The services write a dead letter for it."""
+    monkeypatch.setattr("consumers.engine.batch.MAX_VALUE_BYTES", 900)
+    explanation = explain(read_trace([b"", ringing()]))
+
+    assert [(each.line, each.why) for each in explanation.rejected] == [
+        (2, "a dead letter: the key has more events than a state can hold (900 bytes)")
+    ]
+    assert explanation.timelines == []
+
+
+def test_a_bug_in_the_rules_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fold(*_: object) -> Any:
+        raise OverflowError("bug")
+
+    monkeypatch.setattr("consumers.calls.projection.CallProjection.fold", fold)
+
+    with pytest.raises(OverflowError, match="bug"):
+        explain(read_trace([ringing()]))
+
+
 def test_an_empty_trace_has_no_moment() -> None:
     assert explain(read_trace([])).to_json() == {"as_of": None, "timelines": (), "agents": (), "rejected": []}
     assert explain(read_trace([]), 0).to_json() == {
@@ -244,7 +265,7 @@ def run() -> Any:
 
 
 @pytest.mark.parametrize("name", ["M02", "X07"])
-def test_json_is_one_object_with_what_is_expected(name: str, run: Any, tmp_path: Path) -> None:
+def test_json_output_is_one_object(name: str, run: Any, tmp_path: Path) -> None:
     told = scenario(name)
     expected = told["expect"][-1]
     file = tmp_path / "trace.jsonl"
@@ -258,14 +279,14 @@ def test_json_is_one_object_with_what_is_expected(name: str, run: Any, tmp_path:
     assert differences(expected["timelines"], timelines) == []
 
 
-def test_standard_input_is_a_dash(run: Any) -> None:
+def test_a_dash_reads_standard_input(run: Any) -> None:
     result = run("-", "--json", input=line())
 
     assert result.exit_code == 0
     assert json.loads(result.stdout)["agents"][0]["agent"] == "janecek"
 
 
-def test_a_drawing_tells_each_event_with_its_effect(run: Any) -> None:
+def test_a_drawing_lists_each_event_with_its_effect(run: Any) -> None:
     result = run(TRACE)
 
     assert result.exit_code == 0
@@ -308,7 +329,7 @@ def test_every_scenario_can_be_drawn(name: str) -> None:
         assert len(drawing.splitlines()) >= 4
 
 
-def test_phases_of_a_leg_are_told_apart_by_glyph() -> None:
+def test_phases_of_a_leg_have_different_glyphs() -> None:
     lanes = drawn(lines_of(scenario("M02"))).splitlines()
     first, second = (next(lane for lane in lanes if lane.startswith(f" {number} ")) for number in (1, 2))
 
@@ -318,18 +339,18 @@ def test_phases_of_a_leg_are_told_apart_by_glyph() -> None:
     assert "┄" in drawn(lines_of(scenario("X10")))
 
 
-def test_colours_are_for_terminals() -> None:
+def test_a_terminal_gets_colours() -> None:
     assert "\x1b[32m█" in drawn(lines_of(scenario("M02")), colour=True)
 
 
-def test_where_there_are_no_block_characters_plain_ones_stand_for_them() -> None:
+def test_a_terminal_without_block_characters_gets_ascii() -> None:
     drawing = drawn(lines_of(scenario("M02")), encoding="ascii")
 
     assert drawing.isascii()
     assert "..%%%%%####" in drawing
 
 
-def test_control_characters_from_the_pbx_do_not_reach_the_terminal() -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     body = {"EventName": "Ringing\x1b[31m", "UniqueId": "1.1", "Line": "2\x1b[2J", "Login": "a\x1b]0;x\x07"}
     drawing = drawn([line(body=body), line(body={**body, "EventName": "Ringing"})])
 
@@ -337,19 +358,19 @@ def test_control_characters_from_the_pbx_do_not_reach_the_terminal() -> None:
     assert "2·[2J" in drawing
 
 
-def test_what_is_empty_or_wrong_is_drawn_too() -> None:
+def test_an_empty_trace_and_invalid_lines_are_drawn() -> None:
     assert drawn([]) == "The trace is empty.\n"
     assert "1  no JSON" in drawn([b"{", line()])
 
 
-def test_long_calls_tell_how_many_events_are_left_out() -> None:
+def test_a_long_call_says_how_many_events_are_left_out() -> None:
     body = {"EventName": "Whatever", "UniqueId": "1.1"}
     lines = [line(f"2026-03-02T08:{n // 60:02d}:{n % 60:02d}Z", body) for n in range(502)]
 
     assert "and 2 more events" in drawn(lines)
 
 
-def test_many_states_are_told_by_their_last_ones() -> None:
+def test_only_the_last_states_of_an_agent_are_listed() -> None:
     names = ["AgentPaused", "AgentUnPaused"] * 6
     lines = [line()] + [
         line(f"2026-03-02T09:{n:02d}:00Z", {"EventName": name, "Login": "janecek"})
@@ -371,14 +392,14 @@ def test_many_states_are_told_by_their_last_ones() -> None:
         ([], "Missing argument"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_what_is_wrong(arguments: list[Any], told: str, run: Any) -> None:
+def test_a_usage_error_exits_with_2_and_a_message(arguments: list[Any], told: str, run: Any) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2
     assert told in " ".join(result.stderr.replace("│", " ").split())
 
 
-def test_a_file_that_cannot_be_read_ends_with_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_exits_with_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
@@ -397,7 +418,7 @@ def test_help_shows_a_line_of_a_trace(run: Any) -> None:
 
 
 @pytest.mark.process
-def test_the_package_is_the_command() -> None:
+def test_the_package_runs_as_a_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "consumers", "explain", str(TRACE), "--json"], capture_output=True, check=True
     )

@@ -1,6 +1,5 @@
-"""What the group's coordinator answers about offsets; aiokafka's own coordinator, without a network."""
+"""raise_offset_fetch_errors: errors of a whole OffsetFetch response, with aiokafka's own coordinator and no network."""
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,25 +8,27 @@ import pytest
 from aiokafka import errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
-from consumers.engine.group import _heed_refused_offsets
+from consumers.engine.consumer_client import raise_offset_fetch_errors
+
+pytestmark = pytest.mark.anyio
 
 CALLS: Any = aiokafka.TopicPartition("voipex.call.events.v1", 0)
 LOADED = SimpleNamespace(topics=[(CALLS.topic, [(0, 17, "", 0)])], error_code=0)
 
 
 class Coordinator(GroupCoordinator):
-    """Answers as told."""
+    """Answers with what the test has queued."""
 
     def __init__(self, *answers: Any) -> None:
         self.group_id = "voipex-timelines"
         self._retry_backoff_ms = 0
         self._answers = list(answers)
-        self.known = 0
+        self.lookups = 0
         self.coordinator_id: int | None = None
 
     async def ensure_coordinator_known(self) -> None:
         if self.coordinator_id is None:
-            self.known, self.coordinator_id = self.known + 1, 1
+            self.lookups, self.coordinator_id = self.lookups + 1, 1
 
     async def _send_req(self, request: Any) -> Any:
         del request
@@ -37,33 +38,33 @@ class Coordinator(GroupCoordinator):
         self.coordinator_id = None
 
 
-def committed(coordinator: Any) -> Any:
+async def committed(coordinator: Any) -> Any:
     client = SimpleNamespace(_coordinator=coordinator)
-    _heed_refused_offsets(client)
-    _heed_refused_offsets(client)
-    return asyncio.run(coordinator.fetch_committed_offsets([CALLS]))
+    raise_offset_fetch_errors(client)
+    raise_offset_fetch_errors(client)  # the second call changes nothing
+    return await coordinator.fetch_committed_offsets([CALLS])
 
 
 @pytest.mark.parametrize(
-    ("code", "coordinators"),
+    ("code", "lookups"),
     [(errors.GroupLoadInProgressError.errno, 1), (errors.NotCoordinatorForGroupError.errno, 2)],
 )
-def test_a_coordinator_that_cannot_say_yet_is_asked_again(code: int, coordinators: int) -> None:
-    """To take that for "never committed" halts a partition that has lost nothing."""
+async def test_a_loading_or_moved_coordinator_is_asked_again(code: int, lookups: int) -> None:
+    """Taken for "never committed", it would halt a task that has lost nothing."""
     coordinator = Coordinator(SimpleNamespace(topics=[], error_code=code), LOADED)
 
-    assert committed(coordinator)[CALLS].offset == 17
-    assert coordinator.known == coordinators
+    assert (await committed(coordinator))[CALLS].offset == 17
+    assert coordinator.lookups == lookups
 
 
-def test_who_has_no_right_on_the_group_is_told() -> None:
+async def test_a_missing_acl_on_the_group_is_raised() -> None:
     code = errors.GroupAuthorizationFailedError.errno
 
     with pytest.raises(errors.GroupAuthorizationFailedError, match="voipex-timelines"):
-        committed(Coordinator(SimpleNamespace(topics=[], error_code=code)))
+        await committed(Coordinator(SimpleNamespace(topics=[], error_code=code)))
 
 
-def test_what_was_never_committed_is_still_not_known() -> None:
+async def test_an_offset_never_committed_is_not_returned() -> None:
     coordinator = Coordinator(SimpleNamespace(topics=[(CALLS.topic, [(0, -1, "", 0)])], error_code=0))
 
-    assert committed(coordinator) == {}
+    assert await committed(coordinator) == {}

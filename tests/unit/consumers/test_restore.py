@@ -1,6 +1,5 @@
-"""From an assigned partition to a task that may fold: each step of the restore, and each reason to doubt. The store is real."""
+"""Restore: each step, and each reason to wipe the store. The brokers are faked, the store is real."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,226 +7,227 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.engine import restore as restore_module
-from consumers.engine.group import Changed, Partition
-from consumers.engine.restore import CHANGELOG_LOST, TRUST_FOR_US, OffsetsLost, Plan, Restored, restore
-from consumers.engine.store import Change, Checkpoint, Store
-from tests.unit.consumers.tally import T0_US, FakeOffsets, FakeProducer
-from voipex.kafka.settings import KafkaSettings
+from consumers.engine.errors import OffsetsLost
+from consumers.engine.records import ChangelogRecord, StateChange, TopicPartition
+from consumers.engine.restore import (
+    CHANGELOG_TRUNCATED,
+    MAX_STORE_AGE_US,
+    Restored,
+    RestorePlan,
+    restore,
+)
+from consumers.engine.store import Checkpoint, Store
+from tests.unit.consumers.tally import T0_US, FakeGroupOffsets, FakeProducer
 
-CALLS, ACTIVITY = Partition("voipex.call.events.v1", 2), Partition("voipex.agent.activity.v1", 2)
-CHANGELOG = Partition("voipex.call.state.v1", 2)
+pytestmark = pytest.mark.anyio
+
+CALLS, ACTIVITY = TopicPartition("voipex.call.events.v1", 2), TopicPartition("voipex.agent.activity.v1", 2)
+CHANGELOG = TopicPartition("voipex.call.state.v1", 2)
 GOOD = Checkpoint("cluster", 3, 10, {CALLS.topic: 20, ACTIVITY.topic: 5}, T0_US - 1_000)
-KEPT = {"kept": Change(b"old", None, "odd")}
+STORED = {"kept": StateChange(b"old", None, "odd")}
 
 
-def changed(offset: int, key: str, value: bytes | None, *, version: int = 3, **headers: str) -> Changed:
+def changelog_record(
+    offset: int, key: str, value: bytes | None, *, version: int = 3, **headers: str
+) -> ChangelogRecord:
     named = {f"bridge-{name.replace('_', '-')}": text.encode() for name, text in headers.items()}
-    return Changed(offset, key.encode(), value, {"bridge-fold-version": b"%d" % version, **named})
+    return ChangelogRecord(offset, key.encode(), value, {"bridge-fold-version": b"%d" % version, **named})
 
 
 @dataclass
 class World:
-    """The brokers as a restore finds them: the changelog reaches from 0 to 12, the group is at 20 and 5."""
+    """The brokers as a restore finds them: the changelog is [0, 12), the group is at 20 and 5."""
 
-    offsets: FakeOffsets = field(
-        default_factory=lambda: FakeOffsets(
-            group={CALLS: 20, ACTIVITY: 5}, highs={CHANGELOG: 12, CALLS: 30, ACTIVITY: 5}
+    offsets: FakeGroupOffsets = field(
+        default_factory=lambda: FakeGroupOffsets(
+            group={CALLS: 20, ACTIVITY: 5}, ends={CHANGELOG: 12, CALLS: 30, ACTIVITY: 5}
         )
     )
-    changelog: Sequence[Changed] = (
-        changed(3, "kept", b"old", source_topic=CALLS.topic, source_offset="8", standing="odd"),
-        changed(10, "new", b"1", source_topic=CALLS.topic, source_offset="19", standing="even", due_us="77"),
+    changelog: Sequence[ChangelogRecord] = (
+        changelog_record(3, "kept", b"old", source_topic=CALLS.topic, source_offset="8", standing="odd"),
+        changelog_record(
+            10, "new", b"1", source_topic=CALLS.topic, source_offset="19", standing="even", due_us="77"
+        ),
     )
-    read_from: list[tuple[int, int]] = field(default_factory=list)
-    events: list[str] = field(default_factory=list)
+    reads: list[tuple[int, int]] = field(default_factory=list)
 
-    async def read(
-        self, settings: KafkaSettings, partition: Partition, start: int, target: int
-    ) -> AsyncIterator[tuple[Sequence[Changed], int]]:
-        del settings
+    async def read_changelog(
+        self, partition: TopicPartition, start: int, end: int
+    ) -> AsyncIterator[tuple[Sequence[ChangelogRecord], int]]:
         assert partition == CHANGELOG
-        self.read_from.append((start, target))
+        self.reads.append((start, end))
         for record in self.changelog:
-            if start <= record.offset < target:
+            if start <= record.offset < end:
                 yield [record], record.offset + 1
-        yield [], target  # the marker
+        yield [], end  # the marker
 
 
 @dataclass
 class Outcome:
-    restored: Restored
+    result: Restored
     checkpoint: Checkpoint | None
     states: Mapping[str, bytes]
-    standings: Mapping[str, int]
+    status_counts: Mapping[str, int]
     next_due_us: int | None
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World()
-    monkeypatch.setattr(restore_module, "read_changelog", made.read)
-    return made
+def world() -> World:
+    return World()
 
 
-def restoring(
+async def restored(
     folder: Path,
     world: World,
     checkpoint: Checkpoint | None = None,
-    changes: Mapping[str, Change] = KEPT,
+    changes: Mapping[str, StateChange] = STORED,
     now_us: int = T0_US,
 ) -> Outcome:
-    """Restore a store that holds *changes* as of *checkpoint*."""
-    plan = Plan(KafkaSettings(), "cluster", 3, CHANGELOG, (CALLS, ACTIVITY), now_us)
+    """Restore a store that has *changes* as of *checkpoint*."""
+    plan = RestorePlan("cluster", 3, CHANGELOG, (CALLS, ACTIVITY), now_us)
     producer = FakeProducer()
-    producer.hooks["start"] = lambda: world.offsets.asked.append("fenced")
-
-    async def run() -> Outcome:
-        store = await Store.open(folder, "state-2")
-        try:
-            if checkpoint is not None:
-                await store.commit(changes, checkpoint)
-            restored = await restore(plan, store, producer, world.offsets)
-            states = await store.read(["kept", "new", "gone"])
-            return Outcome(restored, store.checkpoint, states, dict(store.standings), store.next_due_us)
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
+    producer.hooks["start"] = lambda: world.offsets.requests.append("fenced")
+    store = await Store.open(folder, "state-2")
+    try:
+        if checkpoint is not None:
+            await store.commit(changes, checkpoint)
+        result = await restore(plan, store, producer, world.offsets, world.read_changelog)
+        states = await store.read(["kept", "new", "gone"])
+        return Outcome(result, store.checkpoint, states, dict(store.status_counts), store.next_due_us)
+    finally:
+        await store.close()
 
 
-def test_an_empty_store_is_filled_from_the_beginning_of_the_changelog(tmp_path: Path, world: World) -> None:
-    outcome = restoring(tmp_path, world)
+async def test_an_empty_store_reads_the_changelog_from_its_beginning(tmp_path: Path, world: World) -> None:
+    outcome = await restored(tmp_path, world)
 
-    assert outcome.restored == Restored({CALLS: 20, ACTIVITY: 5}, 2, None)
+    assert outcome.result == Restored({CALLS: 20, ACTIVITY: 5}, 2, None)
     assert outcome.states == {"kept": b"old", "new": b"1"}
-    assert outcome.standings == {"odd": 1, "even": 1}
+    assert outcome.status_counts == {"odd": 1, "even": 1}
     assert outcome.next_due_us == 77
     assert outcome.checkpoint == Checkpoint("cluster", 3, 12, {CALLS.topic: 20, ACTIVITY.topic: 5}, T0_US)
-    assert world.read_from == [(0, 12)]
+    assert world.reads == [(0, 12)]
 
 
-def test_offsets_and_ends_are_asked_only_after_the_fence(tmp_path: Path, world: World) -> None:
-    """Before it a transaction may be open whose outcome is not known (I4)."""
-    restoring(tmp_path, world)
+async def test_offsets_are_read_only_after_fencing(tmp_path: Path, world: World) -> None:
+    """Before it, a transaction may be open whose outcome is unknown (I4)."""
+    await restored(tmp_path, world)
 
-    assert world.offsets.asked == ["fenced", "committed", "committed", "beginnings", "ends"]
+    assert world.offsets.requests == ["fenced", "committed", "committed", "beginnings", "ends"]
 
 
-def test_a_good_store_is_rolled_forward_from_its_checkpoint(tmp_path: Path, world: World) -> None:
-    outcome = restoring(tmp_path, world, GOOD)
+async def test_a_valid_store_rolls_forward_from_its_checkpoint(tmp_path: Path, world: World) -> None:
+    outcome = await restored(tmp_path, world, GOOD)
 
-    assert world.read_from == [(10, 12)]
-    assert (outcome.restored.records, outcome.restored.wiped_because) == (1, None)
+    assert world.reads == [(10, 12)]
+    assert (outcome.result.records, outcome.result.wiped_because) == (1, None)
     assert outcome.states == {"kept": b"old", "new": b"1"}
 
 
-def test_a_store_that_is_up_to_date_reads_nothing(tmp_path: Path, world: World) -> None:
-    outcome = restoring(tmp_path, world, GOOD._replace(changelog_next=12))
+async def test_an_up_to_date_store_reads_nothing(tmp_path: Path, world: World) -> None:
+    outcome = await restored(tmp_path, world, GOOD._replace(changelog_next=12))
 
-    assert world.read_from == []
-    assert outcome.restored == Restored({CALLS: 20, ACTIVITY: 5}, 0, None)
+    assert world.reads == []
+    assert outcome.result == Restored({CALLS: 20, ACTIVITY: 5}, 0, None)
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "lows", "reason"),
     [
-        (GOOD._replace(cluster_id="another"), {}, "it is of another cluster"),
-        (GOOD._replace(fold_version=2), {}, "the rules changed"),
-        (GOOD, {CHANGELOG: 11}, "the changelog begins later"),
-        (GOOD._replace(changelog_next=13), {}, CHANGELOG_LOST),
-        (GOOD._replace(written_us=T0_US - TRUST_FOR_US - 1), {}, "it is too old"),
-        (GOOD._replace(written_us=T0_US + 1), {}, "it is too old"),
-        (GOOD._replace(inputs_next={CALLS.topic: 21}), {}, "it is ahead of the group's offsets"),
+        (GOOD._replace(cluster_id="another"), {}, "another cluster"),
+        (GOOD._replace(fold_version=2), {}, "another fold version"),
+        (GOOD, {CHANGELOG: 11}, "the changelog begins after the checkpoint"),
+        (GOOD._replace(changelog_next=13), {}, CHANGELOG_TRUNCATED),
+        (GOOD._replace(written_us=T0_US - MAX_STORE_AGE_US - 1), {}, "too old"),
+        (GOOD._replace(written_us=T0_US + 1), {}, "too old"),
+        (GOOD._replace(inputs_next={CALLS.topic: 21}), {}, "ahead of the group's offsets"),
     ],
-    ids=["cluster", "rules", "moved on", "lost", "old", "of the future", "ahead"],
+    ids=["cluster", "fold version", "moved on", "truncated", "old", "in the future", "ahead"],
 )
-def test_a_store_in_doubt_is_wiped_and_filled_again(
-    tmp_path: Path, world: World, checkpoint: Checkpoint, lows: dict[Partition, int], reason: str
+async def test_a_doubtful_store_is_wiped_and_restored(
+    tmp_path: Path, world: World, checkpoint: Checkpoint, lows: dict[TopicPartition, int], reason: str
 ) -> None:
-    """The older it is the more deletions it may have missed; anything else may be another world's (I8)."""
-    world.offsets.lows = lows
+    """An old store may have missed tombstones; any other mismatch means it belongs to another history (I8)."""
+    world.offsets.begins = lows
 
-    outcome = restoring(tmp_path, world, checkpoint, {"gone": Change(b"1", 5, "odd")})
+    outcome = await restored(tmp_path, world, checkpoint, {"gone": StateChange(b"1", 5, "odd")})
 
-    assert outcome.restored.wiped_because == reason
-    assert world.read_from == [(lows.get(CHANGELOG, 0), 12)]
+    assert outcome.result.wiped_because == reason
+    assert world.reads == [(lows.get(CHANGELOG, 0), 12)]
     assert "gone" not in outcome.states
 
 
-@pytest.mark.parametrize("written_us", [T0_US, T0_US - TRUST_FOR_US])
-def test_a_store_is_trusted_up_to_half_of_the_time_that_deletions_are_kept(
+@pytest.mark.parametrize("written_us", [T0_US, T0_US - MAX_STORE_AGE_US])
+async def test_a_store_is_trusted_for_half_of_delete_retention(
     tmp_path: Path, world: World, written_us: int
 ) -> None:
-    outcome = restoring(tmp_path, world, GOOD._replace(written_us=written_us))
+    outcome = await restored(tmp_path, world, GOOD._replace(written_us=written_us))
 
-    assert outcome.restored.wiped_because is None
+    assert outcome.result.wiped_because is None
 
 
-def test_a_changelog_that_lost_what_was_committed_is_an_error_for_a_person(
-    tmp_path: Path, world: World
-) -> None:
+async def test_a_truncated_changelog_is_logged_as_an_error(tmp_path: Path, world: World) -> None:
     with capture_logs() as logs:
-        restoring(tmp_path, world, GOOD._replace(changelog_next=13))
+        await restored(tmp_path, world, GOOD._replace(changelog_next=13))
 
-    assert [(each["log_level"], each["event"]) for each in logs] == [("error", CHANGELOG_LOST)]
-
-
-def test_a_deletion_in_the_changelog_is_one_in_the_store(tmp_path: Path, world: World) -> None:
-    world.changelog = (changed(10, "kept", None, source_topic=CALLS.topic, source_offset="19"),)
-
-    outcome = restoring(tmp_path, world, GOOD)
-
-    assert (outcome.states, outcome.standings) == ({}, {})
+    assert [(each["log_level"], each["event"]) for each in logs] == [("error", "changelog truncated")]
 
 
-def test_a_state_of_older_rules_is_due_at_once(tmp_path: Path, world: World) -> None:
-    """So it is folded anew and told again, without a manual step."""
-    world.changelog = (changed(3, "kept", b"old", version=2, due_us="77", standing="odd"),)
+async def test_a_tombstone_deletes_the_state_from_the_store(tmp_path: Path, world: World) -> None:
+    world.changelog = (changelog_record(10, "kept", None, source_topic=CALLS.topic, source_offset="19"),)
 
-    assert restoring(tmp_path, world).next_due_us == 0
+    outcome = await restored(tmp_path, world, GOOD)
+
+    assert (outcome.states, outcome.status_counts) == ({}, {})
+
+
+async def test_a_state_of_another_fold_version_is_due_at_once(tmp_path: Path, world: World) -> None:
+    """It is folded again and its documents are emitted, without a manual step."""
+    world.changelog = (changelog_record(3, "kept", b"old", version=2, due_us="77", standing="odd"),)
+
+    assert (await restored(tmp_path, world)).next_due_us == 0
 
 
 # -------------------------------------------------------------------------------- offsets
 
 
-def test_a_first_start_begins_with_the_first_record_that_is_there(tmp_path: Path, world: World) -> None:
-    world.offsets = FakeOffsets(highs={CALLS: 30}, lows={CALLS: 4})
+async def test_a_first_start_reads_from_the_beginning_offsets(tmp_path: Path, world: World) -> None:
+    world.offsets = FakeGroupOffsets(ends={CALLS: 30}, begins={CALLS: 4})
 
-    outcome = restoring(tmp_path, world)
+    outcome = await restored(tmp_path, world)
 
-    assert outcome.restored == Restored({CALLS: 4, ACTIVITY: 0}, 0, None)
-    assert world.read_from == []
+    assert outcome.result == Restored({CALLS: 4, ACTIVITY: 0}, 0, None)
+    assert world.reads == []
 
 
 @pytest.mark.parametrize(
     "checkpoint", [None, GOOD._replace(changelog_next=2, inputs_next={})], ids=["new", "again"]
 )
-def test_after_a_first_transaction_that_was_aborted_it_is_still_a_first_start(
+async def test_an_aborted_first_transaction_is_still_a_first_start(
     tmp_path: Path, world: World, checkpoint: Checkpoint | None
 ) -> None:
-    """Such a changelog has offsets, and no record; also when an earlier restore has noted that."""
-    world.offsets = FakeOffsets(highs={CHANGELOG: 2, CALLS: 30})
+    """Such a changelog has offsets and no record, also when an earlier restore wrote a checkpoint for it."""
+    world.offsets = FakeGroupOffsets(ends={CHANGELOG: 2, CALLS: 30})
     world.changelog = ()
 
-    outcome = restoring(tmp_path, world, checkpoint, {})
+    outcome = await restored(tmp_path, world, checkpoint, {})
 
-    assert outcome.restored.positions == {CALLS: 0, ACTIVITY: 0}
-    assert outcome.restored.wiped_because is None
+    assert outcome.result.positions == {CALLS: 0, ACTIVITY: 0}
+    assert outcome.result.wiped_because is None
 
 
 @pytest.mark.parametrize(
     "checkpoint", [None, GOOD._replace(changelog_next=12, inputs_next={})], ids=["read", "kept"]
 )
 @pytest.mark.parametrize("missing", [CALLS, ACTIVITY])
-def test_states_without_an_offset_of_the_group_mean_that_it_was_lost(
-    tmp_path: Path, world: World, missing: Partition, checkpoint: Checkpoint | None
+async def test_states_without_a_group_offset_mean_lost_offsets(
+    tmp_path: Path, world: World, missing: TopicPartition, checkpoint: Checkpoint | None
 ) -> None:
-    """Whether it expired or was deleted: starting anywhere would lose or invent, so a person decides."""
+    """Starting from any offset could lose or repeat records, so a person decides."""
     del world.offsets.group[missing]
 
-    with pytest.raises(OffsetsLost, match=f"no offset for {missing.topic} 2"):
-        restoring(tmp_path, world, checkpoint)
+    with pytest.raises(OffsetsLost, match=f"no offset for {missing.topic}-2"):
+        await restored(tmp_path, world, checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -237,31 +237,35 @@ def test_states_without_an_offset_of_the_group_mean_that_it_was_lost(
         ({}, {CALLS: 19}, "ends at 19, the group has read up to 20: the topic lost records"),
     ],
 )
-def test_an_offset_outside_of_what_is_there_is_never_reset(
-    tmp_path: Path, world: World, lows: dict[Partition, int], highs: dict[Partition, int], message: str
+async def test_an_offset_out_of_range_is_never_reset(
+    tmp_path: Path,
+    world: World,
+    lows: dict[TopicPartition, int],
+    highs: dict[TopicPartition, int],
+    message: str,
 ) -> None:
-    world.offsets.lows.update(lows)
-    world.offsets.highs.update(highs)
+    world.offsets.begins.update(lows)
+    world.offsets.ends.update(highs)
 
     with pytest.raises(OffsetsLost, match=message):
-        restoring(tmp_path, world)
+        await restored(tmp_path, world)
 
 
 @pytest.mark.parametrize(("low", "high"), [(20, 30), (0, 20), (20, 20)])
-def test_an_offset_at_the_edge_of_what_is_there_is_good(
+async def test_an_offset_at_the_edge_of_the_range_is_valid(
     tmp_path: Path, world: World, low: int, high: int
 ) -> None:
-    world.offsets.lows[CALLS], world.offsets.highs[CALLS] = low, high
+    world.offsets.begins[CALLS], world.offsets.ends[CALLS] = low, high
 
-    assert restoring(tmp_path, world).restored.positions[CALLS] == 20
+    assert (await restored(tmp_path, world)).result.positions[CALLS] == 20
 
 
-def test_offsets_that_were_moved_back_are_told(tmp_path: Path, world: World) -> None:
-    """Records are read again, which changes nothing; somebody may wonder."""
+async def test_offsets_moved_back_are_logged(tmp_path: Path, world: World) -> None:
+    """Records are read again, which changes nothing; the log explains the lag."""
     world.offsets.group[CALLS] = 19
 
     with capture_logs() as logs:
-        outcome = restoring(tmp_path, world)
+        outcome = await restored(tmp_path, world)
 
-    assert outcome.restored.positions[CALLS] == 19
+    assert outcome.result.positions[CALLS] == 19
     assert [(each["log_level"], each["topic"]) for each in logs] == [("warning", CALLS.topic)]

@@ -51,11 +51,11 @@ def _timelines(records: list[tuple[str, str, bytes]], as_of_us: int) -> dict[str
     states: dict[str, CallState] = {}
     for pbx, call_id, value in records:
         key = f"{pbx}/{call_id}"
-        state = states.get(key) or projection.start(pbx, call_id)
+        state = states.get(key) or projection.initial_state(pbx, call_id)
         states[key] = projection.fold(state, CALL_EVENTS, value)
     timelines = {}
     for key, state in states.items():
-        for document in projection.produce(state, as_of_us)[1]:
+        for document in projection.emit(state, as_of_us)[1]:
             if document.kind == CALL_TIMELINES and document.value is not None:
                 CallTimeline.model_validate_json(document.value)
                 timelines[key] = orjson.loads(document.value)

@@ -1,8 +1,8 @@
-"""What a member of the group does without a broker: waiting for one, what it says of itself, whom it feeds and whom it halts."""
+"""Worker, session and runner without a broker: retries, states, record delivery, halting."""
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,67 +10,78 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from consumers.engine import runner as runner_module
 from consumers.engine import worker as worker_module
-from consumers.engine.batch import Place
-from consumers.engine.group import OutOfRange, Partition
-from consumers.engine.metrics import Metrics
-from consumers.engine.restore import OffsetsLost
-from consumers.engine.store import StoreBroken
-from consumers.engine.task import TaskBroken
-from consumers.engine.worker import Worker, _Owner, _Session
+from consumers.engine.errors import OffsetOutOfRange, OffsetsLost, StoreCorrupted, TaskFailed
+from consumers.engine.metrics import Metrics, ServiceSnapshot
+from consumers.engine.records import TaskId, TopicPartition
+from consumers.engine.runner import TaskRunner
+from consumers.engine.session import GroupSession
+from consumers.engine.task import TaskConfig
+from consumers.engine.task_state import TaskState
+from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
-from voipex.errors import BridgeError, KafkaUnreachable, TopicMismatch
+from voipex.errors import KafkaUnreachable, TopicMismatch
 
-CALLS, ACTIVITY = Partition("voipex.call.events.v1", 0), Partition("voipex.agent.activity.v1", 0)
-PLACE = Place("voipex", 0)
+pytestmark = pytest.mark.anyio
+
+CALLS, ACTIVITY = TopicPartition("voipex.call.events.v1", 0), TopicPartition("voipex.agent.activity.v1", 0)
+TASK_ID = TaskId("voipex", 0)
 
 
 class FakeConsumer:
-    """The group's client."""
+    """The group's client; polls return what the test has queued."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Partition, ...]]] = []
-        self.polls: list[Mapping[Partition, Sequence[Any]] | Exception] = []
-        self.heard_at_ms: int | None = None
-        self.positions: dict[Partition, int] = {}
+        self.calls: list[tuple[str, tuple[TopicPartition, ...]]] = []
+        self.polls: list[Mapping[TopicPartition, Sequence[Any]] | Exception] = []
+        self.fetched_ms: int | None = None
+        self.positions_now: dict[TopicPartition, int] = {}
 
-    def reached(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        return {each: self.positions[each] for each in partitions if each in self.positions}
+    def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {each: self.positions_now[each] for each in partitions if each in self.positions_now}
 
-    def pause(self, partitions: Iterable[Partition]) -> None:
+    def lag(self, partition: TopicPartition) -> int | None:
+        return 3 if partition == CALLS else None
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
         self.calls.append(("pause", tuple(partitions)))
 
-    def resume(self, partitions: Iterable[Partition]) -> None:
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
         self.calls.append(("resume", tuple(partitions)))
 
-    def fetched_at_ms(self, partition: Partition) -> int | None:
+    def last_fetch_ms(self, partition: TopicPartition) -> int | None:
         del partition
-        return self.heard_at_ms
+        return self.fetched_ms
 
     async def poll(
-        self, partitions: Iterable[Partition], timeout_ms: int
-    ) -> Mapping[Partition, Sequence[Any]]:
+        self, partitions: Iterable[TopicPartition], timeout_ms: int
+    ) -> Mapping[TopicPartition, Sequence[Any]]:
         del partitions, timeout_ms
-        told = self.polls.pop(0)
-        if isinstance(told, Exception):
-            raise told
-        return told
+        polled = self.polls.pop(0)
+        if isinstance(polled, Exception):
+            raise polled
+        return polled
 
 
 class FakeTask:
-    def __init__(self, waiting: int = 0) -> None:
-        self.waiting = waiting
-        self.taken: list[tuple[str, Sequence[Any]]] = []
+    def __init__(self, buffered: int = 0) -> None:
+        self.buffered = buffered
+        self.added: list[tuple[str, Sequence[Any]]] = []
         self.closed = False
-        self.faults: list[str] = []
-        self.store = SimpleNamespace(standings={"odd": 2}, next_due_us=T0_US, size_bytes=4096)
+        self.failures: list[str] = []
+        self.store = SimpleNamespace(status_counts={"odd": 2}, next_due_us=T0_US, size_bytes=4096)
 
-    def take(self, topic: str, records: Sequence[Any]) -> None:
-        self.taken.append((topic, records))
+    def add_records(self, topic: str, records: Sequence[Any]) -> None:
+        self.added.append((topic, records))
 
-    def fail(self, why: str) -> None:
-        self.faults.append(why)
+    def uncommitted(self, topic: str) -> int:
+        del topic
+        return 4
+
+    def fail(self, reason: str) -> None:
+        self.failures.append(reason)
 
     def close(self) -> None:
         self.closed = True
@@ -80,359 +91,356 @@ def settings(folder: Path) -> Settings:
     return Settings(state_dir=folder, kafka_bootstrap_servers="127.0.0.1:1", topic_partitions=1)
 
 
-def worker(folder: Path) -> Worker[Tally]:
-    return Worker(TallyProjection(), settings(folder), Metrics("test"), lambda: T0_US)
+@pytest.fixture
+def worker(tmp_path: Path) -> Worker[Tally]:
+    return Worker(TallyProjection(), settings(tmp_path), Metrics("test"), lambda: T0_US)
 
 
-def in_session(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    use: Callable[[_Session[Tally], FakeConsumer], Coroutine[Any, Any, None]],
-    work: Callable[[_Owner[Tally]], Coroutine[Any, Any, None]] | None = None,
+@pytest.fixture
+def consumer() -> FakeConsumer:
+    return FakeConsumer()
+
+
+@pytest.fixture
+async def session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, consumer: FakeConsumer
+) -> AsyncIterator[GroupSession[Tally]]:
+    """A session whose runners wait for ever instead of restoring."""
+    replace_work(monkeypatch, lambda _: asyncio.Event().wait())
+    config = TaskConfig("voipex-tallies", 1, 0.02, 5.0, "cluster", lambda: T0_US)
+    made: GroupSession[Tally] = GroupSession(
+        TallyProjection(),
+        settings(tmp_path),
+        Metrics("test"),
+        config,
+        consumer,  # type: ignore[arg-type]
+    )
+    yield made
+    for runner in made.runners.values():
+        runner.task = None  # a fake does not end when it is closed
+    await made._on_revoked()
+
+
+def replace_work(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[TaskRunner[Tally]], Awaitable[object]]
 ) -> None:
-    """A session whose owners do *work* (default: nothing) instead of their own."""
+    """Make runners do *work* in RESTORING instead of restoring and running a task."""
 
-    async def nothing(_: _Owner[Tally]) -> None:
-        await asyncio.Event().wait()
+    async def restore_and_run(runner: TaskRunner[Tally]) -> None:
+        runner._go_to(TaskState.RESTORING)
+        await work(runner)
 
-    monkeypatch.setattr(_Owner, "_once", work or nothing)
-
-    async def run() -> None:
-        session = _Session(TallyProjection(), settings(folder), Metrics("test"), lambda: T0_US)
-        consumer = FakeConsumer()
-        session.consumer = consumer  # type: ignore[assignment]
-        try:
-            async with asyncio.timeout(10):
-                await use(session, consumer)
-        finally:
-            for owner in session.owners.values():
-                owner.task = None  # a fake does not end when it is closed
-            await session._revoked()
-
-    asyncio.run(run())
+    monkeypatch.setattr(TaskRunner, "_restore_and_run", restore_and_run)
 
 
-def running(session: _Session[Tally], task: FakeTask) -> Mapping[Place, _Owner[Tally]]:
-    session._assigned({CALLS, ACTIVITY})
-    owner = session.owners[PLACE]
-    owner.task = task  # type: ignore[assignment]
-    owner.state = "running"
-    return {PLACE: owner}
+def run_task(session: GroupSession[Tally], task: FakeTask) -> Mapping[TaskId, TaskRunner[Tally]]:
+    session._on_assigned({CALLS, ACTIVITY})
+    runner = session.runners[TASK_ID]
+    runner.task = task  # type: ignore[assignment]
+    runner.state = TaskState.RUNNING
+    return {TASK_ID: runner}
 
 
 # -------------------------------------------------------------------------------- without Kafka
 
 
-def test_a_worker_without_kafka_tries_again_until_it_is_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_unreachable_kafka_is_retried_until_stopped(
+    worker: Worker[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An outage is no reason to end."""
-    monkeypatch.setattr(worker_module, "_BACKOFF_S", (0.0,))
-    tries = 0
-    member = worker(tmp_path)
+    """An outage does not end the service."""
+    monkeypatch.setattr(runner_module, "BACKOFF_S", (0.0,))
+    attempts = 0
 
     async def unreachable(*_: object) -> str:
-        nonlocal tries
-        tries += 1
-        if tries == 3:
-            member.stop()
-        raise KafkaUnreachable("nobody answers")
+        nonlocal attempts
+        attempts += 1
+        if attempts == 3:
+            worker.stop()
+        raise KafkaUnreachable("no answer")
 
-    monkeypatch.setattr(worker_module, "examine", unreachable)
-    asyncio.run(member.run())
+    monkeypatch.setattr(worker_module, "check_cluster", unreachable)
+    await worker.run()
 
-    assert tries == 3
-    assert not member.ready
+    assert attempts == 3
+    assert not worker.ready
 
 
-def test_a_worker_ends_when_the_topics_are_not_as_declared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Better no documents than some in the wrong place (I7)."""
+async def test_wrong_topics_end_the_worker(worker: Worker[Tally], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents would go to the wrong partitions (I7)."""
 
     async def wrong(*_: object) -> str:
         raise TopicMismatch(["voipex.call.events.v1: missing"])
 
-    monkeypatch.setattr(worker_module, "examine", wrong)
+    monkeypatch.setattr(worker_module, "check_cluster", wrong)
 
     with pytest.raises(TopicMismatch):
-        asyncio.run(worker(tmp_path).run())
+        await worker.run()
 
 
-def test_a_worker_that_is_told_to_stop_while_it_joins_does_not_wait(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others keep a join waiting: a frozen member for as long as its session lasts."""
-    member = worker(tmp_path)
+async def test_stop_cancels_the_join(worker: Worker[Tally], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen member keeps others from joining for as long as its session lasts."""
     joining = asyncio.Event()
 
-    async def for_ever(*_: object) -> str:
+    async def never(*_: object) -> str:
         joining.set()
         await asyncio.Event().wait()
         return ""
 
-    async def run() -> None:
-        running = asyncio.create_task(member.run())
-        await joining.wait()
-        member.stop()
+    monkeypatch.setattr(worker_module, "check_cluster", never)
+    running = asyncio.create_task(worker.run())
+    await joining.wait()
+    worker.stop()
+    async with asyncio.timeout(10):
         await running
 
-    monkeypatch.setattr(worker_module, "examine", for_ever)
-    asyncio.run(run())
-
-    assert not member.ready
+    assert not worker.ready
 
 
-def test_before_it_has_joined_a_worker_is_not_ready_and_says_why(tmp_path: Path) -> None:
-    member = worker(tmp_path)
-
-    assert not member.ready
-    assert member.describe() == {"group": "voipex-tallies", "joined": False, "partitions": {}, "halted": {}}
-    assert member.standing() == ("tallies", "voipex-tallies", {}, {}, {}, 0, 0)
-
-
-def test_a_session_that_has_not_begun_has_no_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        with pytest.raises(BridgeError):
-            session.plan(PLACE, (CALLS, ACTIVITY))
-
-    in_session(tmp_path, monkeypatch, use)
+async def test_a_worker_is_not_ready_before_it_joins(worker: Worker[Tally]) -> None:
+    assert not worker.ready
+    assert worker.describe() == {"group": "voipex-tallies", "joined": False, "partitions": {}, "halted": {}}
+    assert worker.snapshot() == ServiceSnapshot("tallies", "voipex-tallies", {}, {}, {}, 0, 0)
 
 
 # -------------------------------------------------------------------------------- membership
 
 
-def test_each_place_gets_one_owner_for_that_partition_of_every_input(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_each_task_id_gets_one_runner_for_all_its_inputs(session: GroupSession[Tally]) -> None:
+    session._on_assigned({CALLS, ACTIVITY, TopicPartition("brno.call.events.v1", 3)})
+
+    assert set(session.runners) == {TASK_ID, TaskId("brno", 3)}
+    assert session.runners[TASK_ID].inputs == (CALLS, ACTIVITY)
+    assert session.joined
+    assert session.states() == {"created": 2}
+    await asyncio.sleep(0)
+    assert session.states() == {"restoring": 2}
+    await session._on_revoked()
+    assert (session.runners, session.joined) == ({}, False)
+
+
+async def test_a_snapshot_sums_up_the_running_tasks(
+    worker: Worker[Tally], session: GroupSession[Tally]
 ) -> None:
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        session._assigned({CALLS, ACTIVITY, Partition("brno.call.events.v1", 3)})
+    worker._session = session
+    run_task(session, FakeTask())
 
-        assert set(session.owners) == {PLACE, Place("brno", 3)}
-        assert session.owners[PLACE].inputs == (CALLS, ACTIVITY)
-        assert session.joined
-        assert session.partitions() == {"restoring": 2}
-        await session._revoked()
-        assert (session.owners, session.joined) == ({}, False)
+    assert worker.ready
+    assert worker.snapshot() == ServiceSnapshot(
+        service="tallies",
+        group="voipex-tallies",
+        lag={CALLS: 7},
+        partitions={"running": 1},
+        keys={("voipex", "odd"): 2},
+        partitions_with_due_timers=1,
+        store_bytes=4096,
+    )
 
-    in_session(tmp_path, monkeypatch, use)
 
-
-def test_what_a_worker_says_of_itself_is_of_its_running_tasks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_halted_task_makes_the_worker_unready(
+    worker: Worker[Tally], session: GroupSession[Tally]
 ) -> None:
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        consumer.lag = lambda _: None  # type: ignore[attr-defined]
-        member = worker(tmp_path)
-        member._session = session
-        running(session, FakeTask())
+    worker._session = session
+    run_task(session, FakeTask())
 
-        assert member.ready
-        standing = member.standing()
-        assert (standing.partitions, standing.keys) == ({"running": 1}, {("voipex", "odd"): 2})
-        assert (standing.timers_due, standing.store_bytes, standing.lag) == (1, 4096, {})
-        session.owners[PLACE].halt("offsets are lost")
-        assert member.standing().partitions == {"halted": 1}
-        assert member.describe()["halted"] == {"voipex/0": "offsets are lost"}
+    session.runners[TASK_ID].halt("offsets are lost")
 
-    in_session(tmp_path, monkeypatch, use)
+    assert not worker.ready
+    assert worker.snapshot().partitions == {"halted": 1}
+    assert worker.describe()["halted"] == {"voipex/0": "offsets are lost"}
 
 
-def test_a_task_that_has_enough_gets_no_more_until_it_has_worked_it_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_full_task_is_paused_until_it_has_room(
+    session: GroupSession[Tally], consumer: FakeConsumer
 ) -> None:
-    """Back-pressure is a pause, not a growing list."""
+    """Back-pressure pauses the partitions; the buffer does not grow."""
+    task = FakeTask(buffered=TallyProjection.max_batch_records)
+    runners = run_task(session, task)
 
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        task = FakeTask(waiting=TallyProjection.records_at_once)
-        owners = running(session, task)
+    full = session._apply_backpressure(runners, set())
+    full = session._apply_backpressure(runners, full)
+    task.buffered = 0
+    full = session._apply_backpressure(runners, full)
 
-        full = session._hold_back(owners, set())
-        full = session._hold_back(owners, full)
-        task.waiting = 0
-        full = session._hold_back(owners, full)
-
-        assert consumer.calls == [("pause", (CALLS, ACTIVITY)), ("resume", (CALLS, ACTIVITY))]
-        assert full == set()
-
-    in_session(tmp_path, monkeypatch, use)
+    assert consumer.calls == [("pause", (CALLS, ACTIVITY)), ("resume", (CALLS, ACTIVITY))]
+    assert full == set()
 
 
-def test_polled_records_go_to_the_task_of_their_partition(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_polled_records_go_to_the_task_of_their_partition(
+    session: GroupSession[Tally], consumer: FakeConsumer
 ) -> None:
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        task = FakeTask()
-        owners = running(session, task)
-        consumer.polls = [{CALLS: ["one", "two"]}, {CALLS: ["three"]}]
+    task = FakeTask()
+    runners = run_task(session, task)
+    consumer.polls = [{CALLS: ["one", "two"]}, {CALLS: ["three"]}]
 
-        await session._poll_once(owners)
-        session.owners[PLACE].task = None  # it broke meanwhile; its successor seeks
-        await session._poll_once(owners)
+    await session._poll_once(runners)
+    session.runners[TASK_ID].task = None  # failed meanwhile; the next task seeks
+    await session._poll_once(runners)
 
-        assert task.taken == [(CALLS.topic, ["one", "two"])]
-
-    in_session(tmp_path, monkeypatch, use)
+    assert task.added == [(CALLS.topic, ["one", "two"])]
 
 
-def test_records_that_come_while_the_partitions_are_assigned_anew_go_to_their_new_task(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_records_polled_during_a_rebalance_go_to_the_new_task(
+    session: GroupSession[Tally], consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It has sought already, so nobody would read them again."""
+    """The new task has sought already, so the records would not be read again."""
+    before, after = FakeTask(), FakeTask()
+    runners = run_task(session, before)
 
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        before, after = FakeTask(), FakeTask()
-        owners = running(session, before)
+    async def poll(*_: object) -> Mapping[TopicPartition, Sequence[Any]]:
+        runners[TASK_ID]._working.cancel()
+        session.runners = {}
+        run_task(session, after)
+        return {CALLS: ["one"]}
 
-        async def poll(*_: object) -> Mapping[Partition, Sequence[Any]]:
-            owners[PLACE]._working.cancel()
-            session.owners = {}
-            running(session, after)
-            return {CALLS: ["one"]}
+    monkeypatch.setattr(consumer, "poll", poll)
+    await session._poll_once(runners)
 
-        monkeypatch.setattr(consumer, "poll", poll)
-        await session._poll_once(owners)
-
-        assert (before.taken, after.taken) == ([], [(CALLS.topic, ["one"])])
-
-    in_session(tmp_path, monkeypatch, use)
+    assert (before.added, after.added) == ([], [(CALLS.topic, ["one"])])
 
 
-def test_what_was_polled_and_handed_to_nobody_makes_the_task_begin_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_undelivered_records_fail_the_task(
+    session: GroupSession[Tally], consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lag would be 0 and documents wrong. Markers move positions too: without records that is no gap."""
+    """The lag would be 0 and documents wrong. A position moved past markers, without records, is no gap."""
+    task = FakeTask()
+    runners = run_task(session, task)
+    session.runners[TASK_ID].delivered = {CALLS: 5, ACTIVITY: 0}
+    consumer.positions_now = {CALLS: 5, ACTIVITY: 0}
 
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        task = FakeTask()
-        owners = running(session, task)
-        session.owners[PLACE].handed = {CALLS: 5, ACTIVITY: 0}
-        consumer.positions = {CALLS: 5, ACTIVITY: 0}
+    async def poll(*_: object) -> Mapping[TopicPartition, Sequence[Any]]:
+        consumer.positions_now = {CALLS: 7, ACTIVITY: 1}
+        return {CALLS: ["five"]}
 
-        async def poll(*_: object) -> Mapping[Partition, Sequence[Any]]:
-            consumer.positions = {CALLS: 7, ACTIVITY: 1}
-            return {CALLS: ["five"]}
+    monkeypatch.setattr(consumer, "poll", poll)
+    await session._poll_once(runners)
+    await session._poll_once(runners)
+    assert (len(task.added), task.failures) == (2, [])
 
-        monkeypatch.setattr(consumer, "poll", poll)
-        await session._poll_once(owners)
-        await session._poll_once(owners)
-        assert (len(task.taken), task.faults) == (2, [])
-
-        consumer.positions = {CALLS: 9, ACTIVITY: 1}
-        await session._poll_once(owners)
-        assert task.faults == ["voipex.call.events.v1 0 is at 9, handed on until 7"]
-
-    in_session(tmp_path, monkeypatch, use)
+    consumer.positions_now = {CALLS: 9, ACTIVITY: 1}
+    await session._poll_once(runners)
+    assert task.failures == ["voipex.call.events.v1-0 is at 9, delivered up to 7"]
 
 
-def test_a_partition_whose_next_record_is_not_there_is_halted_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_offset_out_of_range_halts_its_task_only(
+    session: GroupSession[Tally], consumer: FakeConsumer
 ) -> None:
-    """Never reset silently; it is said in the log and in `/ready`."""
+    """The offset is never reset silently; log and `/ready` name the partition."""
+    task = FakeTask()
+    runners = run_task(session, task)
+    consumer.polls = [OffsetOutOfRange([CALLS, TopicPartition("brno.call.events.v1", 9)])]
 
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        task = FakeTask()
-        owners = running(session, task)
-        consumer.polls = [OutOfRange([CALLS, Partition("brno.call.events.v1", 9)])]
+    with capture_logs() as logs:
+        await session._poll_once(runners)
 
-        with capture_logs() as logs:
-            await session._poll_once(owners)
-
-        assert task.closed
-        assert session.partitions() == {"halted": 1}
-        assert [each["log_level"] for each in logs] == ["error"]
-        assert CALLS.topic in logs[0]["why"]
-
-    in_session(tmp_path, monkeypatch, use)
+    assert task.closed
+    assert session.states() == {"halted": 1}
+    assert [each["log_level"] for each in logs] == ["error"]
+    assert CALLS.topic in logs[0]["reason"]
 
 
 @pytest.mark.parametrize(("silent_s", "ends"), [(59, False), (61, True), (None, False)])
-def test_a_client_that_no_broker_answers_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_s: float | None, *, ends: bool
+async def test_a_client_without_answers_ends_the_session(
+    session: GroupSession[Tally], consumer: FakeConsumer, silent_s: float | None, *, ends: bool
 ) -> None:
-    """It knows only the addresses that it last heard of."""
+    """The client asks only brokers of its last metadata, which may all be gone."""
+    runners = run_task(session, FakeTask())
+    consumer.fetched_ms = None if silent_s is None else round((time.time() - silent_s) * 1000)
 
-    async def use(session: _Session[Tally], consumer: FakeConsumer) -> None:
-        owners = running(session, FakeTask())
-        consumer.heard_at_ms = None if silent_s is None else round((time.time() - silent_s) * 1000)
+    session._watch(runners.values())
 
-        session._watch(owners.values())
-
-        assert (session._fault is not None) is ends
-
-    in_session(tmp_path, monkeypatch, use)
+    assert (session._error is not None) is ends
 
 
-# -------------------------------------------------------------------------------- owners
+# -------------------------------------------------------------------------------- runners
 
 
-def test_an_owner_whose_task_broke_begins_again_with_the_restore(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_failed_task_is_restored_again(
+    session: GroupSession[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_module, "_BACKOFF_S", (0.0,))
+    monkeypatch.setattr(runner_module, "BACKOFF_S", (0.0,))
     causes: list[Exception | None] = [
-        TaskBroken("unknown", fenced=False),
-        StoreBroken("full"),
+        TaskFailed("unknown", fenced=False),
+        StoreCorrupted("full"),
         KafkaUnreachable("away"),
         OSError("no space"),
-        TaskBroken("fenced once", fenced=True),
+        TaskFailed("fenced once", fenced=True),
         None,
     ]
 
-    async def work(_: _Owner[Tally]) -> None:
+    async def work(_: TaskRunner[Tally]) -> None:
         cause = causes.pop(0)
         if cause is not None:
             raise cause
 
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        session._assigned({CALLS, ACTIVITY})
-        await session.owners[PLACE]._working
-        assert causes == []
-        assert session._fault is None
-
-    in_session(tmp_path, monkeypatch, use, work)
+    replace_work(monkeypatch, work)
+    session._on_assigned({CALLS, ACTIVITY})
+    await session.runners[TASK_ID]._working
+    assert causes == []
+    assert session._error is None
 
 
-def test_an_owner_that_is_fenced_twice_gives_the_membership_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_task_fenced_twice_ends_the_session(
+    session: GroupSession[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two instances would fence each other for ever; only the group can say who should work there."""
-    monkeypatch.setattr(worker_module, "_BACKOFF_S", (0.0,))
+    """Two instances would fence each other for ever; only the group can decide between them."""
+    monkeypatch.setattr(runner_module, "BACKOFF_S", (0.0,))
 
-    async def work(_: _Owner[Tally]) -> None:
-        raise TaskBroken("fenced", fenced=True)
+    async def work(_: TaskRunner[Tally]) -> None:
+        raise TaskFailed("fenced", fenced=True)
 
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        session._assigned({CALLS, ACTIVITY})
-        await session.owners[PLACE]._working
-        assert isinstance(session._fault, KafkaUnreachable)
-        assert "voipex/0 was fenced twice" in str(session._fault)
-
-    in_session(tmp_path, monkeypatch, use, work)
+    replace_work(monkeypatch, work)
+    session._on_assigned({CALLS, ACTIVITY})
+    await session.runners[TASK_ID]._working
+    assert isinstance(session._error, KafkaUnreachable)
+    assert "voipex/0 was fenced twice" in str(session._error)
 
 
-def test_an_owner_without_offsets_halts_and_tries_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_lost_offsets_halt_the_task(
+    session: GroupSession[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def work(_: _Owner[Tally]) -> None:
+    async def work(_: TaskRunner[Tally]) -> None:
         raise OffsetsLost("they expired")
 
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        session._assigned({CALLS, ACTIVITY})
-        await session.owners[PLACE]._working
-        assert session.halted() == {"voipex/0": "they expired"}
-        assert session._fault is None
+    replace_work(monkeypatch, work)
+    session._on_assigned({CALLS, ACTIVITY})
+    await session.runners[TASK_ID]._working
+    assert session.halted() == {"voipex/0": "they expired"}
+    assert session.states() == {"halted": 1}
+    assert session._error is None
 
-    in_session(tmp_path, monkeypatch, use, work)
+
+async def test_a_revocation_cancels_the_restore(session: GroupSession[Tally]) -> None:
+    session._on_assigned({CALLS, ACTIVITY})
+    runner = session.runners[TASK_ID]
+    await asyncio.sleep(0)
+
+    await session._on_revoked()
+
+    assert runner.state is TaskState.CLOSED
+    assert runner._working.cancelled()
 
 
-def test_a_restore_that_is_revoked_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def use(session: _Session[Tally], _: FakeConsumer) -> None:
-        session._assigned({CALLS, ACTIVITY})
-        owner = session.owners[PLACE]
-        await asyncio.sleep(0)
-        await session._revoked()
-        assert owner.state == "closed"
-        assert owner._working.cancelled()
+async def test_a_halted_restore_cannot_start_running(
+    session: GroupSession[Tally], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance that revokes nothing must not leave two tasks for the same partitions."""
+    halted = asyncio.Event()
 
-    in_session(tmp_path, monkeypatch, use)
+    async def work(runner: TaskRunner[Tally]) -> None:
+        try:
+            await halted.wait()
+        finally:
+            runner._suspend()
+
+    replace_work(monkeypatch, work)
+    session._on_assigned({CALLS, ACTIVITY})
+    runner = session.runners[TASK_ID]
+    await asyncio.sleep(0)
+
+    session._on_assigned({CALLS, ACTIVITY})
+    await asyncio.wait({runner._working})
+
+    assert runner.state is TaskState.HALTED
+    assert runner._working.cancelled()
+    assert session.runners[TASK_ID] is not runner
+    await runner.close()

@@ -25,7 +25,8 @@ import consumers.engine.metrics
 import sandbox.cli
 from bridge.metrics import SingleThreadCounter, SingleThreadHistogram
 from bridge.spool import SpoolStats
-from consumers.engine.metrics import Standing
+from consumers.engine.metrics import ServiceSnapshot
+from consumers.engine.records import TopicPartition
 
 ROOT: Final = Path(__file__).parents[3]
 DEPLOY: Final = ROOT / "deploy"
@@ -64,8 +65,10 @@ def exported() -> Mapping[str, frozenset[str]]:
     ours.watch_certificate(lambda: 0.0)
     ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0), lambda: 0)
     theirs = consumers.engine.metrics.Metrics("test")
-    standing = Standing("timelines", "group", {("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0)
-    theirs.watch(lambda: [standing])
+    snapshot = ServiceSnapshot(
+        "timelines", "group", {TopicPartition("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0
+    )
+    theirs.watch(lambda: [snapshot])
     series: dict[str, frozenset[str]] = {}
     for metrics in (ours, theirs):
         for metric in vars(metrics).values():

@@ -19,7 +19,8 @@ from bridge.settings import Settings
 from bridge.spool import SpooledRecord
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.engine.batch import Batch, Input, Output, Place
+from consumers.engine.batch import Batch
+from consumers.engine.records import InputRecord, ProducerRecord, TaskId
 from tests.factories import body, receipt
 from tools.docs.asyncapi import channel_name
 from tools.docs.contract import FOLDER, TRACE
@@ -281,17 +282,17 @@ class InKafka(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def folded(projection: Any, kind: TopicKind, *records: Record) -> list[Output]:
+def folded(projection: Any, kind: TopicKind, *records: Record) -> list[ProducerRecord]:
     """What a service writes of these records, changelog and all."""
-    batch = Batch(projection, Place("voipex", 0), 1)
+    batch = Batch(projection, TaskId("voipex", 0), 1)
     inputs = [
-        Input(kind, InKafka(place, each.timestamp_ms, each.key, each.value, each.headers))
+        InputRecord(kind, InKafka(place, each.timestamp_ms, each.key, each.value, each.headers))
         for place, each in enumerate(records)
     ]
     return [output for outputs in batch.fold(inputs, {}).outputs.values() for output in outputs]
 
 
-def of_topic(outputs: Sequence[Output], message: Message) -> list[Output]:
+def of_topic(outputs: Sequence[ProducerRecord], message: Message) -> list[ProducerRecord]:
     return [each for each in outputs if each.topic == f"voipex.{message.kind.suffix}"]
 
 
@@ -300,7 +301,7 @@ def test_headers_of_documents_are_those_that_the_services_write(message: Message
     agent = message.kind == AGENT_STATUS
     sent = body(EventName="AgentLogin", UniqueId=None) if agent else body()
     event = normalize(parse(sent), "voipex", receipt())
-    written: list[Output] = []
+    written: list[ProducerRecord] = []
     for trace in (None, TRACEPARENT):
         record = published(encode(event, AT_MS, 1, trace))
         projection = AgentProjection() if agent else CallProjection()

@@ -1,0 +1,97 @@
+"""Checks of topics and ACLs before anything is read, and the errors that name a missing ACL."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from aiokafka import errors
+
+from consumers.engine.projection import Projection
+from voipex.errors import KafkaAccessDenied, KafkaUnavailable
+from voipex.kafka import permissions
+from voipex.kafka.admin import acl_command, describe_cluster, no_right
+from voipex.kafka.diagnostics import unreachable
+from voipex.kafka.settings import KafkaSettings
+from voipex.kafka.topics import check_topics
+from voipex.topics import DEAD_LETTERS, Topic
+
+
+def group_of(service: str) -> str:
+    """Return the consumer group of a service, which is also the prefix of its client and transactional ids."""
+    return f"voipex-{service}"
+
+
+def admin_client_id(group: str) -> str:
+    return f"{group}-admin"
+
+
+def used_topics(projection: Projection[Any], topics: Iterable[Topic]) -> list[Topic]:
+    """Return those of *topics* that a service reads or writes."""
+    kinds = {*projection.inputs, *projection.outputs, projection.changelog, DEAD_LETTERS}
+    return [topic for topic in topics if topic.kind in kinds]
+
+
+def required_acls(projection: Projection[Any], topics: Iterable[Topic]) -> dict[str, list[str]]:
+    """Return the names of those of *topics* that need an operation (`Read`, `Write`) to be allowed."""
+    kinds = {
+        "Read": {*projection.inputs, projection.changelog},
+        "Write": {*projection.outputs, projection.changelog, DEAD_LETTERS},
+    }
+    topics = tuple(topics)
+    return {
+        operation: [topic.name for topic in topics if topic.kind in needed]
+        for operation, needed in kinds.items()
+    }
+
+
+async def check_cluster(
+    settings: KafkaSettings, topics: Sequence[Topic], acls: Mapping[str, Collection[str]], client_id: str
+) -> str:
+    """
+    Check that the topics are as declared and that we have the required *acls*; return the cluster's id.
+
+    Raises:
+        TopicMismatch: topics are missing or have another number of partitions.
+        KafkaUnreachable: with the cause; KafkaAccessDenied: an ACL is missing.
+    """
+    await check_acls(settings, acls, client_id)
+    await check_topics(settings, topics, {topic.kind for topic in topics}, client_id=client_id)
+    return (await describe_cluster(settings, client_id=client_id)).cluster_id
+
+
+async def check_acls(settings: KafkaSettings, acls: Mapping[str, Collection[str]], client_id: str) -> None:
+    """
+    Check that each operation is allowed on its topics. The errors of a transaction say less clearly which ACL is missing, or nothing.
+
+    Raises:
+        KafkaAccessDenied: an ACL is missing; names it.
+        KafkaUnreachable: with the cause.
+    """
+    found = await permissions.examine(settings, sorted(set().union(*acls.values())), client_id=client_id)
+    for operation, names in acls.items():
+        missing = [
+            each.name
+            for each in found.topics
+            if each.name in names
+            and (
+                each.hidden
+                or (each.refusal is None and each.rights is not None and operation not in each.rights)
+            )
+        ]
+        if missing:
+            raise no_right(settings, operation, missing)
+
+
+async def diagnose(settings: KafkaSettings, error: BaseException, client_id: str) -> KafkaUnavailable:
+    """Return the cause of *error*; KafkaAccessDenied also for a missing ACL on a group or transactional id, which no topic shows."""
+    if isinstance(error, errors.GroupAuthorizationFailedError):
+        operation, resource, option = "Read", f"group {error.args[0]}", f"--group {error.args[0]}"
+    elif isinstance(error, errors.TransactionalIdAuthorizationFailed):
+        group = str(error.args[0]).partition(".")[0]
+        operation, resource = "Write", f"transactional id {error.args[0]}"
+        option = f"--transactional-id {group}. --resource-pattern-type prefixed"
+    else:
+        return await unreachable(settings, error, client_id=client_id)
+    command = acl_command(settings, operation, ()).rstrip()
+    return KafkaAccessDenied(
+        f"Kafka refuses us the right {operation} on {resource}. Give it: {command} {option} (docs/operations.md lists all rights)"
+    )

@@ -1,0 +1,78 @@
+"""What every aiokafka consumer of the engine needs: its settings, a correct `committed`, a bounded stop. Only adapters import this."""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import aiokafka
+from aiokafka import errors
+from aiokafka.protocol.commit import OffsetFetchRequest
+
+from voipex.kafka.clients import client_arguments
+from voipex.kafka.settings import KafkaSettings
+
+# aiokafka ships no types: its values are converted where they leave an adapter.
+_AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
+AIOKafkaTopicPartition: Any = aiokafka.TopicPartition
+
+FETCH_BYTES: Final = 512 * 1024
+"""Per partition and fetch, which is also the most that one poll returns of a partition."""
+REQUEST_TIMEOUT_MS: Final = 30_000
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 5.0
+
+
+def new_consumer(settings: KafkaSettings, client_id: str, group: str | None, **options: Any) -> Any:
+    """Make a consumer, not started. It reads committed records only, commits nothing and never resets a position."""
+    return _AIOKafkaConsumer(
+        **client_arguments(settings),
+        client_id=client_id,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",  # `latest` loses records silently when offsets expire
+        isolation_level="read_committed",
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        **options,
+    )
+
+
+async def start_consumer(client: Any) -> None:
+    """Start within START_TIMEOUT_S."""
+    async with asyncio.timeout(START_TIMEOUT_S):
+        await client.start()
+        # A stop() before anything has been awaited raises CancelledError, which looks like a cancellation of ours.
+        await asyncio.sleep(0)
+
+
+async def stop_consumer(client: Any) -> None:
+    """Stop within STOP_TIMEOUT_S; close its connections if that fails."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await client.stop()
+            return
+    with contextlib.suppress(Exception):
+        await client._client.close()  # noqa: SLF001 - left open by a stop that hangs
+
+
+def raise_offset_fetch_errors(client: Any) -> None:
+    """
+    Make `committed` raise, and so retry, an error of the whole OffsetFetch response.
+
+    aiokafka ignores that error (versions 2 and later of the response): while the group coordinator moves or loads, `committed` would
+    return None for every partition, and the restore would halt the task for lost offsets.
+    """
+    coordinator = client._coordinator  # noqa: SLF001 - no public way
+    if "_send_req" in vars(coordinator):  # already wrapped
+        return
+    send = coordinator._send_req  # noqa: SLF001
+
+    async def checked(request: Any) -> Any:
+        response = await send(request)
+        if isinstance(request, OffsetFetchRequest) and getattr(response, "error_code", 0) != 0:
+            error = errors.for_code(response.error_code)
+            if error is errors.NotCoordinatorForGroupError:
+                coordinator.coordinator_dead()
+            raise error(coordinator.group_id)
+        return response
+
+    coordinator._send_req = checked  # noqa: SLF001

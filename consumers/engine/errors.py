@@ -1,0 +1,68 @@
+"""
+Errors of the engine (pure). None leaves it: the worker handles every one of them.
+
+    EngineError
+    ├── InvalidRecord         a dead letter; nothing else stops
+    │   └── StateTooLarge     as above, for all records of the key in this batch
+    ├── ProducerFenced        another producer has our transactional.id, or the transaction timed out
+    ├── TaskFailed            the outcome of a transaction is unknown: restore the task
+    ├── StoreCorrupted        the state store is deleted and restored
+    ├── OffsetOutOfRange      the task halts: a person must decide
+    ├── OffsetsLost           the task halts: a person must decide
+    └── IllegalTransition     a bug in the engine
+"""
+
+from collections.abc import Iterable
+
+from consumers.engine.records import TopicPartition
+
+
+class EngineError(Exception):
+    """Base of the errors above."""
+
+
+class InvalidRecord(EngineError, ValueError):
+    """An input record that cannot be folded. The message repeats nothing of the record: it becomes a header of the dead letter."""
+
+
+class StateTooLarge(InvalidRecord):
+    """A state or document would exceed what Kafka accepts. The key keeps its last state."""
+
+
+class ProducerFenced(EngineError):
+    """
+    The broker refuses this producer's epoch. Either another producer initialized the same transactional.id, or the coordinator aborted
+    a transaction that took too long; the client cannot tell them apart.
+    """
+
+
+class TaskFailed(EngineError):
+    """The task cannot go on, and what it wrote last may or may not be committed. Discard it and restore; nothing is lost."""
+
+    def __init__(self, message: str, *, fenced: bool = False) -> None:
+        super().__init__(message)
+        self.fenced = fenced
+
+
+class StoreCorrupted(EngineError):
+    """The state store cannot be read or written: a damaged file, a full disk. It is deleted when it closes; open it again and restore."""
+
+
+class OffsetOutOfRange(EngineError):
+    """The next record to read was deleted or lost."""
+
+    def __init__(self, partitions: Iterable[TopicPartition]) -> None:
+        self.partitions = tuple(partitions)
+        super().__init__(", ".join(map(str, self.partitions)))
+
+
+class OffsetsLost(EngineError):
+    """
+    The group's offset is missing, or lies outside the partition. Going on from any other offset could lose or repeat records.
+
+    Operator: see docs/operations.md, "Offsets are lost".
+    """
+
+
+class IllegalTransition(EngineError):
+    """A task cannot go from its state to the wanted one."""

@@ -1,0 +1,235 @@
+"""
+TaskRunner: restores the task of assigned partitions, runs it, and restores it again whenever it fails, until they are revoked.
+
+Only a restore tells what was committed, so a failed task is never continued. A runner that finds its offsets lost halts: a person must
+decide. One that is fenced twice in a row ends the session: another instance works on the same partitions, or the brokers stall, and only
+the group can say which member should go on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from consumers.engine.access import admin_client_id, check_acls, required_acls
+from consumers.engine.changelog import Changelogs
+from consumers.engine.errors import OffsetsLost, StoreCorrupted, TaskFailed
+from consumers.engine.group import GroupConsumer
+from consumers.engine.metrics import Metrics
+from consumers.engine.projection import Projection
+from consumers.engine.records import TaskId, TopicPartition
+from consumers.engine.restore import RestorePlan, restore
+from consumers.engine.store import Store
+from consumers.engine.task import InputOffsets, Task, TaskConfig
+from consumers.engine.task_state import TaskState, transition
+from consumers.engine.transactions import TransactionalProducer
+from consumers.settings import Settings
+from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
+from voipex.service.logging import get_logger
+from voipex.topics import declared, topic_name
+
+State = TypeVar("State")
+
+BACKOFF_S: Final = (0.2, 1.0, 2.0, 5.0)
+STABLE_AFTER_S: Final = 30.0
+"""A failure after this long has a new cause: the backoff starts again."""
+_CLOSE_TIMEOUT_S: Final = 20.0
+"""For the transaction in flight; twice this must fit into the rebalance timeout."""
+_MAX_FENCES: Final = 2
+
+log = get_logger("runner")
+
+
+def backoff_s(attempt: int) -> float:
+    return BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContext(Generic[State]):
+    """
+    What the runners of a session share. `on_running`: called when a task may be fed. `end_session`: ends the membership with an error.
+    """
+
+    projection: Projection[State]
+    settings: Settings
+    metrics: Metrics
+    config: TaskConfig
+    consumer: GroupConsumer
+    input_offsets: InputOffsets
+    on_running: Callable[[], None]
+    end_session: Callable[[Exception], None]
+
+
+class TaskRunner(Generic[State]):
+    """Works from its creation to `close`; `TaskState` draws what it does meanwhile."""
+
+    def __init__(self, context: SessionContext[State], task_id: TaskId) -> None:
+        self.task_id = task_id
+        self.inputs = tuple(
+            TopicPartition(topic_name(task_id.pbx, kind), task_id.partition)
+            for kind in context.projection.inputs
+        )
+        self.state = TaskState.CREATED
+        self.halted_because: str | None = None
+        self.task: Task[State] | None = None
+        self.delivered: dict[TopicPartition, int] = {}
+        """By input partition, the position up to which the task was given what was polled."""
+        self._context = context
+        self._closing = False
+        self._was_restored = False
+        self._working = asyncio.create_task(self._work(), name=f"{context.projection.name} {task_id}")
+
+    async def close(self) -> None:
+        """Finish the transaction in flight and release everything, within twice _CLOSE_TIMEOUT_S."""
+        self._closing = True
+        if self.task is not None:
+            self.task.close()
+        else:
+            self._working.cancel()
+        _, pending = await asyncio.wait({self._working}, timeout=_CLOSE_TIMEOUT_S)
+        if pending:
+            self._working.cancel()
+            await asyncio.wait({self._working}, timeout=_CLOSE_TIMEOUT_S)
+        if not self._working.cancelled() and self._working.done() and self._working.exception() is not None:
+            log.error("runner failed", task=str(self.task_id), error=repr(self._working.exception()))
+        self._go_to(TaskState.CLOSED)
+
+    def halt(self, reason: str) -> None:
+        """Stop working, and report *reason* until the partitions are revoked."""
+        if self.state in (TaskState.HALTED, TaskState.CLOSED):
+            return
+        self._go_to(TaskState.HALTED)
+        self.halted_because = reason
+        if self.task is not None:
+            self.task.close()
+        elif asyncio.current_task() is not self._working:
+            self._working.cancel()
+        log.error(
+            "partition halted",
+            service=self._context.projection.name,
+            task=str(self.task_id),
+            reason=reason,
+            help="docs/operations.md, Offsets are lost",
+        )
+
+    def _go_to(self, state: TaskState) -> None:
+        self.state = transition(self.state, state)
+
+    def _suspend(self) -> None:
+        """Note that the task has failed, unless it was closed or halted."""
+        if self.state in (TaskState.RESTORING, TaskState.RUNNING) and not self._closing:
+            self._go_to(TaskState.SUSPENDED)
+
+    async def _work(self) -> None:
+        attempt, fences = 0, 0
+        while True:
+            started_s, access_denied = time.monotonic(), False
+            try:
+                await self._restore_and_run()
+            except OffsetsLost as error:
+                self.halt(str(error))
+            except TaskFailed as error:
+                fences = fences + 1 if error.fenced else 0
+                cause = str(error)
+            except (KafkaUnavailable, StoreCorrupted, OSError) as error:
+                cause = str(error)
+                access_denied = isinstance(error, KafkaAccessDenied)
+            except Exception as error:  # noqa: BLE001 - of the client; restore, as after any other
+                cause = repr(error)
+            else:
+                return
+            if self._closing or self.state is TaskState.HALTED:
+                return
+            self._suspend()
+            if fences >= _MAX_FENCES:
+                self._context.end_session(KafkaUnreachable(f"{self.task_id} was fenced twice"))
+                return
+            attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
+            warn = log.error if access_denied else log.warning
+            warn(
+                "task restarted",
+                service=self._context.projection.name,
+                task=str(self.task_id),
+                cause=cause,
+            )
+            await asyncio.sleep(backoff_s(attempt))
+
+    async def _restore_and_run(self) -> None:
+        context, task_id, name = self._context, self.task_id, self._context.projection.name
+        self._go_to(TaskState.RESTORING)
+        started_s = time.monotonic()
+        store = await Store.open(
+            context.settings.state_dir / name / task_id.pbx, f"state-{task_id.partition}"
+        )
+        producer = self._new_producer()
+        try:
+            if self._was_restored:
+                # The last failure may be an ACL that was removed meanwhile, which the errors of a transaction do not name.
+                await self._check_acls()
+            self._was_restored = True
+            changelogs = Changelogs(context.settings, context.config.group)
+            restored = await restore(self._plan(), store, producer, context.consumer, changelogs.read)
+            self._go_to(TaskState.RUNNING)
+            self.task = Task(
+                context.projection,
+                task_id,
+                context.config,
+                store,
+                producer,
+                context.input_offsets,
+                restored.positions,
+                context.metrics,
+            )
+            for partition, position in restored.positions.items():
+                context.consumer.seek(partition, position)
+            self.delivered = dict(restored.positions)
+            context.consumer.resume(self.inputs)
+            took_s = time.monotonic() - started_s
+            context.metrics.restore_duration.labels(name).observe(took_s)
+            context.metrics.restored_states.labels(name).inc(restored.records)
+            log.info(
+                "task restored",
+                service=name,
+                task=str(task_id),
+                records=restored.records,
+                wiped_because=restored.wiped_because,
+                seconds=round(took_s, 3),
+            )
+            context.on_running()
+            await self.task.run()
+        finally:
+            self._suspend()
+            context.consumer.pause(self.inputs)
+            self.task = None
+            await asyncio.shield(_close(store, producer))
+
+    def _new_producer(self) -> TransactionalProducer:
+        settings, group = self._context.settings, self._context.config.group
+        pbx, partition = self.task_id
+        return TransactionalProducer(
+            settings,
+            group,
+            f"{group}.{pbx}.{self._context.projection.name}.{partition}",
+            transaction_timeout_ms=round(settings.transaction_timeout_s * 1000),
+        )
+
+    def _plan(self) -> RestorePlan:
+        config, projection = self._context.config, self._context.projection
+        changelog = TopicPartition(topic_name(self.task_id.pbx, projection.changelog), self.task_id.partition)
+        return RestorePlan(
+            config.cluster_id, projection.fold_version, changelog, self.inputs, config.now_us()
+        )
+
+    async def _check_acls(self) -> None:
+        context = self._context
+        topics = declared([self.task_id.pbx], context.config.partitions)
+        acls = required_acls(context.projection, topics)
+        await check_acls(context.settings, acls, admin_client_id(context.config.group))
+
+
+async def _close(store: Store, producer: TransactionalProducer) -> None:
+    try:
+        await producer.stop()
+    finally:
+        await store.close()
