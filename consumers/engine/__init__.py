@@ -10,7 +10,7 @@ Run a projection over one consumer group, exactly once (ADR 2): group membership
     task_state    the states of a task and the transitions between them
     runner        restores a task, runs it, and restores it again when it fails
     session       one membership of the group: assigns partitions to runners and feeds their tasks
-    worker        one service: a session after the other until it is told to stop
+    worker        one service: one session after another until it is stopped
     errors        what can go wrong, and what it makes the caller do
     metrics       every metric of the consumers
 

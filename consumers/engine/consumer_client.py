@@ -40,7 +40,7 @@ async def start_consumer(client: Any) -> None:
     """Start within START_TIMEOUT_S."""
     async with asyncio.timeout(START_TIMEOUT_S):
         await client.start()
-        # A stop() before anything has been awaited raises CancelledError, which looks like a cancellation of ours.
+        # A stop() before anything has been awaited raises CancelledError, which looks like our own cancellation.
         await asyncio.sleep(0)
 
 

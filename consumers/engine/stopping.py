@@ -1,4 +1,4 @@
-"""Waits that end when the service is told to stop."""
+"""Waits that end when the service is stopped."""
 
 import asyncio
 import contextlib

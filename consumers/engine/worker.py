@@ -1,8 +1,8 @@
 """
 Worker: one service as a member of its consumer group.
 
-It joins the group in a session after the other. A session ends when Kafka is unreachable; then the worker starts a new one, with a new
-client, until it is told to stop.
+It runs one session after another. A session ends when Kafka becomes unreachable; the worker then starts a new one with a new client, until
+it is stopped.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Worker(Generic[State]):
 
     async def run(self) -> None:
         """
-        Be a member until told to stop; while Kafka is unreachable, try again.
+        Be a member until stopped; retry while Kafka is unreachable.
 
         Raises:
             TopicMismatch: records would go to the wrong partitions (I7).

@@ -1,7 +1,8 @@
 """
-Draw documents for a person: a lane per leg on a time axis, under it each event with its effect and why; agents as strips.
+Draw documents for a person: each call as one lane per leg on a time axis, above a list of its events with effect and reason; each agent
+as a strip of states.
 
-What is told apart by colour is told apart by glyph too: a pipe has no colours, and not everybody sees them.
+Whatever differs in colour differs in glyph too: a pipe has no colours, and not everybody can distinguish them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,14 +23,14 @@ Json = Mapping[str, Any]
 LABEL_WIDTH: Final = 30
 RESULT_WIDTH: Final = 28
 SHOWN_CHANGES: Final = 8
-"""Of an agent's states, the last ones are also told with their time."""
+"""How many of an agent's last states are also listed with their time."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Ink:
-    """How something looks: in colour, and where the terminal has no block characters."""
+    """How to draw a phase or state. `plain`: for terminals without block characters."""
 
     glyph: str
     plain: str
@@ -58,7 +59,7 @@ STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Something from a moment to another, in microseconds."""
+    """A phase or state between two moments, in microseconds."""
 
     start_us: int
     end_us: int
@@ -66,17 +67,17 @@ class Stretch:
 
 
 def draw(explanation: Explanation, console: Console, time_zone: str) -> None:
-    """Print everything; calls first, then agents, then the lines that could not be used."""
+    """Print the calls, then the agents, then the rejected lines."""
     drawing = _Drawing(console, ZoneInfo(time_zone), explanation)
     for timeline in explanation.timelines:
-        drawing.call(timeline)
+        drawing.draw_call(timeline)
     if explanation.agents:
-        drawing.agents()
-    drawing.rejected()
+        drawing.draw_agents()
+    drawing.draw_rejected()
     if explanation.as_of_us is None:
         console.print(Text("The trace is empty.", "bold"))
     else:
-        drawing.legend()
+        drawing.draw_legend()
 
 
 class _Drawing:
@@ -90,7 +91,7 @@ class _Drawing:
 
     # ------------------------------------------------------------ calls
 
-    def call(self, timeline: Json) -> None:
+    def draw_call(self, timeline: Json) -> None:
         start_us, end_us = self._span(timeline)
         self._headline(timeline)
         self._axis(start_us, end_us)
@@ -104,10 +105,10 @@ class _Drawing:
         self.console.print()
 
     def _span(self, timeline: Json) -> tuple[int, int]:
-        told = [microseconds(event["at"]) for event in timeline["events"]]
-        told += [microseconds(leg["ended_at"]) for leg in timeline["legs"] if leg["ended_at"] is not None]
+        moments = [microseconds(event["at"]) for event in timeline["events"]]
+        moments += [microseconds(leg["ended_at"]) for leg in timeline["legs"] if leg["ended_at"] is not None]
         is_open = timeline["status"] not in {"ended", "stale"}
-        return min(told), max([*told, self.as_of_us] if is_open else told)
+        return min(moments), max([*moments, self.as_of_us] if is_open else moments)
 
     def _headline(self, timeline: Json) -> None:
         title = Text("CALL ", "bold") + _clean(f"{timeline['pbx']} {timeline['call_id']}", "bold")
@@ -128,10 +129,10 @@ class _Drawing:
         facts.append(f"quality {timeline['quality']}")
         self.console.print(_clean(" · ".join(facts) if self.blocks else ", ".join(facts)))
         for transfer in timeline["transfers"]:
-            told = (
+            line = (
                 f"transfer {transfer['kind']}: {transfer['from_line'] or '?'} to {transfer['to_line'] or '?'}"
             )
-            self.console.print(_clean(f"{told}, confidence {transfer['confidence']}", "cyan"))
+            self.console.print(_clean(f"{line}, confidence {transfer['confidence']}", "cyan"))
         if timeline["anomalies"]:
             self.console.print(Text("anomalies: " + ", ".join(timeline["anomalies"]), "red"))
 
@@ -156,7 +157,7 @@ class _Drawing:
 
     # ------------------------------------------------------------ agents
 
-    def agents(self) -> None:
+    def draw_agents(self) -> None:
         explanation = self.explanation
         start_us = min(microseconds(states[0][0]) for states in explanation.states.values())
         self.console.print(Text("AGENTS", "bold"))
@@ -186,13 +187,13 @@ class _Drawing:
 
     # ------------------------------------------------------------ the rest
 
-    def rejected(self) -> None:
+    def draw_rejected(self) -> None:
         if self.explanation.rejected:
             self.console.print(Text("LINES THAT COULD NOT BE USED", "bold red"))
         for rejected in self.explanation.rejected:
             self.console.print(Text(f"{rejected.line:>6}  ") + _clean(rejected.why))
 
-    def legend(self) -> None:
+    def draw_legend(self) -> None:
         as_of = self._moment(self.as_of_us).isoformat(sep=" ", timespec="milliseconds")
         self.console.print(Text(f"as of {as_of} ({self.zone})", "dim"))
         if self.explanation.timelines:
@@ -223,7 +224,7 @@ class _Drawing:
     def _lane(
         self, stretches: Iterable[Stretch], inks: Mapping[str, Ink], start_us: int, end_us: int
     ) -> Text:
-        """Cells of equal time. Whatever happened has at least one, and of several in one cell the last is seen."""
+        """Draw cells of equal time. Each stretch gets at least one cell; the last of several in a cell is visible."""
         span_us = max(1, end_us - start_us)
         cells: list[Ink | None] = [None] * self.width
         for stretch in stretches:
@@ -245,7 +246,7 @@ class _Drawing:
 
 
 def _stretches(leg: Json, as_of_us: int) -> list[Stretch]:
-    """What the leg did: rang, consulted, talked; a monitor monitors all the time."""
+    """Return the phases of a leg: ringing, consulting, talking; a monitor monitors all the time."""
     end_us = as_of_us if leg["ended_at"] is None else microseconds(leg["ended_at"])
     ring_us = None if leg["ring_started_at"] is None else microseconds(leg["ring_started_at"])
     answered_us = None if leg["answered_at"] is None else microseconds(leg["answered_at"])
@@ -260,14 +261,14 @@ def _stretches(leg: Json, as_of_us: int) -> list[Stretch]:
     if leg["role"] == "consult":
         return [*stretches, Stretch(answered_us, end_us, "consulting")]
     talks_us = answered_us
-    if _was_consulted(leg):  # and took the call over: talk_s begins where consult_s ends
+    if _was_consulted(leg):  # and then took the call over: talk_s begins where consult_s ends
         talks_us += round(leg["consult_s"] * 1_000_000)
         stretches.append(Stretch(answered_us, talks_us, "consulting"))
     return [*stretches, Stretch(talks_us, end_us, "talking")]
 
 
 def _was_consulted(leg: Json) -> bool:
-    """A leg that consults talks meanwhile (consult_s is part of its talk_s); one that was consulted first does not."""
+    """Return whether the leg was consulted first. A leg that consults talks meanwhile: consult_s is part of its talk_s."""
     if leg["consult_s"] is None or leg["talk_s"] is None or leg["ended_at"] is None:
         return False
     answered_s = (microseconds(leg["ended_at"]) - microseconds(leg["answered_at"])) / 1e6
@@ -281,12 +282,12 @@ def _party(leg: Json) -> Text:
 
 def _result(leg: Json) -> Text:
     talk_s, ring_s = leg["talk_s"], leg["ring_s"]
-    told = [leg["result"] or "open"]
+    words = [leg["result"] or "open"]
     if talk_s is not None:
-        told.append(f"talk {_seconds(talk_s)}")
+        words.append(f"talk {_seconds(talk_s)}")
     elif ring_s is not None:
-        told.append(f"ring {_seconds(ring_s)}")
-    return Text(" ".join(told), "dim")
+        words.append(f"ring {_seconds(ring_s)}")
+    return Text(" ".join(words), "dim")
 
 
 def _queue(name: str, queue: Json) -> str:
@@ -305,9 +306,9 @@ def _day(day: str, totals: Json) -> str:
         ("pauses", totals["pauses"]),
     )
     sums = (("talk", "talk_s"), ("ring", "ring_s"), ("login", "login_s"), ("paused", "paused_s"))
-    told = [f"{name} {count}" for name, count in counts if count]
-    told += [f"{name} {_seconds(totals[each])}" for name, each in sums if totals[each]]
-    return f"{day}: {', '.join(told)}"
+    parts = [f"{name} {count}" for name, count in counts if count]
+    parts += [f"{name} {_seconds(totals[each])}" for name, each in sums if totals[each]]
+    return f"{day}: {', '.join(parts)}"
 
 
 def _seconds(length_s: float) -> str:
@@ -321,5 +322,5 @@ def _seconds(length_s: float) -> str:
 
 
 def _clean(text: str, style: str = "") -> Text:
-    """Text that came from the PBX: what would move the cursor or change colours is shown as a dot."""
+    """Return text of the PBX with a dot for each control character: those could move the cursor or change colours."""
     return Text("".join(each if each.isprintable() else "·" for each in text), style)

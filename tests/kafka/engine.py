@@ -1,8 +1,7 @@
 """
-Services in this process, on a real broker: a test sees their tasks, moves their clock, and stops them where it likes.
+Services in this process, on a real broker: a test can inspect their tasks, set their clock and stop them anywhere.
 
-Most of these tests fold tallies (`tests/unit/consumers/tally.py`), which add numbers up: a record that was lost, or counted twice,
-shows in the sum.
+Most of these tests fold tallies (`tests/unit/consumers/tally.py`), which add numbers up: a lost or repeated record changes the sum.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ def settings(kafka: Broker, state_dir: Path, *pbxs: str, partitions: int = 1, **
 
 @asynccontextmanager
 async def running(*workers: Worker[Any]) -> AsyncIterator[None]:
-    """Members of their groups while this lasts; one that fails fails the test."""
+    """Run workers during the block. A worker that fails fails the test."""
     working = [asyncio.create_task(each.run()) for each in workers]
     try:
         yield
@@ -77,12 +76,12 @@ def transactions(metrics: Metrics, service: str, outcome: str) -> float:
 
 
 async def read(kafka: Broker, topic: str) -> list[Consumed]:
-    """All that is committed there."""
+    """Return all committed records of a topic."""
     return [each async for each in reader.read(settings_of(kafka.bootstrap_servers), topic)]
 
 
 async def configure(kafka: Broker, topic: str, **config: str) -> None:
-    """Settings of a topic with `_` for `.`; None of the others is kept but what was declared."""
+    """Change settings of a topic, written with `_` for `.`; the others stay."""
     wanted = {name.replace("_", "."): value for name, value in config.items()}
     async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
         wanted = {**await _set_by_hand(admin, topic), **wanted}
@@ -91,14 +90,14 @@ async def configure(kafka: Broker, topic: str, **config: str) -> None:
 
 
 async def delete_records(kafka: Broker, partition: TopicPartition, before: int) -> None:
-    """What lies before an offset; -1: all."""
+    """Delete the records before an offset; -1: all."""
     where = aiokafka.TopicPartition(*partition)
     async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
         await admin.delete_records({where: _RecordsToDelete(before)})
 
 
 async def progress(worker: Worker[Any], of: Settings) -> Mapping[TopicPartition, PartitionLag]:
-    """How far a service has read, as the broker says."""
+    """Return how far a service has read, as the brokers know it."""
     inputs = set(worker._projection.inputs)
     return await read_lag(of, worker.group, [each for each in of.topics() if each.kind in inputs])
 
@@ -114,7 +113,7 @@ def add(pbx: str, key: str, amount: int = 1, partitions: int = 1, **more: Any) -
 
 
 async def tallies(kafka: Broker, pbx: str) -> dict[str, int]:
-    """What was told last of each key. Each telling must follow the one before: none left out, none twice."""
+    """Return the last total of each key. Revisions must follow each other: none missing, none repeated."""
     totals: dict[str, int] = {}
     revisions: Counter[str] = Counter()
     for each in await read(kafka, topic_name(pbx, CALL_TIMELINES)):

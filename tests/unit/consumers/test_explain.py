@@ -140,10 +140,10 @@ def test_lines_with_the_same_event_id_are_copies() -> None:
 
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_document_is_valid(name: str) -> None:
-    told = scenario(name)
-    for expected in told["expect"]:
-        as_of_us = microseconds(moment(told["base"], expected["as_of"]))
-        explanation = explain(read_trace(lines_of(told)), as_of_us)
+    played = scenario(name)
+    for expected in played["expect"]:
+        as_of_us = microseconds(moment(played["base"], expected["as_of"]))
+        explanation = explain(read_trace(lines_of(played)), as_of_us)
         for timeline in explanation.timelines:
             CallTimeline.model_validate(timeline)
         for agent in explanation.agents:
@@ -153,11 +153,11 @@ def test_every_document_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", ["G01", "S02", "M02", "X11", "W23"])
 def test_as_of_leaves_out_later_events(name: str) -> None:
     """The document as of a moment is the fold of the events received until then."""
-    told = scenario(name)
-    lines = lines_of(told)
-    for event in told["events"]:
-        as_of_us = microseconds(moment(told["base"], event["at"]))
-        known = [each for each, of in zip(lines, told["events"], strict=True) if of["at"] <= event["at"]]
+    played = scenario(name)
+    lines = lines_of(played)
+    for event in played["events"]:
+        as_of_us = microseconds(moment(played["base"], event["at"]))
+        known = [each for each, of in zip(lines, played["events"], strict=True) if of["at"] <= event["at"]]
 
         assert (
             explain(read_trace(lines), as_of_us).to_json() == explain(read_trace(known), as_of_us).to_json()
@@ -166,8 +166,8 @@ def test_as_of_leaves_out_later_events(name: str) -> None:
 
 def test_timers_fire_in_the_order_of_time() -> None:
     """A call without Hangup is stale at its deadline; its agent is free from then on, and unknown a day later."""
-    told = scenario("S02")
-    explanation = explain(read_trace(lines_of(told)), microseconds(told["base"]) + 40 * 3600 * 1_000_000)
+    played = scenario("S02")
+    explanation = explain(read_trace(lines_of(played)), microseconds(played["base"]) + 40 * 3600 * 1_000_000)
     (agent,) = explanation.agents
 
     assert explanation.timelines[0]["ended_at"] == "2026-03-02T12:00:06.000000Z"
@@ -266,11 +266,11 @@ def run() -> Any:
 
 @pytest.mark.parametrize("name", ["M02", "X07"])
 def test_json_output_is_one_object(name: str, run: Any, tmp_path: Path) -> None:
-    told = scenario(name)
-    expected = told["expect"][-1]
+    played = scenario(name)
+    expected = played["expect"][-1]
     file = tmp_path / "trace.jsonl"
-    file.write_bytes(b"\n".join(lines_of(told)))
-    result = run(file, "--as-of", moment(told["base"], expected["as_of"]), "--json")
+    file.write_bytes(b"\n".join(lines_of(played)))
+    result = run(file, "--as-of", moment(played["base"], expected["as_of"]), "--json")
 
     assert result.exit_code == 0
     printed = json.loads(result.stdout)
@@ -290,7 +290,7 @@ def test_a_drawing_lists_each_event_with_its_effect(run: Any) -> None:
     result = run(TRACE)
 
     assert result.exit_code == 0
-    for told in (
+    for expected in (
         "CALL voipex 1772435129.41",
         "transfer attended: 7009 to 7051, confidence high",
         "+191.437  AttendedTransfer  7009  transferred",
@@ -298,7 +298,7 @@ def test_a_drawing_lists_each_event_with_its_effect(run: Any) -> None:
         "queues: podpora (paused, Oběd), prodej (paused, Oběd)",
         "Europe/Prague",
     ):
-        assert told in result.stdout
+        assert expected in result.stdout
     assert "\x1b" not in result.stdout
     assert max(map(len, result.stdout.splitlines())) <= 100
 
@@ -322,9 +322,9 @@ def drawn(
 
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_scenario_can_be_drawn(name: str) -> None:
-    told = scenario(name)
-    for expected in told["expect"]:
-        drawing = drawn(lines_of(told), moment(told["base"], expected["as_of"]))
+    played = scenario(name)
+    for expected in played["expect"]:
+        drawing = drawn(lines_of(played), moment(played["base"], expected["as_of"]))
 
         assert len(drawing.splitlines()) >= 4
 
@@ -381,7 +381,7 @@ def test_only_the_last_states_of_an_agent_are_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["no such file"], "there is no file"),
         ([TRACE, "--as-of", "2026-03-02"], "no ISO 8601 time with an offset"),
@@ -392,11 +392,11 @@ def test_only_the_last_states_of_an_agent_are_listed() -> None:
         ([], "Missing argument"),
     ],
 )
-def test_a_usage_error_exits_with_2_and_a_message(arguments: list[Any], told: str, run: Any) -> None:
+def test_a_usage_error_exits_with_2_and_a_message(arguments: list[Any], message: str, run: Any) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2
-    assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_an_unreadable_file_exits_with_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
