@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bridge.ops import reader
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from consumers.agents.projection import AgentProjection
 from consumers.calls.events import call_event
 from consumers.calls.projection import timeline
@@ -20,11 +20,11 @@ from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENT
 Json = dict[str, Any]
 
 
-def read(bootstrap_servers: str, pbx: str, *kinds: Any) -> dict[Any, list[Consumed]]:
+def read(bootstrap_servers: str, pbx: str, *kinds: Any) -> dict[Any, list[ConsumerRecord]]:
     """All committed records of these topics, by kind."""
     settings = KafkaSettings(kafka_bootstrap_servers=bootstrap_servers)
 
-    async def all_of() -> dict[Any, list[Consumed]]:
+    async def all_of() -> dict[Any, list[ConsumerRecord]]:
         return {kind: [each async for each in reader.read(settings, topic_name(pbx, kind))] for kind in kinds}
 
     return asyncio.run(all_of())
@@ -34,7 +34,7 @@ def await_published(
     bootstrap_servers: str,
     pbx: str,
     within_s: float = WITHIN_S,
-    forgotten: Mapping[Any, Sequence[Consumed]] | None = None,
+    forgotten: Mapping[Any, Sequence[ConsumerRecord]] | None = None,
 ) -> None:
     """
     Wait until the documents are what they should be; see `differences`.
@@ -54,7 +54,7 @@ def await_published(
 
 
 def differences(
-    bootstrap_servers: str, pbx: str, forgotten: Mapping[Any, Sequence[Consumed]] | None = None
+    bootstrap_servers: str, pbx: str, forgotten: Mapping[Any, Sequence[ConsumerRecord]] | None = None
 ) -> list[str]:
     """
     Compare the documents with a batch fold of the event topics; find revisions that were doubled or left out.
@@ -75,7 +75,7 @@ def differences(
     ]
 
 
-def _revisions(documents: Sequence[Consumed]) -> Iterator[str]:
+def _revisions(documents: Sequence[ConsumerRecord]) -> Iterator[str]:
     last: dict[bytes, int] = {}
     for each in documents:
         revision = orjson.loads(each.value or b"null")["revision"]
@@ -85,11 +85,11 @@ def _revisions(documents: Sequence[Consumed]) -> Iterator[str]:
         last[key] = revision
 
 
-def _latest(documents: Sequence[Consumed]) -> dict[str, Json]:
+def _latest(documents: Sequence[ConsumerRecord]) -> dict[str, Json]:
     return {(each.key or b"").decode(): orjson.loads(each.value or b"null") for each in documents}
 
 
-def call_differences(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
+def call_differences(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterator[str]:
     sent: dict[str, list[Event]] = {}
     for each in found[CALL_EVENTS]:
         sent.setdefault((each.key or b"").decode(), []).append(Event.model_validate_json(each.value or b""))
@@ -112,7 +112,7 @@ def call_differences(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str
             yield f"call {call_id}: {len(document_ids)} events for {len(sent_ids)} of {len(its_events)} records"
 
 
-def _agents(pbx: str, found: dict[Any, list[Consumed]]) -> Iterator[str]:
+def _agents(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterator[str]:
     projection = AgentProjection()
     states: dict[str, Any] = {}
     for kind in (AGENT_EVENTS, AGENT_ACTIVITY):

@@ -23,7 +23,7 @@ from functools import cached_property
 from typing import ClassVar, Final, Literal, NamedTuple, Self, get_args
 
 from bridge.auth.authenticate import Principal
-from bridge.ops.reader import Consumed, read
+from bridge.ops.reader import ConsumerRecord, read
 from bridge.publisher.faults import DeliveryFault
 from bridge.publisher.producer import KafkaProducer
 from voipex.errors import BridgeError, InvalidWebhook, KafkaUnreachable
@@ -81,7 +81,7 @@ class DeadLetter:
     size_bytes: int
 
     @classmethod
-    def from_record(cls, pbx: str, record: Consumed) -> Self:
+    def from_record(cls, pbx: str, record: ConsumerRecord) -> Self:
         """Take over a record that was read from the topic."""
         return cls(
             pbx,

@@ -19,7 +19,7 @@ from voipex.kafka.settings import KafkaSettings
 _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
 
 
-class Consumed(NamedTuple):
+class ConsumerRecord(NamedTuple):
     """A record as it is stored in Kafka."""
 
     topic: str
@@ -40,7 +40,7 @@ async def read(
     from_offset: int = 0,
     follow: bool = False,
     timeout_s: float = 15.0,
-) -> AsyncGenerator[Consumed, None]:
+) -> AsyncGenerator[ConsumerRecord, None]:
     """
     Yield committed records; each partition in order.
 
@@ -105,7 +105,7 @@ async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], i
 
 async def _records(
     settings: KafkaSettings, consumer: Any, ends: dict[Any, int] | None, timeout_s: float
-) -> AsyncIterator[Consumed]:
+) -> AsyncIterator[ConsumerRecord]:
     last_progress = time.monotonic()
     while True:
         if ends is not None:
@@ -126,7 +126,7 @@ async def _records(
             for record in records:
                 if ends is not None and record.offset >= ends[partition]:
                     break
-                yield Consumed(
+                yield ConsumerRecord(
                     record.topic,
                     record.partition,
                     record.offset,

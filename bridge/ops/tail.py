@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from bridge.ops.reader import Consumed, read
+from bridge.ops.reader import ConsumerRecord, read
 from voipex.kafka.settings import KafkaSettings
 from voipex.partitioner import partition_of
 
@@ -47,7 +47,7 @@ async def tail(
         await records.aclose()
 
 
-def line(record: Consumed) -> str:
+def line(record: ConsumerRecord) -> str:
     """Return a record as a JSON object. The value of a tombstone is null; a value that is not JSON becomes `{"base64": …}`."""
     return orjson.dumps(
         {

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 import sandbox.broker
-from bridge.ops.reader import Consumed, read
+from bridge.ops.reader import ConsumerRecord, read
 from bridge.spool import SpooledRecord
 from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
@@ -221,12 +221,12 @@ def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) ->
     apply_topics(bootstrap_servers, pbx, partitions, (CALL_EVENTS, DEAD_LETTERS))
 
 
-async def read_topic(bootstrap_servers: str, topic: str) -> list[Consumed]:
+async def read_topic(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
     """All committed records that are there now; each partition in order."""
     return [record async for record in read(settings_of(bootstrap_servers), topic)]
 
 
-def read_all(bootstrap_servers: str, topic: str) -> list[Consumed]:
+def read_all(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
     """The same outside of an event loop."""
     return asyncio.run(read_topic(bootstrap_servers, topic))
 

@@ -17,7 +17,7 @@ import aiokafka
 import aiokafka.admin
 
 from bridge.ops import reader
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from consumers.engine.lag import PartitionLag, read_lag
 from consumers.engine.metrics import Metrics
 from consumers.engine.records import TopicPartition
@@ -75,7 +75,7 @@ def transactions(metrics: Metrics, service: str, outcome: str) -> float:
 # -------------------------------------------------------------------------------- topics
 
 
-async def read(kafka: Broker, topic: str) -> list[Consumed]:
+async def read(kafka: Broker, topic: str) -> list[ConsumerRecord]:
     """Return all committed records of a topic."""
     return [each async for each in reader.read(settings_of(kafka.bootstrap_servers), topic)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from tests.kafka.conftest import apply_topics, bring_up, read_all
 from tests.kafka.pausable import LocalKafka
 from tests.processes import BridgeProcess
@@ -20,7 +20,7 @@ from tests.recording_pbx import Obligations, RecordingPbx
 from tests.waiting import eventually, outlast
 
 
-def compare(obligations: Obligations, records: Sequence[Consumed]) -> dict[str, int]:
+def compare(obligations: Obligations, records: Sequence[ConsumerRecord]) -> dict[str, int]:
     """Missing, invented, changed, out of order, of first copies; copies are those with a known event_id."""
     first_copies: dict[str, tuple[str, int]] = {}
     changed = copies = 0

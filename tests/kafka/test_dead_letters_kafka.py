@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from bridge.publisher.producer import KafkaProducer
 from tests.commands import CommandResult, run_in_process
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
@@ -49,7 +49,7 @@ def add_key_names(bridge: BridgeProcess) -> None:
     path.write_text(json.dumps(file))
 
 
-def events(kafka: Broker, pbx: str) -> list[Consumed]:
+def events(kafka: Broker, pbx: str) -> list[ConsumerRecord]:
     return [
         record
         for kind in ("call", "agent")
@@ -57,11 +57,11 @@ def events(kafka: Broker, pbx: str) -> list[Consumed]:
     ]
 
 
-def dead(kafka: Broker, pbx: str) -> list[Consumed]:
+def dead(kafka: Broker, pbx: str) -> list[ConsumerRecord]:
     return read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
 
 
-def without_offset(record: Consumed) -> tuple[object, ...]:
+def without_offset(record: ConsumerRecord) -> tuple[object, ...]:
     """Everything but the offset."""
     return (
         record.topic,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from tests.crash_injection import STEPS
 from tests.document_oracle import await_published
 from tests.kafka.conftest import Broker, apply_topics, bring_up, console_producer, read_all
@@ -176,7 +176,7 @@ def test_an_invalid_record_becomes_a_dead_letter(kafka: Broker, pbx: str, tmp_pa
         assert headers["__dlq.errors.topic"] == calls
 
 
-def _dead_letters(kafka: Broker, pbx: str, number: int) -> list[Consumed]:
+def _dead_letters(kafka: Broker, pbx: str, number: int) -> list[ConsumerRecord]:
     """All that are there; none before there are so many."""
     letters = read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))
     return letters if len(letters) >= number else []

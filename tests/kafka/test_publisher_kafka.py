@@ -17,7 +17,7 @@ import pytest
 
 from bridge.metrics import Metrics
 from bridge.ops import reader
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from bridge.publisher.producer import KafkaProducer
 from bridge.publisher.publisher import Publisher, Timing
 from tests.kafka.conftest import (
@@ -147,7 +147,7 @@ async def running(publishing: Publishing) -> AsyncIterator[Publishing]:
 async def copies_after_checks(publishing: Publishing) -> int:
     """Missing none, invented none, payloads equal, first copies in order per partition; how many copies there are."""
     found = await read_topic(publishing.bootstrap_servers, f"{publishing.pbx}.call.events.v1")
-    first: dict[str, Consumed] = {}
+    first: dict[str, ConsumerRecord] = {}
     for record in found:
         event_id = (dict(record.headers)["ce_id"] or b"").decode()
         if event_id in first:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from consumers.agents import memory
 from consumers.agents import projection as agents
 from consumers.calls import projection as calls
@@ -107,7 +107,7 @@ def stop(services: Iterable[ConsumerProcess]) -> None:
         assert each.ended() == 0, each.log()
 
 
-async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any, list[Consumed]]:
+async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any, list[ConsumerRecord]]:
     """Fold some traffic, stop, and let the topics forget what was folded; it is what is returned."""
     traffic = Traffic(kafka.bootstrap_servers, pbx, PARTITIONS, seed=4)
     workers = services(ours)
@@ -124,7 +124,9 @@ async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any,
     return kept
 
 
-async def _fold_until_equal(kafka: Broker, pbx: str, ours: Settings, kept: dict[Any, list[Consumed]]) -> None:
+async def _fold_until_equal(
+    kafka: Broker, pbx: str, ours: Settings, kept: dict[Any, list[ConsumerRecord]]
+) -> None:
     workers = services(ours)
     async with running(*workers):
         for worker in workers:
@@ -132,7 +134,7 @@ async def _fold_until_equal(kafka: Broker, pbx: str, ours: Settings, kept: dict[
         await until_equal(kafka, pbx, kept)
 
 
-async def until_equal(kafka: Broker, pbx: str, kept: dict[Any, list[Consumed]] | None = None) -> None:
+async def until_equal(kafka: Broker, pbx: str, kept: dict[Any, list[ConsumerRecord]] | None = None) -> None:
     found: list[str] = []
 
     async def is_equal() -> bool:
@@ -166,13 +168,13 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FOLD_VERSION", projection.fold_version)
 
 
-def tellings(documents: Iterable[Consumed]) -> Counter[bytes]:
+def tellings(documents: Iterable[ConsumerRecord]) -> Counter[bytes]:
     return Counter(each.key or b"" for each in documents)
 
 
-def versions(documents: Iterable[Consumed]) -> Counter[int]:
+def versions(documents: Iterable[ConsumerRecord]) -> Counter[int]:
     return Counter(int(dict(each.headers)["bridge-fold-version"] or 0) for each in documents)
 
 
-def latest(documents: Iterable[Consumed], field: str) -> dict[bytes, Any]:
+def latest(documents: Iterable[ConsumerRecord], field: str) -> dict[bytes, Any]:
     return {each.key or b"": json.loads(each.value or b"{}").get(field) for each in documents}

@@ -18,7 +18,7 @@ from bridge.ops.dead_letters import (
     StillInvalid,
     to_record,
 )
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from tests.factories import body, receipt
 from voipex.dead_letters import dead_letter, undeliverable
 from voipex.errors import InvalidWebhook
@@ -33,10 +33,10 @@ CORRECTED = Principal("site-7", "brno", "CZ", key_table({"EventName": "event", "
 NOW_US = 1_772_438_400_000_000
 
 
-def in_kafka(record: Record, offset: int = 0) -> Consumed:
+def in_kafka(record: Record, offset: int = 0) -> ConsumerRecord:
     """Return the record as the publisher writes it."""
     headers = (*record.headers, (SPOOL_ID_HEADER, b"spool-1"), (SEQ_HEADER, b"7"))
-    return Consumed(
+    return ConsumerRecord(
         record.topic, record.partition, offset, record.timestamp_ms, record.key, record.value, headers
     )
 
@@ -68,7 +68,7 @@ def from_consumer(stage: str, record: Record, **changes: bytes) -> DeadLetter:
     )
     return DeadLetter.from_record(
         "brno",
-        Consumed(written.topic, written.partition, 0, 5, written.key, written.value, written.headers),
+        ConsumerRecord(written.topic, written.partition, 0, 5, written.key, written.value, written.headers),
     )
 
 
@@ -292,7 +292,7 @@ def test_a_summary_holds_no_personal_data() -> None:
 
 @pytest.mark.parametrize("timestamp_ms", [-1, 0, 2**62])
 def test_a_dead_letter_of_any_timestamp_can_be_listed(timestamp_ms: int) -> None:
-    record = Consumed("brno.dead-letters.v1", 0, 0, timestamp_ms, None, b"", ())
+    record = ConsumerRecord("brno.dead-letters.v1", 0, 0, timestamp_ms, None, b"", ())
 
     assert str(DeadLetter.from_record("brno", record).summary()["received_at"]).endswith("Z")
 

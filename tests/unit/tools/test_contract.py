@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from bridge.auth.authenticate import Principal
 from bridge.ops.dead_letters import DeadLetter, to_record
-from bridge.ops.reader import Consumed
+from bridge.ops.reader import ConsumerRecord
 from bridge.publisher.delivery import stamped
 from bridge.settings import Settings
 from bridge.spool import SpooledRecord
@@ -234,7 +234,7 @@ def replayed(content: bytes, traceparent: str | None = None) -> Record:
     sent = published(dead_letter(content, InvalidJson("none then"), "voipex", "site-7", told, 12))
     letter = DeadLetter.from_record(
         "voipex",
-        Consumed(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
+        ConsumerRecord(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
     )
     return to_record(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
 
