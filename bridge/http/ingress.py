@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, Self, TypeVar
 
 from bridge.auth.authenticate import Principal
 from bridge.http.errors import ContentTooLarge, MethodNotAllowed, NotFound, UnsupportedContentEncoding
-from bridge.http.messages import Headers, RequestHeaders, Respond, Response
+from bridge.http.messages import Headers, RequestHeaders, Respond, Response, parse_headers
 from bridge.http.problems import known, problem_response
 from bridge.http.receipts import ReceiptClock
 from bridge.metrics import Metrics
@@ -135,7 +135,7 @@ class Exchange:
             raise NotFound("webhooks are sent by POST /voipex")
         if self.method != b"POST":
             raise MethodNotAllowed(endpoint.usage)
-        parsed = RequestHeaders.parse(headers)
+        parsed = parse_headers(headers)
         self._handle = endpoint.open(parsed)
         check_body_headers(parsed, endpoint.max_body_bytes)
         return self
@@ -182,7 +182,7 @@ class Exchange:
 
 def check_body_headers(headers: RequestHeaders, max_body_bytes: int) -> None:
     """Raises UnsupportedContentEncoding, ContentTooLarge: the body need not be read to know it."""
-    encoding, length = headers.content_encoding, headers.content_length
+    encoding, length = headers.get(b"content-encoding"), headers.get(b"content-length")
     if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise UnsupportedContentEncoding("send the body without Content-Encoding")
     if length is not None and length.isdigit() and int(length) > max_body_bytes:
@@ -227,7 +227,8 @@ class WebhookEndpoint:
         self._accepted = _accepted_response(*accepted)
 
     def open(self, headers: RequestHeaders) -> Callable[[bytes, Exchange], None]:
-        return partial(self.receive_webhook, self._authenticate(headers.authorization), headers.traceparent)
+        principal = self._authenticate(headers.get(b"authorization"))
+        return partial(self.receive_webhook, principal, headers.get(b"traceparent"))
 
     def receive_webhook(
         self, principal: Principal, traceparent: bytes | None, body: bytes, exchange: Exchange

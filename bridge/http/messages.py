@@ -1,6 +1,6 @@
 """Requests and responses as values, and the calls between a connection and the application."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import orjson
@@ -49,27 +49,16 @@ class Application(Protocol):
         ...
 
 
-class RequestHeaders(NamedTuple):
-    """Request headers that the ingress uses."""
+RequestHeaders = Mapping[bytes, bytes]
+"""The headers of a request by name in lower case."""
 
-    authorization: bytes | None = None
-    content_length: bytes | None = None
-    content_encoding: bytes | None = None
-    traceparent: bytes | None = None
 
-    @classmethod
-    def parse(cls, headers: Headers) -> "RequestHeaders":
-        """The last value of a header wins; a repeated Authorization counts as an empty one."""
-        last = dict(headers)
-        authorization = last.get(b"authorization")
-        if len(last) != len(headers) and sum(name == b"authorization" for name, _ in headers) > 1:
-            authorization = b""
-        return cls(
-            authorization,
-            last.get(b"content-length"),
-            last.get(b"content-encoding"),
-            last.get(b"traceparent"),
-        )
+def parse_headers(headers: Headers) -> RequestHeaders:
+    """The last value of a header wins; a repeated Authorization counts as an empty one."""
+    parsed = dict(headers)
+    if len(parsed) != len(headers) and sum(name == b"authorization" for name, _ in headers) > 1:
+        parsed[b"authorization"] = b""
+    return parsed
 
 
 def json_response(

@@ -47,7 +47,8 @@ _LINGER_BYTES: Final = 512 * 1024
 _LAST_BYTES_S: Final = 1.0  # for a request that is half here when the server stops
 OVERFLOW_CONNECTIONS: Final = 256
 """Connections above the limit that may hear their 503 at the same time; others are just closed."""
-_HOP_BY_HOP_OFFER: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
+_OF_CONNECTION: Final = frozenset({b"transfer-encoding", b"connection", b"expect"})
+_UPGRADE_OFFER: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
 
 
 class State(IntEnum):
@@ -99,6 +100,7 @@ class HttpProtocol(asyncio.Protocol):
     __slots__ = (
         "_application",
         "_body",
+        "_concerns_connection",
         "_connections",
         "_continue_due",
         "_half_closed",
@@ -206,13 +208,17 @@ class HttpProtocol(asyncio.Protocol):
         self._since = self._loop.time()
         self._url = self._body = b""
         self._headers: list[tuple[bytes, bytes]] = []
+        self._concerns_connection = False
 
     def on_url(self, url: bytes) -> None:
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state == _HEAD:  # in BODY these are trailers, which must not pass for headers
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            self._headers.append((name, value))
+            if name in _OF_CONNECTION:
+                self._concerns_connection = True
 
     def on_headers_complete(self) -> None:
         parser = self._parser
@@ -227,7 +233,7 @@ class HttpProtocol(asyncio.Protocol):
             self._upgrade = True
             return
         self._keep_alive = parser.should_keep_alive()
-        expects_continue = self._examine_headers()
+        expects_continue = self._concerns_connection and self._examine_headers()
         opened = self._application.open(self._method, _path_of(self._url), self._headers)
         self._state = _BODY
         if isinstance(opened, Response):
@@ -279,7 +285,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def _continue_without_upgrade(self, rest: bytes) -> None:
         """An offered upgrade may be ignored (RFC 9110, 7.8), but httptools skips the body: parse the head again, without the offer."""
-        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] not in _HOP_BY_HOP_OFFER]
+        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] not in _UPGRADE_OFFER]
         head = b"".join((self._method, b" ", self._url, b" HTTP/1.1\r\n", *lines, b"\r\n"))
         since = self._since
         self._received -= len(rest)

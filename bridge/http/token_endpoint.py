@@ -35,7 +35,7 @@ class TokenEndpoint:
         self._now_s = now_s
 
     def open(self, headers: RequestHeaders) -> Callable[[bytes, Exchange], None]:
-        return partial(self._issue_token, headers.authorization)
+        return partial(self._issue_token, headers.get(b"authorization"))
 
     def _issue_token(self, authorization: bytes | None, body: bytes, exchange: Exchange) -> None:
         client = parse_token_request(body, authorization)
