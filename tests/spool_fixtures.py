@@ -14,6 +14,7 @@ from bridge.spool import RecordSink, SpooledRecord
 from bridge.spool.segments import HEADER_BYTES, Files, salt_of
 from bridge.spool.spool import Spool
 from bridge.spool.tuning import SpoolTuning
+from tests.waiting import WITHIN_S
 from voipex.errors import ServiceUnavailable
 from voipex.records import Record
 
@@ -169,7 +170,7 @@ def jobs_done(spool: Spool) -> None:
     """Wait until the writer thread has done the file work it was given."""
     done = threading.Event()
     spool._work.put(done.set)
-    assert done.wait(5)
+    assert done.wait(WITHIN_S)
 
 
 def names_in(directory: Path) -> list[str]:

@@ -14,6 +14,7 @@ from bridge.publisher.faults import DeliveryFault
 from bridge.publisher.publisher import Publisher, Timing
 from bridge.publisher.rejections import RejectedBatches, TopicPartition
 from bridge.spool import SpooledRecord
+from tests.waiting import WITHIN_S, async_eventually
 from voipex.partitioner import partition_of
 from voipex.records import Record
 
@@ -184,22 +185,16 @@ class PublisherHarness:
 
     async def publish(self) -> None:
         """Run until the sealed source is empty."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(WITHIN_S):
             await self.publisher.run()
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"voipex_bridge_{name}", labels)
 
 
-async def eventually(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the publisher has no event for it
-            await asyncio.sleep(0.001)
-
-
-async def cancel(task: "asyncio.Task[None]", within_s: float = 5) -> None:
+async def cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    done, _ = await asyncio.wait({task}, timeout=within_s)
+    done, _ = await asyncio.wait({task}, timeout=WITHIN_S)
     assert done
     assert task.cancelled()
 
@@ -268,10 +263,10 @@ async def test_an_idle_publisher_reports_unreachable_and_retries() -> None:
     harness = PublisherHarness(Kafka(starts=[OSError("refused")] * 3), ListSource(sealed=False), timing)
     running = asyncio.create_task(harness.publisher.run())
 
-    await eventually(lambda: harness.publisher.state.last_error)
+    await async_eventually(lambda: harness.publisher.state.last_error)
     assert harness.publisher.state.reachable is False
     assert harness.value("kafka_reachable") == 0
-    await eventually(lambda: harness.publisher.state.reachable)
+    await async_eventually(lambda: harness.publisher.state.reachable)
 
     await cancel(running)
 
@@ -304,7 +299,7 @@ async def test_kafka_is_unreachable_until_the_next_acknowledgement() -> None:
     )
     running = asyncio.create_task(harness.publish())
 
-    await eventually(lambda: harness.kafka.hanging and not harness.publisher.state.reachable)
+    await async_eventually(lambda: harness.kafka.hanging and not harness.publisher.state.reachable)
     assert harness.value("kafka_reachable") == 0
     harness.kafka.hanging[0].set_result(object())
     await running
@@ -484,9 +479,9 @@ async def test_cancelling_ends_soon_though_kafka_is_silent() -> None:
         timing=Timing(stop_timeout_s=0.01),
     )
     running = asyncio.create_task(harness.publisher.run())
-    await eventually(lambda: harness.kafka.batches)
+    await async_eventually(lambda: harness.kafka.batches)
 
-    await cancel(running, within_s=0.5)
+    await cancel(running)
 
     assert harness.source.acknowledged == []
     assert harness.kafka.stopped == 1
@@ -495,7 +490,7 @@ async def test_cancelling_ends_soon_though_kafka_is_silent() -> None:
 async def test_stop_ends_an_idle_publisher() -> None:
     harness = PublisherHarness(Kafka(), ListSource(record("a"), sealed=False))
     running = asyncio.create_task(harness.publisher.run())
-    await eventually(lambda: harness.source.acknowledged)
+    await async_eventually(lambda: harness.source.acknowledged)
 
     harness.publisher.stop()
     await running
@@ -506,7 +501,7 @@ async def test_stop_ends_an_idle_publisher() -> None:
 async def test_cancelling_an_idle_publisher_is_a_cancellation() -> None:
     harness = PublisherHarness(Kafka(), ListSource(sealed=False))
     running = asyncio.create_task(harness.publisher.run())
-    await eventually(lambda: harness.kafka.started)
+    await async_eventually(lambda: harness.kafka.started)
 
     await cancel(running)
 
@@ -526,7 +521,11 @@ def test_rejected_batches_are_halved_down_to_one_record() -> None:
 
     assert limits == [8, 4, 2, 1]
     assert rejected.record(PARTITION, 0, 1, DeliveryFault.REJECTED)
-    assert not rejected.record(PARTITION, 1, 1, DeliveryFault.REJECTED)  # the next one counts anew
+    assert not rejected.record(PARTITION, 1, 1, DeliveryFault.REJECTED)  # the next record counts anew
+    dead_letters = TopicPartition(DEAD_LETTERS, 0)
+    assert not rejected.record(
+        dead_letters, 0, 1, DeliveryFault.REJECTED
+    )  # so does its dead letter, with the same seq
 
 
 @pytest.mark.parametrize(

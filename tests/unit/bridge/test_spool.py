@@ -31,6 +31,7 @@ from tests.spool_fixtures import (
     start_append,
     write_spool,
 )
+from tests.waiting import WITHIN_S, async_eventually
 from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record
 
@@ -306,9 +307,7 @@ async def test_the_cursor_is_written_after_an_interval(root: Path) -> None:
     jobs_done(spool)
     assert names_in(directory) == [f"{0:020}.log"]
 
-    async with asyncio.timeout(5):
-        while not (directory / "cursor").exists():  # noqa: ASYNC110 - written by the spool's thread
-            await asyncio.sleep(0.01)
+    await async_eventually((directory / "cursor").exists)
 
     assert read_cursor(directory) == 2
     await spool.close()
@@ -389,7 +388,7 @@ async def test_close_completes_pending_appends(root: Path) -> None:
 
     class SlowDisk(Disk):
         def sync(self, fd: int) -> None:
-            assert disk_ready.wait(5)
+            assert disk_ready.wait(WITHIN_S)
             super().sync(fd)
 
     spool = open_spool(root, SlowDisk())
