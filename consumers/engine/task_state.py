@@ -12,33 +12,28 @@ class TaskState(Enum):
     Where a task is between the assignment of its partitions and their revocation. Compare `Task.State` of Kafka Streams, which has no
     HALTED: there, lost offsets end the whole instance.
 
-                     assigned
-                         │
-                         ▼
-                   ┌───────────┐
-        ┌──────────┤  CREATED  ├──────────────────────┐
-        │          └─────┬─────┘                      │
-        │                │ open the store             │
-        │                ▼                            │
-        │          ┌───────────┐    offsets lost      │
-        ├──────────┤ RESTORING ├───────────────────┐  │
-        │          └─┬───┬───▲─┘                   │  │
-        │  caught up │   │   │ backoff over        │  │
-        │            │   │   │                     ▼  ▼
-        │            │   ▼   │                  ┌────────┐
-        │            │ ┌─────┴─────┐  assigned  │        │
-        ├────────────┼─┤ SUSPENDED ├───anew────►│ HALTED │
-        │            │ └─────▲─────┘            │        │
-        │            ▼       │                  └─┬──▲───┘
-        │          ┌─────────┴─┐                  │  │
-        ├──────────┤  RUNNING  ├──────────────────┼──┘
-        │          └───────────┘  out of range    │
-        │ revoked                         revoked │
-        │          ┌───────────┐                  │
-        └─────────►│  CLOSED   │◄─────────────────┘
-                   └───────────┘
+              assigned
+                  │
+            ┌─────▼─────┐
+            │  CREATED  │
+            └─────┬─────┘
+                  │
+            ┌─────▼─────┐  failed   ┌───────────┐
+            │           ├──────────►│           │
+            │ RESTORING │           │ SUSPENDED │
+            │           │◄──────────┤           │
+            └─────┬─────┘  backoff  └─────▲─────┘
+                  │ caught up             │
+            ┌─────▼─────┐  failed         │
+            │  RUNNING  ├─────────────────┘
+            └───────────┘
 
-    The values are the label `state` of `voipex_consumer_partitions`, and stand in `/ready`.
+        from each of these four:
+
+              offsets lost ──► HALTED ──revoked──┐
+              revoked ───────────────────────────┴──► CLOSED
+
+    The values are the label `state` of `voipex_consumer_partitions` and keys in `/ready`.
     """
 
     CREATED = "created"
