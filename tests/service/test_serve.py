@@ -14,6 +14,7 @@ from bridge.auth import manage
 from bridge.spool.inspect import inspect
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -186,6 +187,7 @@ def test_metrics_and_liveness_are_on_the_management_port_only(tmp_path: Path, no
 def test_debug_level_logs_a_line_per_request(tmp_path: Path, nowhere: str) -> None:
     with BridgeProcess(tmp_path, nowhere, VOIPEX_LOG_LEVEL="debug").start() as bridge:
         bridge.post(body())
+        eventually(lambda: '"event":"request"' in bridge.log(), why=bridge.log)  # written after the response
         log = bridge.log()
 
     lines = [json.loads(line) for line in log.splitlines()]
