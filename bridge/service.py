@@ -1,10 +1,10 @@
 """
-The composition root of the bridge: settings -> spool, publisher, servers. It starts them, watches them, and drains (ADR 6).
+The composition root of the bridge: it makes spool, publisher and servers from the settings, starts them, supervises them and drains (ADR 6).
 
-Start: credentials, spool (scan and replay), topics, ports, then ready. Kafka out of reach stops nothing: events are accepted and wait.
-Stop (SIGTERM, SIGINT): (1) unready, (2) close the front door and finish what is in flight, (3) no more appends, (4) publish what waits,
-for at most `drain_s`, (5) close. What is left waits on disk for the next start. The death of the publisher or of the disk stops the
-process the same way, and it ends with an error.
+Start: credentials, spool (scan and recover), topics, ports, then ready. An unreachable Kafka stops nothing: events are accepted and wait.
+Stop (SIGTERM, SIGINT): (1) become unready, (2) stop accepting and finish the requests in flight, (3) seal the spool, (4) publish what
+waits, for at most `drain_s`, (5) close. The rest waits on disk for the next start. A failed publisher or disk stops the process the same
+way, and run() raises its error.
 """
 
 import asyncio
@@ -42,18 +42,18 @@ from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
 from voipex.timestamps import microseconds
 
-_TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not keep the door closed for longer
+_TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not delay the start by more
 _CONNECT_S: Final = 15.0
-_KAFKA_AWAY_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
+_KAFKA_DOWN_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
 _RELOAD_S: Final = 1.0
 
 log = get_logger("bridge")
 
 
 def run(settings: Settings, version: str) -> None:
-    """Serve until told to stop. Raises BridgeError when it cannot start, and whatever killed it."""
-    # What was imported stays for ever, and an event leaves little that only the collector finds: looking at all of it for every
-    # 700 new objects took a fifth of the time of an event.
+    """Serve until SIGTERM or SIGINT. Raises BridgeError if the bridge cannot start, and the error of a part that failed."""
+    # Imported modules stay for ever, and an event leaves few reference cycles: with the default thresholds the garbage collector took a
+    # fifth of the time per event.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -61,7 +61,7 @@ def run(settings: Settings, version: str) -> None:
 
 
 class Bridge:
-    """One process: front door, spool, publisher, management port."""
+    """One process: public port, spool, publisher, management port."""
 
     def __init__(self, settings: Settings, version: str) -> None:
         self._settings = settings
@@ -76,47 +76,47 @@ class Bridge:
         if (certificate := self._certificate) is not None:
             self._metrics.watch_certificate(lambda: certificate.until_s)
         self._stopping = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._force_stop = asyncio.Event()
         self._ready = False
         self._fault: BaseException | None = None
 
     async def serve(self) -> None:
         settings = self._settings
         if self._credentials.readable_by != "owner":
-            log.warning("others may read the credentials file", readable_by=self._credentials.readable_by)
-        self._outbox: Spool | MemorySpool = (
-            self._open_spool() if settings.ack == "spool" else self._without_disk()
+            log.warning("credentials file exposed", readable_by=self._credentials.readable_by)
+        self._spool: Spool | MemorySpool = (
+            self._open_disk_spool() if settings.ack == "spool" else self._open_memory_spool()
         )
         await self._check_topics_if_reachable()
         self._publisher = Publisher(
-            self._outbox, self._make_producer, self._metrics, partitions=settings.topic_partitions
+            self._spool, self._make_producer, self._metrics, partitions=settings.topic_partitions
         )
         management_host = settings.management_host or settings.host
         with (
-            listening(settings.host, settings.port, "port") as front_socket,
+            listening(settings.host, settings.port, "port") as public_socket,
             listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
-            front = HttpServer(self._ingress(), self._limits(), self._tls())
+            server = HttpServer(self._ingress(), self._limits(), self._tls())
             management = Server(server_config(build_management(self._readiness, self._metrics.registry)))
             with self._signals():
                 serving = [
-                    self._watched(management.serve([management_socket]), "management server"),
-                    self._watched(front.serve(front_socket), "ingress"),
+                    self._supervise(management.serve([management_socket]), "management server"),
+                    self._supervise(server.serve(public_socket), "ingress"),
                 ]
-                publishing = self._watched(self._publisher.run(), "publisher")
-                reloading = asyncio.create_task(self._reload_credentials())
-                await front.started.wait()
+                publishing = self._supervise(self._publisher.run(), "publisher")
+                reloading = asyncio.create_task(self._reload_changed_files())
+                await server.started.wait()
                 await started(management)
-                self._say_started(front_socket, management_socket)
+                self._log_started(public_socket, management_socket)
                 self._ready = True
                 await self._stopping.wait()
-                await self._stop(front, publishing)
+                await self._stop(server, publishing)
                 reloading.cancel()
                 management.should_exit = True
                 await asyncio.wait({*serving, publishing, reloading})
         if self._fault is not None:
             raise self._fault
-        log.info("stopped", waiting=self._outbox.stats().waiting_records)
+        log.info("stopped", waiting=self._spool.stats().waiting_records)
 
     def _ingress(self) -> Ingress:
         tokens = TokenEndpoint(lambda: self._credentials.credentials)
@@ -129,7 +129,7 @@ class Bridge:
     def _webhooks(self) -> WebhookEndpoint:
         settings = self._settings
         return WebhookEndpoint(
-            self._outbox,
+            self._spool,
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(),
             self._metrics,
@@ -144,11 +144,11 @@ class Bridge:
 
     def _limits(self) -> Limits:
         settings = self._settings
-        most = raise_file_limit(settings.max_connections)
-        if most < settings.max_connections:
-            log.warning("the limit of open files allows fewer connections", max_connections=most)
+        limit = raise_file_limit(settings.max_connections)
+        if limit < settings.max_connections:
+            log.warning("connection limit lowered", max_connections=limit, cause="limit of open files")
         return Limits(
-            max_connections=most,
+            max_connections=limit,
             max_body_bytes=settings.max_body_bytes,
             request_timeout_s=settings.request_timeout_s,
             idle_timeout_s=settings.idle_timeout_s,
@@ -156,17 +156,17 @@ class Bridge:
 
     # ---------------------------------------------------------------- parts
 
-    def _without_disk(self) -> MemorySpool:
-        outbox = MemorySpool(self._settings.ack_timeout_s)
-        self._metrics.watch_spool(outbox.stats, lambda: time.time_ns() // 1_000_000)
-        return outbox
+    def _open_memory_spool(self) -> MemorySpool:
+        spool = MemorySpool(self._settings.ack_timeout_s)
+        self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
+        return spool
 
-    def _open_spool(self) -> Spool:
+    def _open_disk_spool(self) -> Spool:
         settings = self._settings
         spool = Spool.open(
             settings.spool_dir,
             limit_bytes=settings.spool_limit_bytes,
-            # The newest segment stays when all of it is in Kafka: a small disk needs small ones, or it would stay full.
+            # The newest segment is kept even when Kafka has all of it: with large segments a small disk would stay full.
             tuning=SpoolTuning(segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8))),
             on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
             on_failed=lambda: self._fail(SpoolFailed("a write to the spool failed")),
@@ -181,7 +181,7 @@ class Bridge:
         return spool
 
     async def _check_topics_if_reachable(self) -> None:
-        """Raises TopicMismatch: better no bridge than events in the wrong place."""
+        """Raises TopicMismatch: a bridge that does not start is better than events in the wrong partition."""
         settings = self._settings
         try:
             async with asyncio.timeout(_TOPIC_CHECK_S):
@@ -196,20 +196,20 @@ class Bridge:
         return _CheckedProducer(self._settings, self._check_topics_once)
 
     async def _check_topics_once(self) -> None:
-        """Kafka was out of reach at the start: the topics are checked before anything is published."""
+        """Check the topics before anything is published, if Kafka was unreachable at the start."""
         if not self._topics_checked:
             await check_topics(self._settings, self._settings.topics())
             self._topics_checked = True
 
-    async def _reload_credentials(self) -> None:
+    async def _reload_changed_files(self) -> None:
         while True:
             await asyncio.sleep(_RELOAD_S)
-            self._tell(self._credentials.reload_if_changed())
+            self._log_credentials_reload(self._credentials.reload_if_changed())
             if self._certificate is not None:
                 self._log_certificate_reload(self._certificate.reload_if_changed())
 
     def _reload(self) -> None:
-        self._tell(self._credentials.reload())
+        self._log_credentials_reload(self._credentials.reload())
         if self._certificate is not None:
             self._log_certificate_reload(self._certificate.reload())
 
@@ -217,29 +217,27 @@ class Bridge:
         if reload is None:
             return
         if reload.fault is None:
-            log.info("certificate read again", file=str(self._settings.tls_cert_file))
+            log.info("certificate reloaded", file=str(self._settings.tls_cert_file))
         else:
-            log.error("the new certificate cannot be used; the old one stays in force", fault=reload.fault)
+            log.error("certificate reload failed", fault=reload.fault, in_force="the previous certificate")
 
-    def _tell(self, reload: Reload | None) -> None:
+    def _log_credentials_reload(self, reload: Reload | None) -> None:
         if reload is None:
             return
         if reload.fault is None:
-            log.info("credentials read again", names=",".join(reload.names))
+            log.info("credentials reloaded", names=",".join(reload.names))
         else:
-            log.error(
-                "the new credentials file cannot be used; the old ones stay in force", fault=reload.fault
-            )
+            log.error("credentials reload failed", fault=reload.fault, in_force="the previous credentials")
 
     def _readiness(self) -> Readiness:
-        stats = self._outbox.stats()
+        stats = self._spool.stats()
         full = stats.bytes >= stats.limit_bytes
         return Readiness(
-            self._ready and not full and not self._stopping.is_set() and not self._kafka_is_missed(),
+            self._ready and not full and not self._stopping.is_set() and not self._kafka_required_but_down(),
             {
                 "stopping": self._stopping.is_set(),
                 "spool": {
-                    "id": self._outbox.spool_id,
+                    "id": self._spool.spool_id,
                     "full": full,
                     "bytes": stats.bytes,
                     "limit_bytes": stats.limit_bytes,
@@ -249,22 +247,22 @@ class Bridge:
             },
         )
 
-    def _kafka_is_missed(self) -> bool:
-        """With `ack=kafka` nothing can be accepted without it; the spool can wait."""
+    def _kafka_required_but_down(self) -> bool:
+        """With `ack=kafka` nothing can be accepted without Kafka; with a spool, events can wait."""
         state = self._publisher.state
         if self._settings.ack == "spool" or state.reachable:
             return False
-        return state.since is None or time.time_ns() // 1000 - microseconds(state.since) > _KAFKA_AWAY_US
+        return state.since is None or time.time_ns() // 1000 - microseconds(state.since) > _KAFKA_DOWN_US
 
     # ---------------------------------------------------------------- start, watch, stop
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first SIGTERM or SIGINT drains, a second one does not wait for Kafka. SIGHUP reads credentials and certificate again."""
+        """The first SIGTERM or SIGINT drains; a second one does not wait for Kafka. SIGHUP reloads credentials and certificate."""
         loop = asyncio.get_running_loop()
         handlers: dict[signal.Signals, Callable[[], None]] = {
-            signal.SIGTERM: self._told_to_stop,
-            signal.SIGINT: self._told_to_stop,
+            signal.SIGTERM: self._request_stop,
+            signal.SIGINT: self._request_stop,
             signal.SIGHUP: self._reload,
         }
         for number, handler in handlers.items():
@@ -275,69 +273,66 @@ class Bridge:
             for number in handlers:
                 loop.remove_signal_handler(number)
 
-    def _told_to_stop(self) -> None:
+    def _request_stop(self) -> None:
         if self._stopping.is_set():
-            self._hurry.set()
+            self._force_stop.set()
         self._stopping.set()
 
     def _fail(self, fault: BaseException) -> None:
         self._fault = self._fault or fault
         self._stopping.set()
 
-    def _watched(self, part: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
-        """A part that ends before we stop takes the process with it, gracefully; one that fails makes it end with that error."""
+    def _supervise(self, part: Coroutine[None, None, None], name: str) -> "asyncio.Task[None]":
+        """Run a part as a task. If it returns or fails before the bridge stops, the bridge stops gracefully with its error."""
 
         def ended(done: "asyncio.Task[None]") -> None:
             if done.cancelled():
                 return
             fault = done.exception()
             if fault is not None:
-                log.error("a part of the bridge failed", part=name, fault=repr(fault))
+                log.error("part failed", part=name, fault=repr(fault))
                 self._fail(fault)
             elif not self._stopping.is_set():
-                self._fail(BridgeError(f"the {name} ended by itself"))
+                self._fail(BridgeError(f"the {name} stopped unexpectedly"))
 
         task = asyncio.create_task(part, name=name)
         task.add_done_callback(ended)
         return task
 
-    def _say_started(self, front: socket.socket, management: socket.socket) -> None:
-        host, port = front.getsockname()[:2]
+    def _log_started(self, public: socket.socket, management: socket.socket) -> None:
+        host, port = public.getsockname()[:2]
         log.info(
             "started",
             version=self._version,
             ingress=f"{'http' if self._certificate is None else 'https'}://{host}:{port}/voipex",
             management_port=management.getsockname()[1],
             pbxs=",".join(self._settings.pbxs),
-            spool=self._outbox.spool_id,
+            spool=self._spool.spool_id,
         )
 
-    async def _stop(self, front: HttpServer, publishing: "asyncio.Task[None]") -> None:
+    async def _stop(self, server: HttpServer, publishing: "asyncio.Task[None]") -> None:
         """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
-        log.info("stopping", waiting=self._outbox.stats().waiting_records)
+        log.info("stopping", waiting=self._spool.stats().waiting_records)
         deadline = time.monotonic() + self._settings.drain_s
-        front.stop()  # (2)
-        await front.stopped.wait()
-        self._outbox.seal()  # (3)
-        hurry = asyncio.create_task(self._hurry.wait())
+        server.stop()  # (2)
+        await server.stopped.wait()
+        self._spool.seal()  # (3)
+        force_stop = asyncio.create_task(self._force_stop.wait())
         await asyncio.wait(  # (4)
-            {publishing, hurry},
+            {publishing, force_stop},
             timeout=max(0.0, deadline - time.monotonic()),
             return_when=asyncio.FIRST_COMPLETED,
         )
-        hurry.cancel()
+        force_stop.cancel()
         if not publishing.done():
-            log.warning(
-                "not everything reached Kafka; it waits in the spool",
-                waiting=self._outbox.stats().waiting_records,
-            )
+            log.warning("drain incomplete", waiting=self._spool.stats().waiting_records)
             publishing.cancel()
             await asyncio.wait({publishing})
-        await self._outbox.close()  # (5)
+        await self._spool.close()  # (5)
 
 
 class _CheckedProducer(KafkaProducer):
-    """A producer that does not start before the topics are as declared."""
+    """A producer that starts only once the topics have been checked."""
 
     def __init__(self, settings: Settings, check: Callable[[], Awaitable[None]]) -> None:
         super().__init__(settings)

@@ -95,7 +95,7 @@ def steps() -> Iterator[Step]:
 # -------------------------------------------------------------------------------- the system in this process
 
 
-class RepeatingOutbox:
+class RepeatingSpool:
     """The spool, with a memory of each PBX's last record: a redelivery is the same record once more, as after a lost answer of Kafka."""
 
     def __init__(self, spool: Spool) -> None:
@@ -123,8 +123,8 @@ class ClockedBridge(Bridge):
         self._clock = clock
 
     def _webhooks(self) -> WebhookEndpoint:
-        assert isinstance(self._outbox, Spool)
-        self.repeating = RepeatingOutbox(self._outbox)
+        assert isinstance(self._spool, Spool)
+        self.repeating = RepeatingSpool(self._spool)
         return WebhookEndpoint(
             self.repeating,
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
@@ -136,7 +136,7 @@ class ClockedBridge(Bridge):
 
     @property
     def waiting(self) -> int:
-        return self._outbox.stats().waiting_records
+        return self._spool.stats().waiting_records
 
 
 class Pbx:
@@ -231,7 +231,7 @@ class System:
         finally:
             for worker in self.workers:
                 worker.stop()
-            self.bridge._told_to_stop()
+            self.bridge._request_stop()
             await asyncio.wait(parts)
 
     @staticmethod
