@@ -201,8 +201,9 @@ def day(agents: int, hours: float) -> list[Traffic]:
             if calls.next_timer(states[call_id]) == due_us:
                 tell(call_id, states[call_id], due_us)
         receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
-        event = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
-        value = encode(event, at_us // 1000, 12).value
+        normalized = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
+        event = normalized.to_event()
+        value = encode(normalized, at_us // 1000, 12).value
         if event.unique_id is None:
             agent = agent_key(event.login, event.line, event.email) or ""
             records.append((agent, at_us, AGENT_EVENTS, value))

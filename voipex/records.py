@@ -9,9 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from voipex.events import AGENT_EVENT_TYPES, Event, EventType, agent_key
+from voipex.events import Event, EventType
+from voipex.normalize import NormalizedEvent
 from voipex.partitioner import partition_of
-from voipex.topics import AGENT_EVENTS, CALL_EVENTS, topic_name
+from voipex.topics import AGENT_EVENTS, TopicKind, topic_name
 
 
 class Record(NamedTuple):
@@ -35,47 +36,21 @@ SEQ_HEADER: Final = "bridge-seq"
 TRACEPARENT_HEADER: Final = "traceparent"
 
 
-def encode(event: Event, at_ms: int, partitions: int, traceparent: str | None = None) -> Record:
-    """Make the record of *event*; see `encode_fields`."""
-    return encode_fields(event.model_dump(by_alias=True), at_ms, partitions, traceparent)
-
-
-def encode_fields(
-    fields: Mapping[str, Any], at_ms: int, partitions: int, traceparent: str | None = None
-) -> Record:
-    """
-    Make the record of an event: agent events to the agent topic by agent key, everything else to the call topic by UniqueId.
-
-    `fields`: as `normalize.fields_of` makes them; there must be a key. `at_ms`: received_at, as the record's timestamp.
-    """
-    pbx, event_type = fields["pbx"], fields["type"]
-    agent = (
-        agent_key(fields["login"], fields["line"], fields["email"])
-        if event_type in AGENT_EVENT_TYPES
-        else None
-    )
-    key = fields["unique_id"] if agent is None else agent
-    if key is None:
-        raise ValueError("an event without a key")
-    key_bytes = key.encode()
-    topic, headers_of_kind = _of_kind(pbx, event_type, agent is not None)
+def encode(event: NormalizedEvent, at_ms: int, partitions: int, traceparent: str | None = None) -> Record:
+    """Make the record of *event*; `at_ms`: received_at, the record's timestamp; `partitions`: of the topic."""
+    fields = event.fields
+    key = event.key.encode()
+    topic, static_headers = _static(fields["pbx"], event.kind, fields["type"])
     headers: tuple[tuple[str, bytes], ...] = (
-        *headers_of_kind,
+        *static_headers,
         ("ce_id", fields["event_id"].encode()),
         ("ce_time", fields["received_at"].encode()),
-        ("ce_subject", key_bytes),
-        ("ce_partitionkey", key_bytes),
+        ("ce_subject", key),
+        ("ce_partitionkey", key),
     )
     if traceparent is not None:
         headers += ((TRACEPARENT_HEADER, traceparent.encode()),)
-    return Record(
-        topic,
-        partition_of(key_bytes, partitions),
-        key_bytes,
-        _json(fields),
-        headers,
-        at_ms,
-    )
+    return Record(topic, partition_of(key, partitions), key, _json(fields), headers, at_ms)
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
@@ -91,11 +66,11 @@ def decode(value: bytes) -> Event:
 
 
 @lru_cache(maxsize=4096)
-def _of_kind(pbx: str, event_type: EventType, is_agent: bool) -> tuple[str, tuple[tuple[str, bytes], ...]]:
-    """Topic and headers that all events of a kind have."""
-    return topic_name(pbx, AGENT_EVENTS if is_agent else CALL_EVENTS), (
+def _static(pbx: str, kind: TopicKind, event_type: EventType) -> tuple[str, tuple[tuple[str, bytes], ...]]:
+    """Topic and headers that all events of one PBX, topic and type share."""
+    return topic_name(pbx, kind), (
         ("ce_specversion", b"1.0"),
-        ("ce_type", ce_type(event_type, is_agent=is_agent).encode()),
+        ("ce_type", ce_type(event_type, is_agent=kind is AGENT_EVENTS).encode()),
         ("ce_source", f"/voipex/{pbx}".encode()),
         ("content-type", b"application/json"),
     )

@@ -19,8 +19,8 @@ from bridge.metrics import Metrics
 from bridge.spool import RecordSink
 from voipex.dead_letters import dead_letter
 from voipex.errors import InvalidClient, InvalidWebhook, ServiceUnavailable, Unauthorized
-from voipex.normalize import Receipt, fields_of
-from voipex.records import Record, encode_fields
+from voipex.normalize import Receipt, normalize
+from voipex.records import Record, encode
 from voipex.service.logging import LogThrottle, get_logger
 from voipex.traceparent import traceparent_of
 from voipex.webhook import parse
@@ -240,24 +240,24 @@ class WebhookEndpoint:
         """
         receipt = self._clock.receipt(traceparent_of(traceparent))
         try:
-            event = fields_of(parse(body, principal.keys), principal.pbx, receipt, principal.region)
+            event = normalize(parse(body, principal.keys), principal.pbx, receipt, principal.region)
         except InvalidWebhook as error:
             dead = dead_letter(body, error, principal.pbx, principal.name, receipt, self._partitions)
             on_durable = partial(self._on_dead_letter_durable, dead, error, principal, receipt, exchange)
             self._sink.append((dead,), on_durable)
             return
         at_ms = receipt.received_at_us // 1000
-        record = encode_fields(event, at_ms, self._partitions, receipt.traceparent)
-        self._sink.append((record,), partial(self._on_event_durable, event, exchange))
+        record = encode(event, at_ms, self._partitions, receipt.traceparent)
+        self._sink.append((record,), partial(self._on_event_durable, event.fields, exchange))
 
     def _on_event_durable(
-        self, event: Mapping[str, Any], exchange: Exchange, error: Exception | None
+        self, fields: Mapping[str, Any], exchange: Exchange, error: Exception | None
     ) -> None:
         if error is not None:
             exchange.fail(error)
             return
         exchange.respond(self._accepted)
-        self._metrics.events_received.inc(event["pbx"], event["type"])
+        self._metrics.events_received.inc(fields["pbx"], fields["type"])
         self._metrics.http_request_duration.observe(time.perf_counter() - exchange.started)
 
     def _on_dead_letter_durable(

@@ -163,7 +163,7 @@ class _Replay:
 
     def fold(self, received: Received) -> None:
         pbx = received.event.pbx
-        record = encode(received.event, received.at_us // 1000, partitions=1)
+        record = encode(NormalizedEvent.from_event(received.event), received.at_us // 1000, partitions=1)
         if record.topic == topic_name(pbx, AGENT_EVENTS):
             result = self._agents.fold(pbx, AGENT_EVENTS, record)
             self._publish(self._agents, pbx, result)

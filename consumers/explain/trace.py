@@ -94,7 +94,8 @@ def _read(line: bytes, number: int, unnamed: Counter[int]) -> Received:
     if event_id is None:
         event_id = made_up_id(at_us, unnamed[at_us])
         unnamed[at_us] += 1
-    return Received(at_us, normalize(webhook, pbx, Receipt(at_us, rfc3339(at_us), event_id)), number)
+    event = normalize(webhook, pbx, Receipt(at_us, rfc3339(at_us), event_id))
+    return Received(at_us, event.to_event(), number)
 
 
 _DECODER: Final = json.JSONDecoder(

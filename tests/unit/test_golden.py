@@ -37,6 +37,7 @@ from consumers.explain.trace import read_trace
 from tests.processes import BridgeProcess, free_port
 from tests.unit.consumers.traces import lines_of, moment, scenario, scenario_names
 from voipex.events import Event
+from voipex.normalize import NormalizedEvent
 from voipex.records import encode
 from voipex.timestamps import microseconds
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, topic_name
@@ -132,7 +133,7 @@ def written(pbx: str, events: Iterable[tuple[int, Event]], until_us: int) -> Ite
 
     for at_us, event in events:
         yield from fire_until(at_us - 1)  # an event at a deadline precedes it
-        record = encode(event, at_us // 1000, partitions=1)
+        record = encode(NormalizedEvent.from_event(event), at_us // 1000, partitions=1)
         kind = AGENT_EVENTS if record.topic == topic_name(pbx, AGENT_EVENTS) else CALL_EVENTS
         yield from consumed(kind, record)
     yield from fire_until(until_us)

@@ -27,7 +27,7 @@ from tools.docs.messages import (
 )
 from voipex.dead_letters import dead_letter, undeliverable, unreadable
 from voipex.errors import InvalidWebhook
-from voipex.normalize import Receipt, normalize
+from voipex.normalize import NormalizedEvent, Receipt, normalize
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, encode
 from voipex.timestamps import microseconds, rfc3339
 from voipex.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicKind, topic_name
@@ -95,7 +95,12 @@ class Examples:
     def _events(self) -> list[Example]:
         first: dict[str, Example] = {}
         for seq, received in enumerate(self.trace.received):
-            record = _stamped(encode(received.event, received.at_us // 1000, DEFAULT_PARTITIONS), seq)
+            record = _stamped(
+                encode(
+                    NormalizedEvent.from_event(received.event), received.at_us // 1000, DEFAULT_PARTITIONS
+                ),
+                seq,
+            )
             message = CALL_EVENT if record.topic == topic_name(PBX, CALL_EVENTS) else AGENT_EVENT
             value = received.event.model_dump(mode="json", by_alias=True)
             example = _example(message, received.event.event_name, record, value)
@@ -188,7 +193,7 @@ def _source_of(message: Message) -> TopicKind:
 
 
 def _letters(received: Received) -> list[Example]:
-    lying = encode(received.event, received.at_us // 1000, DEFAULT_PARTITIONS)
+    lying = encode(NormalizedEvent.from_event(received.event), received.at_us // 1000, DEFAULT_PARTITIONS)
     refused = undeliverable(lying, "Kafka refused it: InvalidTimestamp", PBX, DEFAULT_PARTITIONS)
     unread = unreadable(
         b"1772435129.41",

@@ -61,7 +61,7 @@ def test_every_documented_event_occurs() -> None:
 
 def test_every_body_is_an_event_in_the_documented_shape() -> None:
     for _, body in ONE_HOUR[:2000]:
-        event = normalize(parse(orjson.dumps(body)), "voipex", receipt())
+        event = normalize(parse(orjson.dumps(body)), "voipex", receipt()).to_event()
 
         assert event.type is not EventType.UNKNOWN
         assert event.extra == {}

@@ -40,7 +40,7 @@ def _events(scenario: dict[str, Any], base_us: int) -> list[tuple[str, str, byte
         webhook = parse(json.dumps(step["body"]).encode())
         event = normalize(
             webhook, step.get("pbx", "voipex"), Receipt(at_us, rfc3339(at_us), event_id), region="CZ"
-        )
+        ).to_event()
         if event.unique_id is not None:
             records.append((event.pbx, event.unique_id, event.model_dump_json(by_alias=True).encode()))
     return records

@@ -44,8 +44,8 @@ from tools.docs.pages import table, type_of
 from tools.docs.walkthrough import changed
 from voipex.dead_letters import dead_letter, undeliverable
 from voipex.errors import InvalidJson, InvalidWebhook
-from voipex.events import Event, EventType
-from voipex.normalize import normalize
+from voipex.events import EventType
+from voipex.normalize import NormalizedEvent, normalize
 from voipex.records import Record, ce_type, encode
 from voipex.topics import (
     AGENT_EVENTS,
@@ -239,8 +239,9 @@ def replayed(content: bytes, traceparent: str | None = None) -> Record:
     return to_record(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
 
 
-def event_of(event_type: EventType, **changes: Any) -> Event:
-    return normalize(parse(body(**changes)), "voipex", receipt()).model_copy(update={"type": event_type})
+def event_of(event_type: EventType, **changes: Any) -> NormalizedEvent:
+    event = normalize(parse(body(**changes)), "voipex", receipt()).to_event()
+    return NormalizedEvent.from_event(event.model_copy(update={"type": event_type}))
 
 
 def test_headers_of_call_events_are_those_that_are_written() -> None:
