@@ -37,8 +37,8 @@ from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import apply_topics
 from voipex.normalize import Receipt, normalize
 from voipex.records import Record, encode
-from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_EVENTS, CALL_EVENTS, declared, topic_name
+from voipex.timestamps import format_rfc3339
+from voipex.topics import AGENT_EVENTS, CALL_EVENTS, topic_name, topics_for
 from voipex.webhook import parse
 
 PARTITIONS = 12
@@ -84,7 +84,7 @@ async def publish(
     settings: KafkaSettings, pbx: str, records: Iterator[Record], number: int
 ) -> tuple[int, int]:
     """Write so many events, as the bridge's publisher does; how many of calls, and of agents."""
-    await apply_topics(settings, declared([pbx], PARTITIONS), 1, 1)
+    await apply_topics(settings, topics_for([pbx], PARTITIONS), 1, 1)
     counts: Counter[str] = Counter()
     left = number
     while left > 0 and (batch := list(islice(records, min(left, BATCH)))):
@@ -101,7 +101,7 @@ def _records(pbx: str, many: int) -> Iterator[Record]:
     start_us = time.time_ns() // 1000 - 24 * 3600 * 1_000_000
     for number, (at_s, words) in enumerate(events(plan)):
         at_us = start_us + round(at_s * pressed * 1_000_000)
-        receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+        receipt = Receipt(at_us, format_rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         yield encode(normalize(parse(json.dumps(words).encode()), pbx, receipt), at_us // 1000, PARTITIONS)
 
 
@@ -122,7 +122,7 @@ def _open_calls(pbx: str) -> Iterator[Record]:
             }
             if name != "NewCall":
                 words |= {"Line": str(100 + agent), "Login": f"agent{agent}", "Queue": "Podpora"}
-            receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+            receipt = Receipt(at_us, format_rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
             yield encode(
                 normalize(parse(json.dumps(words).encode()), pbx, receipt), at_us // 1000, PARTITIONS
             )

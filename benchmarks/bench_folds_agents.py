@@ -25,8 +25,8 @@ from sandbox.simulator import SimulationPlan, events
 from voipex.events import agent_key
 from voipex.normalize import Receipt, normalize
 from voipex.records import encode
-from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicKind
+from voipex.timestamps import format_rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, TopicSpec
 from voipex.webhook import parse
 
 START_US = 1_772_434_800_000_000
@@ -37,7 +37,7 @@ BATCH = 500
 RECORDS_AT_ONCE = 10
 LATE_US = {"late_us_median": 3 * 60 * 1_000_000, "hours_late_us_median": 5 * 3600 * 1_000_000}
 
-Traffic = tuple[str, int, TopicKind, bytes]
+Traffic = tuple[str, int, TopicSpec, bytes]
 """(agent, when, topic, value)."""
 
 
@@ -161,7 +161,7 @@ def measure_late(states: dict[str, bytes], late_us: int) -> float:
         event = {
             "event_id": "late",
             "type": "agent_wrapup",
-            "received_at": rfc3339(at_us - late_us),
+            "received_at": format_rfc3339(at_us - late_us),
             "login": agent,
         }
         value = json.dumps(event).encode()
@@ -200,7 +200,7 @@ def day(agents: int, hours: float) -> list[Traffic]:
             due_us, call_id = heappop(timers)
             if calls.next_timer(states[call_id]) == due_us:
                 tell(call_id, states[call_id], due_us)
-        receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+        receipt = Receipt(at_us, format_rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         normalized = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
         event = normalized.to_event()
         value = encode(normalized, at_us // 1000, 12).value

@@ -21,7 +21,7 @@ from consumers.calls.projection import CallProjection
 from sandbox.simulator import SimulationPlan, events
 from voipex.normalize import Receipt, normalize
 from voipex.records import encode
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import CALL_EVENTS
 from voipex.webhook import parse
 
@@ -94,7 +94,7 @@ def _records() -> Iterator[tuple[str, int, bytes]]:
         if "UniqueId" not in words:
             continue
         at_us = 1_772_438_400_000_000 + round(at_s * 1_000_000)
-        receipt = Receipt(at_us, rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
+        receipt = Receipt(at_us, format_rfc3339(at_us), f"019cade5-4c00-7000-8000-{number:012x}")
         event = normalize(parse(json.dumps(words).encode()), "voipex", receipt)
         yield words["UniqueId"], at_us, encode(event, at_us // 1000, 12).value
 

@@ -40,7 +40,7 @@ from voipex.kafka.topics import check_topics
 from voipex.service.logging import get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not delay the start by more
 _CONNECT_S: Final = 15.0
@@ -252,7 +252,7 @@ class Bridge:
         state = self._publisher.state
         if self._settings.ack == "spool" or state.reachable:
             return False
-        return state.since is None or time.time_ns() // 1000 - microseconds(state.since) > _KAFKA_DOWN_US
+        return state.since is None or time.time_ns() // 1000 - parse_rfc3339(state.since) > _KAFKA_DOWN_US
 
     # ---------------------------------------------------------------- start, watch, stop
 

@@ -82,13 +82,13 @@ def health_command(
     """Ask the local service whether it is ready (`/ready` on its management port). Exit 0: yes, 1: no."""
     loaded = settings.load()
     port = loaded.management_port
-    said = health.ask(
+    said = health.probe(
         loaded.management_host or loaded.host,
         settings.MANAGEMENT_PORTS[service] if port is None else port,
         "live" if live else "ready",
     )
-    typer.echo(said.words, err=not said.good)
-    raise typer.Exit(0 if said.good else 1)
+    typer.echo(said.message, err=not said.ok)
+    raise typer.Exit(0 if said.ok else 1)
 
 
 @app.command("lag")

@@ -21,7 +21,7 @@ from zlib import crc32
 
 import orjson
 
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 _QUEUED: Final = (
     256  # events that wait for a lane; when it is full the next ones are late, which `behind_s` reports
@@ -296,5 +296,5 @@ class Player:
             self._accepted += 1
             if self._record is not None:
                 self._last_us = max(self._now_us(), self._last_us + 1)  # a time of its own for each line
-                line = {"received_at": rfc3339(self._last_us), "pbx": self._pbx, "body": body}
+                line = {"received_at": format_rfc3339(self._last_us), "pbx": self._pbx, "body": body}
                 self._record.write(orjson.dumps(line).decode() + "\n")

@@ -32,7 +32,7 @@ from voipex.errors import PortInUse
 from voipex.kafka.topics import apply_topics, check_topics
 from voipex.service import health
 from voipex.service.ports import bind_error
-from voipex.topics import AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, TopicKind, topic_name
+from voipex.topics import AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, TopicSpec, topic_name
 
 _USER: Final = "demo"
 _READY_TIMEOUT_S: Final = 30.0
@@ -265,7 +265,7 @@ def _await_ready(services: Sequence[Child], plan: Plan) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
     for child in services:
         address = urlsplit(plan.management_urls[child.name])
-        while not health.ask(str(address.hostname), address.port or 0, timeout_s=1).good:
+        while not health.probe(str(address.hostname), address.port or 0, timeout_s=1).ok:
             if child.has_exited():
                 raise ProcessExited(child.exit_message())
             if time.monotonic() > deadline:
@@ -330,7 +330,7 @@ def print_instructions(plan: Plan, password: str, console: Console) -> None:
     )
 
 
-def _tail_command(plan: Plan, kind: TopicKind, key: str) -> str:
+def _tail_command(plan: Plan, kind: TopicSpec, key: str) -> str:
     sandbox = Path(sys.argv[0])
     bridge = sandbox.with_name("voipex-bridge")
     command = os.path.relpath(bridge) if sandbox.name == "voipex-sandbox" and bridge.exists() else bridge.name

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consumers.calls.events import CallEvent, call_event
 from voipex.events import Direction, Event, EventType, ReasonClass
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 CALL_ID: Final = "1772438400.1"
 BASE_US: Final = 1_772_438_400_000_000
@@ -73,9 +73,9 @@ def event(type_: EventType, at_us: int, number: int = 0, **fields: Any) -> Event
         pbx="voipex",
         type=type_,
         event_name=EVENT_NAMES[type_],
-        received_at=rfc3339(BASE_US + at_us),
+        received_at=format_rfc3339(BASE_US + at_us),
         unique_id=CALL_ID,
-        pbx_started_at=rfc3339(BASE_US),
+        pbx_started_at=format_rfc3339(BASE_US),
         **fields,
     )
 
@@ -225,9 +225,9 @@ def value_of(source: CallEvent) -> bytes:
         pbx="voipex",
         type=source.type,
         event_name=source.event_name,
-        received_at=rfc3339(source.at_us),
+        received_at=format_rfc3339(source.at_us),
         unique_id=CALL_ID,
-        pbx_started_at=None if source.pbx_started_us is None else rfc3339(source.pbx_started_us),
+        pbx_started_at=None if source.pbx_started_us is None else format_rfc3339(source.pbx_started_us),
         direction=source.direction,
         from_=source.from_,
         to=source.to,

@@ -14,7 +14,7 @@ from consumers.calls.projection import timeline
 from tests.waiting import WITHIN_S, eventually
 from voipex.events import Event
 from voipex.kafka.settings import KafkaSettings
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
 
 Json = dict[str, Any]
@@ -99,7 +99,7 @@ def call_differences(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterat
         if document is None:
             yield f"call {call_id}: not published"
             continue
-        as_of_us = microseconds(document["updated_at"])
+        as_of_us = parse_rfc3339(document["updated_at"])
         expected = timeline(pbx, call_id, [call_event(each) for each in its_events], as_of_us)
         assert expected is not None
         yield from _compared(
@@ -126,7 +126,7 @@ def _agents(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterator[str]:
         if document is None:
             yield f"agent {key}: not published"
             continue
-        _, documents = projection.emit(state, microseconds(document["updated_at"]))
+        _, documents = projection.emit(state, parse_rfc3339(document["updated_at"]))
         yield from _compared(f"agent {key}", document, orjson.loads(documents[0].value or b"null"))
 
 

@@ -20,7 +20,7 @@ from bridge.settings import Settings
 from consumers import settings as consumer_settings
 from consumers.service import SERVICES
 from tools import generated
-from voipex.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, WRITTEN, Topic, TopicKind, declared
+from voipex.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, WRITTEN, Topic, TopicSpec, topics_for
 
 _DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 COMPONENTS: Final = _DEPLOY / "k8s" / "components"
@@ -39,7 +39,7 @@ Document = Mapping[str, Any]
 
 def topics(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> list[Document]:
     """A KafkaTopic for each declared topic, as `topics apply` would make it."""
-    return [_topic(each) for each in declared(pbxs, partitions)]
+    return [_topic(each) for each in topics_for(pbxs, partitions)]
 
 
 def _topic(topic: Topic) -> Document:
@@ -86,9 +86,9 @@ def _defaults() -> dict[str, Any]:
     return {name: field.default for name, field in consumer_settings.Settings.model_fields.items()}
 
 
-def _names(pbxs: Iterable[str], kinds: Iterable[TopicKind]) -> list[str]:
+def _names(pbxs: Iterable[str], kinds: Iterable[TopicSpec]) -> list[str]:
     ours = set(kinds)
-    return [topic.name for topic in declared(pbxs) if topic.kind in ours]
+    return [topic.name for topic in topics_for(pbxs) if topic.kind in ours]
 
 
 def _right(kind: str, name: str, *operations: str, pattern: str = "literal") -> Document:

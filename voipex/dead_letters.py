@@ -9,9 +9,9 @@ from typing import Final
 
 from voipex.errors import InvalidWebhook
 from voipex.normalize import Receipt
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import TRACEPARENT_HEADER, Record
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import DEAD_LETTERS, topic_name
 
 ERROR_CLASS_HEADER: Final = "bridge-error-class"
@@ -34,7 +34,7 @@ def dead_letter(
         headers.append((TRACEPARENT_HEADER, receipt.traceparent.encode()))
     return Record(
         topic_name(pbx, DEAD_LETTERS),
-        partition_of(receipt.event_id.encode(), partitions),
+        partition_for_key(receipt.event_id.encode(), partitions),
         None,
         body,
         tuple(headers),
@@ -45,7 +45,7 @@ def dead_letter(
 def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Record:
     """Keep a record that Kafka will never take (too large, invalid), so that it does not block the line; key, value and headers untouched."""
     told = dict(record.headers)
-    received_at = told.get("ce_time") or rfc3339(record.timestamp_ms * 1000).encode()
+    received_at = told.get("ce_time") or format_rfc3339(record.timestamp_ms * 1000).encode()
     headers = (
         *record.headers,
         (ERROR_CLASS_HEADER, b"Undeliverable"),
@@ -57,7 +57,7 @@ def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Re
     )
     key = record.key if record.key is not None else b""
     return record._replace(
-        topic=topic_name(pbx, DEAD_LETTERS), partition=partition_of(key, partitions), headers=headers
+        topic=topic_name(pbx, DEAD_LETTERS), partition=partition_for_key(key, partitions), headers=headers
     )
 
 
@@ -83,7 +83,7 @@ def unreadable(
     kept = tuple((name, each if each is not None else b"") for name, each in headers)
     return Record(
         topic_name(pbx, DEAD_LETTERS),
-        partition_of(key or b"", partitions),
+        partition_for_key(key or b"", partitions),
         key,
         value or b"",
         (
@@ -92,7 +92,7 @@ def unreadable(
             ("bridge-error-message", message.encode()),
             ("bridge-stage", stage.encode()),
             ("bridge-pbx", pbx.encode()),
-            ("bridge-received-at", rfc3339(timestamp_ms * 1000).encode()),
+            ("bridge-received-at", format_rfc3339(timestamp_ms * 1000).encode()),
             ("__dlq.errors.topic", topic.encode()),
             ("__dlq.errors.partition", str(partition).encode()),
             ("__dlq.errors.offset", str(offset).encode()),

@@ -16,8 +16,8 @@ from voipex.events import (
     split_unique_id,
 )
 from voipex.phone import e164
-from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_EVENTS, CALL_EVENTS, TopicKind
+from voipex.timestamps import format_rfc3339
+from voipex.topics import AGENT_EVENTS, CALL_EVENTS, TopicSpec
 from voipex.webhook import Webhook
 
 _DIRECTIONS: Final = {
@@ -71,7 +71,7 @@ class NormalizedEvent:
     `fields` is the JSON object of an Event, in the order of its fields; a number in `extra` may be an `orjson.Fragment`.
     """
 
-    kind: TopicKind
+    kind: TopicSpec
     key: str
     fields: dict[str, Any]
 
@@ -97,8 +97,8 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     Raises:
         InvalidEvent: no key: neither a UniqueId nor, for agent events, a Login, Line or Email. Or a key that is too long.
     """
-    words = {name: word.strip() for name, word in webhook.words.items()}
-    event_name, unique_id = webhook.words["EventName"], webhook.words.get("UniqueId")  # as sent
+    words = {name: word.strip() for name, word in webhook.fields.items()}
+    event_name, unique_id = webhook.fields["EventName"], webhook.fields.get("UniqueId")  # as sent
     event_type = EVENT_TYPES.get(words["EventName"], EventType.UNKNOWN)
     line, login, email = words.get("Line"), words.get("Login"), words.get("Email")
     kind, key = _kind_and_key(event_type, unique_id, login, line, email)
@@ -140,7 +140,7 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
 
 def _kind_and_key(
     event_type: EventType, unique_id: str | None, login: str | None, line: str | None, email: str | None
-) -> tuple[TopicKind, str | None]:
+) -> tuple[TopicSpec, str | None]:
     """Send agent events to the agent topic by agent key, everything else to the call topic by UniqueId (contract 2)."""
     if event_type in AGENT_EVENT_TYPES:
         agent = agent_key(login, line, email)
@@ -171,4 +171,4 @@ def pbx_started_at(unique_id: str) -> str | None:
     parts = split_unique_id(unique_id)
     if parts is None or parts[1] > _MAX_EPOCH_S:
         return None
-    return rfc3339(parts[1] * 1_000_000)
+    return format_rfc3339(parts[1] * 1_000_000)

@@ -29,6 +29,6 @@ def murmur2(key: bytes) -> int:
 @lru_cache(
     maxsize=8192
 )  # the events of one call come close together; hashing in Python costs as much as a JSON parse
-def partition_of(key: bytes, partitions: int) -> int:
+def partition_for_key(key: bytes, partitions: int) -> int:
     """Where Java's default partitioner puts *key* in a topic of *partitions* partitions."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

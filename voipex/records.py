@@ -11,8 +11,8 @@ import orjson
 
 from voipex.events import Event, EventType
 from voipex.normalize import NormalizedEvent
-from voipex.partitioner import partition_of
-from voipex.topics import AGENT_EVENTS, TopicKind, topic_name
+from voipex.partitioner import partition_for_key
+from voipex.topics import AGENT_EVENTS, TopicSpec, topic_name
 
 
 class Record(NamedTuple):
@@ -50,7 +50,7 @@ def encode(event: NormalizedEvent, at_ms: int, partitions: int, traceparent: str
     )
     if traceparent is not None:
         headers += ((TRACEPARENT_HEADER, traceparent.encode()),)
-    return Record(topic, partition_of(key, partitions), key, _json(fields), headers, at_ms)
+    return Record(topic, partition_for_key(key, partitions), key, _json(fields), headers, at_ms)
 
 
 def _json(fields: Mapping[str, Any]) -> bytes:
@@ -66,7 +66,7 @@ def decode(value: bytes) -> Event:
 
 
 @lru_cache(maxsize=4096)
-def _static(pbx: str, kind: TopicKind, event_type: EventType) -> tuple[str, tuple[tuple[str, bytes], ...]]:
+def _static(pbx: str, kind: TopicSpec, event_type: EventType) -> tuple[str, tuple[tuple[str, bytes], ...]]:
     """Topic and headers that all events of one PBX, topic and type share."""
     return topic_name(pbx, kind), (
         ("ce_specversion", b"1.0"),

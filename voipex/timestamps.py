@@ -7,7 +7,7 @@ from typing import Final
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def rfc3339(at_us: int) -> str:
+def format_rfc3339(at_us: int) -> str:
     """Microseconds since 1970 -> `2026-03-02T08:00:00.000000Z`."""
     second, microsecond = divmod(at_us, 1_000_000)
     return f"{_second(second)}.{microsecond:06d}Z"
@@ -18,11 +18,11 @@ def _second(at_s: int) -> str:
     return (_EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
 
 
-rfc3339_cached: Final = lru_cache(maxsize=16384)(rfc3339)
-"""`rfc3339` for the folds: a document has a dozen times, and the next document of its key repeats most of them."""
+format_rfc3339_cached: Final = lru_cache(maxsize=16384)(format_rfc3339)
+"""`format_rfc3339` for the folds: a document has a dozen times, and the next document of its key repeats most of them."""
 
 
-def microseconds(text: str) -> int:
+def parse_rfc3339(text: str) -> int:
     """RFC 3339 (any offset) -> microseconds since 1970. Raises ValueError when it is no time, or has no offset."""
     if (
         len(text) == 27 and text[26] == "Z" and text[19] == "." and text[16] == ":"
@@ -34,9 +34,9 @@ def microseconds(text: str) -> int:
 
 
 @lru_cache(maxsize=8192)
-def microseconds_in_range(text: str) -> int:
-    """As `microseconds`, cached, for times to calculate with. Raises ValueError for times before 1970 or after 8999, too."""
-    at_us = microseconds(text)
+def parse_rfc3339_in_range(text: str) -> int:
+    """As `parse_rfc3339`, cached, for times to calculate with. Raises ValueError for times before 1970 or after 8999, too."""
+    at_us = parse_rfc3339(text)
     if not 0 <= at_us < _RANGE_END_US:
         raise ValueError("a time out of range")
     return at_us
@@ -54,6 +54,6 @@ def _any(text: str) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
-_RANGE_END_US: Final = microseconds(
+_RANGE_END_US: Final = parse_rfc3339(
     "9000-01-01T00:00:00Z"
 )  # leaves room for deadlines after a time: RFC 3339 ends with 9999

@@ -16,7 +16,7 @@ _MAX_MESSAGE_BYTES: Final = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TopicKind:
+class TopicSpec:
     """One of the topics that every PBX has; there is one object of each."""
 
     suffix: str
@@ -34,22 +34,22 @@ class TopicKind:
         return config
 
 
-CALL_EVENTS: Final = TopicKind("call.events.v1", "UniqueId", "Event", "delete", 7 * _DAY_MS)
-AGENT_EVENTS: Final = TopicKind("agent.events.v1", "agent key", "Event", "delete", 7 * _DAY_MS)
-CALL_TIMELINES: Final = TopicKind(
+CALL_EVENTS: Final = TopicSpec("call.events.v1", "UniqueId", "Event", "delete", 7 * _DAY_MS)
+AGENT_EVENTS: Final = TopicSpec("agent.events.v1", "agent key", "Event", "delete", 7 * _DAY_MS)
+CALL_TIMELINES: Final = TopicSpec(
     "call.timelines.v1", "UniqueId", "CallTimeline", "compact,delete", 30 * _DAY_MS
 )
-AGENT_ACTIVITY: Final = TopicKind("agent.activity.v1", "agent key", "AgentActivity", "delete", 7 * _DAY_MS)
-AGENT_STATUS: Final = TopicKind("agent.status.v1", "agent key", "AgentStatus", "compact", None)
-DEAD_LETTERS: Final = TopicKind(
+AGENT_ACTIVITY: Final = TopicSpec("agent.activity.v1", "agent key", "AgentActivity", "delete", 7 * _DAY_MS)
+AGENT_STATUS: Final = TopicSpec("agent.status.v1", "agent key", "AgentStatus", "compact", None)
+DEAD_LETTERS: Final = TopicSpec(
     "dead-letters.v1", "as the source, else null", "raw body or record", "delete", 30 * _DAY_MS
 )
-CALL_STATE: Final = TopicKind(
+CALL_STATE: Final = TopicSpec(
     "call.state.v1", "UniqueId", "private", "compact,delete", 30 * _DAY_MS, public=False
 )
-AGENT_STATE: Final = TopicKind("agent.state.v1", "agent key", "private", "compact", None, public=False)
+AGENT_STATE: Final = TopicSpec("agent.state.v1", "agent key", "private", "compact", None, public=False)
 
-TOPIC_KINDS: Final = (
+TOPIC_SPECS: Final = (
     CALL_EVENTS,
     AGENT_EVENTS,
     CALL_TIMELINES,
@@ -66,7 +66,7 @@ class Topic:
     """A topic to be created and checked."""
 
     name: str
-    kind: TopicKind
+    kind: TopicSpec
     partitions: int
 
     @property
@@ -74,13 +74,13 @@ class Topic:
         return self.kind.config()
 
 
-def topic_name(pbx: str, kind: TopicKind) -> str:
+def topic_name(pbx: str, kind: TopicSpec) -> str:
     return f"{pbx}.{kind.suffix}"
 
 
-def declared(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> tuple[Topic, ...]:
+def topics_for(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> tuple[Topic, ...]:
     """Every topic of every PBX, in a fixed order."""
-    return tuple(Topic(topic_name(pbx, kind), kind, partitions) for pbx in pbxs for kind in TOPIC_KINDS)
+    return tuple(Topic(topic_name(pbx, kind), kind, partitions) for pbx in pbxs for kind in TOPIC_SPECS)
 
 
 WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})

@@ -40,29 +40,29 @@ DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 @dataclass(slots=True)  # not frozen: each request makes one, and a frozen __init__ takes four times as long
 class Webhook:
     """
-    What the PBX said: `words` by documented name, as text exactly as sent (blank ones left out), and everything else in `extra`,
+    What the PBX said: `fields` by documented name, as text exactly as sent (blank ones left out), and everything else in `extra`,
     as sent, under the key that was sent. A number there that Python would write with other digits is an `orjson.Fragment`.
-    `sent` is the body as it was read, `keys` the table that it was read with.
+    `raw` is the body as it was read, `key_map` the table that it was read with.
     """
 
-    words: Mapping[str, str]
+    fields: Mapping[str, str]
     extra: Mapping[str, Any]
-    sent: Mapping[str, Any]
-    keys: Mapping[str, str]
+    raw: Mapping[str, Any]
+    key_map: Mapping[str, str]
 
     def field_of(self, name: str) -> dict[str, Any]:
-        """The field that `words[name]` was read from, for `extra`: under the key that was sent, as sent."""
+        """The field that `fields[name]` was read from, for `extra`: under the key that was sent, as sent."""
         return {
             key: _as_sent(value)
-            for key, value in self.sent.items()
-            if self.keys.get(key) == name
+            for key, value in self.raw.items()
+            if self.key_map.get(key) == name
             and key not in self.extra
             and value is not None
             and str(value).strip()
         }
 
 
-def key_table(renamed: Mapping[str, str]) -> Mapping[str, str]:
+def key_map(renamed: Mapping[str, str]) -> Mapping[str, str]:
     """
     Make the table for `parse` from a credential's mapping (documented name -> the key this PBX sends).
 
@@ -71,7 +71,7 @@ def key_table(renamed: Mapping[str, str]) -> Mapping[str, str]:
     return MappingProxyType({**DOCUMENTED_KEYS, **{sent: name for name, sent in renamed.items()}})
 
 
-def parse(body: bytes, keys: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
+def parse(body: bytes, key_map: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
     """
     Read one webhook.
 
@@ -80,18 +80,18 @@ def parse(body: bytes, keys: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
         InvalidEvent: JSON, but no object, nested too deeply, with a number out of range, or no EventName.
     """
     try:
-        return _sorted(orjson.loads(body), keys)
+        return _split_fields(orjson.loads(body), key_map)
     except (orjson.JSONDecodeError, _DigitsMatter):
-        return _sorted(_read_exactly(_text_of(body)), keys)
+        return _split_fields(_read_exactly(_text_of(body)), key_map)
 
 
-def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
+def _split_fields(document: Any, key_map: Mapping[str, str]) -> Webhook:
     if type(document) is not dict:
         raise InvalidEvent("the body is no JSON object")
     words: dict[str, str] = {}
     extra: dict[str, Any] = {}
     for key, value in document.items():
-        name = keys.get(key)
+        name = key_map.get(key)
         word = value if type(value) is str else None if name is None else _number_as_text(value)
         if name is None or word is None:
             if (
@@ -110,7 +110,7 @@ def _sorted(document: Any, keys: Mapping[str, str]) -> Webhook:
         extra = {key: _as_sent(value) for key, value in extra.items()}
     if "EventName" not in words:
         raise InvalidEvent("no EventName")
-    return Webhook(words, extra, document, keys)
+    return Webhook(words, extra, document, key_map)
 
 
 class _Number(NamedTuple):

@@ -28,7 +28,7 @@ _MAX_HEADER_BYTES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated PBX and how to read its webhooks: `keys` maps the keys it sends to the documented ones (`webhook.key_table`)."""
+    """An authenticated PBX and how to read its webhooks: `keys` maps the keys it sends to the documented ones (`webhook.key_map`)."""
 
     name: str
     pbx: str

@@ -27,7 +27,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from bridge.auth.authenticate import MAX_SECRETS
 from voipex.errors import CredentialsInvalid
 from voipex.phone import is_region
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 from voipex.webhook import DOCUMENTED_KEYS
 
 DEFAULT_REGION: Final = "CZ"
@@ -42,7 +42,7 @@ def _check_region(region: str) -> str:
 
 def _check_timestamp(text: str) -> str:
     try:
-        microseconds(text)
+        parse_rfc3339(text)
     except ValueError:
         raise ValueError("not a timestamp such as 2026-03-02T08:00:00Z") from None
     return text

@@ -23,7 +23,7 @@ from bridge.auth.credentials import (
     write,
 )
 from voipex.errors import CredentialsInvalid
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 MIN_GIVEN_SECRET_LENGTH: Final = 20
 _SECRET_PREFIX: Final = "vpx_"  # noqa: S105 - secret scanners find it, and no secret begins with a `-` that a shell command misreads
@@ -194,7 +194,7 @@ def _new_secret(name: str, pbx: str, given: str | None, now_us: int) -> tuple[Ne
     digest = f"sha256${hashlib.sha256(secret.encode()).hexdigest()}"
     return (
         NewSecret(name, pbx, secret, secret_id),
-        Secret(id=secret_id, digest=digest, created_at=rfc3339(now_us)),
+        Secret(id=secret_id, digest=digest, created_at=format_rfc3339(now_us)),
     )
 
 

@@ -10,7 +10,7 @@ from bridge.auth.authenticate import Credentials, Principal, SecretHash
 from bridge.auth.credentials import complaint, foreign_pbx, open_file
 from voipex.errors import CredentialsInvalid
 from voipex.service.watched_file import WatchedFiles
-from voipex.webhook import key_table
+from voipex.webhook import key_map
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class CredentialStore:
         return Credentials(
             (
                 (
-                    Principal(each.name, each.pbx, each.region, key_table(each.key_names)),
+                    Principal(each.name, each.pbx, each.region, key_map(each.key_names)),
                     [
                         SecretHash(secret.id, bytes.fromhex(secret.digest.removeprefix("sha256$")))
                         for secret in each.secrets

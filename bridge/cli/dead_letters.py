@@ -12,7 +12,7 @@ from bridge.auth.store import CredentialStore
 from bridge.cli.output import Json, escape_terminal, fail, now_us, print_json
 from bridge.ops import dead_letters, tail
 from bridge.ops.dead_letters import DeadLetterFilter, Position, ReplayResult
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 dead_letters_app = typer.Typer(
     no_args_is_help=True,
@@ -204,7 +204,7 @@ def parse_time_us(text: str, now_us: int) -> int:
         return now_us - round(float(span[1]) * _SPAN_S[span[2]] * 1_000_000)
     for candidate in (text, f"{text}Z", f"{text}T00:00:00Z"):
         try:
-            return microseconds(candidate)
+            return parse_rfc3339(candidate)
         except ValueError:
             continue
     raise ValueError("a time is 2026-03-02T08:00:00Z, or 90s, 30m, 2h, 7d ago")

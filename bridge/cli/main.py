@@ -87,11 +87,11 @@ def health_command(
 ) -> None:
     """Ask the bridge on this host whether it is ready (`/ready` of its management port). Exit 0: it is, 1: it is not."""
     loaded = settings.load()
-    result = health.ask(
+    result = health.probe(
         loaded.management_host or loaded.host, loaded.management_port, "live" if live else "ready"
     )
-    typer.echo(result.words, err=not result.good)
-    sys.exit(0 if result.good else 1)
+    typer.echo(result.message, err=not result.ok)
+    sys.exit(0 if result.ok else 1)
 
 
 # ---------------------------------------------------------------- doctor

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from voipex.normalize import Receipt
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 
 class ReceiptClock:
@@ -38,7 +38,7 @@ class ReceiptClock:
         millisecond, microsecond = divmod(at_us, 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
-            self._time_head, self._id_head = rfc3339(at_us)[:23], _id_head(millisecond)
+            self._time_head, self._id_head = format_rfc3339(at_us)[:23], _id_head(millisecond)
         received_at = f"{self._time_head}{microsecond:03d}Z"
         return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
 

@@ -29,10 +29,10 @@ from bridge.publisher.producer import KafkaProducer
 from voipex.errors import BridgeError, InvalidWebhook, KafkaUnreachable
 from voipex.kafka.settings import KafkaSettings
 from voipex.normalize import Receipt, normalize
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, TRACEPARENT_HEADER, Record, encode
-from voipex.timestamps import microseconds, rfc3339
-from voipex.topics import DEAD_LETTERS, TOPIC_KINDS, topic_name
+from voipex.timestamps import format_rfc3339, parse_rfc3339
+from voipex.topics import DEAD_LETTERS, TOPIC_SPECS, topic_name
 from voipex.webhook import parse
 
 REPLAYS_HEADER: Final = "bridge-replays"
@@ -134,14 +134,14 @@ class DeadLetter:
     def received_at_us(self) -> int:
         """When the webhook was received, else the timestamp of the record."""
         try:
-            return microseconds(self.header("bridge-received-at") or "")
+            return parse_rfc3339(self.header("bridge-received-at") or "")
         except ValueError:
             return min(max(0, self.timestamp_ms), _LATEST_MS) * 1000  # a timestamp may be any number
 
     @property
     def received_at(self) -> str:
         """The same in RFC 3339."""
-        return rfc3339(self.received_at_us)
+        return format_rfc3339(self.received_at_us)
 
     def summary(self) -> dict[str, str | int | None]:
         """Everything but headers and body: no personal data."""
@@ -270,10 +270,10 @@ def _receipt(dead_letter: DeadLetter) -> Receipt:
     if not event_id or not received_at:
         raise StillInvalid("it lacks bridge-event-id or bridge-received-at")
     try:
-        received_at_us = microseconds(received_at)
+        received_at_us = parse_rfc3339(received_at)
     except ValueError:
         raise StillInvalid("its bridge-received-at is not a time") from None
-    if rfc3339(received_at_us) != received_at:
+    if format_rfc3339(received_at_us) != received_at:
         raise StillInvalid("its bridge-received-at is not in the form that a bridge writes")
     return Receipt(received_at_us, received_at, event_id, dead_letter.header(TRACEPARENT_HEADER))
 
@@ -293,7 +293,7 @@ def _credential(dead_letter: DeadLetter, principal_of: PrincipalOf, fallback: Pr
 
 
 def _source_record(dead_letter: DeadLetter, value: bytes, topic: str, partitions: int) -> Record:
-    if topic not in {topic_name(dead_letter.pbx, kind) for kind in TOPIC_KINDS}:
+    if topic not in {topic_name(dead_letter.pbx, kind) for kind in TOPIC_SPECS}:
         raise StillInvalid("the topic that it names is not one of its PBX")
     headers = tuple(
         (name, value if value is not None else b"")
@@ -305,7 +305,7 @@ def _source_record(dead_letter: DeadLetter, value: bytes, topic: str, partitions
     partition = (
         int(source_partition)
         if source_partition.isdecimal()
-        else partition_of(dead_letter.key or b"", partitions)
+        else partition_for_key(dead_letter.key or b"", partitions)
     )
     if partition >= partitions:
         raise StillInvalid("the partition that it names does not exist")
@@ -349,7 +349,7 @@ async def read_dead_letters(
     records = read(
         settings,
         topic_name(pbx, DEAD_LETTERS),
-        partition_of=None if position is None else choose_partition,
+        choose_partition=None if position is None else choose_partition,
         from_offset=0 if position is None else position.offset,
     )
     try:

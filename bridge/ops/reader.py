@@ -10,10 +10,10 @@ from aiokafka import errors
 from aiokafka.errors import KafkaError
 
 from voipex.errors import TopicMismatch
-from voipex.kafka.admin import no_right
-from voipex.kafka.clients import _REQUEST_TIMEOUT_MS, _RETRY_BACKOFF_MS, client_arguments
-from voipex.kafka.diagnostics import unreachable
-from voipex.kafka.permissions import _RightsRequest, _standing
+from voipex.kafka.admin import missing_acl
+from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, client_arguments
+from voipex.kafka.diagnostics import diagnose
+from voipex.kafka.permissions import TopicAccessRequest, topic_access
 from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
@@ -35,7 +35,7 @@ async def read(
     settings: KafkaSettings,
     topic: str,
     *,
-    partition_of: Callable[[int], int] | None = None,
+    choose_partition: Callable[[int], int] | None = None,
     from_beginning: bool = True,
     from_offset: int = 0,
     follow: bool = False,
@@ -44,7 +44,7 @@ async def read(
     """
     Yield committed records; each partition in order.
 
-    `partition_of`: choose one partition, given their number; by default all are read. `from_beginning`: start with the first record, else
+    `choose_partition`: choose one partition, given their number; by default all are read. `from_beginning`: start with the first record, else
     with the next one that is written. `from_offset`: skip what is before it. `follow`: wait for more records, else stop at what was the
     end when the read started. Close the generator (`aclose`), which closes the consumer.
 
@@ -60,8 +60,8 @@ async def read(
         enable_auto_commit=False,
         auto_offset_reset="earliest",  # skip what retention deletes meanwhile
         isolation_level="read_committed",
-        request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        retry_backoff_ms=_RETRY_BACKOFF_MS,
+        request_timeout_ms=REQUEST_TIMEOUT_MS,
+        retry_backoff_ms=RETRY_BACKOFF_MS,
         fetch_max_wait_ms=200,
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
@@ -70,14 +70,14 @@ async def read(
             async with asyncio.timeout(timeout_s):
                 await consumer.start()
                 await asyncio.sleep(0)  # stop() right after start() would look like a cancellation
-                partitions = await _partitions(consumer, topic, partition_of)
+                partitions = await _partitions(consumer, topic, choose_partition)
                 consumer.assign(partitions)
                 ends = await consumer.end_offsets(partitions)
                 starts = await consumer.beginning_offsets(partitions) if from_beginning else ends
         except errors.TopicAuthorizationFailedError as error:
-            raise no_right(settings, "Describe", (topic,)) from error
+            raise missing_acl(settings, "Describe", (topic,)) from error
         except (KafkaError, OSError, TimeoutError) as error:
-            raise await unreachable(settings, error) from error
+            raise await diagnose(settings, error) from error
         for partition in partitions:
             consumer.seek(partition, max(starts[partition], from_offset))
         async for record in _records(settings, consumer, None if follow else ends, timeout_s):
@@ -86,20 +86,20 @@ async def read(
         await consumer.stop()
 
 
-async def _partitions(consumer: Any, topic: str, partition_of: Callable[[int], int] | None) -> list[Any]:
+async def _partitions(consumer: Any, topic: str, choose_partition: Callable[[int], int] | None) -> list[Any]:
     # All topics: a request that names a missing one creates it if auto.create.topics.enable is set.
     cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - `topics()` does not return the partitions
     numbers = sorted(cluster.partitions_for_topic(topic) or ())
     if not numbers:
         client = consumer._client  # noqa: SLF001
-        answer = await client.send(client.get_random_node(), _RightsRequest([topic]))
-        if _standing(answer.to_object()["topics"][0]).hidden:
+        answer = await client.send(client.get_random_node(), TopicAccessRequest([topic]))
+        if topic_access(answer.to_object()["topics"][0]).unauthorized:
             raise errors.TopicAuthorizationFailedError(topic)
         raise TopicMismatch(
             f"topic {topic} does not exist. To create the declared topics: voipex-bridge topics apply"
         )
-    if partition_of is not None:
-        numbers = [partition_of(len(numbers))]
+    if choose_partition is not None:
+        numbers = [choose_partition(len(numbers))]
     return [aiokafka.TopicPartition(topic, number) for number in numbers]
 
 
@@ -119,9 +119,9 @@ async def _records(
             polled = await consumer.getmany(*ready, timeout_ms=200)
         except errors.TopicAuthorizationFailedError as error:
             name = next(iter(consumer.assignment())).topic
-            raise no_right(settings, "Read", (name,)) from error
+            raise missing_acl(settings, "Read", (name,)) from error
         if not polled and ends is not None and time.monotonic() - last_progress > timeout_s:
-            raise await unreachable(settings, TimeoutError(f"no record within {timeout_s:.0f} s"))
+            raise await diagnose(settings, TimeoutError(f"no record within {timeout_s:.0f} s"))
         for partition, records in polled.items():
             for record in records:
                 if ends is not None and record.offset >= ends[partition]:

@@ -8,7 +8,7 @@ import orjson
 
 from bridge.ops.reader import ConsumerRecord, read
 from voipex.kafka.settings import KafkaSettings
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 
 
 async def tail(
@@ -31,7 +31,7 @@ async def tail(
     records = read(
         settings,
         topic,
-        partition_of=None if wanted is None else lambda partitions: partition_of(wanted, partitions),
+        choose_partition=None if wanted is None else lambda partitions: partition_for_key(wanted, partitions),
         from_beginning=from_beginning,
         follow=follow,
     )

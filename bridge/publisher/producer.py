@@ -9,16 +9,16 @@ from aiokafka import errors
 from aiokafka.errors import KafkaError
 
 from bridge.publisher.faults import DeliveryFault
-from voipex.kafka.admin import no_right
+from voipex.kafka.admin import missing_acl
 from voipex.kafka.clients import (
-    _REQUEST_TIMEOUT_MS,
-    _RETRY_BACKOFF_MS,
-    _look_at,
-    ask_for_metadata_calmly,
+    REQUEST_TIMEOUT_MS,
+    RETRY_BACKOFF_MS,
     client_arguments,
     close_producer,
+    mark_retrieved,
+    throttle_metadata_refresh,
 )
-from voipex.kafka.diagnostics import unreachable
+from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.settings import KafkaSettings
 from voipex.records import Record
 
@@ -42,7 +42,7 @@ class KafkaProducer:
         settings: KafkaSettings,
         *,
         max_batch_bytes: int = MAX_BATCH_BYTES,
-        request_timeout_ms: int = _REQUEST_TIMEOUT_MS,
+        request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     ) -> None:
         self._settings = settings
         self._max_batch_bytes = max_batch_bytes
@@ -67,9 +67,9 @@ class KafkaProducer:
             linger_ms=0,  # the publisher lingers
             max_batch_size=self._max_batch_bytes,
             request_timeout_ms=self._request_timeout_ms,
-            retry_backoff_ms=_RETRY_BACKOFF_MS,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
         )
-        ask_for_metadata_calmly(client.client)
+        throttle_metadata_refresh(client.client)
         try:
             # aiokafka waits for a producer id without a timeout of its own.
             async with asyncio.timeout(timeout_s):
@@ -78,10 +78,10 @@ class KafkaProducer:
             errors.ClusterAuthorizationFailedError
         ) as error:  # a user without Write on any topic gets no producer id
             await close_producer(client, 1.0)
-            raise no_right(self._settings, "Write", ()) from error
+            raise missing_acl(self._settings, "Write", ()) from error
         except (KafkaError, OSError, TimeoutError) as error:
             await close_producer(client, 1.0)
-            raise await unreachable(self._settings, error) from error
+            raise await diagnose(self._settings, error) from error
         except BaseException:
             await close_producer(client, 1.0)
             raise
@@ -113,7 +113,7 @@ class KafkaProducer:
             count += 1
         batch.close()  # an open batch would linger
         future: asyncio.Future[object] = await client.send_batch(batch, topic, partition=partition)
-        future.add_done_callback(_look_at)
+        future.add_done_callback(mark_retrieved)
         return count, future
 
     async def _ensure_metadata(self, topic: str) -> None:
@@ -131,7 +131,7 @@ class KafkaProducer:
                 return
             if topic in client.cluster.unauthorized_topics:
                 raise errors.TopicAuthorizationFailedError(topic)
-            await asyncio.sleep(_RETRY_BACKOFF_MS / 1000)
+            await asyncio.sleep(RETRY_BACKOFF_MS / 1000)
         if not updated:
             raise errors.KafkaConnectionError("no metadata")
         self._unknown_until[topic] = loop.time() + _UNKNOWN_TOPIC_S

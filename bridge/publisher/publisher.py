@@ -39,7 +39,7 @@ from voipex.dead_letters import undeliverable
 from voipex.errors import KafkaAccessDenied, TopicMismatch
 from voipex.records import Record
 from voipex.service.logging import LogThrottle, get_logger
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 _MAX_RECORDS: Final = 2000  # of one take
 _MAX_BYTES: Final = 1024 * 1024
@@ -344,14 +344,14 @@ class Publisher:
 
     def _set_reachable(self) -> None:
         if not self._state.reachable:
-            self._state = replace(self._state, reachable=True, since=rfc3339(self._now_ms() * 1000))
+            self._state = replace(self._state, reachable=True, since=format_rfc3339(self._now_ms() * 1000))
             self._metrics.reachable(True)
             self._throttle.reset()
             log.info("kafka reachable", generation=self._state.generation)
 
     def _set_unreachable(self, error: str, cause: str, *, needs_operator: bool = False) -> None:
         if self._state.reachable or self._state.since is None:
-            self._state = replace(self._state, reachable=False, since=rfc3339(self._now_ms() * 1000))
+            self._state = replace(self._state, reachable=False, since=format_rfc3339(self._now_ms() * 1000))
             self._metrics.reachable(False)
         self._state = replace(self._state, last_error=error)
         if needs_operator:

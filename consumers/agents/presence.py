@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from voipex.timestamps import rfc3339_cached
+from voipex.timestamps import format_rfc3339_cached
 
 UNNAMED: Final = ""
 """Stands for the queue of a login that named none; never published (blank queue names do not exist: contract 3)."""
@@ -66,10 +66,12 @@ class QueueRegister:
         """As QueueStatus."""
         return {
             "logged_in": True,
-            "since": rfc3339_cached(self.since_us),
+            "since": format_rfc3339_cached(self.since_us),
             "paused": self.is_paused,
             "pause_name": self.pause_name,
-            "paused_since": None if self.paused_since_us is None else rfc3339_cached(self.paused_since_us),
+            "paused_since": None
+            if self.paused_since_us is None
+            else format_rfc3339_cached(self.paused_since_us),
             "inferred": self.inferred,
         }
 

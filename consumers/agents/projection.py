@@ -15,8 +15,8 @@ from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
 from consumers.engine.projection import Document
 from voipex.events import agent_key
-from voipex.timestamps import microseconds_in_range, rfc3339_cached
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicKind
+from voipex.timestamps import format_rfc3339_cached, parse_rfc3339_in_range
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicSpec
 
 CE_TYPE: Final = "voipex.agent.status.v1"
 
@@ -32,8 +32,8 @@ class AgentProjection:
 
     name: ClassVar = "agents"
     fold_version: ClassVar = memories.FOLD_VERSION
-    inputs: ClassVar[Sequence[TopicKind]] = (AGENT_EVENTS, AGENT_ACTIVITY)
-    outputs: ClassVar[Sequence[TopicKind]] = (AGENT_STATUS,)
+    inputs: ClassVar[Sequence[TopicSpec]] = (AGENT_EVENTS, AGENT_ACTIVITY)
+    outputs: ClassVar[Sequence[TopicSpec]] = (AGENT_STATUS,)
     changelog: ClassVar = AGENT_STATE
     max_batch_records: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
 
@@ -44,7 +44,7 @@ class AgentProjection:
     def initial_state(self, pbx: str, key: str) -> AgentState:
         return AgentState(pbx, key)
 
-    def fold(self, state: AgentState, kind: TopicKind, value: bytes) -> AgentState:
+    def fold(self, state: AgentState, kind: TopicSpec, value: bytes) -> AgentState:
         """Take one record. Raises ValueError when it cannot be read, or is of another agent."""
         try:
             record = orjson.loads(value)
@@ -84,7 +84,7 @@ class AgentProjection:
         value = b'%b,"revision":%d,"updated_at":"%b"}' % (
             content,
             revision,
-            rfc3339_cached(until_us).encode(),
+            format_rfc3339_cached(until_us).encode(),
         )
         return told, (_document(state.key, value, revision),)
 
@@ -154,13 +154,13 @@ def _content(
         "availability": availability_of(picture, presence),
         "activity": max(running, key=precedence_of).activity if running else IDLE,
         "state": picture.state,
-        "since": rfc3339_cached(picture.since_us),
+        "since": format_rfc3339_cached(picture.since_us),
         "previous": picture.previous
-        and {"state": picture.previous[0], "since": rfc3339_cached(picture.previous[1])},
+        and {"state": picture.previous[0], "since": format_rfc3339_cached(picture.previous[1])},
         "pause_name": picture.standing.pause_name,
         "current_calls": [_call(phase) for phase in running if phase.activity != RINGING],
         "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
-        "last_event_at": rfc3339_cached(picture.last_event_us),
+        "last_event_at": format_rfc3339_cached(picture.last_event_us),
     }
     return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
         orjson.dumps(head)[:-1],
@@ -181,7 +181,7 @@ def _call(phase: Phase) -> dict[str, Any]:
         "queue": leg.queue,
         "number": leg.number,
         "direction": leg.direction,
-        "since": rfc3339_cached(phase.since_us),
+        "since": format_rfc3339_cached(phase.since_us),
     }
 
 
@@ -215,7 +215,7 @@ def _leg_of(record: dict[str, Any]) -> Leg:
     answered_us = _optional_us(get("answered_at"))
     talk_us = _optional_us(get("talk_started_at"))
     ended_us = _optional_us(get("ended_at"))
-    last_event_us = microseconds_in_range(record["last_event_at"])
+    last_event_us = parse_rfc3339_in_range(record["last_event_at"])
     role, result, direction = record["role"], get("result"), get("direction")
     if role not in ROLES or result not in RESULTS or direction not in DIRECTIONS:
         raise ValueError("an unknown role, result or direction")
@@ -254,7 +254,7 @@ def _event_of(record: dict[str, Any]) -> AgentEvent:
     login, line, email = get("login"), get("line"), get("email")
     _check_words(event_id, kind, queue, pause_name, login, line, email)
     return AgentEvent(
-        microseconds_in_range(record["received_at"]),
+        parse_rfc3339_in_range(record["received_at"]),
         _given(event_id),
         _given(kind),
         queue or None,
@@ -287,4 +287,4 @@ def _given(word: str | None) -> str:
 
 
 def _optional_us(text: str | None) -> int | None:
-    return None if text is None else microseconds_in_range(text)
+    return None if text is None else parse_rfc3339_in_range(text)

@@ -22,7 +22,7 @@ from voipex.call_timeline import (
     TransferKind,
 )
 from voipex.events import Direction, EventType, ReasonClass
-from voipex.timestamps import rfc3339_cached
+from voipex.timestamps import format_rfc3339_cached
 
 MAX_EVENTS: Final = 500
 CLOCK_SKEW_US: Final = 60 * SECOND_US
@@ -63,7 +63,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
         "first_ring_at": time_text(_first_ring_us(call)),
         "answered_at": time_text(answered_us),
         "ended_at": time_text(call.ended_us),
-        "cdr_at": None if call.cdr is None else rfc3339_cached(call.cdr.at_us),
+        "cdr_at": None if call.cdr is None else format_rfc3339_cached(call.cdr.at_us),
         "wait_s": _between(started_us if start_seen else None, answered_us),
         "ring_s": _sum_s(leg.ring_span() for leg in call.legs if _rang(leg)),
         "talk_s": _sum_s(leg.talk_span() for leg in customers),
@@ -85,7 +85,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
                 "event_id": event.event_id,
                 "type": event.type,
                 "event_name": event.event_name,
-                "at": rfc3339_cached(event.at_us),
+                "at": format_rfc3339_cached(event.at_us),
                 "line": event.line,
                 "effect": effect,
                 "note": note,
@@ -108,7 +108,7 @@ def links_of(call_id: str) -> Json:
 
 
 def time_text(at_us: int | None) -> str | None:
-    return None if at_us is None else rfc3339_cached(at_us)
+    return None if at_us is None else format_rfc3339_cached(at_us)
 
 
 def _between(begin_us: int | None, end_us: int | None) -> float | None:
@@ -197,7 +197,7 @@ def _rang_in_vain_since(call: Call, customers: Sequence[Leg]) -> bool:
 
 def _transfer(call: Call, transfer: Transfer) -> Json:
     return {
-        "at": rfc3339_cached(transfer.at_us),
+        "at": format_rfc3339_cached(transfer.at_us),
         "kind": transfer.kind,
         "from_line": call.leg(transfer.transferor).line if transfer.transferor else transfer.party.line,
         "to_line": call.leg(transfer.target).line if transfer.target else None,

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from voipex.events import Direction, Event, EventType, ReasonClass
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 
 class CallEvent(NamedTuple):
@@ -34,13 +34,13 @@ class CallEvent(NamedTuple):
 
 @lru_cache(maxsize=16384)  # the same for all events of a call
 def _started_us(text: str) -> int:
-    return microseconds(text)
+    return parse_rfc3339(text)
 
 
 def call_event(event: Event) -> CallEvent:
     """Take the relevant fields of *event*. Raises ValueError if one of its times cannot be parsed."""
     return CallEvent(
-        microseconds(event.received_at),
+        parse_rfc3339(event.received_at),
         event.event_id,
         event.type,
         event.event_name,

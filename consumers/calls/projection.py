@@ -23,8 +23,8 @@ from consumers.calls.fold import FOLD_VERSION, fold
 from consumers.engine.projection import Document
 from voipex.call_timeline import CallTimeline
 from voipex.events import Event
-from voipex.timestamps import rfc3339_cached
-from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
+from voipex.timestamps import format_rfc3339_cached
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
 
 TIMELINE_TYPE: Final = "voipex.call.timeline.v1"
 ACTIVITY_TYPE: Final = "voipex.agent.activity.v1"
@@ -117,8 +117,8 @@ class CallProjection:
 
     name: ClassVar = "timelines"
     fold_version: ClassVar = FOLD_VERSION
-    inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS,)
-    outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES, AGENT_ACTIVITY)
+    inputs: ClassVar[Sequence[TopicSpec]] = (CALL_EVENTS,)
+    outputs: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES, AGENT_ACTIVITY)
     changelog: ClassVar = CALL_STATE
     max_batch_records: ClassVar = 1_000  # nearly each a state and a document of its own
 
@@ -138,7 +138,7 @@ class CallProjection:
     def initial_state(self, pbx: str, key: str) -> CallState:
         return CallState(pbx, key)
 
-    def fold(self, state: CallState, kind: TopicKind, value: bytes) -> CallState:
+    def fold(self, state: CallState, kind: TopicSpec, value: bytes) -> CallState:
         """Apply one call event. Raises ValueError if it is invalid or of another call."""
         if kind != CALL_EVENTS:
             raise ValueError(f"no input of this projection: {kind.suffix}")
@@ -281,7 +281,7 @@ def _produced_activity(call: Call, number: int, record: Json) -> ProducedActivit
 
 def _timeline_document(call_id: str, body: bytes, now: Produced) -> Document:
     """Build the document. `body`: the timeline without revision and updated_at."""
-    counted = orjson.dumps({"revision": now.revision, "updated_at": rfc3339_cached(now.updated_us)})
+    counted = orjson.dumps({"revision": now.revision, "updated_at": format_rfc3339_cached(now.updated_us)})
     value = body[:-1] + b"," + counted[1:]
     return Document(CALL_TIMELINES, call_id, value, TIMELINE_TYPE, f"{call_id}@{now.revision}", now.revision)
 

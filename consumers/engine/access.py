@@ -7,9 +7,8 @@ from aiokafka import errors
 
 from consumers.engine.projection import Projection
 from voipex.errors import KafkaAccessDenied, KafkaUnavailable
-from voipex.kafka import permissions
-from voipex.kafka.admin import acl_command, describe_cluster, no_right
-from voipex.kafka.diagnostics import unreachable
+from voipex.kafka import diagnostics, permissions
+from voipex.kafka.admin import acl_command, describe_cluster, missing_acl
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import check_topics
 from voipex.topics import DEAD_LETTERS, Topic
@@ -73,12 +72,12 @@ async def check_acls(settings: KafkaSettings, acls: Mapping[str, Collection[str]
             for each in found.topics
             if each.name in names
             and (
-                each.hidden
-                or (each.refusal is None and each.rights is not None and operation not in each.rights)
+                each.unauthorized
+                or (each.error is None and each.operations is not None and operation not in each.operations)
             )
         ]
         if missing:
-            raise no_right(settings, operation, missing)
+            raise missing_acl(settings, operation, missing)
 
 
 async def diagnose(settings: KafkaSettings, error: BaseException, client_id: str) -> KafkaUnavailable:
@@ -90,8 +89,8 @@ async def diagnose(settings: KafkaSettings, error: BaseException, client_id: str
         operation, resource = "Write", f"transactional id {error.args[0]}"
         option = f"--transactional-id {group}. --resource-pattern-type prefixed"
     else:
-        return await unreachable(settings, error, client_id=client_id)
+        return await diagnostics.diagnose(settings, error, client_id=client_id)
     command = acl_command(settings, operation, ()).rstrip()
     return KafkaAccessDenied(
-        f"Kafka refuses us the right {operation} on {resource}. Give it: {command} {option} (docs/operations.md lists all rights)"
+        f"Kafka denies {operation} on {resource}. Add the ACL: {command} {option} (docs/operations.md lists all ACLs)"
     )

@@ -31,9 +31,9 @@ from consumers.engine.records import (
     TaskId,
 )
 from voipex.dead_letters import unreadable
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import TRACEPARENT_HEADER
-from voipex.timestamps import microseconds, rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.topics import topic_name
 
 State = TypeVar("State")
@@ -129,7 +129,7 @@ class Batch(Generic[State]):
         text = _text(key)
         if key is None or text is None:
             raise InvalidRecord("no key, or a key that is not UTF-8")
-        if partition_of(key, self._partitions) != self._task_id.partition:
+        if partition_for_key(key, self._partitions) != self._task_id.partition:
             raise InvalidRecord(
                 "the key belongs to another partition: the producer must use Kafka's default partitioner (murmur2)"
             )
@@ -234,7 +234,7 @@ class Batch(Generic[State]):
         headers = [
             *_static_headers(pbx, document.ce_type, self._projection.fold_version),
             ("ce_id", document.ce_id.encode()),
-            ("ce_time", rfc3339(cause.as_of_us).encode()),
+            ("ce_time", format_rfc3339(cause.as_of_us).encode()),
             ("ce_subject", key),
             ("ce_partitionkey", key),
         ]
@@ -244,7 +244,7 @@ class Batch(Generic[State]):
             headers.append((TRACEPARENT_HEADER, cause.traceparent))
         return ProducerRecord(
             topic_name(pbx, document.kind),
-            partition_of(key, self._partitions),
+            partition_for_key(key, self._partitions),
             key,
             document.value,
             tuple(headers),
@@ -309,7 +309,7 @@ def _received_at_and_trace(record: ConsumerRecord) -> tuple[int, bytes | None]:
 
 def _parse_time(text: bytes, default_us: int) -> int:
     try:
-        return microseconds(text.decode())
+        return parse_rfc3339(text.decode())
     except ValueError:  # of a foreign producer
         return default_us
 

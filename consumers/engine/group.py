@@ -22,7 +22,7 @@ from consumers.engine.consumer_client import (
 from consumers.engine.errors import OffsetOutOfRange
 from consumers.engine.records import ConsumerRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
-from voipex.kafka.clients import ask_for_metadata_calmly
+from voipex.kafka.clients import throttle_metadata_refresh
 from voipex.kafka.settings import KafkaSettings
 
 _MIN_RECORD_BYTES: Final = 256  # of an event or an activity
@@ -73,7 +73,7 @@ class GroupConsumer:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=self._fetch_bytes,
         )
-        ask_for_metadata_calmly(client._client)  # noqa: SLF001 - no public way
+        throttle_metadata_refresh(client._client)  # noqa: SLF001 - no public way
         client.subscribe(topics, listener=_listener(client, on_assigned, on_revoked))
         self._client = client  # `on_assigned` is called before `start` returns
         try:

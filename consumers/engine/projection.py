@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
-from voipex.topics import TopicKind
+from voipex.topics import TopicSpec
 
 State = TypeVar("State")
 
@@ -18,7 +18,7 @@ State = TypeVar("State")
 class Document:
     """A value to publish for *key* in the topic of *kind*; `value` None deletes the key (tombstone)."""
 
-    kind: TopicKind
+    kind: TopicSpec
     key: str
     value: bytes | None
     ce_type: str
@@ -37,9 +37,9 @@ class Projection(Protocol[State]):
 
     name: ClassVar[str]
     fold_version: ClassVar[int]
-    inputs: ClassVar[Sequence[TopicKind]]
-    outputs: ClassVar[Sequence[TopicKind]]
-    changelog: ClassVar[TopicKind]
+    inputs: ClassVar[Sequence[TopicSpec]]
+    outputs: ClassVar[Sequence[TopicSpec]]
+    changelog: ClassVar[TopicSpec]
     max_batch_records: ClassVar[int]
     """
     Records per transaction while catching up. A larger batch spreads the fixed cost of a transaction and emits a key once for many of its
@@ -50,7 +50,7 @@ class Projection(Protocol[State]):
         """Return the state of a key without records."""
         ...
 
-    def fold(self, state: State, kind: TopicKind, value: bytes) -> State:
+    def fold(self, state: State, kind: TopicSpec, value: bytes) -> State:
         """Add one record of an input topic. Raises ValueError when it cannot be read: it becomes a dead letter."""
         ...
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from voipex.topics import TopicKind
+from voipex.topics import TopicSpec
 
 SOURCE_TOPIC_HEADER: Final = "bridge-source-topic"
 SOURCE_OFFSET_HEADER: Final = "bridge-source-offset"
@@ -52,7 +52,7 @@ class ConsumerRecord(Protocol):
 class InputRecord:
     """A record of an input topic of this kind."""
 
-    kind: TopicKind
+    kind: TopicSpec
     record: ConsumerRecord
 
 

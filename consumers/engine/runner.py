@@ -27,7 +27,7 @@ from consumers.engine.transactions import TransactionalProducer
 from consumers.settings import Settings
 from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
 from voipex.service.logging import get_logger
-from voipex.topics import declared, topic_name
+from voipex.topics import topic_name, topics_for
 
 State = TypeVar("State")
 
@@ -223,7 +223,7 @@ class TaskRunner(Generic[State]):
 
     async def _check_acls(self) -> None:
         context = self._context
-        topics = declared([self.task_id.pbx], context.config.partitions)
+        topics = topics_for([self.task_id.pbx], context.config.partitions)
         acls = required_acls(context.projection, topics)
         await check_acls(context.settings, acls, admin_client_id(context.config.group))
 

@@ -51,7 +51,7 @@ from consumers.engine.records import (
 )
 from consumers.engine.store import Checkpoint, Store
 from voipex.service.logging import get_logger
-from voipex.topics import DEAD_LETTERS, TopicKind, topic_name
+from voipex.topics import DEAD_LETTERS, TopicSpec, topic_name
 
 State = TypeVar("State")
 
@@ -134,7 +134,7 @@ class Task(Generic[State]):
         self._batch = Batch(projection, task_id, config.partitions)
         self._changelog = TopicPartition(topic_name(task_id.pbx, projection.changelog), task_id.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
-        self._kinds: dict[str, TopicKind] = {
+        self._kinds: dict[str, TopicSpec] = {
             topic_name(task_id.pbx, kind): kind for kind in projection.inputs
         }
         self._inputs = {kind: TopicPartition(topic, task_id.partition) for topic, kind in self._kinds.items()}

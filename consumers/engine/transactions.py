@@ -24,7 +24,7 @@ from consumers.engine.consumer_client import (
 )
 from consumers.engine.errors import ProducerFenced
 from consumers.engine.records import ProducerRecord, TopicPartition
-from voipex.kafka.clients import ask_for_metadata_calmly, client_arguments, close_producer
+from voipex.kafka.clients import client_arguments, close_producer, throttle_metadata_refresh
 from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaProducer: Any = aiokafka.AIOKafkaProducer
@@ -65,7 +65,7 @@ class TransactionalProducer:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
-        ask_for_metadata_calmly(client.client)
+        throttle_metadata_refresh(client.client)
         try:
             async with asyncio.timeout(_FENCE_TIMEOUT_S):
                 await client.start()

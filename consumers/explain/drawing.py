@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.explain.replay import Explanation
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 Json = Mapping[str, Any]
 
@@ -105,8 +105,8 @@ class _Drawing:
         self.console.print()
 
     def _span(self, timeline: Json) -> tuple[int, int]:
-        moments = [microseconds(event["at"]) for event in timeline["events"]]
-        moments += [microseconds(leg["ended_at"]) for leg in timeline["legs"] if leg["ended_at"] is not None]
+        moments = [parse_rfc3339(event["at"]) for event in timeline["events"]]
+        moments += [parse_rfc3339(leg["ended_at"]) for leg in timeline["legs"] if leg["ended_at"] is not None]
         is_open = timeline["status"] not in {"ended", "stale"}
         return min(moments), max([*moments, self.as_of_us] if is_open else moments)
 
@@ -145,7 +145,7 @@ class _Drawing:
         for event in timeline["events"]:
             effect = event["effect"]
             table.add_row(
-                Text(f"+{(microseconds(event['at']) - start_us) / 1e6:.3f}", "dim"),
+                Text(f"+{(parse_rfc3339(event['at']) - start_us) / 1e6:.3f}", "dim"),
                 _clean(event["event_name"]),
                 _clean(event["line"] or ""),
                 Text(effect, "dim" if effect in {"none", "filled"} else "bold"),
@@ -159,14 +159,14 @@ class _Drawing:
 
     def draw_agents(self) -> None:
         explanation = self.explanation
-        start_us = min(microseconds(states[0][0]) for states in explanation.states.values())
+        start_us = min(parse_rfc3339(states[0][0]) for states in explanation.states.values())
         self.console.print(Text("AGENTS", "bold"))
         self._axis(start_us, self.as_of_us)
         for status in explanation.agents:
             states = explanation.states[status["pbx"], status["agent"]]
-            ends = [microseconds(since) for since, _ in states[1:]] + [self.as_of_us]
+            ends = [parse_rfc3339(since) for since, _ in states[1:]] + [self.as_of_us]
             stretches = [
-                Stretch(microseconds(since), end_us, state)
+                Stretch(parse_rfc3339(since), end_us, state)
                 for (since, state), end_us in zip(states, ends, strict=True)
             ]
             label = _clean(f"{status['pbx']} {status['agent']}")
@@ -175,7 +175,7 @@ class _Drawing:
             self._facts(status, states)
 
     def _facts(self, status: Json, states: Sequence[tuple[str, str]]) -> None:
-        changes = [f"{self._clock(microseconds(since))} {state}" for since, state in states[-SHOWN_CHANGES:]]
+        changes = [f"{self._clock(parse_rfc3339(since))} {state}" for since, state in states[-SHOWN_CHANGES:]]
         facts = [", ".join((["…"] if len(states) > SHOWN_CHANGES else []) + changes)]
         if status["queues"]:
             facts.append(
@@ -247,9 +247,9 @@ class _Drawing:
 
 def _stretches(leg: Json, as_of_us: int) -> list[Stretch]:
     """Return the phases of a leg: ringing, consulting, talking; a monitor monitors all the time."""
-    end_us = as_of_us if leg["ended_at"] is None else microseconds(leg["ended_at"])
-    ring_us = None if leg["ring_started_at"] is None else microseconds(leg["ring_started_at"])
-    answered_us = None if leg["answered_at"] is None else microseconds(leg["answered_at"])
+    end_us = as_of_us if leg["ended_at"] is None else parse_rfc3339(leg["ended_at"])
+    ring_us = None if leg["ring_started_at"] is None else parse_rfc3339(leg["ring_started_at"])
+    answered_us = None if leg["answered_at"] is None else parse_rfc3339(leg["answered_at"])
     start_us = next((each for each in (ring_us, answered_us) if each is not None), end_us)
     if leg["role"] == "monitor":
         return [Stretch(start_us, end_us, "monitoring")]
@@ -271,7 +271,7 @@ def _was_consulted(leg: Json) -> bool:
     """Return whether the leg was consulted first. A leg that consults talks meanwhile: consult_s is part of its talk_s."""
     if leg["consult_s"] is None or leg["talk_s"] is None or leg["ended_at"] is None:
         return False
-    answered_s = (microseconds(leg["ended_at"]) - microseconds(leg["answered_at"])) / 1e6
+    answered_s = (parse_rfc3339(leg["ended_at"]) - parse_rfc3339(leg["answered_at"])) / 1e6
     return bool(leg["talk_s"] < answered_s - leg["consult_s"] / 2)
 
 

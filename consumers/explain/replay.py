@@ -19,8 +19,9 @@ from consumers.engine.projection import Projection
 from consumers.engine.records import DueState, InputRecord, ProducerRecord, StateChange, TaskId
 from consumers.explain.trace import Received, Rejected, Trace
 from voipex.events import split_unique_id
+from voipex.normalize import NormalizedEvent
 from voipex.records import Record, encode
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
@@ -28,7 +29,7 @@ from voipex.topics import (
     CALL_EVENTS,
     CALL_TIMELINES,
     DEAD_LETTERS,
-    TopicKind,
+    TopicSpec,
     topic_name,
 )
 
@@ -54,7 +55,7 @@ class Explanation:
 
     def to_json(self) -> Json:
         return {
-            "as_of": None if self.as_of_us is None else rfc3339(self.as_of_us),
+            "as_of": None if self.as_of_us is None else format_rfc3339(self.as_of_us),
             "timelines": self.timelines,
             "agents": self.agents,
             "rejected": [{"line": each.line, "why": each.why} for each in self.rejected],
@@ -117,7 +118,7 @@ class _Service:
         self._batches: dict[str, Batch[Any]] = {}
         self._offset = 0
 
-    def fold(self, pbx: str, kind: TopicKind, record: Record | ProducerRecord) -> BatchResult:
+    def fold(self, pbx: str, kind: TopicSpec, record: Record | ProducerRecord) -> BatchResult:
         polled = _Polled(self._offset, record.timestamp_ms, record.key, record.value, record.headers)
         self._offset += 1
         inputs = [InputRecord(kind, polled)]

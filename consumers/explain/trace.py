@@ -23,13 +23,13 @@ from pydantic import ValidationError
 from voipex.errors import InvalidWebhook
 from voipex.events import Event, agent_key
 from voipex.normalize import Receipt, normalize
-from voipex.timestamps import microseconds, rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.webhook import parse
 
 DEFAULT_PBX: Final = "voipex"
 
 _EARLIEST_US: Final = 0
-_LATEST_US: Final = microseconds(
+_LATEST_US: Final = parse_rfc3339(
     "9000-01-01T00:00:00Z"
 )  # the folds add deadlines, which must be valid times too
 
@@ -94,7 +94,7 @@ def _read(line: bytes, number: int, unnamed: Counter[int]) -> Received:
     if event_id is None:
         event_id = made_up_id(at_us, unnamed[at_us])
         unnamed[at_us] += 1
-    event = normalize(webhook, pbx, Receipt(at_us, rfc3339(at_us), event_id))
+    event = normalize(webhook, pbx, Receipt(at_us, format_rfc3339(at_us), event_id))
     return Received(at_us, event.to_event(), number)
 
 
@@ -150,7 +150,7 @@ def _received_at(members: Json) -> int:
 def moment_us(text: str) -> int:
     """Parse ISO 8601 with any offset into microseconds. Raises ValueError with a predicate: "received_at is …"."""
     try:
-        at_us = microseconds(text.strip())
+        at_us = parse_rfc3339(text.strip())
     except (ValueError, OverflowError) as error:
         raise ValueError("no ISO 8601 time with an offset") from error
     if not _EARLIEST_US <= at_us < _LATEST_US:
@@ -182,7 +182,7 @@ def _event(members: Json, at_us: int) -> Event:
         event.type.is_agent and agent_key(event.login, event.line, event.email) is not None
     ):
         raise _InvalidLine("no UniqueId, and no agent to key it by")
-    return event.model_copy(update={"received_at": rfc3339(at_us)})
+    return event.model_copy(update={"received_at": format_rfc3339(at_us)})
 
 
 def made_up_id(at_us: int, place: int) -> str:

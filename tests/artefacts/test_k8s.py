@@ -28,11 +28,11 @@ from tests.artefacts.tools import BUILD, ROOT, passes, run
 from tests.processes import BridgeProcess, ConsumerProcess, free_port
 from tests.waiting import WITHIN_S, async_eventually, eventually
 from voipex.errors import SettingsInvalid
-from voipex.kafka.admin import _admin
+from voipex.kafka.admin import admin_client
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import apply_topics
 from voipex.service import settings as environment
-from voipex.topics import CALL_EVENTS, declared, topic_name
+from voipex.topics import CALL_EVENTS, topic_name, topics_for
 
 pytestmark = pytest.mark.artefacts
 
@@ -456,7 +456,7 @@ def test_topics_and_users_are_what_strimzi_knows() -> None:
     found = documents(built("prod"))
     topics = [each["metadata"]["name"] for each in found if each["kind"] == "KafkaTopic"]
 
-    assert sorted(topics) == sorted(topic.name for topic in declared(["voipex"]))
+    assert sorted(topics) == sorted(topic.name for topic in topics_for(["voipex"]))
     assert len([each for each in found if each["kind"] == "KafkaUser"]) == 3
     assert strangers(found) == []
 
@@ -560,7 +560,7 @@ class GuardedKafka:
 
     def allow(self, acl: Acl, *, given: bool = True) -> None:
         async def ask() -> None:
-            async with _admin(self.administration(), 20) as admin:
+            async with admin_client(self.administration(), 20) as admin:
                 await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
 
                 async def is_set() -> bool:
@@ -578,7 +578,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
     kafka_.broker.start()
     try:
         kafka_.broker.wait_ready(WITHIN_S)
-        asyncio.run(apply_topics(kafka_.administration(), declared(["voipex"], 1), 1, 1))
+        asyncio.run(apply_topics(kafka_.administration(), topics_for(["voipex"], 1), 1, 1))
         for rights in acls().values():
             for right in rights:
                 kafka_.allow(right)
@@ -647,7 +647,7 @@ def test_a_right_that_is_missing_is_found(taken: str, guarded: GuardedKafka, tmp
         service = ConsumerProcess(
             tmp_path, "timelines", guarded.sasl, "voipex", 1, **guarded.environment_of("voipex-timelines")
         )
-        refused = rf"refuses us .* {re.escape(taken)}"
+        refused = rf"denies .* {re.escape(taken)}"
         with service.start():
             eventually(lambda: re.search(refused, service.log()), service.log)
             assert service.ready()[0] == 503

@@ -24,10 +24,10 @@ from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
 from voipex.errors import KafkaUnavailable
 from voipex.kafka import topics as kafka_topics
-from voipex.kafka.admin import _admin, describe_cluster
+from voipex.kafka.admin import admin_client, describe_cluster
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import list_topics
-from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, TopicKind, declared
+from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_SPECS, TopicSpec, topics_for
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent.parent / "build"
@@ -125,7 +125,7 @@ def _delete_topics(bootstrap_servers: str) -> None:
     async def delete() -> None:
         settings = settings_of(bootstrap_servers)
         names = [topic.name for topic in await list_topics(settings)]
-        async with _admin(settings, 30) as admin:
+        async with admin_client(settings, 30) as admin:
             if names:
                 await admin.delete_topics(names)
 
@@ -202,15 +202,15 @@ def pbx() -> str:
 
 
 async def create_topics(
-    bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicKind] = TOPIC_KINDS
+    bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicSpec] = TOPIC_SPECS
 ) -> None:
     """Make the topics of *pbx*. Fewer kinds make a broker that is stopped and started sooner ready again."""
-    topics = [topic for topic in declared([pbx], partitions) if topic.kind in set(kinds)]
+    topics = [topic for topic in topics_for([pbx], partitions) if topic.kind in set(kinds)]
     await kafka_topics.apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
 
 
 def apply_topics(
-    bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicKind] = TOPIC_KINDS
+    bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicSpec] = TOPIC_SPECS
 ) -> None:
     """The same outside of an event loop."""
     asyncio.run(create_topics(bootstrap_servers, pbx, partitions, kinds))

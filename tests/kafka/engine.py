@@ -25,9 +25,9 @@ from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.kafka.conftest import Broker, settings_of
 from tests.waiting import async_eventually
-from voipex.kafka.admin import _admin
-from voipex.kafka.topics import _alter, _set_by_hand, _wait_until_applied
-from voipex.partitioner import partition_of
+from voipex.kafka.admin import admin_client
+from voipex.kafka.topics import _alter, _topic_overrides, _wait_until_applied
+from voipex.partitioner import partition_for_key
 from voipex.records import Record
 from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
@@ -83,8 +83,8 @@ async def read(kafka: Broker, topic: str) -> list[ConsumerRecord]:
 async def configure(kafka: Broker, topic: str, **config: str) -> None:
     """Change settings of a topic, written with `_` for `.`; the others stay."""
     wanted = {name.replace("_", "."): value for name, value in config.items()}
-    async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
-        wanted = {**await _set_by_hand(admin, topic), **wanted}
+    async with admin_client(settings_of(kafka.bootstrap_servers), 30) as admin:
+        wanted = {**await _topic_overrides(admin, topic), **wanted}
         await _alter(admin, topic, wanted)
         await _wait_until_applied(admin, {topic: wanted})
 
@@ -92,7 +92,7 @@ async def configure(kafka: Broker, topic: str, **config: str) -> None:
 async def delete_records(kafka: Broker, partition: TopicPartition, before: int) -> None:
     """Delete the records before an offset; -1: all."""
     where = aiokafka.TopicPartition(*partition)
-    async with _admin(settings_of(kafka.bootstrap_servers), 30) as admin:
+    async with admin_client(settings_of(kafka.bootstrap_servers), 30) as admin:
         await admin.delete_records({where: _RecordsToDelete(before)})
 
 
@@ -109,7 +109,7 @@ def add(pbx: str, key: str, amount: int = 1, partitions: int = 1, **more: Any) -
     """A record that adds."""
     name, now_ms = key.encode(), time.time_ns() // 1_000_000
     value = json.dumps({"add": amount, **more}).encode()
-    return Record(topic_name(pbx, CALL_EVENTS), partition_of(name, partitions), name, value, (), now_ms)
+    return Record(topic_name(pbx, CALL_EVENTS), partition_for_key(name, partitions), name, value, (), now_ms)
 
 
 async def tallies(kafka: Broker, pbx: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from tests.commands import CommandResult, run_in_process
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import USER, BridgeProcess
 from tests.waiting import eventually
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import Record
 
 RENAMED = [
@@ -113,7 +113,9 @@ def test_a_replay_with_the_key_names_publishes_the_events(
         "1412256225.1941",
         "janecek",
     ]
-    assert {record.partition for record in once} == {partition_of(record.key or b"", 12) for record in once}
+    assert {record.partition for record in once} == {
+        partition_for_key(record.key or b"", 12) for record in once
+    }
     assert all(dict(record.headers)["bridge-replays"] == b"1" for record in once)
     assert Counter(map(without_offset, twice)) == Counter(list(map(without_offset, once)) * 2)
     assert sorted(left) == sorted(kept)
@@ -238,7 +240,7 @@ def test_records_return_unchanged_to_their_topics(kafka: Broker, pbx: str, tmp_p
 
     assert (done.code, done.json["replayed"], done.json["unusable"]) == (1, 3, 1)
     expected = {
-        (calls, partition_of(b"1.1", 12), b"1.1"),
+        (calls, partition_for_key(b"1.1", 12), b"1.1"),
         (calls, 7, None),
         (agents, 3, b"janecek"),
     }

@@ -9,10 +9,10 @@ from tests.commands import CommandResult, run_in_process
 from tests.kafka.conftest import Broker, apply_topics, read_all, settings_of
 from tests.processes import BridgeProcess
 from voipex.kafka import permissions
-from voipex.kafka.admin import _admin
-from voipex.kafka.permissions import Examination
+from voipex.kafka.admin import admin_client
+from voipex.kafka.permissions import ClusterInfo
 from voipex.kafka.topics import _alter, _wait_until_applied, list_topics
-from voipex.topics import TOPIC_KINDS, declared
+from voipex.topics import TOPIC_SPECS, topics_for
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def doctor(bridge: BridgeProcess, **changes: str) -> tuple[CommandResult, dict[s
     return done, checks
 
 
-def examine(kafka: Broker, *topics: str) -> Examination:
+def examine(kafka: Broker, *topics: str) -> ClusterInfo:
     return asyncio.run(permissions.examine(settings_of(kafka.bootstrap_servers), topics))
 
 
@@ -47,13 +47,13 @@ def test_beside_a_running_bridge_nothing_is_written(bridge: BridgeProcess, kafka
     assert [each[0] for each in checks["rights"]] == ["ok"]
     assert [each[0] for each in checks["topics"]] == ["ok"]
     assert checks["ports"][0][0] == "skipped"
-    assert [read_all(kafka.bootstrap_servers, topic.name) for topic in declared([pbx])] == [[]] * len(
-        TOPIC_KINDS
+    assert [read_all(kafka.bootstrap_servers, topic.name) for topic in topics_for([pbx])] == [[]] * len(
+        TOPIC_SPECS
     )
 
 
 def test_missing_topics_are_named_and_not_created(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
-    names = [topic.name for topic in declared([pbx])]
+    names = [topic.name for topic in topics_for([pbx])]
 
     done, checks = doctor(bridge)
     existing = asyncio.run(list_topics(settings_of(kafka.bootstrap_servers), names))
@@ -70,7 +70,7 @@ def test_other_partitions_are_an_error_other_settings_a_warning(
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
 
     async def shorten() -> None:
-        async with _admin(settings_of(kafka.bootstrap_servers), 10) as admin:
+        async with admin_client(settings_of(kafka.bootstrap_servers), 10) as admin:
             config = {"retention.ms": "1000", "cleanup.policy": "delete", "max.message.bytes": "1048588"}
             await _alter(admin, f"{pbx}.call.events.v1", config)
             await _wait_until_applied(admin, {f"{pbx}.call.events.v1": config})
@@ -94,7 +94,7 @@ def test_a_low_max_message_bytes_is_an_error(bridge: BridgeProcess, kafka: Broke
     topic, kafka_settings = f"{pbx}.dead-letters.v1", settings_of(kafka.bootstrap_servers)
 
     async def lower() -> None:
-        async with _admin(kafka_settings, 10) as admin:
+        async with admin_client(kafka_settings, 10) as admin:
             await _alter(admin, topic, {"max.message.bytes": "100000"})
         async with asyncio.timeout(10):
             while (await list_topics(kafka_settings, {topic}))[0].config["max.message.bytes"] != "100000":  # noqa: ASYNC110
@@ -125,8 +125,8 @@ def test_rights_are_read_from_the_broker(kafka: Broker, pbx: str) -> None:
     found = examine(kafka, f"{pbx}.call.events.v1", f"{pbx}.nothing.v1")
 
     access = {each.name: each for each in found.topics}
-    assert access[f"{pbx}.call.events.v1"].rights == frozenset({
+    assert access[f"{pbx}.call.events.v1"].operations == frozenset({
         "Read", "Write", "Create", "Delete", "Alter", "Describe", "DescribeConfigs", "AlterConfigs"
     })  # fmt: skip
     assert access[f"{pbx}.call.events.v1"].fewest_in_sync == 1
-    assert access[f"{pbx}.nothing.v1"].refusal == "UnknownTopicOrPartitionError"
+    assert access[f"{pbx}.nothing.v1"].error == "UnknownTopicOrPartitionError"

@@ -30,7 +30,7 @@ from tests.processes import BridgeProcess, ConsumerProcess, free_port
 from tests.recording_pbx import RecordingPbx
 from tests.traffic import Traffic, write
 from tests.waiting import WITHIN_S, eventually
-from voipex.kafka.admin import _admin
+from voipex.kafka.admin import admin_client
 from voipex.records import Record
 from voipex.topics import (
     AGENT_ACTIVITY,
@@ -40,7 +40,7 @@ from voipex.topics import (
     CALL_EVENTS,
     CALL_STATE,
     CALL_TIMELINES,
-    TopicKind,
+    TopicSpec,
     topic_name,
 )
 
@@ -227,9 +227,9 @@ def test_a_deleted_topic_of_documents_is_filled_again(
     pbx: str,
     tmp_path: Path,
     service: str,
-    documents: TopicKind,
-    state: TopicKind,
-    inputs: tuple[TopicKind, ...],
+    documents: TopicSpec,
+    state: TopicSpec,
+    inputs: tuple[TopicSpec, ...],
 ) -> None:
     """Delete the private topic and the group's offsets too: everything is folded anew from the records that are kept."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
@@ -285,7 +285,7 @@ def test_a_deleted_topic_of_events_halts_who_reads_it(kafka: Broker, pbx: str, t
 
 def _delete_topic(bootstrap_servers: str, name: str) -> None:
     async def delete() -> None:
-        async with _admin(settings_of(bootstrap_servers), 30) as admin:
+        async with admin_client(settings_of(bootstrap_servers), 30) as admin:
             await admin.delete_topics([name])
 
     asyncio.run(delete())

@@ -34,9 +34,9 @@ from tests.kafka.conftest import (
 from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, async_eventually, outlast
-from voipex.kafka.admin import _admin
+from voipex.kafka.admin import admin_client
 from voipex.kafka.topics import _alter, _create, _NewTopic, _wait_until_applied
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import Record
 
 QUICK = Timing(linger_s=0.002, warn_after_s=1.0, initial_backoff_s=0.05, max_backoff_s=0.5)
@@ -57,7 +57,7 @@ def event(pbx: str, number: int, *, size: int = 500, partitions: int = 12) -> Re
     )
     value = b'{"n":%d,"extra":"%s"}' % (number, b"x" * size)
     at_ms = time.time_ns() // 1_000_000
-    return Record(f"{pbx}.call.events.v1", partition_of(key, partitions), key, value, headers, at_ms)
+    return Record(f"{pbx}.call.events.v1", partition_for_key(key, partitions), key, value, headers, at_ms)
 
 
 @dataclass
@@ -387,7 +387,7 @@ async def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: Loca
 
 
 async def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
-    async with _admin(settings_of(broker.bootstrap_servers), 30) as admin:
+    async with admin_client(settings_of(broker.bootstrap_servers), 30) as admin:
         await _alter(admin, f"{pbx}.call.events.v1", {"max.message.bytes": str(max_message_bytes)})
 
 
@@ -475,7 +475,7 @@ async def test_7_and_15_a_leaderless_partition_recovers_at_low_cpu(
     """No leader for longer than a request may take: the batch fails and its partition is poisoned."""
     topic = f"{pbx}.call.events.v1"
 
-    async with _admin(settings_of(own_kafka.bootstrap_servers), 30) as admin:
+    async with admin_client(settings_of(own_kafka.bootstrap_servers), 30) as admin:
         await _create(admin, [_NewTopic(topic, -1, -1, {0: [1], 1: [2]})])
         await _wait_until_applied(admin, {topic: {}})
     async with running(

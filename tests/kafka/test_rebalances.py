@@ -13,7 +13,7 @@ from tests.kafka.conftest import Broker, create_topics, settings_of
 from tests.kafka.engine import settings
 from tests.processes import ConsumerProcess
 from tests.waiting import async_eventually
-from voipex.kafka.admin import _admin
+from voipex.kafka.admin import admin_client
 
 SESSION_S = 30.0
 
@@ -48,7 +48,7 @@ async def test_sigterm_in_a_rebalance_does_not_await_frozen_members(
 
 
 async def _is_rebalancing(kafka: Broker, group: str) -> bool:
-    async with _admin(settings_of(kafka.bootstrap_servers), 20) as admin:
+    async with admin_client(settings_of(kafka.bootstrap_servers), 20) as admin:
         [answer] = await admin.describe_consumer_groups([group])
     state: str = answer.groups[0][2]
     return state == "PreparingRebalance"

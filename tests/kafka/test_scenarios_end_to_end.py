@@ -40,8 +40,8 @@ from tests.waiting import async_eventually
 from voipex.errors import ServiceUnavailable
 from voipex.kafka.topics import apply_topics
 from voipex.records import Record
-from voipex.timestamps import microseconds
-from voipex.topics import AGENT_STATUS, CALL_TIMELINES, declared, topic_name
+from voipex.timestamps import parse_rfc3339
+from voipex.topics import AGENT_STATUS, CALL_TIMELINES, topic_name, topics_for
 
 _Consumer: Any = aiokafka.AIOKafkaConsumer  # it ships no types
 NAMES = scenario_names()
@@ -86,7 +86,7 @@ def pbxs() -> dict[str, str]:
 def steps() -> Iterator[Step]:
     for name in NAMES:
         told = scenario(name)
-        base_us = microseconds(told["base"])
+        base_us = parse_rfc3339(told["base"])
         for look, kind in ((False, "events"), (True, "expect")):
             for number, each in enumerate(told[kind]):
                 yield Step(base_us + round(each["as_of" if look else "at"] * 1e6), look, number, name, each)
@@ -343,7 +343,7 @@ async def make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
     """Scenarios lie in the past: nothing of them may expire."""
     topics = [
         dataclasses.replace(topic, kind=dataclasses.replace(topic.kind, retention_ms=-1))
-        for topic in declared(names, 1)
+        for topic in topics_for(names, 1)
     ]
     await apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
 

@@ -50,8 +50,8 @@ from tests.processes import BridgeProcess, free_port
 from tests.traffic import Traffic
 from tests.waiting import WITHIN_S, async_eventually, eventually
 from voipex.errors import KafkaAccessDenied
-from voipex.kafka.admin import _admin, describe_cluster
-from voipex.kafka.permissions import _RIGHTS
+from voipex.kafka.admin import admin_client, describe_cluster
+from voipex.kafka.permissions import OPERATIONS_BY_BIT
 from voipex.kafka.topics import apply_topics
 from voipex.topics import (
     AGENT_ACTIVITY,
@@ -60,9 +60,9 @@ from voipex.topics import (
     CALL_EVENTS,
     CALL_TIMELINES,
     DEAD_LETTERS,
-    TopicKind,
-    declared,
+    TopicSpec,
     topic_name,
+    topics_for,
 )
 
 KEY_PASSWORD = "secret-of-the-key"
@@ -148,7 +148,7 @@ class SecureKafka:
         }
 
     def make_topics(self, pbx: str) -> None:
-        asyncio.run(apply_topics(settings_of(self.administration), declared([pbx], partitions=1), 1, 1))
+        asyncio.run(apply_topics(settings_of(self.administration), topics_for([pbx], partitions=1), 1, 1))
 
     def give(self, user: str, right: "Right") -> None:
         """A right on anything, and return when it is in force."""
@@ -167,7 +167,7 @@ class SecureKafka:
         asyncio.run(self._set((2, topic, 3, f"User:{user}", "*", OPERATIONS[right], 3), given=False))
 
     async def _set(self, acl: tuple[int, str, int, str, str, int, int], *, given: bool) -> None:
-        async with _admin(settings_of(self.administration), 20) as admin:
+        async with admin_client(settings_of(self.administration), 20) as admin:
             await admin._send_request((CreateAclsRequest if given else DeleteAclsRequest)(*acl))
 
             async def is_set() -> bool:
@@ -203,7 +203,7 @@ class Right(NamedTuple):
         )
 
 
-OPERATIONS = {"All": 2, **{name: bit for bit, name in _RIGHTS.items()}}
+OPERATIONS = {"All": 2, **{name: bit for bit, name in OPERATIONS_BY_BIT.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -457,12 +457,12 @@ REFUSALS: dict[Mistake, str] = {
     "and that this user has SCRAM-SHA-512 credentials",
     user_of_another_mechanism: "wrong user or password. Check VOIPEX_KAFKA_SASL_USERNAME=scram-user, "
     "VOIPEX_KAFKA_SASL_PASSWORD, and that this user has PLAIN credentials",
-    unknown_authority: "the broker's certificate is signed by an authority that we do not know. "
+    unknown_authority: "the broker's certificate is signed by an unknown authority. "
     "Put that authority's certificate into VOIPEX_KAFKA_SSL_CA_FILE",
     the_systems_authorities: "VOIPEX_KAFKA_SSL_CA_FILE (not set: the system decides)",
-    no_client_certificate: "the broker wants a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE",
-    a_strangers_certificate: "the broker refuses our certificate VOIPEX_KAFKA_SSL_CERT_FILE",
-    another_name: "the broker's certificate is not for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS",
+    no_client_certificate: "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE",
+    a_strangers_certificate: "the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE",
+    another_name: "the broker's certificate is not valid for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS",
     no_key_password: "client.key: it is encrypted: set VOIPEX_KAFKA_SSL_KEY_PASSWORD",
 }
 
@@ -597,8 +597,8 @@ def test_an_address_that_only_the_broker_names_is_blamed_too(secure: SecureKafka
         asyncio.run(describe_cluster(loaded, timeout_s=1))
 
     address = secure.misled.replace("localhost", "127.0.0.1")
-    assert f"{address}, which a broker names as its own address" in str(refused.value)
-    assert "certificate is not for this name" in str(refused.value)
+    assert f"{address}, which a broker advertises as its own address" in str(refused.value)
+    assert "certificate is not valid for this name" in str(refused.value)
 
 
 # ---------------------------------------------------------------------------------------------------- rights
@@ -634,9 +634,9 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
 
     with bridge_of(tmp_path, pbx, way).start() as bridge:
         answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
-        eventually(lambda: "refuses us the right Describe" in bridge.log(), bridge.log)
+        eventually(lambda: "denies Describe" in bridge.log(), bridge.log)
         secure.allow("newcomer", "Describe", calls, agents, letters)
-        eventually(lambda: "refuses us the right Write on any topic" in bridge.log(), bridge.log)
+        eventually(lambda: "denies Write on any topic" in bridge.log(), bridge.log)
         secure.allow("newcomer", "Write", calls)
         eventually(
             lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge.log
@@ -650,7 +650,7 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
     assert partly == [1, 0, 0]
     assert records(secure, (calls, agents, letters)) == [1, 1, 1]
     assert (
-        f"Kafka refuses us the right Describe on topics {calls}, {agents}, {letters} (Read or Write would include it). Give it: kafka-acls.sh --add "
+        f"Kafka denies Describe on topics {calls}, {agents}, {letters} (Read or Write would include it). Add the ACL: kafka-acls.sh --add "
         f"--allow-principal User:newcomer --operation Describe --topic {calls} --topic {agents} --topic {letters}"
         in bridge.log()
     )
@@ -696,7 +696,7 @@ def test_topics_apply_prints_the_command_for_each_missing_acl(
         while True:
             done = run_command(bridge.environment, "topics", "apply")
             right = re.search(
-                r"the right (\w+) on topics? ([\w., -]+?)(?: \(.*?\))?\. Give it: kafka-acls\.sh (.*) \(docs/",
+                r"denies (\w+) on topics? ([\w., -]+?)(?: \(.*?\))?\. Add the ACL: kafka-acls\.sh (.*) \(docs/",
                 done.err,
             )
             if right is None:
@@ -738,9 +738,9 @@ def test_topics_check_names_the_topics_it_may_not_describe(
     assert nothing.code == 1
     assert f"the right Describe on topics {', '.join(events)} (Read or Write would include it)" in nothing.err
     assert some.code == 0
-    assert f"topic {state}: not looked at, the right Describe on it is missing" in some.out
+    assert f"topic {state}: not checked, the ACL for Describe is missing" in some.out
     assert (
-        f"topic {events[0]}: its settings are not compared, the right DescribeConfigs on it is missing"
+        f"topic {events[0]}: its configuration is not compared, the ACL for DescribeConfigs is missing"
         in some.out
     )
     assert other.code == 1
@@ -761,7 +761,7 @@ def test_tail_needs_read_and_says_so(secure: SecureKafka, pbx: str, tmp_path: Pa
 
     for done, right in ((hidden, "Describe"), (described, "Read")):
         assert done.code == 1
-        assert f"Kafka refuses us the right {right} on topic {topic}" in done.err
+        assert f"Kafka denies {right} on topic {topic}" in done.err
         assert f"--allow-principal User:reader --operation {right} --topic {topic}" in done.err
         assert "Traceback" not in done.err
     assert read == CommandResult(0, "", "")
@@ -867,7 +867,7 @@ async def _ends(bootstrap_servers: str, topic: str) -> list[int]:
 
 @pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
 def test_a_consumer_names_each_documented_acl_it_lacks(
-    secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicKind
+    secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicSpec
 ) -> None:
     secure.make_topics(pbx)
     Traffic(secure.administration, pbx, 1).publish(50)
@@ -888,7 +888,7 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
 
         message = next(each["cause"] for each in logs if each["log_level"] == "error")
         name = f"transactional id {right.name}" if right.prefixed else f"{right.resource} {right.name}"
-        assert f"Kafka refuses us the right {right.operation} on {name}" in message
+        assert f"Kafka denies {right.operation} on {name}" in message
         assert f"--allow-principal User:{service} --operation {right.operation} " in message
         assert f"--{right.resource} {right.name}" in message
 
@@ -915,7 +915,7 @@ def test_lag_needs_read_on_inputs_and_describe_on_groups(secure: SecureKafka, pb
     shown = lag()
 
     assert refused.code == 1
-    assert "Kafka refuses us the right Read on group voipex-timelines" in refused.err
+    assert "Kafka denies Read on group voipex-timelines" in refused.err
     assert shown.json["lag"] == 50
 
 
@@ -997,11 +997,11 @@ def test_faults_of_settings_are_told_without_secrets(secure: SecureKafka) -> Non
     ("setting", "file", "words"),
     [
         ("CA", "nothing.pem", "nothing.pem: No such file or directory"),
-        ("CA", "client.key", "client.key: there is no certificate in it (PEM)"),
+        ("CA", "client.key", "client.key: it contains no certificate (PEM)"),
         ("CERT", "nothing.pem", "nothing.pem: No such file or directory"),
-        ("CERT", "client.key", "client.key: there is no certificate in it (PEM)"),
+        ("CERT", "client.key", "client.key: it contains no certificate (PEM)"),
         ("KEY", "nothing.key", "nothing.key: No such file or directory"),
-        ("KEY", "ca.pem", "ca.pem: there is no private key in it (PEM)"),
+        ("KEY", "ca.pem", "ca.pem: it contains no private key (PEM)"),
         (
             "KEY",
             "stranger.key",

@@ -16,7 +16,7 @@ import pytest
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer, read_all
 from tests.processes import BridgeProcess, free_port
 from tests.waiting import WITHIN_S, eventually
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -48,7 +48,7 @@ def test_java_consumer_reads_the_documented_payloads(bridge: BridgeProcess, kafk
     assert answers == [(200, b"")] * 7
     assert [seen.key for seen in calls] == ["1412256225.1941"] * 5
     assert [seen.key for seen in agents] == ["janecek"] * 2
-    assert {seen.partition for seen in calls} == {partition_of(b"1412256225.1941", 12)}
+    assert {seen.partition for seen in calls} == {partition_for_key(b"1412256225.1941", 12)}
     events = [json.loads(seen.value or "") for seen in calls]
     told = ("type", "from", "to", "line", "login", "direction", "reason_class")
     assert [tuple(event[name] for name in told) for event in events] == [

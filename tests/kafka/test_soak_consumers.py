@@ -20,8 +20,8 @@ from tests.traffic import Traffic
 from tests.waiting import WITHIN_S, eventually, outlast
 from voipex.errors import KafkaUnavailable
 from voipex.kafka import topics as kafka_topics
-from voipex.kafka.admin import _admin
-from voipex.topics import declared
+from voipex.kafka.admin import admin_client
+from voipex.topics import topics_for
 
 pytestmark = pytest.mark.slow
 
@@ -199,7 +199,7 @@ def test_of_three_brokers_each_may_be_killed(
 ) -> None:
     """kafka.md 12 (14)."""
     addresses = ",".join(each.bootstrap_servers for each in three_brokers)
-    topics = declared([pbx], 3)
+    topics = topics_for([pbx], 3)
     asyncio.run(kafka_topics.apply_topics(settings_of(addresses), topics, 3, 2))
     processes = services(addresses, pbx, tmp_path, 2)
     traffic = Traffic(addresses, pbx, seed=24)
@@ -221,7 +221,7 @@ def all_in_sync(addresses: str, topics: Sequence[str], replicas: int) -> bool:
     """Whether every partition of these topics has so many replicas in sync."""
 
     async def fewest() -> int:
-        async with _admin(settings_of(addresses), 30) as admin:
+        async with admin_client(settings_of(addresses), 30) as admin:
             described = await admin.describe_topics(list(topics))
         return min(len(each["isr"]) for topic in described for each in topic["partitions"])
 

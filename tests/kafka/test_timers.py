@@ -21,7 +21,7 @@ from tests.traffic import write
 from tests.waiting import WITHIN_S, async_eventually
 from voipex.normalize import normalize
 from voipex.records import Record, encode
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 from voipex.topics import CALL_TIMELINES, topic_name
 from voipex.webhook import parse
 
@@ -87,8 +87,8 @@ async def test_an_idle_call_becomes_stale_by_the_clock(kafka: Broker, pbx: str, 
     ringing, stale = await documents_of(kafka, pbx, "1.1")
     assert ringing["status"] == "ringing"
     assert stale["ended_by"] == "timeout"
-    assert microseconds(stale["ended_at"]) == at_us + 2 * SECOND_US
-    assert microseconds(stale["updated_at"]) >= at_us + 2 * SECOND_US
+    assert parse_rfc3339(stale["ended_at"]) == at_us + 2 * SECOND_US
+    assert parse_rfc3339(stale["updated_at"]) >= at_us + 2 * SECOND_US
 
 
 @pytest.mark.anyio

@@ -25,7 +25,7 @@ from tests.kafka.pausable import LocalKafka
 from tests.waiting import WITHIN_S
 from voipex.errors import KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics
-from voipex.kafka.admin import _admin, describe_cluster
+from voipex.kafka.admin import admin_client, describe_cluster
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import (
     Outcome,
@@ -35,9 +35,9 @@ from voipex.kafka.topics import (
     check_topics,
     list_topics,
 )
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import Record
-from voipex.topics import CALL_EVENTS, CALL_TIMELINES, TOPIC_KINDS, Topic, declared
+from voipex.topics import CALL_EVENTS, CALL_TIMELINES, TOPIC_SPECS, Topic, topics_for
 
 
 def check(broker: Broker, topics: tuple[Topic, ...]) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def set_config(broker: Broker, topic: str, wanted: Mapping[str, str]) -> None:
     """Set a topic's whole configuration, as an operator's tool would."""
 
     async def alter() -> None:
-        async with _admin(settings_of(broker.bootstrap_servers), 10) as admin:
+        async with admin_client(settings_of(broker.bootstrap_servers), 10) as admin:
             await _alter(admin, topic, dict(wanted))
             await _wait_until_applied(admin, {topic: wanted})
 
@@ -67,7 +67,7 @@ def state(broker: Broker, topic: str) -> TopicState:
 
 
 def test_missing_topics_are_named_and_created_by_apply(kafka: Broker, pbx: str) -> None:
-    topics = declared([pbx])
+    topics = topics_for([pbx])
     with pytest.raises(TopicMismatch, match="voipex-bridge topics apply") as wrong:
         check(kafka, topics)
     assert all(topic.name in str(wrong.value) for topic in topics)
@@ -85,7 +85,7 @@ def test_missing_topics_are_named_and_created_by_apply(kafka: Broker, pbx: str) 
 
 def test_a_partition_count_mismatch_is_refused_without_changes(kafka: Broker, pbx: str) -> None:
     """More partitions move keys: the order per call would break silently."""
-    one, other = declared([pbx])[:2]
+    one, other = topics_for([pbx])[:2]
     apply(kafka, (Topic(one.name, one.kind, 6),))
 
     for attempt in (check, apply):
@@ -98,7 +98,7 @@ def test_a_partition_count_mismatch_is_refused_without_changes(kafka: Broker, pb
 
 
 def test_apply_fixes_config_drift_and_keeps_other_topic_configs(kafka: Broker, pbx: str) -> None:
-    topic = declared([pbx])[0]
+    topic = topics_for([pbx])[0]
     apply(kafka, (topic,))
     set_config(
         kafka, topic.name, {"retention.ms": "1000", "cleanup.policy": "compact", "compression.type": "zstd"}
@@ -117,7 +117,7 @@ def test_apply_fixes_config_drift_and_keeps_other_topic_configs(kafka: Broker, p
 
 def test_a_low_max_message_bytes_of_events_is_a_mismatch(kafka: Broker, pbx: str) -> None:
     """The bridge could lose a record that fits neither there nor into the dead letters; a higher limit is fine."""
-    events, timelines = (topic for topic in declared([pbx]) if topic.kind in (CALL_EVENTS, CALL_TIMELINES))
+    events, timelines = (topic for topic in topics_for([pbx]) if topic.kind in (CALL_EVENTS, CALL_TIMELINES))
     apply(kafka, (events, timelines))
     set_config(kafka, events.name, {**events.config, "max.message.bytes": "2000000"})
     assert check(kafka, (events,)) == ()
@@ -137,7 +137,7 @@ def test_a_low_max_message_bytes_of_events_is_a_mismatch(kafka: Broker, pbx: str
 
 def test_what_the_cluster_refuses_is_said_in_its_words(kafka: Broker, pbx: str) -> None:
     with pytest.raises(TopicMismatch, match=r"create topic .*InvalidReplicationFactorError, .*replicat"):
-        apply(kafka, declared([pbx])[:1], replication=3)
+        apply(kafka, topics_for([pbx])[:1], replication=3)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_an_unreachable_cluster_is_named_with_the_cause(addresses: str, cause: s
 
     for call in (
         describe_cluster(settings),
-        check_topics(settings, declared(["x"])),
+        check_topics(settings, topics_for(["x"])),
         KafkaProducer(settings).start(),
         _first_record(settings),
     ):
@@ -205,7 +205,7 @@ def test_javas_partitioner_agrees_with_ours(kafka: Broker, pbx: str) -> None:
     console_producer(kafka.bootstrap_servers, topic, [(key, "x") for key in sorted(keys)])
 
     placed = {record.key: record.partition for record in read_all(kafka.bootstrap_servers, topic)}
-    assert placed == {key.encode(): partition_of(key.encode(), 12) for key in keys}
+    assert placed == {key.encode(): partition_for_key(key.encode(), 12) for key in keys}
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def events(kafka: Broker, pbx: str) -> str:
     headers = (("ce_id", b"0190"), ("ce_type", b"voipex.call.ringing.v1"), ("odd", b"\xff"))
 
     def record(key: bytes, value: bytes) -> Record:
-        return Record(topic, partition_of(key, 12), key, value, headers, 1_700_000_000_000)
+        return Record(topic, partition_for_key(key, 12), key, value, headers, 1_700_000_000_000)
 
     async def produce() -> None:
         producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
@@ -248,7 +248,7 @@ def test_tail_shows_one_key_in_order_as_json(kafka: Broker, events: str) -> None
 
     assert json.loads(shown[0]) == {
         "topic": events,
-        "partition": partition_of(b"1.1", 12),
+        "partition": partition_for_key(b"1.1", 12),
         "offset": 0,
         "timestamp": 1_700_000_000_000,
         "key": "1.1",
@@ -292,7 +292,7 @@ def test_a_record_of_ours_is_what_the_console_consumer_shows(kafka: Broker, even
     ]
 
     assert [(each.partition, each.timestamp_ms, each.value) for each in seen] == [
-        (partition_of(b"2.2", 12), 1_700_000_000_000, '{"step":1}')
+        (partition_for_key(b"2.2", 12), 1_700_000_000_000, '{"step":1}')
     ]
     assert seen[0].headers["ce_type"] == "voipex.call.ringing.v1"
 
@@ -302,7 +302,7 @@ async def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: s
     await create_topics(kafka.bootstrap_servers, pbx)
     producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
     await producer.start()
-    for kind in TOPIC_KINDS:
+    for kind in TOPIC_SPECS:
         topic = f"{pbx}.{kind.suffix}"
         await (await producer.send(topic, 11, [Record(topic, 11, b"k", b"{}", (), 1)]))[1]
     await producer.stop()

@@ -39,7 +39,7 @@ from tests.unit.consumers.traces import lines_of, moment, scenario, scenario_nam
 from voipex.events import Event
 from voipex.normalize import NormalizedEvent
 from voipex.records import encode
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, topic_name
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
@@ -141,7 +141,7 @@ def written(pbx: str, events: Iterable[tuple[int, Event]], until_us: int) -> Ite
 
 def explained(lines: Iterable[bytes], as_of: str) -> bytes:
     """The documents of all calls and agents at a moment, as `voipex-consumers explain` shows them."""
-    return orjson.dumps(explain(read_trace(lines), microseconds(as_of), TIME_ZONE).to_json())
+    return orjson.dumps(explain(read_trace(lines), parse_rfc3339(as_of), TIME_ZONE).to_json())
 
 
 def registries() -> Mapping[str, CollectorRegistry]:
@@ -174,7 +174,7 @@ def scenario_output(name: str) -> str:
     by_pbx: dict[str, list[tuple[int, Event]]] = {}
     for at_us, event in events_of(lines):
         by_pbx.setdefault(event.pbx, []).append((at_us, event))
-    until_us = max(map(microseconds, moments))
+    until_us = max(map(parse_rfc3339, moments))
     rows = [
         _row(record) for pbx, events in sorted(by_pbx.items()) for record in written(pbx, events, until_us)
     ]

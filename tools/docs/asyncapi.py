@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tools.docs.examples import PBX, Example
 from tools.docs.messages import MESSAGES, Message, headers_schema
-from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, Topic, TopicKind, topic_name
+from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, Topic, TopicSpec, topic_name
 
 REPLICAS: Final = 3
 MIN_INSYNC: Final = 2
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 def asyncapi(examples: Iterable[Example]) -> Json:
     """The whole description, from the side of those who write the topics."""
     shown = list(examples)
-    kinds = [kind for kind in TOPIC_KINDS if kind.public]
+    kinds = [kind for kind in TOPIC_SPECS if kind.public]
     return {
         "asyncapi": "3.1.0",
         "info": {
@@ -50,7 +50,7 @@ def asyncapi(examples: Iterable[Example]) -> Json:
     }
 
 
-def channel_name(kind: TopicKind) -> str:
+def channel_name(kind: TopicSpec) -> str:
     """`call.events.v1` -> `callEvents`."""
     first, *others = kind.suffix.removesuffix(".v1").replace("-", ".").split(".")
     return first + "".join(map(_capital, others))
@@ -60,7 +60,7 @@ def _capital(word: str) -> str:
     return word[0].upper() + word[1:]
 
 
-def messages_of(kind: TopicKind) -> list[Message]:
+def messages_of(kind: TopicSpec) -> list[Message]:
     return [each for each in MESSAGES if each.kind == kind]
 
 
@@ -72,7 +72,7 @@ def _parameter() -> Json:
     }
 
 
-def _channel(kind: TopicKind) -> Json:
+def _channel(kind: TopicSpec) -> Json:
     messages = messages_of(kind)
     topic = Topic(topic_name("{pbx}", kind), kind, DEFAULT_PARTITIONS)
     return {
@@ -101,7 +101,7 @@ def _configuration(topic: Topic) -> Json:
     return {**told, "min.insync.replicas": MIN_INSYNC}
 
 
-def _operation(kind: TopicKind) -> Json:
+def _operation(kind: TopicSpec) -> Json:
     channel = f"#/channels/{channel_name(kind)}"
     return {
         "action": "send",

@@ -29,8 +29,8 @@ from voipex.dead_letters import dead_letter, undeliverable, unreadable
 from voipex.errors import InvalidWebhook
 from voipex.normalize import NormalizedEvent, Receipt, normalize
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, encode
-from voipex.timestamps import microseconds, rfc3339
-from voipex.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicKind, topic_name
+from voipex.timestamps import format_rfc3339, parse_rfc3339
+from voipex.topics import CALL_EVENTS, DEFAULT_PARTITIONS, TopicSpec, topic_name
 from voipex.webhook import parse
 
 PBX: Final = "voipex"
@@ -113,7 +113,7 @@ class Examples:
         )
         calls, agents = CallProjection.fold_version, AgentProjection.fold_version
         leg = f"{activity['agent']}/{activity['call_id']}/{activity['leg']}"
-        gone_at = rfc3339(microseconds(status["last_event_at"]) + 90 * 24 * 60 * 60 * 1_000_000)
+        gone_at = format_rfc3339(parse_rfc3339(status["last_event_at"]) + 90 * 24 * 60 * 60 * 1_000_000)
         return [
             _document(
                 TIMELINE, "a call that ended", timeline["call_id"], timeline["updated_at"], timeline, calls
@@ -185,7 +185,7 @@ def _document(
     return Example(message, title, PBX, subject, headers, value)
 
 
-def _source_of(message: Message) -> TopicKind:
+def _source_of(message: Message) -> TopicSpec:
     return ACTIVITY.kind if message.kind == STATUS.kind else CALL_EVENTS
 
 
@@ -199,7 +199,7 @@ def _letters(received: Received) -> list[Example]:
         b"1772435129.41",
         _FOREIGN_VALUE,
         (("ce_type", b"voipex.call.ringing.v1"),),
-        microseconds(_REFUSED_AT) // 1000,
+        parse_rfc3339(_REFUSED_AT) // 1000,
         stage=CallProjection.name,
         error="ValidationError",
         message="the value cannot be read",
@@ -224,8 +224,10 @@ def _letters(received: Received) -> list[Example]:
 
 
 def _refused(body: bytes, place: int) -> Example:
-    at_us = microseconds(_REFUSED_AT) + place
-    receipt = Receipt(at_us, rfc3339(at_us), made_up_id(at_us, 0), _TRACEPARENT if place == 0 else None)
+    at_us = parse_rfc3339(_REFUSED_AT) + place
+    receipt = Receipt(
+        at_us, format_rfc3339(at_us), made_up_id(at_us, 0), _TRACEPARENT if place == 0 else None
+    )
     try:
         normalize(parse(body), PBX, receipt)
     except InvalidWebhook as fault:

@@ -23,7 +23,7 @@ from voipex.topics import (
     CALL_EVENTS,
     CALL_TIMELINES,
     DEAD_LETTERS,
-    TopicKind,
+    TopicSpec,
 )
 
 MODELS: Final[Mapping[str, type[BaseModel]]] = {
@@ -56,7 +56,7 @@ class Message(NamedTuple):
     """One kind of record. `schema`: name of the model of its value; None: `value` says what it is."""
 
     name: str
-    kind: TopicKind
+    kind: TopicSpec
     summary: str
     key: str | None
     headers: tuple[Header, ...]

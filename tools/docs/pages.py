@@ -9,7 +9,7 @@ from typing import Any, Final
 from tools.docs.asyncapi import MIN_INSYNC, REPLICAS, messages_of
 from tools.docs.examples import Example
 from tools.docs.messages import MESSAGES, Message
-from voipex.topics import DEFAULT_PARTITIONS, TOPIC_KINDS, TopicKind
+from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, TopicSpec
 
 MADE: Final = "Made from the code by `make contract`."
 _DAY_MS: Final = 24 * 60 * 60 * 1000
@@ -119,7 +119,7 @@ def _readme() -> str:
         ["topic", "key", "value", "kept"],
         (
             [f"`<pbx>.{kind.suffix}`", kind.key, _page_of(kind), _kept(kind)]
-            for kind in TOPIC_KINDS
+            for kind in TOPIC_SPECS
             if kind.public
         ),
     )
@@ -128,12 +128,12 @@ def _readme() -> str:
     )
 
 
-def _page_of(kind: TopicKind) -> str:
+def _page_of(kind: TopicSpec) -> str:
     schema = next((each.schema for each in messages_of(kind) if each.schema is not None), None)
     return f"[{kind.value}]({schema or 'dead-letter'}.md)"
 
 
-def _kept(kind: TopicKind) -> str:
+def _kept(kind: TopicSpec) -> str:
     days = None if kind.retention_ms is None else f"{kind.retention_ms // _DAY_MS} days"
     if "compact" not in kind.cleanup:
         return str(days)

@@ -17,11 +17,11 @@ from aiokafka.errors import KafkaError
 
 from voipex.errors import KafkaAccessDenied
 from voipex.kafka.clients import client_arguments
-from voipex.kafka.diagnostics import unreachable
+from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaAdminClient: Any = aiokafka.admin.AIOKafkaAdminClient
-_ADMIN_TIMEOUT_S: Final = 20.0
+ADMIN_TIMEOUT_S: Final = 20.0
 BRIDGE_ADMIN: Final = "voipex-bridge-admin"
 """Client id of the bridge's admin connections, as brokers show it in logs and quotas; other services pass their own."""
 
@@ -45,7 +45,7 @@ async def describe_cluster(
     Raises:
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, timeout_s, client_id) as admin:
+    async with admin_client(settings, timeout_s, client_id) as admin:
         described = await admin.describe_cluster()
     brokers = sorted(
         (broker["node_id"], f"{broker['host']}:{broker['port']}") for broker in described["brokers"]
@@ -53,7 +53,7 @@ async def describe_cluster(
     return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
 
 
-def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> KafkaAccessDenied:
+def missing_acl(settings: KafkaSettings, right: str, topics: Sequence[str]) -> KafkaAccessDenied:
     """A right that Kafka's authorizer refuses us, with the command that gives it; without *topics*: it is missing on all."""
     where = (
         f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}" if topics else "any topic"
@@ -61,7 +61,7 @@ def no_right(settings: KafkaSettings, right: str, topics: Sequence[str]) -> Kafk
     if right == "Describe":
         where += " (Read or Write would include it)"
     return KafkaAccessDenied(
-        f"Kafka refuses us the right {right} on {where}. Give it: {acl_command(settings, right, topics or ('NAME',))} "
+        f"Kafka denies {right} on {where}. Add the ACL: {acl_command(settings, right, topics or ('NAME',))} "
         "(docs/operations.md lists the rights that each command needs)"
     )
 
@@ -74,8 +74,8 @@ def acl_command(settings: KafkaSettings, right: str, topics: Iterable[str]) -> s
     return f"kafka-acls.sh --add --allow-principal User:{who} --operation {right} {where}"
 
 
-class _Refused(Exception):
-    """A right that is missing; `_admin` says it in words."""
+class MissingAcl(Exception):
+    """A right that is missing; `admin_client` says it in words."""
 
     def __init__(self, right: str, *topics: str) -> None:
         super().__init__(right, *topics)
@@ -84,7 +84,7 @@ class _Refused(Exception):
 
 
 @contextlib.asynccontextmanager
-async def _admin(
+async def admin_client(
     settings: KafkaSettings, timeout_s: float, client_id: str = BRIDGE_ADMIN
 ) -> AsyncIterator[Any]:
     """An admin client, within one deadline for all that is done with it."""
@@ -97,9 +97,9 @@ async def _admin(
         async with asyncio.timeout(timeout_s):
             await admin.start()
             yield admin
-    except _Refused as refused:
-        raise no_right(settings, refused.right, refused.topics) from refused
+    except MissingAcl as refused:
+        raise missing_acl(settings, refused.right, refused.topics) from refused
     except (KafkaError, OSError, TimeoutError) as error:
-        raise await unreachable(settings, error, client_id=client_id) from error
+        raise await diagnose(settings, error, client_id=client_id) from error
     finally:
         await admin.close()

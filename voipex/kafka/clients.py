@@ -14,19 +14,19 @@ from aiokafka import errors
 from voipex.errors import KafkaAccessDenied
 from voipex.kafka.settings import KafkaSettings
 
-_REQUEST_TIMEOUT_MS: Final = (
+REQUEST_TIMEOUT_MS: Final = (
     30_000  # longer than a leader election: a batch that expires poisons its partition
 )
-_RETRY_BACKOFF_MS: Final = 100
+RETRY_BACKOFF_MS: Final = 100
 
 
-def _look_at(future: "asyncio.Future[Any]") -> None:
+def mark_retrieved(future: "asyncio.Future[Any]") -> None:
     """A failure that nobody awaits any more is no news."""
     if not future.cancelled():
         future.exception()
 
 
-def ask_for_metadata_calmly(client: Any) -> None:
+def throttle_metadata_refresh(client: Any) -> None:
     """Ask for metadata at most ten times a second: while a partition has no leader, aiokafka asks 5,000 times."""
     ask: Callable[[], Awaitable[bool]] = client.force_metadata_update
     loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ async def close_producer(client: Any, timeout_s: float) -> None:
     batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
-        _look_at(batch._drain_waiter)  # noqa: SLF001
+        mark_retrieved(batch._drain_waiter)  # noqa: SLF001
 
     async def no_metadata() -> bool:
         return False
@@ -87,7 +87,7 @@ async def close_producer(client: Any, timeout_s: float) -> None:
     if late:
         closing.cancel()
         await asyncio.wait({closing}, timeout=0.1)
-    _look_at(closing)
+    mark_retrieved(closing)
 
 
 def client_arguments(settings: KafkaSettings) -> dict[str, Any]:

@@ -21,22 +21,24 @@ _create_conn: Any = aiokafka.conn.create_conn
 _PROBE_TIMEOUT_S: Final = 3.0
 
 
-async def unreachable(
+async def diagnose(
     settings: KafkaSettings, error: BaseException, *, client_id: str = "voipex-bridge"
 ) -> KafkaUnavailable:
     """Find the cause of *error*: `KafkaAccessDenied` when it is ours to mend."""
     named: set[str] = set()
     answers = await _probe(settings, named=named, client_id=client_id)
-    causes = [_Cause(f"{address} {cause.words}", cause.access) for address, cause in answers.items() if cause]
+    causes = [
+        _Cause(f"{address} {cause.message}", cause.access) for address, cause in answers.items() if cause
+    ]
     others = sorted(named.difference(answers))
     if not causes and others:
         causes = [
-            _Cause(f"{address}, which a broker names as its own address, {cause.words}", cause.access)
+            _Cause(f"{address}, which a broker advertises as its own address, {cause.message}", cause.access)
             for address, cause in (await _probe(settings, ",".join(others), client_id=client_id)).items()
             if cause is not None
         ]
     if causes:
-        why = "; ".join(cause.words for cause in causes)
+        why = "; ".join(cause.message for cause in causes)
     elif isinstance(error, TimeoutError):
         why = str(error) or "connections are taken, but what was asked was not answered in time"
     else:
@@ -46,7 +48,7 @@ async def unreachable(
     return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
 
 
-async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:
+async def probe_brokers(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:
     """
     Connect to each of *addresses* (`host:port,…`, by default those of the settings), TLS and SASL included: what is wrong there, or None.
 
@@ -54,13 +56,13 @@ async def reach(settings: KafkaSettings, addresses: str | None = None) -> dict[s
         KafkaAccessDenied: the certificate files cannot be used.
     """
     causes = await _probe(settings, addresses)
-    return {address: None if cause is None else cause.words for address, cause in causes.items()}
+    return {address: None if cause is None else cause.message for address, cause in causes.items()}
 
 
 class _Cause(NamedTuple):
     """Why an address cannot be used."""
 
-    words: str
+    message: str
     access: bool
     """Credentials, certificates, settings: trying again does not help."""
 
@@ -125,9 +127,9 @@ def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
                 f"TLS fails. Does it speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
             )
         if settings.kafka_ssl_cert_file is None:
-            return "the broker wants a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
+            return "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
         return (
-            f"the broker refuses our certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
+            f"the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
             "It must be valid, and signed by an authority of the brokers' trust store"
         )
     for kind, advice in (
@@ -155,13 +157,13 @@ def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
 def _certificate_advice(settings: KafkaSettings, error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _OTHER_NAME:
         return (
-            "the broker's certificate is not for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS "
+            "the broker's certificate is not valid for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS "
             "and in the brokers' advertised.listeners"
         )
     if error.verify_code in _UNKNOWN_AUTHORITY:
         file = settings.kafka_ssl_ca_file
         return (
-            "the broker's certificate is signed by an authority that we do not know. Put that authority's certificate into "
+            "the broker's certificate is signed by an unknown authority. Put that authority's certificate into "
             f"VOIPEX_KAFKA_SSL_CA_FILE ({'not set: the system decides' if file is None else file})"
         )
     return "the broker's certificate is not good. Has it expired, or is our clock wrong?"

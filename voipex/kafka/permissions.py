@@ -10,70 +10,70 @@ from typing import Any, Final, NamedTuple
 from aiokafka import errors
 from aiokafka.protocol import api, types
 
-from voipex.kafka.admin import BRIDGE_ADMIN, Cluster, _admin
+from voipex.kafka.admin import BRIDGE_ADMIN, Cluster, admin_client
 from voipex.kafka.settings import KafkaSettings
 from voipex.topics import Topic
 
 # ---------------------------------------------------------------------------------------------------- examination
 
 
-class Standing(NamedTuple):
+class TopicAccess(NamedTuple):
     """A topic as the brokers let us see it."""
 
     name: str
-    refusal: str | None
+    error: str | None
     """`UnknownTopicOrPartitionError`, `TopicAuthorizationFailedError`; then nothing else is known."""
-    rights: frozenset[str] | None
+    operations: frozenset[str] | None
     """What we may do with it, as Kafka's ACLs name it: `Read`, `Write`, `DescribeConfigs` …; None: the brokers do not say."""
     leaderless: tuple[int, ...]
     fewest_in_sync: int
 
     @property
-    def hidden(self) -> bool:
+    def unauthorized(self) -> bool:
         """Without the right Describe nobody is told whether it is there."""
-        return self.refusal == errors.TopicAuthorizationFailedError.__name__
+        return self.error == errors.TopicAuthorizationFailedError.__name__
 
     @property
-    def settings_hidden(self) -> bool:
-        return self.refusal is None and self.rights is not None and "DescribeConfigs" not in self.rights
+    def config_unauthorized(self) -> bool:
+        return self.error is None and self.operations is not None and "DescribeConfigs" not in self.operations
 
 
-class Examination(NamedTuple):
+class ClusterInfo(NamedTuple):
     """What the brokers say about themselves and about us."""
 
     cluster: Cluster
-    topics: tuple[Standing, ...]
+    topics: tuple[TopicAccess, ...]
 
 
 async def examine(
     settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0, *, client_id: str = BRIDGE_ADMIN
-) -> Examination:
+) -> ClusterInfo:
     """
     Ask for the brokers and for this user's ACLs on *topics*; writes and creates nothing.
 
     Raises:
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, timeout_s, client_id) as admin:
+    async with admin_client(settings, timeout_s, client_id) as admin:
         metadata = await _metadata(admin, topics)
     brokers = sorted((each["node_id"], f"{each['host']}:{each['port']}") for each in metadata["brokers"])
-    return Examination(
+    return ClusterInfo(
         Cluster(metadata["cluster_id"] or "", tuple(address for _, address in brokers)),
-        tuple(_standing(topic) for topic in metadata["topics"]),
+        tuple(topic_access(topic) for topic in metadata["topics"]),
     )
 
 
 async def _metadata(admin: Any, topics: Sequence[str]) -> Mapping[str, Any]:
-    metadata: Mapping[str, Any] = (await admin._send_request(_RightsRequest(topics))).to_object()  # noqa: SLF001 - no public way
+    metadata: Mapping[str, Any] = (await admin._send_request(TopicAccessRequest(topics))).to_object()  # noqa: SLF001 - no public way
     return metadata
 
 
-async def _standings(admin: Any, topics: Iterable[Topic]) -> dict[str, Standing]:
+async def topic_accesses(admin: Any, topics: Iterable[Topic]) -> dict[str, TopicAccess]:
     metadata = await _metadata(admin, [topic.name for topic in topics])
-    return {topic["topic"]: _standing(topic) for topic in metadata["topics"]}
+    return {topic["topic"]: topic_access(topic) for topic in metadata["topics"]}
 
 
-_RIGHTS: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.AclOperation)
+OPERATIONS_BY_BIT: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.AclOperation)
     3: "Read",
     4: "Write",
     5: "Create",
@@ -85,13 +85,13 @@ _RIGHTS: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.Acl
 }
 
 
-def _standing(topic: Mapping[str, Any]) -> Standing:
+def topic_access(topic: Mapping[str, Any]) -> TopicAccess:
     partitions = topic["partitions"]
     bits = topic["rights"]
-    return Standing(
+    return TopicAccess(
         topic["topic"],
         None if topic["error_code"] == 0 else errors.for_code(topic["error_code"]).__name__,
-        None if bits < 0 else frozenset(name for bit, name in _RIGHTS.items() if bits >> bit & 1),
+        None if bits < 0 else frozenset(name for bit, name in OPERATIONS_BY_BIT.items() if bits >> bit & 1),
         tuple(sorted(each["partition"] for each in partitions if each["leader"] < 0)),
         min((len(each["isr"]) for each in partitions), default=0),
     )
@@ -153,7 +153,7 @@ class _RightsStruct(api.RequestStruct):
     )
 
 
-class _RightsRequest(api.Request[_RightsStruct]):
+class TopicAccessRequest(api.Request[_RightsStruct]):
     """Metadata v8: names the topics without creating them, and tells our rights."""
 
     API_KEY = 3

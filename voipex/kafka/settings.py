@@ -104,7 +104,7 @@ def _told(setting: str, file: Path | None) -> Iterator[None]:
 
 _IN_WORDS: Final = {
     "KEY_VALUES_MISMATCH": "it is not the key of the certificate in VOIPEX_KAFKA_SSL_CERT_FILE",
-    "NO_CERTIFICATE_OR_CRL_FOUND": "there is no certificate in it (PEM)",
+    "NO_CERTIFICATE_OR_CRL_FOUND": "it contains no certificate (PEM)",
 }
 
 

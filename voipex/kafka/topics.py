@@ -15,10 +15,10 @@ import aiokafka.conn
 from aiokafka import errors
 
 from voipex.errors import TopicMismatch
-from voipex.kafka.admin import _ADMIN_TIMEOUT_S, BRIDGE_ADMIN, _admin, _Refused
-from voipex.kafka.permissions import _standings
+from voipex.kafka.admin import ADMIN_TIMEOUT_S, BRIDGE_ADMIN, MissingAcl, admin_client
+from voipex.kafka.permissions import topic_accesses
 from voipex.kafka.settings import KafkaSettings
-from voipex.topics import WRITTEN, Topic, TopicKind
+from voipex.topics import WRITTEN, Topic, TopicSpec
 
 _NewTopic: Any = aiokafka.admin.NewTopic
 _ConfigResource: Any = aiokafka.admin.config_resource.ConfigResource
@@ -44,23 +44,23 @@ async def list_topics(
     settings: KafkaSettings,
     names: Collection[str] | None = None,
     *,
-    with_settings: Collection[str] | None = None,
+    with_config: Collection[str] | None = None,
 ) -> tuple[TopicState, ...]:
     """
-    Topics of the cluster, by name; only those in *names* if given. The settings of all of them, or of those in `with_settings`.
+    Topics of the cluster, by name; only those in *names* if given. The settings of all of them, or of those in `with_config`.
 
     Raises:
         KafkaAccessDenied: we may not see settings that were asked for.
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
-        return await _states(admin, names, with_settings)
+    async with admin_client(settings, ADMIN_TIMEOUT_S) as admin:
+        return await _states(admin, names, with_config)
 
 
 async def check_topics(
     settings: KafkaSettings,
     topics: Sequence[Topic],
-    needed: Collection[TopicKind] = WRITTEN,
+    needed: Collection[TopicSpec] = WRITTEN,
     *,
     client_id: str = BRIDGE_ADMIN,
 ) -> tuple[str, ...]:
@@ -72,21 +72,21 @@ async def check_topics(
         KafkaAccessDenied: topics of kinds that are *needed* cannot be seen.
         KafkaUnreachable: with the cause.
     """
-    async with _admin(settings, _ADMIN_TIMEOUT_S, client_id) as admin:
-        standings = await _standings(admin, topics)
-        hidden = [topic for topic in topics if standings[topic.name].hidden]
+    async with admin_client(settings, ADMIN_TIMEOUT_S, client_id) as admin:
+        standings = await topic_accesses(admin, topics)
+        hidden = [topic for topic in topics if standings[topic.name].unauthorized]
         blocking = [topic.name for topic in hidden if topic.kind in needed]
         if blocking:
-            raise _Refused("Describe", *blocking)
+            raise MissingAcl("Describe", *blocking)
         visible = [topic for topic in topics if topic not in hidden]
-        told = [topic.name for topic in visible if not standings[topic.name].settings_hidden]
+        told = [topic.name for topic in visible if not standings[topic.name].config_unauthorized]
         there = {state.name: state for state in await _states(admin, {topic.name for topic in visible}, told)}
     _refuse_wrong(visible, there, missing_is_wrong=True)
     _refuse_small(visible, there)
     return (
-        *(f"topic {topic.name}: not looked at, the right Describe on it is missing" for topic in hidden),
+        *(f"topic {topic.name}: not checked, the ACL for Describe is missing" for topic in hidden),
         *(
-            f"topic {topic.name}: its settings are not compared, the right DescribeConfigs on it is missing"
+            f"topic {topic.name}: its configuration is not compared, the ACL for DescribeConfigs is missing"
             for topic in visible
             if topic.name not in told
         ),
@@ -113,14 +113,17 @@ async def apply_topics(
         KafkaUnreachable: with the cause.
     """
     wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
-    async with _admin(settings, _ADMIN_TIMEOUT_S) as admin:
-        standings = await _standings(admin, topics)
+    async with admin_client(settings, ADMIN_TIMEOUT_S) as admin:
+        standings = await topic_accesses(admin, topics)
         for right, lacking in (
-            ("Describe", [name for name, standing in standings.items() if standing.hidden]),
-            ("DescribeConfigs", [name for name, standing in standings.items() if standing.settings_hidden]),
+            ("Describe", [name for name, standing in standings.items() if standing.unauthorized]),
+            (
+                "DescribeConfigs",
+                [name for name, standing in standings.items() if standing.config_unauthorized],
+            ),
         ):
             if lacking:
-                raise _Refused(right, *lacking)
+                raise MissingAcl(right, *lacking)
         there = {state.name: state for state in await _states(admin, wanted)}
         _refuse_wrong(topics, there, missing_is_wrong=False)
         missing = [topic for topic in topics if topic.name not in there]
@@ -137,14 +140,14 @@ async def apply_topics(
             drift = _drift(wanted[name], state.config)
             if drift:
                 # The request replaces the whole set, so what an operator set beside ours goes with it.
-                await _alter(admin, name, {**await _set_by_hand(admin, name), **drift})
+                await _alter(admin, name, {**await _topic_overrides(admin, name), **drift})
             outcomes[name] = "changed" if drift else "unchanged"
         await _wait_until_applied(admin, wanted)
     return {topic.name: outcomes[topic.name] for topic in topics}
 
 
 async def _states(
-    admin: Any, names: Collection[str] | None, with_settings: Collection[str] | None = None
+    admin: Any, names: Collection[str] | None, with_config: Collection[str] | None = None
 ) -> tuple[TopicState, ...]:
     # All topics, since naming a missing one creates it where the cluster allows that.
     described = [
@@ -154,7 +157,7 @@ async def _states(
     ]
     configs = await _configs(
         admin,
-        [topic["topic"] for topic in described if with_settings is None or topic["topic"] in with_settings],
+        [topic["topic"] for topic in described if with_config is None or topic["topic"] in with_config],
     )
     return tuple(
         TopicState(
@@ -185,11 +188,11 @@ async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, tupl
                 entry[0]: (entry[1], entry[3] == 1) for entry in entries if entry[1] is not None
             }
     if refused:
-        raise _Refused("DescribeConfigs", *refused)
+        raise MissingAcl("DescribeConfigs", *refused)
     return configs
 
 
-async def _set_by_hand(admin: Any, name: str) -> dict[str, str]:
+async def _topic_overrides(admin: Any, name: str) -> dict[str, str]:
     configs = await _configs(admin, [name])
     return {setting: value for setting, (value, own) in configs[name].items() if own}
 
@@ -198,7 +201,7 @@ async def _create(admin: Any, topics: Sequence[Any]) -> None:
     answer = await admin.create_topics(list(topics))
     refused = [name for name, code, _ in answer.topic_errors if code in _NO_RIGHT]
     if refused:
-        raise _Refused("Create", *refused)
+        raise MissingAcl("Create", *refused)
     for name, code, message in answer.topic_errors:
         if code != errors.TopicAlreadyExistsError.errno:  # somebody else applies at the same time
             _refuse_code(code, f"create topic {name}", message)
@@ -209,12 +212,12 @@ async def _alter(admin: Any, name: str, config: dict[str, str]) -> None:
     for answer in answers:
         for code, message, *_ in answer.resources:
             if code in _NO_RIGHT:
-                raise _Refused("AlterConfigs", name)
+                raise MissingAcl("AlterConfigs", name)
             _refuse_code(code, f"change the settings of topic {name}", message)
 
 
 async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]]) -> None:
-    """Return once each partition can be written to and each setting is seen: brokers follow a moment later. `_admin` bounds it."""
+    """Return once each partition can be written to and each setting is seen: brokers follow a moment later. `admin_client` bounds it."""
     pause_s = 0.05
     while True:
         led = {

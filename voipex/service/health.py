@@ -18,11 +18,11 @@ _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # wha
 class Health(NamedTuple):
     """Whether it is as asked, and what to tell a person."""
 
-    good: bool
-    words: str
+    ok: bool
+    message: str
 
 
-def ask(
+def probe(
     host: str, port: int, what: Literal["live", "ready"] = "ready", timeout_s: float = _TIMEOUT_S
 ) -> Health:
     """Ask `/live` or `/ready` once. No answer is an answer too: not good, and why."""
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Ask the service of this container; the exit code."""
     host = environment.get("VOIPEX_MANAGEMENT_HOST") or environment.get("VOIPEX_HOST") or "127.0.0.1"
     port = int(environment.get("VOIPEX_MANAGEMENT_PORT") or "8081")
-    said = ask(host, port, "live" if "--live" in arguments else "ready")
-    print(said.words, file=sys.stdout if said.good else sys.stderr)
-    return 0 if said.good else 1
+    result = probe(host, port, "live" if "--live" in arguments else "ready")
+    print(result.message, file=sys.stdout if result.ok else sys.stderr)
+    return 0 if result.ok else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pydantic_settings import NoDecode, PydanticBaseSettingsSource, SecretsSetti
 
 from voipex.errors import SettingsInvalid
 from voipex.kafka.settings import KafkaSettings
-from voipex.topics import DEFAULT_PARTITIONS, Topic, declared
+from voipex.topics import DEFAULT_PARTITIONS, Topic, topics_for
 
 _PBX_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
 SECRETS_DIR_VARIABLE: Final = "VOIPEX_SECRETS_DIR"
@@ -102,7 +102,7 @@ class ServiceSettings(KafkaSettings):
 
     def topics(self) -> tuple[Topic, ...]:
         """Every topic of these PBXs."""
-        return declared(self.pbxs, self.topic_partitions)
+        return topics_for(self.pbxs, self.topic_partitions)
 
 
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)

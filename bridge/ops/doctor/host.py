@@ -19,7 +19,7 @@ from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.service import health
 from voipex.service.ports import bind_error
 from voipex.service.settings import variable_of
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 _SPOOL_CHECKS: Final = ("spool directory", "spool disk", "spool space", "spool")
 CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "ports")
@@ -270,7 +270,7 @@ def check_certificate(settings: Settings, now_us: int) -> Check:
     if until_s is None:
         return Check(name, "ok", f"{cert_file} can be loaded; its expiry date could not be read")
     days_left = (until_s - now_us / 1e6) / 86_400
-    message = f"{cert_file} is valid until {rfc3339(int(until_s) * 1_000_000)}"
+    message = f"{cert_file} is valid until {format_rfc3339(int(until_s) * 1_000_000)}"
     if days_left >= _EXPIRES_SOON_DAYS:
         return Check(name, "ok", message)
     return Check(name, "error" if days_left < 0 else "warning", message, remedy)
@@ -283,7 +283,7 @@ def _check_ports(settings: Settings, spools_in_use: Sequence[str]) -> Iterator[C
         return
     if (
         settings.ack == "kafka"
-        and health.ask(management_host, settings.management_port, "live", _LIVE_TIMEOUT_S).good
+        and health.probe(management_host, settings.management_port, "live", _LIVE_TIMEOUT_S).ok
     ):
         yield from skipped(("ports",), "a bridge is running; its management port answers")
         return

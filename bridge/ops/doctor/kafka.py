@@ -8,8 +8,8 @@ from bridge.settings import Settings
 from voipex.errors import BridgeError, KafkaUnavailable, TopicMismatch
 from voipex.kafka import permissions
 from voipex.kafka.admin import Cluster, acl_command
-from voipex.kafka.diagnostics import reach
-from voipex.kafka.permissions import Standing
+from voipex.kafka.diagnostics import probe_brokers
+from voipex.kafka.permissions import TopicAccess
 from voipex.kafka.topics import TopicState, check_topics, list_topics
 from voipex.service.settings import variable_of
 from voipex.topics import DEAD_LETTERS, WRITTEN, Topic
@@ -26,7 +26,7 @@ async def check_kafka(settings: Settings) -> list[Check]:
         f"VOIPEX_KAFKA_SASL_*. Until then {meanwhile}"
     )
     try:
-        problems = await reach(settings)
+        problems = await probe_brokers(settings)
     except KafkaUnavailable as error:
         return [
             Check("kafka", "error", str(error), remedy),
@@ -71,7 +71,7 @@ async def _check_advertised(settings: Settings, cluster: Cluster, probed: Iterab
             f"{address}, which a broker advertises as its own address, {problem}",
             "correct that broker's advertised.listeners, the name resolution or the network",
         )
-        for address, problem in (await reach(settings, ",".join(others))).items()
+        for address, problem in (await probe_brokers(settings, ",".join(others))).items()
     ]
 
 
@@ -84,7 +84,7 @@ def _check_cluster(cluster: Cluster) -> Check:
 # ---------------------------------------------------------------- rights
 
 
-def missing_rights(topics: Sequence[Topic], access: Iterable[Standing]) -> dict[str, list[str]]:
+def missing_rights(topics: Sequence[Topic], access: Iterable[TopicAccess]) -> dict[str, list[str]]:
     """
     Map each missing ACL operation to the topics that lack it.
 
@@ -106,14 +106,14 @@ def missing_rights(topics: Sequence[Topic], access: Iterable[Standing]) -> dict[
     return missing
 
 
-def _allowed(access: Standing) -> frozenset[str] | None:
+def _allowed(access: TopicAccess) -> frozenset[str] | None:
     """Return the allowed operations; None if they are unknown."""
-    if access.hidden:
+    if access.unauthorized:
         return frozenset()
-    return access.rights if access.refusal is None else None
+    return access.operations if access.error is None else None
 
 
-def _check_rights(settings: Settings, topics: Sequence[Topic], access: Sequence[Standing]) -> Check:
+def _check_rights(settings: Settings, topics: Sequence[Topic], access: Sequence[TopicAccess]) -> Check:
     missing = missing_rights(topics, access)
     if missing:
         first = "Write" if "Write" in missing else next(iter(missing))
@@ -121,7 +121,7 @@ def _check_rights(settings: Settings, topics: Sequence[Topic], access: Sequence[
             f"{' and '.join(rights)} on {f'all {len(names)} topics' if len(names) == len(topics) else ', '.join(names)}"
             for names, rights in _group_by_topics(missing).items()
         )
-        remedy = f"{acl_command(settings, first, missing[first])}; docs/operations.md lists all rights"
+        remedy = f"{acl_command(settings, first, missing[first])}; docs/operations.md lists all ACLs"
         if "Write" in missing:
             return Check("rights", "error", message, remedy)
         # Write includes Describe, by Kafka's own rule.
@@ -144,18 +144,18 @@ def _group_by_topics(missing: Mapping[str, Sequence[str]]) -> dict[tuple[str, ..
 
 
 async def _check_topics(
-    settings: Settings, topics: Sequence[Topic], access: Sequence[Standing]
+    settings: Settings, topics: Sequence[Topic], access: Sequence[TopicAccess]
 ) -> list[Check]:
     by_name = {each.name: each for each in access}
-    hidden = [topic for topic in topics if by_name[topic.name].hidden]
+    hidden = [topic for topic in topics if by_name[topic.name].unauthorized]
     visible = [topic for topic in topics if topic not in hidden]
-    without_config = [topic for topic in visible if by_name[topic.name].settings_hidden]
+    without_config = [topic for topic in visible if by_name[topic.name].config_unauthorized]
     states = {
         state.name: state
         for state in await list_topics(
             settings,
             {topic.name for topic in visible},
-            with_settings={topic.name for topic in visible if topic not in without_config},
+            with_config={topic.name for topic in visible if topic not in without_config},
         )
     }
     checks = [
@@ -199,7 +199,7 @@ async def _check_topics(
 
 
 def _check_replicas(
-    settings: Settings, states: Sequence[TopicState], access: Mapping[str, Standing]
+    settings: Settings, states: Sequence[TopicState], access: Mapping[str, TopicAccess]
 ) -> Iterator[Check]:
     for state in states:
         seen = access[state.name]

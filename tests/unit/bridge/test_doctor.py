@@ -11,8 +11,8 @@ from bridge.ops.doctor.host import check_certificate, check_disk, file_system_of
 from bridge.ops.doctor.kafka import missing_rights
 from bridge.ops.doctor.report import Check, Report, format_bytes
 from bridge.settings import Settings
-from voipex.kafka.permissions import Standing
-from voipex.topics import declared
+from voipex.kafka.permissions import TopicAccess
+from voipex.topics import topics_for
 
 NOW_US = 1_772_438_400_000_000
 ALL = frozenset({"Read", "Write", "Describe", "DescribeConfigs"})
@@ -25,18 +25,18 @@ MIB, GIB = 1 << 20, 1 << 30
 # ---------------------------------------------------------------- rights
 
 
-def access(name: str, rights: frozenset[str] | None = ALL, refusal: str | None = None) -> Standing:
-    return Standing(name, refusal, rights, (), 1)
+def access(name: str, rights: frozenset[str] | None = ALL, refusal: str | None = None) -> TopicAccess:
+    return TopicAccess(name, refusal, rights, (), 1)
 
 
 def test_with_all_rights_none_is_missing() -> None:
-    topics = declared(["voipex"])
+    topics = topics_for(["voipex"])
 
     assert missing_rights(topics, [access(topic.name) for topic in topics]) == {}
 
 
 def test_only_the_topics_of_the_bridge_need_write() -> None:
-    topics = declared(["voipex"])
+    topics = topics_for(["voipex"])
 
     missing = missing_rights(topics, [access(topic.name, ALL - {"Write"}) for topic in topics])
 
@@ -44,7 +44,7 @@ def test_only_the_topics_of_the_bridge_need_write() -> None:
 
 
 def test_a_hidden_topic_lacks_all_rights_a_missing_one_none() -> None:
-    hidden, missing = declared(["voipex"])[:2]
+    hidden, missing = topics_for(["voipex"])[:2]
 
     found = missing_rights(
         [hidden, missing], [access(hidden.name, refusal=UNAUTHORIZED), access(missing.name, refusal=UNKNOWN)]
@@ -54,7 +54,7 @@ def test_a_hidden_topic_lacks_all_rights_a_missing_one_none() -> None:
 
 
 def test_brokers_that_do_not_report_rights_are_no_error() -> None:
-    topics = declared(["voipex"])
+    topics = topics_for(["voipex"])
 
     assert missing_rights(topics, [access(topic.name, None) for topic in topics]) == {}
 

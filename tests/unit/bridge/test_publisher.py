@@ -15,7 +15,7 @@ from bridge.publisher.publisher import Publisher, Timing
 from bridge.publisher.rejections import RejectedBatches, TopicPartition
 from bridge.spool import SpooledRecord
 from tests.waiting import WITHIN_S, async_eventually
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import Record
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ IMPATIENT = Timing(
 )
 EVENTS = "voipex.call.events.v1"
 DEAD_LETTERS = "voipex.dead-letters.v1"
-DEAD_LETTER_PARTITION = partition_of(b"k", 12)
+DEAD_LETTER_PARTITION = partition_for_key(b"k", 12)
 
 
 def record(name: str, partition: int = 0, topic: str = EVENTS) -> Record:

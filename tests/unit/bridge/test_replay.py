@@ -23,13 +23,13 @@ from tests.factories import body, receipt
 from voipex.dead_letters import dead_letter, undeliverable
 from voipex.errors import InvalidWebhook
 from voipex.normalize import normalize
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record, decode, encode
-from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
+from voipex.webhook import DOCUMENTED_KEYS, key_map, parse
 
 RENAMED = b'{"event":"Ringing","call_id":"1412256225.1940","Line":"163","From":"0042077788"}'
 DOCUMENTED = Principal("site-7", "brno", "CZ", DOCUMENTED_KEYS)
-CORRECTED = Principal("site-7", "brno", "CZ", key_table({"EventName": "event", "UniqueId": "call_id"}))
+CORRECTED = Principal("site-7", "brno", "CZ", key_map({"EventName": "event", "UniqueId": "call_id"}))
 NOW_US = 1_772_438_400_000_000
 
 
@@ -90,7 +90,7 @@ def test_with_corrected_key_names_the_event_has_its_receipt() -> None:
 
     event = decode(record.value)
     assert (record.topic, record.key) == ("brno.call.events.v1", b"1412256225.1940")
-    assert record.partition == partition_of(b"1412256225.1940", 12)
+    assert record.partition == partition_for_key(b"1412256225.1940", 12)
     assert (event.event_id, event.received_at) == (receipt().event_id, receipt().received_at)
     assert record.timestamp_ms == receipt().received_at_us // 1000
     assert (event.event_name, event.line, event.pbx) == ("Ringing", "163", "brno")
@@ -278,7 +278,7 @@ def test_a_summary_holds_no_personal_data() -> None:
 
     assert described == {
         "pbx": "brno",
-        "position": f"{partition_of(receipt().event_id.encode(), 12)}:0",
+        "position": f"{partition_for_key(receipt().event_id.encode(), 12)}:0",
         "received_at": "2026-03-02T08:00:00.000000Z",
         "class": "InvalidEvent",
         "message": "no EventName",

@@ -16,7 +16,7 @@ from consumers.agents.legs import Leg, Phase, outcome_of, phases
 from consumers.agents.presence import AgentEvent, Presence
 from consumers.agents.projection import _event_of, _leg_of
 from tests.unit.consumers.agent_traffic import Record
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_EVENTS
 
 Json = dict[str, Any]
@@ -187,15 +187,19 @@ class Reference:
             "availability": self.availability(now),
             "activity": max(running, key=_by_weight).activity if running else "idle",
             "state": state,
-            "since": rfc3339(since_us),
-            "previous": None if previous is None else {"state": previous[0], "since": rfc3339(previous[1])},
+            "since": format_rfc3339(since_us),
+            "previous": None
+            if previous is None
+            else {"state": previous[0], "since": format_rfc3339(previous[1])},
             "queues": {
                 name: {
                     "logged_in": True,
-                    "since": rfc3339(queue.since_us),
+                    "since": format_rfc3339(queue.since_us),
                     "paused": queue.paused_since_us is not None,
                     "pause_name": queue.pause_name,
-                    "paused_since": None if queue.paused_since_us is None else rfc3339(queue.paused_since_us),
+                    "paused_since": None
+                    if queue.paused_since_us is None
+                    else format_rfc3339(queue.paused_since_us),
                     "inferred": queue.inferred,
                 }
                 for name, queue in presence.queues.items()
@@ -204,7 +208,7 @@ class Reference:
             "pause_name": paused[-1].pause_name if paused else None,
             "current_calls": [_call(phase) for phase in running if phase.activity != "ringing"],
             "ringing_calls": [_call(phase) for phase in running if phase.activity == "ringing"],
-            "last_event_at": rfc3339(
+            "last_event_at": format_rfc3339(
                 max([event.at_us for event in self.events] + [leg.last_event_us for leg in self.legs])
             ),
             "days": days,
@@ -325,7 +329,7 @@ def _call(phase: Phase) -> Json:
         "queue": phase.leg.queue,
         "number": phase.leg.number,
         "direction": phase.leg.direction,
-        "since": rfc3339(phase.since_us),
+        "since": format_rfc3339(phase.since_us),
     }
 
 

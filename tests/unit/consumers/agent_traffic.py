@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from consumers.agents.memory import AgentState
 from consumers.agents.projection import AgentProjection
-from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicKind
+from voipex.timestamps import format_rfc3339
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, TopicSpec
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -34,7 +34,7 @@ class Record:
     """One record of an input topic, and when it was written."""
 
     at_us: int
-    kind: TopicKind
+    kind: TopicSpec
     value: bytes
 
     def __repr__(self) -> str:
@@ -54,7 +54,7 @@ def event(
         "event_id": event_id or f"{at_us:020d}",
         "pbx": "voipex",
         "type": f"agent_{name}",
-        "received_at": rfc3339(at_us),
+        "received_at": format_rfc3339(at_us),
         "queue": queue,
         "pause_name": None,
         "login": "janecek",
@@ -106,8 +106,8 @@ def leg(
         "direction": "incoming",
         "number": "777888999",
         "result": result,
-        **{name: None if each is None else rfc3339(each) for name, each in times.items()},
-        "last_event_at": rfc3339(last),
+        **{name: None if each is None else format_rfc3339(each) for name, each in times.items()},
+        "last_event_at": format_rfc3339(last),
         **more,
     }
     return Record(last, AGENT_ACTIVITY, orjson.dumps(told))

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from consumers.engine.projection import Document
 from consumers.engine.records import InputRecord, ProducerRecord, TopicPartition
-from voipex.partitioner import partition_of
-from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicKind
+from voipex.partitioner import partition_for_key
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
 
 T0_US = 1_772_438_400_000_000  # 2026-03-02T08:00:00Z
 
@@ -36,15 +36,15 @@ class TallyProjection:
 
     name: ClassVar = "tallies"
     fold_version: ClassVar = 3
-    inputs: ClassVar[Sequence[TopicKind]] = (CALL_EVENTS, AGENT_ACTIVITY)
-    outputs: ClassVar[Sequence[TopicKind]] = (CALL_TIMELINES,)
+    inputs: ClassVar[Sequence[TopicSpec]] = (CALL_EVENTS, AGENT_ACTIVITY)
+    outputs: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES,)
     changelog: ClassVar = CALL_STATE
     max_batch_records: ClassVar = 1_000
 
     def initial_state(self, pbx: str, key: str) -> Tally:
         return Tally(pbx, key)
 
-    def fold(self, state: Tally, kind: TopicKind, value: bytes) -> Tally:
+    def fold(self, state: Tally, kind: TopicSpec, value: bytes) -> Tally:
         assert kind in self.inputs
         event = json.loads(value)
         return replace(
@@ -107,12 +107,14 @@ class FakeRecord:
 
 def keys_in(partition: int, partitions: int, number: int) -> list[str]:
     """Return keys of this partition."""
-    found = (key for n in range(1000) if partition_of((key := f"1.{n}").encode(), partitions) == partition)
+    found = (
+        key for n in range(1000) if partition_for_key((key := f"1.{n}").encode(), partitions) == partition
+    )
     return [next(found) for _ in range(number)]
 
 
 def add(
-    key: str, amount: int = 1, offset: int = 0, kind: TopicKind = CALL_EVENTS, **more: Any
+    key: str, amount: int = 1, offset: int = 0, kind: TopicSpec = CALL_EVENTS, **more: Any
 ) -> InputRecord:
     """A record that adds; `at_us`: when it was received."""
     at_us = more.pop("at_us", T0_US)

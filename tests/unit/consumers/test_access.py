@@ -19,7 +19,7 @@ from consumers.engine.access import (
 from voipex.errors import KafkaAccessDenied, KafkaUnreachable
 from voipex.kafka import admin, diagnostics, permissions
 from voipex.kafka.settings import KafkaSettings
-from voipex.topics import declared
+from voipex.topics import topics_for
 
 pytestmark = pytest.mark.anyio
 
@@ -73,7 +73,7 @@ async def test_the_bridge_keeps_its_name(client_ids: list[str]) -> None:
 
 
 def test_acls_cover_inputs_outputs_changelog_and_dead_letters() -> None:
-    acls = required_acls(AgentProjection(), declared(["voipex"], 1))
+    acls = required_acls(AgentProjection(), topics_for(["voipex"], 1))
 
     assert acls == {
         "Read": ["voipex.agent.events.v1", "voipex.agent.activity.v1", "voipex.agent.state.v1"],
@@ -82,15 +82,15 @@ def test_acls_cover_inputs_outputs_changelog_and_dead_letters() -> None:
 
 
 def test_used_topics_are_those_of_the_acls() -> None:
-    topics = declared(["voipex", "brno"], 1)
+    topics = topics_for(["voipex", "brno"], 1)
 
     acls = required_acls(CallProjection(), topics)
 
     assert {topic.name for topic in used_topics(CallProjection(), topics)} == {*acls["Read"], *acls["Write"]}
 
 
-def access(name: str, rights: frozenset[str] | None, refusal: str | None = None) -> permissions.Standing:
-    return permissions.Standing(name, refusal, rights, (), 1)
+def access(name: str, rights: frozenset[str] | None, refusal: str | None = None) -> permissions.TopicAccess:
+    return permissions.TopicAccess(name, refusal, rights, (), 1)
 
 
 @pytest.mark.parametrize(
@@ -105,12 +105,12 @@ def access(name: str, rights: frozenset[str] | None, refusal: str | None = None)
     ids=["allowed", "unknown", "not allowed", "hidden", "missing topic"],
 )
 async def test_a_missing_acl_on_a_topic_is_named(
-    monkeypatch: pytest.MonkeyPatch, topic: permissions.Standing, *, is_denied: bool
+    monkeypatch: pytest.MonkeyPatch, topic: permissions.TopicAccess, *, is_denied: bool
 ) -> None:
     """A topic that does not exist is reported by the check of topics."""
 
-    async def examine(*_: object, **__: object) -> permissions.Examination:
-        return permissions.Examination(admin.Cluster("cluster", ()), (topic,))
+    async def examine(*_: object, **__: object) -> permissions.ClusterInfo:
+        return permissions.ClusterInfo(admin.Cluster("cluster", ()), (topic,))
 
     monkeypatch.setattr(permissions, "examine", examine)
     check = check_acls(SETTINGS, {"Read": ["a.call.events.v1"], "Write": []}, TIMELINES_ADMIN)

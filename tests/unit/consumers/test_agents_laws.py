@@ -16,7 +16,7 @@ from tests.unit.consumers.agent_reference import reference
 from tests.unit.consumers.agent_traffic import DAY, HOUR, LONG_STEPS, MONDAY, PRAGUE, Record, folded, traffic
 from voipex.agent_status import AgentStatus
 from voipex.events import agent_key
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS
 
 Json = dict[str, Any]
@@ -157,7 +157,9 @@ def test_a_state_does_not_change_when_another_is_made_of_it(
     st.lists(
         st.fixed_dictionaries(
             {
-                "received_at": st.sampled_from([rfc3339(MONDAY + n * HOUR) for n in range(0, 400, 13)]),
+                "received_at": st.sampled_from(
+                    [format_rfc3339(MONDAY + n * HOUR) for n in range(0, 400, 13)]
+                ),
                 "event_id": st.text(max_size=3),
                 "type": st.sampled_from(
                     [f"agent_{name}" for name in ("login", "logout", "paused", "unpaused")] + ["cdr"]
@@ -223,7 +225,9 @@ def webhooks(draw: st.DrawFn) -> list[bytes]:
                 "Email": "x@y.cz",
             }
         body |= draw(PARTIES) | {"Queue": draw(st.sampled_from(["", "NOC", "Sales"]))}
-        lines.append(orjson.dumps({"received_at": rfc3339(at_us), "event_id": f"{number:04d}", "body": body}))
+        lines.append(
+            orjson.dumps({"received_at": format_rfc3339(at_us), "event_id": f"{number:04d}", "body": body})
+        )
     return lines
 
 

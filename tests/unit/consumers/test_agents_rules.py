@@ -24,7 +24,7 @@ from tests.unit.consumers.agent_traffic import (
     status,
 )
 from voipex.agent_status import AgentStatus
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS
 
 MINUTE = 60 * SECOND
@@ -33,7 +33,7 @@ TODAY = "2026-03-02"
 
 
 def text(at_us: int) -> str:
-    return rfc3339(at_us)
+    return format_rfc3339(at_us)
 
 
 def day(told: dict[str, Any], date: str = TODAY) -> dict[str, Any]:

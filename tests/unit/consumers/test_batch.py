@@ -9,9 +9,9 @@ import pytest
 from consumers.engine.batch import MAX_VALUE_BYTES, Batch, BatchResult
 from consumers.engine.records import DueState, InputRecord, ProducerRecord, Source, StateChange, TaskId
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
-from voipex.partitioner import partition_of
-from voipex.timestamps import rfc3339
-from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicKind
+from voipex.partitioner import partition_for_key
+from voipex.timestamps import format_rfc3339
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicSpec
 
 PARTITIONS = 12
 TASK_ID = TaskId("brno", 4)
@@ -107,8 +107,8 @@ def test_the_state_cache_drops_the_oldest_key(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_document_is_as_of_the_latest_receipt_in_the_batch() -> None:
     """The document is the same whether the batch is folded as it arrives or hours later."""
-    later = rfc3339(T0_US + 700).encode()
-    first = ("ce_time", rfc3339(T0_US).encode())
+    later = format_rfc3339(T0_US + 700).encode()
+    first = ("ce_time", format_rfc3339(T0_US).encode())
 
     result = fold(
         add(A, 1, 0, headers=[first]),
@@ -150,7 +150,7 @@ def test_document_headers_are_those_of_the_contract() -> None:
             "ce_id": f"{A}@1".encode(),
             "ce_source": b"/voipex/brno",
             "ce_type": b"voipex.tally.v1",
-            "ce_time": rfc3339(T0_US + 999).encode(),
+            "ce_time": format_rfc3339(T0_US + 999).encode(),
             "ce_subject": A.encode(),
             "ce_partitionkey": A.encode(),
             "content-type": b"application/json",
@@ -251,7 +251,7 @@ def test_an_invalid_record_becomes_a_dead_letter(record: FakeRecord, error: str,
     assert result.dead_letters == 1
     assert (letter.key, letter.value) == (record.key, record.value or b"")
     assert (letter.partition, letter.timestamp_ms) == (
-        partition_of(record.key or b"", PARTITIONS),
+        partition_for_key(record.key or b"", PARTITIONS),
         T0_US // 1000,
     )
     assert letter.headers == (
@@ -260,7 +260,7 @@ def test_an_invalid_record_becomes_a_dead_letter(record: FakeRecord, error: str,
         ("bridge-error-message", message.encode()),
         ("bridge-stage", b"tallies"),
         ("bridge-pbx", b"brno"),
-        ("bridge-received-at", rfc3339(T0_US).encode()),
+        ("bridge-received-at", format_rfc3339(T0_US).encode()),
         ("__dlq.errors.topic", EVENTS.encode()),
         ("__dlq.errors.partition", b"4"),
         ("__dlq.errors.offset", b"3"),
@@ -270,7 +270,7 @@ def test_an_invalid_record_becomes_a_dead_letter(record: FakeRecord, error: str,
 class Failing(TallyProjection):
     """Rules with a bug."""
 
-    def fold(self, state: Tally, kind: TopicKind, value: bytes) -> Tally:
+    def fold(self, state: Tally, kind: TopicSpec, value: bytes) -> Tally:
         folded = super().fold(state, kind, value)
         if folded.total == 13:
             raise OverflowError("13")
@@ -382,7 +382,7 @@ def test_a_timer_emits_what_time_alone_changed() -> None:
     (document,) = outputs(result, TIMELINES)
     assert documents(result) == [(A, 2)]
     assert dict(document.headers)["bridge-source-offset"] == b"41"
-    assert dict(document.headers)["ce_time"] == rfc3339(T0_US + 7).encode()
+    assert dict(document.headers)["ce_time"] == format_rfc3339(T0_US + 7).encode()
     assert result.changes[A].due_us is None
     assert result.changes[A].status == "even"
 

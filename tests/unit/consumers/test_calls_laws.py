@@ -15,7 +15,7 @@ from tests.call_strategies import CALL_ID, S, calls, moments, value_of
 from voipex.agent_activity import AgentActivity
 from voipex.call_timeline import CallTimeline
 from voipex.events import EventType
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES
 
 PROJECTION = CallProjection()
@@ -149,16 +149,16 @@ def test_times_and_totals_agree(data: st.DataObject) -> None:
             rings.append((leg.ring_started_at, leg.answered_at or leg.ended_at or ""))
         if leg.talk_s is not None:
             assert leg.ended_at is not None
-            end_us = microseconds(leg.ended_at)
+            end_us = parse_rfc3339(leg.ended_at)
             begin_us = end_us - round(leg.talk_s * S)
             assert leg.answered_at is not None
-            assert begin_us >= microseconds(leg.answered_at)
+            assert begin_us >= parse_rfc3339(leg.answered_at)
             talks.append((begin_us, end_us))
             record = by_leg.get(leg.leg)
-            assert record is None or microseconds(record.talk_started_at or "") == begin_us
+            assert record is None or parse_rfc3339(record.talk_started_at or "") == begin_us
     monitors = {leg.ring_started_at for leg in timeline.legs if leg.role == "monitor"}
     if not monitors:
-        assert _union_s([(microseconds(a), microseconds(b)) for a, b in rings]) == (timeline.ring_s or 0)
+        assert _union_s([(parse_rfc3339(a), parse_rfc3339(b)) for a, b in rings]) == (timeline.ring_s or 0)
     assert _union_s(talks) == (timeline.talk_s or 0)
     assert len(timeline.answered_by) <= len(talks) + sum(leg.talk_s is None for leg in timeline.legs)
     assert (timeline.outcome == "answered") == (timeline.answered_at is not None)

@@ -26,7 +26,7 @@ from tests.unit.consumers.test_calls_rules import (
 )
 from voipex.agent_activity import AgentActivity
 from voipex.events import Direction, EventType
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, CALL_STATE, CALL_TIMELINES
 
 PROJECTION = CallProjection()
@@ -355,4 +355,4 @@ def test_the_event_keeps_what_the_bridge_told() -> None:
         )
         == told_event.model_dump_json(by_alias=True).encode()
     )
-    assert told_event.received_at == rfc3339(BASE_US)
+    assert told_event.received_at == format_rfc3339(BASE_US)

@@ -11,7 +11,7 @@ from tests.call_strategies import BASE_US, CALL_ID, event
 from voipex.call_timeline import CallTimeline, Leg
 from voipex.events import Direction, EventType, ReasonClass
 from voipex.normalize import reason_class
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 OUT = {"direction": Direction.OUTGOING}
 BARGE = {"direction": Direction.BARGE}
@@ -74,7 +74,7 @@ def call(*events: CallEvent, as_of: float | None = None) -> CallTimeline:
 
 
 def at(seconds: float) -> str:
-    return rfc3339(BASE_US + round(seconds * 1_000_000))
+    return format_rfc3339(BASE_US + round(seconds * 1_000_000))
 
 
 def effects(made: CallTimeline) -> list[str]:

@@ -18,7 +18,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         seen.append((host, port, what))
         return health.Health(what == "live", f"asked for {what}")
 
-    monkeypatch.setattr(health, "ask", ask)
+    monkeypatch.setattr(health, "probe", ask)
     for name in ("VOIPEX_HOST", "VOIPEX_MANAGEMENT_HOST", "VOIPEX_MANAGEMENT_PORT"):
         monkeypatch.delenv(name, raising=False)
     return seen

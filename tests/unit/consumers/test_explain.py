@@ -18,7 +18,7 @@ from consumers.explain.trace import made_up_id, read_trace
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
 from voipex.agent_status import AgentStatus
 from voipex.call_timeline import CallTimeline
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 TRACE = Path(__file__).parents[3] / "docs" / "contract" / "examples" / "trace.jsonl"
 
@@ -121,7 +121,7 @@ def test_lines_without_an_event_id_are_different_events() -> None:
     login, logout = (
         {"EventName": f"Agent{name}", "Login": "janecek", "Queue": "A"} for name in ("Login", "Logout")
     )
-    at_us = microseconds("2026-03-02T08:00:00Z")
+    at_us = parse_rfc3339("2026-03-02T08:00:00Z")
 
     assert explain(read_trace([line(body=login), line(body=logout)])).agents[0]["presence"] == "offline"
     assert explain(read_trace([line(body=logout), line(body=login)])).agents[0]["presence"] == "logged_in"
@@ -142,7 +142,7 @@ def test_lines_with_the_same_event_id_are_copies() -> None:
 def test_every_document_is_valid(name: str) -> None:
     played = scenario(name)
     for expected in played["expect"]:
-        as_of_us = microseconds(moment(played["base"], expected["as_of"]))
+        as_of_us = parse_rfc3339(moment(played["base"], expected["as_of"]))
         explanation = explain(read_trace(lines_of(played)), as_of_us)
         for timeline in explanation.timelines:
             CallTimeline.model_validate(timeline)
@@ -156,7 +156,7 @@ def test_as_of_leaves_out_later_events(name: str) -> None:
     played = scenario(name)
     lines = lines_of(played)
     for event in played["events"]:
-        as_of_us = microseconds(moment(played["base"], event["at"]))
+        as_of_us = parse_rfc3339(moment(played["base"], event["at"]))
         known = [each for each, of in zip(lines, played["events"], strict=True) if of["at"] <= event["at"]]
 
         assert (
@@ -167,7 +167,7 @@ def test_as_of_leaves_out_later_events(name: str) -> None:
 def test_timers_fire_in_the_order_of_time() -> None:
     """A call without Hangup is stale at its deadline; its agent is free from then on, and unknown a day later."""
     played = scenario("S02")
-    explanation = explain(read_trace(lines_of(played)), microseconds(played["base"]) + 40 * 3600 * 1_000_000)
+    explanation = explain(read_trace(lines_of(played)), parse_rfc3339(played["base"]) + 40 * 3600 * 1_000_000)
     (agent,) = explanation.agents
 
     assert explanation.timelines[0]["ended_at"] == "2026-03-02T12:00:06.000000Z"
@@ -184,7 +184,7 @@ def test_an_agent_unseen_for_90_days_is_gone() -> None:
     lines = [line(), line("2026-05-31T08:00:00Z", {"EventName": "CDR", "UniqueId": "1.1"})]
 
     assert explain(read_trace(lines)).agents == []
-    assert len(explain(read_trace(lines), microseconds("2026-05-31T07:59:59Z")).agents) == 1
+    assert len(explain(read_trace(lines), parse_rfc3339("2026-05-31T07:59:59Z")).agents) == 1
 
 
 def test_an_agent_seen_again_after_90_days_starts_empty() -> None:
@@ -315,7 +315,7 @@ def drawn(
     console = Console(
         file=output, width=100, force_terminal=colour, color_system="truecolor" if colour else None
     )
-    explanation = explain(read_trace(lines), None if as_of is None else microseconds(as_of))
+    explanation = explain(read_trace(lines), None if as_of is None else parse_rfc3339(as_of))
     draw(explanation, console, "Europe/Prague")
     return output.getvalue()
 

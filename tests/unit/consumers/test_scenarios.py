@@ -5,7 +5,7 @@ import pytest
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -18,7 +18,7 @@ def test_scenario_holds(name: str, reverse: bool) -> None:
         lines.reverse()
     with_pbx = any("pbx" in event for event in told["events"])
     for expected in told["expect"]:
-        as_of_us = microseconds(moment(told["base"], expected["as_of"]))
+        as_of_us = parse_rfc3339(moment(told["base"], expected["as_of"]))
         explanation = explain(read_trace(lines), as_of_us)
 
         timelines = by_key(explanation.timelines, "call_id", with_pbx=with_pbx)

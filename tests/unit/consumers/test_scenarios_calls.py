@@ -10,7 +10,7 @@ import pytest
 from consumers.calls.projection import CallProjection, CallState
 from voipex.call_timeline import CallTimeline
 from voipex.normalize import Receipt, normalize
-from voipex.timestamps import microseconds, rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.topics import CALL_EVENTS, CALL_TIMELINES
 from voipex.webhook import parse
 
@@ -20,7 +20,7 @@ SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").glob("*.json"))
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_a_recorded_call_gives_its_timeline(path: Path) -> None:
     scenario = json.loads(path.read_text())
-    base_us = microseconds(scenario["base"])
+    base_us = parse_rfc3339(scenario["base"])
     events = _events(scenario, base_us)
 
     for expected in scenario["expect"]:
@@ -39,7 +39,7 @@ def _events(scenario: dict[str, Any], base_us: int) -> list[tuple[str, str, byte
             event_id = f"{at_us:020d}-{number:04d}"
         webhook = parse(json.dumps(step["body"]).encode())
         event = normalize(
-            webhook, step.get("pbx", "voipex"), Receipt(at_us, rfc3339(at_us), event_id), region="CZ"
+            webhook, step.get("pbx", "voipex"), Receipt(at_us, format_rfc3339(at_us), event_id), region="CZ"
         ).to_event()
         if event.unique_id is not None:
             records.append((event.pbx, event.unique_id, event.model_dump_json(by_alias=True).encode()))

@@ -54,9 +54,9 @@ from voipex.topics import (
     CALL_TIMELINES,
     DEAD_LETTERS,
     DEFAULT_PARTITIONS,
-    TOPIC_KINDS,
-    TopicKind,
-    declared,
+    TOPIC_SPECS,
+    TopicSpec,
+    topics_for,
 )
 from voipex.webhook import DOCUMENTED_KEYS, parse
 
@@ -77,8 +77,8 @@ def asyncapi() -> Json:
     return loaded
 
 
-def public() -> list[TopicKind]:
-    return [kind for kind in TOPIC_KINDS if kind.public]
+def public() -> list[TopicSpec]:
+    return [kind for kind in TOPIC_SPECS if kind.public]
 
 
 # ---------------------------------------------------------------- AsyncAPI: whole in itself
@@ -126,7 +126,7 @@ def test_every_public_topic_is_a_channel_and_no_private_one_is(asyncapi: Json) -
 def test_the_addresses_are_the_names_that_topics_apply_makes_for_each_pbx(asyncapi: Json, pbx: str) -> None:
     names = {channel["address"].replace("{pbx}", pbx) for channel in asyncapi["channels"].values()}
 
-    assert names == {topic.name for topic in declared([pbx]) if topic.kind.public}
+    assert names == {topic.name for topic in topics_for([pbx]) if topic.kind.public}
     assert pbx in asyncapi["components"]["parameters"]["pbx"]["examples"]
 
 
@@ -138,7 +138,7 @@ def test_each_part_of_an_address_in_braces_is_a_parameter(asyncapi: Json) -> Non
 
 @pytest.mark.parametrize("kind", public(), ids=lambda kind: kind.suffix)
 def test_partitions_replicas_and_configuration_are_those_of_the_topics(
-    asyncapi: Json, kind: TopicKind
+    asyncapi: Json, kind: TopicSpec
 ) -> None:
     binding = asyncapi["channels"][channel_name(kind)]["bindings"]["kafka"]
     configuration = {
@@ -283,7 +283,7 @@ class InKafka(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
-def folded(projection: Any, kind: TopicKind, *records: Record) -> list[ProducerRecord]:
+def folded(projection: Any, kind: TopicSpec, *records: Record) -> list[ProducerRecord]:
     """What a service writes of these records, changelog and all."""
     batch = Batch(projection, TaskId("voipex", 0), 1)
     inputs = [

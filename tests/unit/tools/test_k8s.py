@@ -16,7 +16,7 @@ from consumers import cli as consumers_cli
 from tools import generated, k8s
 from voipex.service.management import Readiness, build_management
 from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
-from voipex.topics import DEFAULT_PARTITIONS, declared
+from voipex.topics import DEFAULT_PARTITIONS, topics_for
 
 K8S: Final = Path(__file__).parents[3] / "deploy" / "k8s"
 MANAGEMENT_PORT, HTTP_PORT = 8081, 8080
@@ -128,7 +128,7 @@ def test_strimzi_makes_the_topics_that_we_declare() -> None:
             settings["topic_replication"].default,
             {**topic.config, "min.insync.replicas": str(settings["topic_min_insync"].default)},
         )
-        for topic in declared(["voipex"])
+        for topic in topics_for(["voipex"])
     }
 
 
@@ -178,7 +178,7 @@ def test_topics_and_users_of_several_pbxs_can_be_printed(capsys: pytest.CaptureF
     printed = list(yaml.load_all(capsys.readouterr().out, yaml.CSafeLoader))
     names = [each["metadata"]["name"] for each in printed]
 
-    assert names[:-3] == [topic.name for topic in declared(["voipex", "brno"])]
+    assert names[:-3] == [topic.name for topic in topics_for(["voipex", "brno"])]
     assert names[-3:] == ["voipex-bridge", "voipex-timelines", "voipex-agents"]
     assert len(printed[-3]["spec"]["authorization"]["acls"]) == 6
 

@@ -45,29 +45,29 @@ ALIVE_NOT_READY = {"/live": (200, b'{"live":true}'), "/ready": (503, b'{"ready":
 
 def test_ready() -> None:
     with answering({"/ready": (200, b'{"ready":true}')}) as port:
-        assert health.ask("127.0.0.1", port) == (True, "ready")
+        assert health.probe("127.0.0.1", port) == (True, "ready")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
 def test_alive_and_not_ready_and_why(host: str) -> None:
     with answering(ALIVE_NOT_READY) as port:
-        assert health.ask(host, port) == (False, 'not ready: {"ready":false,"stopping":true}')
-        assert health.ask(host, port, "live") == (True, "live")
+        assert health.probe(host, port) == (False, 'not ready: {"ready":false,"stopping":true}')
+        assert health.probe(host, port, "live") == (True, "live")
 
 
 def test_nothing_listens() -> None:
     port = free_port()
-    said = health.ask("0.0.0.0", port)  # noqa: S104
-    assert not said.good
-    assert said.words.startswith(f"no answer on 0.0.0.0:{port}: ")
-    assert "refused" in said.words
+    said = health.probe("0.0.0.0", port)  # noqa: S104
+    assert not said.ok
+    assert said.message.startswith(f"no answer on 0.0.0.0:{port}: ")
+    assert "refused" in said.message
 
 
 def test_it_does_not_wait_for_a_port_that_says_nothing() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        said = health.ask("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
-    assert not said.good
-    assert "timed out" in said.words
+        said = health.probe("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
+    assert not said.ok
+    assert "timed out" in said.message
 
 
 def test_what_speaks_no_http_is_not_healthy() -> None:
@@ -81,9 +81,9 @@ def test_what_speaks_no_http_is_not_healthy() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        said = health.ask("127.0.0.1", server.getsockname()[1])
+        said = health.probe("127.0.0.1", server.getsockname()[1])
         thread.join()
-    assert not said.good
+    assert not said.ok
 
 
 def test_the_command_says_it_and_its_exit_code_means_it() -> None:

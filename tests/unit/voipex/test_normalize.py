@@ -13,7 +13,7 @@ from voipex.errors import InvalidEvent, InvalidJson
 from voipex.events import Direction, Event, EventType, ReasonClass
 from voipex.normalize import direction_of, normalize, pbx_started_at, reason_class
 from voipex.records import decode, encode
-from voipex.webhook import key_table, parse
+from voipex.webhook import key_map, parse
 
 
 def event_of(sent: bytes, region: str = "CZ") -> Event:
@@ -213,9 +213,7 @@ def test_a_direction_we_do_not_know_is_kept_in_extra() -> None:
 def test_no_direction_is_lost_and_each_stands_under_the_key_that_was_sent(
     sent: str, direction: Direction | None, extra: str
 ) -> None:
-    webhook = parse(
-        f'{{"EventName":"CDR","UniqueId":"1.2",{sent}}}'.encode(), key_table({"Direction": "smer"})
-    )
+    webhook = parse(f'{{"EventName":"CDR","UniqueId":"1.2",{sent}}}'.encode(), key_map({"Direction": "smer"}))
 
     event = normalize(webhook, "voipex", receipt()).to_event()
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from voipex.partitioner import murmur2, partition_of
+from voipex.partitioner import murmur2, partition_for_key
 
 VECTORS = {
     "21": -973932308,
@@ -24,16 +24,16 @@ def test_murmur2_gives_what_java_gives(key: str, expected: int) -> None:
 
 @pytest.mark.parametrize(("key", "expected"), VECTORS.items())
 def test_the_partition_is_the_positive_hash_modulo_their_number(key: str, expected: int) -> None:
-    assert partition_of(key.encode(), 12) == (expected & 0x7FFFFFFF) % 12
+    assert partition_for_key(key.encode(), 12) == (expected & 0x7FFFFFFF) % 12
 
 
 @pytest.mark.parametrize("length", range(5))
 def test_keys_of_any_length_have_a_partition(length: int) -> None:
-    assert 0 <= partition_of("é".encode() * length, 7) < 7
+    assert 0 <= partition_for_key("é".encode() * length, 7) < 7
 
 
 def test_unique_ids_spread_over_all_partitions() -> None:
-    load = Counter(partition_of(f"1412256225.{n}".encode(), 12) for n in range(2400))
+    load = Counter(partition_for_key(f"1412256225.{n}".encode(), 12) for n in range(2400))
 
     assert len(load) == 12
     assert max(load.values()) < 2 * min(load.values())

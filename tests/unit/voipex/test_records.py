@@ -10,7 +10,7 @@ from tests.unit.voipex.webhook_bodies import as_read, bodies, recorded
 from voipex.errors import InvalidWebhook
 from voipex.events import EVENT_TYPES, Event, EventType
 from voipex.normalize import NormalizedEvent, normalize
-from voipex.partitioner import partition_of
+from voipex.partitioner import partition_for_key
 from voipex.records import Record, ce_type, decode, encode
 from voipex.webhook import parse
 
@@ -31,7 +31,7 @@ def test_a_call_event_is_keyed_by_its_unique_id_in_the_call_topic() -> None:
 
     assert record.topic == "brno.call.events.v1"
     assert record.key == b"1412256225.1941"
-    assert record.partition == partition_of(b"1412256225.1941", 12)
+    assert record.partition == partition_for_key(b"1412256225.1941", 12)
     assert record.timestamp_ms == AT_MS
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voipex.timestamps import microseconds, rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MOMENTS = st.integers(min_value=0, max_value=253_402_300_799_999_999)
@@ -14,10 +14,10 @@ MOMENTS = st.integers(min_value=0, max_value=253_402_300_799_999_999)
 
 @given(at_us=MOMENTS)
 def test_there_and_back(at_us: int) -> None:
-    text = rfc3339(at_us)
+    text = format_rfc3339(at_us)
 
     assert text == (EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
-    assert microseconds(text) == at_us
+    assert parse_rfc3339(text) == at_us
 
 
 @given(at_us=MOMENTS, place=st.integers(0, 26), sign=st.sampled_from("0579:.-+TZ _٣a"))
@@ -25,7 +25,7 @@ def test_what_looks_like_one_of_ours_is_read_as_the_standard_library_reads_it(
     at_us: int, place: int, sign: str
 ) -> None:
     """Our own way of writing has a way of its own to be read."""
-    text = rfc3339(at_us)
+    text = format_rfc3339(at_us)
     text = text[:place] + sign + text[place + 1 :]
     try:
         moment = datetime.fromisoformat(text)
@@ -33,6 +33,6 @@ def test_what_looks_like_one_of_ours_is_read_as_the_standard_library_reads_it(
         moment = None
     if moment is None or moment.tzinfo is None:
         with pytest.raises(ValueError):
-            microseconds(text)
+            parse_rfc3339(text)
     else:
-        assert microseconds(text) == (moment - EPOCH) // timedelta(microseconds=1)
+        assert parse_rfc3339(text) == (moment - EPOCH) // timedelta(microseconds=1)

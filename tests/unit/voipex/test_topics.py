@@ -2,13 +2,13 @@
 
 import re
 
-from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_KINDS, declared, topic_name
+from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_SPECS, topic_name, topics_for
 
 DAY_MS = 86_400_000
 
 
 def test_the_topics_of_a_pbx_are_those_of_the_contract() -> None:
-    told = {topic.name: (topic.kind.key, dict(topic.config)) for topic in declared(["voipex"])}
+    told = {topic.name: (topic.kind.key, dict(topic.config)) for topic in topics_for(["voipex"])}
 
     size = {"max.message.bytes": "1048588"}
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), **size}
@@ -26,26 +26,26 @@ def test_the_topics_of_a_pbx_are_those_of_the_contract() -> None:
 
 
 def test_every_pbx_has_every_topic_and_all_have_equally_many_partitions() -> None:
-    topics = declared(["voipex", "brno"], partitions=6)
+    topics = topics_for(["voipex", "brno"], partitions=6)
 
-    assert len(topics) == 2 * len(TOPIC_KINDS)
+    assert len(topics) == 2 * len(TOPIC_SPECS)
     assert {topic.partitions for topic in topics} == {6}
     assert {topic.name for topic in topics} == {
-        topic_name(pbx, kind) for pbx in ("voipex", "brno") for kind in TOPIC_KINDS
+        topic_name(pbx, kind) for pbx in ("voipex", "brno") for kind in TOPIC_SPECS
     }
 
 
 def test_there_are_12_partitions_unless_told_otherwise() -> None:
-    assert {topic.partitions for topic in declared(["voipex"])} == {12}
+    assert {topic.partitions for topic in topics_for(["voipex"])} == {12}
 
 
 def test_topic_names_are_legal_and_their_metrics_do_not_collide() -> None:
     """Kafka's metric names fold `.` and `_`, so no name has a `_`; the longest PBX name still fits."""
-    for topic in declared(["voipex", "x" * 32]):
+    for topic in topics_for(["voipex", "x" * 32]):
         assert re.fullmatch(r"[a-z0-9.-]{1,99}", topic.name)
 
 
 def test_only_the_two_state_topics_are_private() -> None:
-    assert [kind.suffix for kind in TOPIC_KINDS if not kind.public] == ["call.state.v1", "agent.state.v1"]
+    assert [kind.suffix for kind in TOPIC_SPECS if not kind.public] == ["call.state.v1", "agent.state.v1"]
     assert CALL_EVENTS.public
     assert DEAD_LETTERS.public

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 
 from tests.unit.voipex.webhook_bodies import bodies, recorded
 from voipex.errors import InvalidEvent, InvalidJson
-from voipex.webhook import DOCUMENTED_KEYS, key_table, parse
+from voipex.webhook import DOCUMENTED_KEYS, key_map, parse
 
 
 def read(body: bytes) -> tuple[Any, Any, Any]:
     webhook = parse(body)
-    return webhook.words, webhook.extra, webhook.sent
+    return webhook.fields, webhook.extra, webhook.raw
 
 
 DOCUMENTED: list[tuple[str, dict[str, str]]] = [
@@ -92,7 +92,7 @@ DOCUMENTED: list[tuple[str, dict[str, str]]] = [
 def test_each_documented_payload_is_read_as_it_is_written(name: str, words: dict[str, str]) -> None:
     webhook = parse(recorded(name))
 
-    assert webhook.words == words
+    assert webhook.fields == words
     assert webhook.extra == {}
 
 
@@ -111,7 +111,7 @@ def test_bytes_that_neither_utf_8_nor_windows_1250_knows_are_no_json() -> None:
 
 
 def test_renamed_keys_are_read_by_their_meaning() -> None:
-    keys = key_table(
+    keys = key_map(
         {
             "EventName": "event",
             "From": "volajici",
@@ -127,7 +127,7 @@ def test_renamed_keys_are_read_by_their_meaning() -> None:
 
     webhook = parse(recorded("ringing_renamed.json"), keys)
 
-    assert webhook.words == {
+    assert webhook.fields == {
         "EventName": "Ringing",
         "From": "777888999",
         "To": "222333444",
@@ -141,15 +141,15 @@ def test_renamed_keys_are_read_by_their_meaning() -> None:
 
 
 def test_documented_keys_stay_understood_beside_renamed_ones() -> None:
-    webhook = parse(b'{"EventName":"CDR","call_id":"1.2"}', key_table({"UniqueId": "call_id"}))
+    webhook = parse(b'{"EventName":"CDR","call_id":"1.2"}', key_map({"UniqueId": "call_id"}))
 
-    assert webhook.words == {"EventName": "CDR", "UniqueId": "1.2"}
+    assert webhook.fields == {"EventName": "CDR", "UniqueId": "1.2"}
 
 
 def test_a_documented_key_that_now_means_something_else_means_only_that() -> None:
-    webhook = parse(b'{"EventName":"CDR","From":"1","To":"2"}', key_table({"From": "To", "To": "From"}))
+    webhook = parse(b'{"EventName":"CDR","From":"1","To":"2"}', key_map({"From": "To", "To": "From"}))
 
-    assert webhook.words == {"EventName": "CDR", "From": "2", "To": "1"}
+    assert webhook.fields == {"EventName": "CDR", "From": "2", "To": "1"}
 
 
 @pytest.mark.parametrize(
@@ -157,9 +157,9 @@ def test_a_documented_key_that_now_means_something_else_means_only_that() -> Non
     [b'{"EventName":"CDR","Login":"old","user":"new"}', b'{"EventName":"CDR","user":"new","Login":"old"}'],
 )
 def test_of_two_keys_with_one_meaning_the_renamed_one_counts_and_the_other_is_extra(body: bytes) -> None:
-    webhook = parse(body, key_table({"Login": "user"}))
+    webhook = parse(body, key_map({"Login": "user"}))
 
-    assert webhook.words == {"EventName": "CDR", "Login": "new"}
+    assert webhook.fields == {"EventName": "CDR", "Login": "new"}
     assert webhook.extra == {"Login": "old"}
 
 
@@ -167,9 +167,9 @@ def test_of_two_keys_with_one_meaning_the_renamed_one_counts_and_the_other_is_ex
     "body", [b'{"EventName":"CDR","Line":20,"linka":30}', b'{"EventName":"CDR","linka":30,"Line":20}']
 )
 def test_the_other_of_two_keys_stays_the_number_that_was_sent(body: bytes) -> None:
-    webhook = parse(body, key_table({"Line": "linka"}))
+    webhook = parse(body, key_map({"Line": "linka"}))
 
-    assert (webhook.words["Line"], webhook.extra) == ("30", {"Line": 20})
+    assert (webhook.fields["Line"], webhook.extra) == ("30", {"Line": 20})
 
 
 @pytest.mark.parametrize(
@@ -190,25 +190,25 @@ def test_the_other_of_two_keys_stays_the_number_that_was_sent(body: bytes) -> No
 def test_the_text_of_a_unique_id_survives_exactly_also_as_a_number(sent: str, text: str) -> None:
     webhook = parse(f'{{"EventName":"Ringing","UniqueId":{sent}}}'.encode())
 
-    assert webhook.words["UniqueId"] == text
+    assert webhook.fields["UniqueId"] == text
 
 
 def test_the_text_of_a_number_survives_also_in_windows_1250_and_of_equal_keys() -> None:
     body = '{"EventName":"Ringing","Login":"Dvořák","UniqueId":1.10,"UniqueId":2.20}'.encode("cp1250")
 
-    assert parse(body).words == {"EventName": "Ringing", "Login": "Dvořák", "UniqueId": "2.20"}
+    assert parse(body).fields == {"EventName": "Ringing", "Login": "Dvořák", "UniqueId": "2.20"}
 
 
 def test_numbers_stand_for_text() -> None:
     webhook = parse(b'{"EventName":"Ringing","From":777888999,"Line":20,"UniqueId":"1.2"}')
 
-    assert webhook.words == {"EventName": "Ringing", "From": "777888999", "Line": "20", "UniqueId": "1.2"}
+    assert webhook.fields == {"EventName": "Ringing", "From": "777888999", "Line": "20", "UniqueId": "1.2"}
 
 
 def test_blank_words_and_null_are_not_known() -> None:
     webhook = parse(b'{"EventName":"Ringing","From":"","To":"  ","Line":"\\t","Login":null,"UniqueId":"1.2"}')
 
-    assert webhook.words == {"EventName": "Ringing", "UniqueId": "1.2"}
+    assert webhook.fields == {"EventName": "Ringing", "UniqueId": "1.2"}
     assert webhook.extra == {}
 
 
@@ -255,16 +255,16 @@ def test_numbers_that_keep_their_digits_stay_numbers_of_python() -> None:
 def test_a_documented_key_without_a_word_in_it_is_extra(value: Any) -> None:
     webhook = parse(orjson.dumps({"EventName": "Ringing", "Queue": value}))
 
-    assert webhook.words == {"EventName": "Ringing"}
+    assert webhook.fields == {"EventName": "Ringing"}
     assert webhook.extra == {"Queue": value}
 
 
 def test_of_two_equal_keys_the_last_wins() -> None:
-    assert parse(b'{"EventName":"Ringing","EventName":"Hangup"}').words == {"EventName": "Hangup"}
+    assert parse(b'{"EventName":"Ringing","EventName":"Hangup"}').fields == {"EventName": "Hangup"}
 
 
 def test_raw_control_characters_in_text_are_survived() -> None:
-    assert parse(b'{"EventName":"Ringing","Login":"a\tb\nc"}').words["Login"] == "a\tb\nc"
+    assert parse(b'{"EventName":"Ringing","Login":"a\tb\nc"}').fields["Login"] == "a\tb\nc"
 
 
 def nested(levels: int, before: str = "") -> bytes:
@@ -327,7 +327,7 @@ def test_the_relaxed_notation_keeps_commas_colons_and_numbers_in_its_values() ->
         " {EventName: Hangup, Reason: User alerting, no answer, UniqueId: 1.1940, Queue: Linka: 2, Login: Dvořák, Line: }\n".encode()
     )
 
-    assert webhook.words == {
+    assert webhook.fields == {
         "EventName": "Hangup",
         "Reason": "User alerting, no answer",
         "UniqueId": "1.1940",
@@ -337,7 +337,7 @@ def test_the_relaxed_notation_keeps_commas_colons_and_numbers_in_its_values() ->
 
 
 def test_extra_may_be_nested_64_levels_deep() -> None:
-    assert parse(nested(64)).words == {"EventName": "CDR"}
+    assert parse(nested(64)).fields == {"EventName": "CDR"}
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_a_number_that_no_double_holds_is_no_event(value: str) -> None:
 
 @pytest.mark.parametrize("digits", [310, 4300, 4301])
 def test_a_word_may_be_a_whole_number_of_any_length(digits: int) -> None:
-    assert parse(b'{"EventName":"CDR","Queue":%s}' % (b"9" * digits)).words["Queue"] == "9" * digits
+    assert parse(b'{"EventName":"CDR","Queue":%s}' % (b"9" * digits)).fields["Queue"] == "9" * digits
 
 
 def test_a_whole_number_alone_is_json_of_any_length() -> None:
@@ -388,8 +388,8 @@ def test_messages_of_refusal_never_repeat_the_body() -> None:
 
 
 def test_key_tables_cannot_be_changed() -> None:
-    assert isinstance(key_table({}), MappingProxyType)
-    assert key_table({}) == DOCUMENTED_KEYS
+    assert isinstance(key_map({}), MappingProxyType)
+    assert key_map({}) == DOCUMENTED_KEYS
 
 
 @settings(deadline=None)
@@ -400,10 +400,10 @@ def test_whatever_comes_is_a_webhook_or_is_refused(body: bytes) -> None:
     except (InvalidJson, InvalidEvent):
         return
 
-    assert webhook.words["EventName"].strip()
-    assert set(webhook.words) <= set(DOCUMENTED_KEYS)
-    assert all(isinstance(word, str) and word.strip() for word in webhook.words.values())
+    assert webhook.fields["EventName"].strip()
+    assert set(webhook.fields) <= set(DOCUMENTED_KEYS)
+    assert all(isinstance(word, str) and word.strip() for word in webhook.fields.values())
 
 
 def test_a_last_comma_in_the_relaxed_notation_is_no_part_of_the_value() -> None:
-    assert parse(b"{EventName: Ringing, UniqueId: 1412256225.1940, }").words["UniqueId"] == "1412256225.1940"
+    assert parse(b"{EventName: Ringing, UniqueId: 1412256225.1940, }").fields["UniqueId"] == "1412256225.1940"

@@ -53,7 +53,7 @@ def test_a_new_credential_authenticates_its_pbx(path: Path) -> None:
     assert lets_in(store, issued)
     assert caller is not None
     assert (caller.name, caller.pbx, caller.region) == ("brno-1", "brno", "SK")
-    assert parse(b'{"EventName":"CDR","hovor":"1.2"}', caller.keys).words["UniqueId"] == "1.2"
+    assert parse(b'{"EventName":"CDR","hovor":"1.2"}', caller.keys).fields["UniqueId"] == "1.2"
 
 
 def test_generated_secrets_are_long_url_safe_and_unique(path: Path) -> None:
