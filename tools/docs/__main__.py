@@ -26,9 +26,9 @@ def pages(docs: Path = DOCS) -> dict[str, str]:
     """Return every generated page: name relative to docs/ -> text. The trace below *docs* is the only input besides the code."""
     trace = (docs / "contract" / contract.TRACE).read_bytes()
     return {
-        "settings.md": settings_page(BridgeSettings, "Settings", "bridge/settings.py"),
+        "settings.md": settings_page(BridgeSettings, "Settings", "voipex/service/settings.py"),
         "settings-consumers.md": settings_page(
-            ConsumerSettings, "Settings of the consumers", "consumers/settings.py"
+            ConsumerSettings, "Settings of the consumers", "voipex/service/settings.py"
         ),
         "http-responses.md": responses_page(),
         **{f"contract/{name}": text for name, text in contract.documents(trace).items()},

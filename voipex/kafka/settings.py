@@ -26,21 +26,25 @@ class KafkaSettings(BaseSettings):
     ] = "127.0.0.1:9092"
     kafka_security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
-        Field(description="As Kafka names it; the other TLS and SASL settings count only where it says so."),
+        Field(
+            description="Security protocol, as Kafka names it. TLS and SASL settings apply only with a protocol that uses them."
+        ),
     ] = "PLAINTEXT"
     kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Field(description="With SASL_*.")
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Field(description="SASL mechanism.")
     ] = "SCRAM-SHA-512"
-    kafka_sasl_username: Annotated[str | None, Field(description="With SASL_*.")] = None
-    kafka_sasl_password: Annotated[SecretStr | None, Field(description="With SASL_*.")] = None
+    kafka_sasl_username: Annotated[str | None, Field(description="SASL user name.")] = None
+    kafka_sasl_password: Annotated[SecretStr | None, Field(description="SASL password.")] = None
     kafka_ssl_ca_file: Annotated[
         Path | None,
-        Field(description="PEM file of the authority that signed the brokers; default: the system's."),
+        Field(
+            description="PEM file of the authority that signed the brokers' certificates; default: the system's authorities."
+        ),
     ] = None
-    kafka_ssl_cert_file: Annotated[Path | None, Field(description="PEM file of our client certificate.")] = (
+    kafka_ssl_cert_file: Annotated[Path | None, Field(description="PEM file of the client certificate.")] = (
         None
     )
-    kafka_ssl_key_file: Annotated[Path | None, Field(description="PEM file of its key.")] = None
+    kafka_ssl_key_file: Annotated[Path | None, Field(description="PEM file of its private key.")] = None
     kafka_ssl_key_password: Annotated[SecretStr | None, Field(description="Password of that key.")] = None
 
     @model_validator(mode="after")
