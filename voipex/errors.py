@@ -1,18 +1,17 @@
 """
-What can go wrong, without a word about how it is answered: `bridge.http.problems` has the table of responses, `bridge.http.errors` the
-errors of an HTTP request itself.
+Errors of all packages. `bridge.http.problems` has the table of responses, `bridge.http.errors` the errors of an HTTP request itself.
 
     BridgeError
     ├── Unauthorized                 no or wrong credentials
-    │   └── TokenInvalid             a Bearer token that is not good, or no longer
-    ├── OAuthError                   of POST /token, in the words of RFC 6749
+    │   └── TokenInvalid             a Bearer token that is invalid or has expired
+    ├── OAuthError                   of POST /token, as RFC 6749 defines them
     │   ├── InvalidTokenRequest
     │   ├── UnsupportedGrantType
     │   └── InvalidClient
-    ├── InvalidWebhook               the body is kept as a dead letter
+    ├── InvalidWebhook               the body is stored as a dead letter
     │   ├── InvalidJson
     │   └── InvalidEvent
-    ├── ServiceUnavailable           ours to mend: try again later
+    ├── ServiceUnavailable           a temporary fault of the bridge: try again later
     │   ├── SpoolFull
     │   ├── SpoolFailed              the process must stop
     │   ├── KafkaTooSlow             ack=kafka: it may still arrive
@@ -23,8 +22,8 @@ errors of an HTTP request itself.
     ├── SpoolFormat                  exit 1 (segments): written by another version
     ├── TopicMismatch                exit 1: missing, with other partitions, or too small a max.message.bytes
     └── KafkaUnavailable
-        ├── KafkaUnreachable         no broker answered within its time
-        └── KafkaAccessDenied        it answered and does not let us in, or our certificate files cannot be used
+        ├── KafkaUnreachable         no broker answered in time
+        └── KafkaAccessDenied        a broker denied access, or the certificate files cannot be used
 """
 
 from collections.abc import Sequence
@@ -32,25 +31,25 @@ from typing import ClassVar
 
 
 class BridgeError(Exception):
-    """Base of all our errors. Messages never carry a body, a number, an e-mail or a secret."""
+    """Base of all errors below. A message never contains a body, a phone number, an e-mail address or a secret."""
 
 
 class Unauthorized(BridgeError):
-    """No credentials, or wrong ones; before the body is read. Operator: compare the PBX's user and password with `voipex-bridge credentials list`."""
+    """Credentials are missing or wrong; they are checked before the body is read. Operator: compare the PBX's user and password with `voipex-bridge credentials list`."""
 
 
 class TokenInvalid(Unauthorized):
-    """A Bearer token that is changed, expired, or of a secret that was revoked: fetch a new one from /token."""
+    """The Bearer token was changed, has expired, or belongs to a revoked secret: fetch a new one from /token."""
 
 
 class OAuthError(BridgeError):
-    """`POST /token` gave no token; `error` is RFC 6749's word for the reason."""
+    """`POST /token` issued no token; `error` is the code of RFC 6749 for the reason."""
 
     error: ClassVar[str] = "invalid_request"
 
 
 class InvalidTokenRequest(OAuthError):
-    """No form or JSON object with `grant_type`, `client_id` and `client_secret`, or the client in two places. Operator: compare the body that VOIPEX is told to send."""
+    """Not a form or JSON object with `grant_type`, `client_id` and `client_secret`, or the client is given in two places. Operator: compare the body that VOIPEX is configured to send."""
 
 
 class UnsupportedGrantType(OAuthError):
@@ -60,13 +59,13 @@ class UnsupportedGrantType(OAuthError):
 
 
 class InvalidClient(OAuthError):
-    """No client, an unknown one, or a wrong secret. Operator: compare `client_id` and `client_secret` with `voipex-bridge credentials list`."""
+    """The client is missing or unknown, or its secret is wrong. Operator: compare `client_id` and `client_secret` with `voipex-bridge credentials list`."""
 
     error = "invalid_client"
 
 
 class InvalidWebhook(BridgeError):
-    """The body was authenticated and read but is no event: kept as a dead letter with this error's class and message."""
+    """The body was authenticated and read but is not an event; it is stored as a dead letter with this error's class and message."""
 
 
 class InvalidJson(InvalidWebhook):
@@ -74,23 +73,23 @@ class InvalidJson(InvalidWebhook):
 
 
 class InvalidEvent(InvalidWebhook):
-    """JSON, but no object, without EventName, without a key, nested too deeply, or with a number out of range. Operator: the key names of this credential may be wrong."""
+    """JSON, but not an object, without EventName, without a key, nested too deeply, or with a number out of range. Operator: check the key names of this credential."""
 
 
 class ServiceUnavailable(BridgeError):
-    """A fault of ours that passes: the PBX may send again after Retry-After."""
+    """A temporary fault of the bridge: the PBX may send again after Retry-After."""
 
 
 class SpoolFull(ServiceUnavailable):
-    """More than `VOIPEX_SPOOL_LIMIT_BYTES` wait for Kafka, or the disk is full. Operator: bring Kafka back, or give room."""
+    """More than `VOIPEX_SPOOL_LIMIT_BYTES` wait for Kafka, or the disk is full. Operator: restore Kafka, or free disk space."""
 
 
 class SpoolFailed(ServiceUnavailable):
-    """The disk refused a write or a sync. The process must stop: a retry that succeeds proves nothing. Operator: check the disk."""
+    """The disk refused a write or a sync. The process must stop, since a retry that succeeds proves nothing. Operator: check the disk."""
 
 
 class KafkaTooSlow(ServiceUnavailable):
-    """`ack=kafka`: no acknowledgement by all in-sync replicas in time. **The event may still arrive**: what the PBX sends again is a second event."""
+    """`ack=kafka`: the in-sync replicas did not all acknowledge in time. **The event may still arrive**: what the PBX sends again is a second event."""
 
 
 class ShuttingDown(ServiceUnavailable):
@@ -98,7 +97,7 @@ class ShuttingDown(ServiceUnavailable):
 
 
 class SettingsInvalid(BridgeError):
-    """All faults of the settings at once, each with its name, masked value and remedy."""
+    """Every fault of the settings at once, each with its variable, its value (masked if secret) and the meaning of the setting."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -110,7 +109,7 @@ class CredentialsInvalid(BridgeError):
 
 
 class PortInUse(BridgeError):
-    """An address that we should listen on is taken."""
+    """An address to listen on is in use."""
 
 
 class TopicMismatch(BridgeError):
@@ -126,4 +125,4 @@ class KafkaUnreachable(KafkaUnavailable):
 
 
 class KafkaAccessDenied(KafkaUnavailable):
-    """Our certificate files, user or rights do not let us in, and only a person can change that. The message names the setting or the right."""
+    """A broker denies access to this user, or the certificate files cannot be used: retrying does not help. The message names the setting or the ACL."""

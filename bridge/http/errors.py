@@ -3,7 +3,7 @@ Errors of an HTTP request itself. `problems` says how each is answered, and so a
 
     BridgeError
     ├── RequestError
-    │   ├── MalformedRequest            no HTTP, or ambiguous
+    │   ├── MalformedRequest            not HTTP, or ambiguous
     │   ├── IncompleteRequest           the connection ended before the body
     │   ├── RequestTimeout
     │   ├── HeadersTooLarge
@@ -23,31 +23,31 @@ class RequestError(BridgeError):
 
 
 class IncompleteRequest(RequestError):
-    """The connection ended before the body did. Nothing is kept, and the client is usually gone."""
+    """The connection ended before the body was complete; nothing is stored. The client is usually gone."""
 
 
 class MalformedRequest(RequestError):
-    """No HTTP, a method that HTTP does not know, or HTTP that two servers could read in two ways (two lengths, a length beside chunks, bad chunk sizes). Then the connection is closed."""
+    """Not HTTP, an unknown method, or a request that two servers could read differently (two lengths, a length beside chunks, invalid chunk sizes). The connection is closed."""
 
 
 class RequestTimeout(RequestError):
-    """Not complete within `VOIPEX_REQUEST_TIMEOUT_S` of its first byte; nothing is kept. Then the connection is closed."""
+    """Not complete within `VOIPEX_REQUEST_TIMEOUT_S` of its first byte; nothing is stored. The connection is closed."""
 
 
 class HeadersTooLarge(RequestError):
-    """Request line and headers of more than 32 KiB. Then the connection is closed."""
+    """Request line and headers exceed 32 KiB. The connection is closed."""
 
 
 class NotFound(RequestError):
-    """No such path. Operator: the URL to give to VOIPEX ends in /voipex."""
+    """No such path. Operator: the URL in VOIPEX must end in /voipex."""
 
 
 class MethodNotAllowed(RequestError):
-    """Only POST."""
+    """Only POST is allowed."""
 
 
 class ContentTooLarge(RequestError):
-    """More than `VOIPEX_MAX_BODY_BYTES`; the rest is not read. Operator: VOIPEX events are below 1 KiB; look who sends this."""
+    """The body exceeds `VOIPEX_MAX_BODY_BYTES`; the rest is not read. Operator: VOIPEX events are below 1 KiB; find out what sends this."""
 
 
 class UnsupportedContentEncoding(RequestError):
@@ -55,4 +55,4 @@ class UnsupportedContentEncoding(RequestError):
 
 
 class TooManyConnections(ServiceUnavailable):
-    """More than `VOIPEX_MAX_CONNECTIONS` at once; said before a request is read. Operator: look who connects; a PBX needs a few dozen."""
+    """More than `VOIPEX_MAX_CONNECTIONS` connections; sent before a request is read. Operator: find out what connects; a PBX needs a few dozen."""
