@@ -1,5 +1,5 @@
 """
-The published language: what VOIPEX sends, events, documents, topics and records; and what every service has (`kafka`, `service`).
+The published language: webhooks, events, documents, topics and records; and what every service needs (`kafka`, `service`).
 
 Readers of the topics parse their records with the models that are exported here:
 

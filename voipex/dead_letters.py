@@ -1,7 +1,7 @@
 """
-What cannot be an event is kept, with its reason: (body, fault) -> Record of `<pbx>.dead-letters.v1` (pure; contract 2 and 7).
+Dead letters, records of `<pbx>.dead-letters.v1`: bodies and records that could not be processed, stored unchanged with the reason (pure).
 
-The body is untouched; the headers hold what a replay needs. Messages are ours and never repeat the body.
+The headers hold what a replay needs. Their messages never repeat the body.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ ERROR_CLASS_HEADER: Final = "bridge-error-class"
 def dead_letter(
     body: bytes, fault: InvalidWebhook, pbx: str, credential: str, receipt: Receipt, partitions: int
 ) -> Record:
-    """Keep a webhook that was authenticated and read but is no event. `credential` names the key mapping that a replay must use."""
+    """Make the dead letter of a webhook that was authenticated and read but is not an event. A replay uses the key names of `credential`."""
     headers = [
         (ERROR_CLASS_HEADER, type(fault).__name__.encode()),
         ("bridge-error-message", str(fault).encode()),
@@ -43,16 +43,16 @@ def dead_letter(
 
 
 def undeliverable(record: Record, message: str, pbx: str, partitions: int) -> Record:
-    """Keep a record that Kafka will never take (too large, invalid), so that it does not block the line; key, value and headers untouched."""
-    told = dict(record.headers)
-    received_at = told.get("ce_time") or format_rfc3339(record.timestamp_ms * 1000).encode()
+    """Make the dead letter of a record that Kafka will never accept (too large, invalid); key, value and headers are unchanged."""
+    own = dict(record.headers)
+    received_at = own.get("ce_time") or format_rfc3339(record.timestamp_ms * 1000).encode()
     headers = (
         *record.headers,
         (ERROR_CLASS_HEADER, b"Undeliverable"),
         ("bridge-error-message", message.encode()),
         ("bridge-stage", b"ingress"),
         ("bridge-pbx", pbx.encode()),
-        *([] if "bridge-received-at" in told else [("bridge-received-at", received_at)]),
+        *([] if "bridge-received-at" in own else [("bridge-received-at", received_at)]),
         ("__dlq.errors.topic", record.topic.encode()),
     )
     key = record.key if record.key is not None else b""
@@ -77,17 +77,18 @@ def unreadable(
     partitions: int,
 ) -> Record:
     """
-    Keep a record that a consumer cannot fold; key, value and headers untouched. `partition`, `offset`: where it lies in `topic`;
-    `partitions`: of the dead letters.
+    Make the dead letter of a record that a consumer cannot fold; key, value and headers are unchanged.
+
+    `topic`, `partition` and `offset` are those of the record; `partitions` is the number of partitions of the dead letters.
     """
-    kept = tuple((name, each if each is not None else b"") for name, each in headers)
+    own = tuple((name, content if content is not None else b"") for name, content in headers)
     return Record(
         topic_name(pbx, DEAD_LETTERS),
         partition_for_key(key or b"", partitions),
         key,
         value or b"",
         (
-            *kept,
+            *own,
             (ERROR_CLASS_HEADER, error.encode()),
             ("bridge-error-message", message.encode()),
             ("bridge-stage", stage.encode()),

@@ -1,7 +1,7 @@
 """
-The published language: `Event`, the value of `<pbx>.call.events.v1` and `<pbx>.agent.events.v1` (contract 3).
+`Event`, the value of `<pbx>.call.events.v1` and `<pbx>.agent.events.v1`.
 
-Adding an event type starts and ends here: one member of `EventType`, one row of `EVENT_TYPES`.
+A new event type needs one member of `EventType` and one row of `EVENT_TYPES`, and nothing elsewhere.
 """
 
 import re
@@ -13,18 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 class EventType(StrEnum):
     """
-    What happened, in our words. New types may be added.
+    What happened. New types may be added.
 
-    - `new_call`: there is a call, nothing rang yet
+    - `new_call`: a call exists, nothing has rung yet
     - `ringing`: a line rings; the same event again, seconds later, is another attempt or another device
     - `answered`: a line picked up
     - `hangup`: a party left, or the call ended
-    - `attended_transfer`: a line gave its caller to the colleague that it consulted
-    - `attended_transfer_cancelled`: it took the caller back
-    - `cdr`: the PBX wrote its record of the call
+    - `attended_transfer`: a line handed its caller over to the colleague that it consulted
+    - `attended_transfer_cancelled`: the line took its caller back
+    - `cdr`: the PBX wrote its call detail record
     - `agent_login`, `agent_logout`: an agent joined or left a queue
-    - `agent_paused`, `agent_unpaused`: an agent paused in a queue, or went on
-    - `unknown`: an EventName that we do not know, see `event_name`
+    - `agent_paused`, `agent_unpaused`: an agent paused in a queue, or resumed
+    - `unknown`: an EventName that the bridge does not know, see `event_name`
     """
 
     NEW_CALL = "new_call"
@@ -42,7 +42,7 @@ class EventType(StrEnum):
 
     @property
     def is_agent(self) -> bool:
-        """Agent events are keyed by the agent and go to the agent topic."""
+        """Whether the type is one of `AGENT_EVENT_TYPES`."""
         return self in AGENT_EVENT_TYPES
 
 
@@ -59,16 +59,17 @@ EVENT_TYPES: Final = {
     "AgentPaused": EventType.AGENT_PAUSED,
     "AgentUnPaused": EventType.AGENT_UNPAUSED,
 }
-"""EventName as VOIPEX sends it -> our type."""
+"""EventName as VOIPEX sends it -> type."""
 
 AGENT_EVENT_TYPES: Final = frozenset(
     {EventType.AGENT_LOGIN, EventType.AGENT_LOGOUT, EventType.AGENT_PAUSED, EventType.AGENT_UNPAUSED}
 )
+"""Types of events about an agent instead of a call."""
 
 
 class Direction(StrEnum):
     """
-    Which way the call goes, as the PBX said it.
+    Direction of the call, as the PBX reports it.
 
     - `incoming`: from outside
     - `outgoing`: to the outside
@@ -85,7 +86,7 @@ class Direction(StrEnum):
 
 class ReasonClass(StrEnum):
     """
-    Class of a hangup's reason; the texts are Asterisk's, letter case and spaces do not matter.
+    Class of a hangup reason. The texts are Asterisk's; upper or lower case and spaces do not matter.
 
     - `normal`: Normal Clearing
     - `busy`: User busy
@@ -94,7 +95,7 @@ class ReasonClass(StrEnum):
     - `rejected`: Call Rejected
     - `answered_elsewhere`: Answered elsewhere
     - `failed_number`: Unallocated number, No route to destination, Invalid number format
-    - `failed_network`: congestion, a fault of the network, a temporary failure
+    - `failed_network`: congestion, a network fault, a temporary failure
     - `other`: any other text
     """
 
@@ -111,33 +112,33 @@ class ReasonClass(StrEnum):
 
 class Event(BaseModel):
     """
-    One step of a call or of an agent, as the PBX told it and the bridge received it. `null` means "not known".
+    One step of a call or of an agent, as the PBX reported it and the bridge received it. `null` means "not known".
 
-    The bridge writes every field. What is not always there may be missing in events of another version.
+    The bridge writes every field. Fields with a default may be missing in events of another version.
     """
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore", hide_input_in_errors=True)
 
     event_id: str = Field(
-        description="UUIDv7 given on receipt, the same on every republication: copies are known by it"
+        description="UUIDv7 assigned on receipt, the same on every republication; it identifies copies"
     )
     pbx: str = Field(description="name of the PBX, also the first part of the topic's name")
-    type: EventType = Field(description="what happened, in our words")
+    type: EventType = Field(description="what happened")
     event_name: str = Field(description="EventName as sent")
     received_at: str = Field(
-        description="when the bridge took it (the PBX sends no time): RFC 3339, UTC, microseconds, `Z`; never goes back within a process"
+        description="when the bridge received it (the PBX sends no time): RFC 3339, UTC, microseconds, `Z`; never goes back within a process"
     )
     unique_id: str | None = Field(
         default=None,
-        description="Asterisk's id of the call, `[systemname-]epoch.sequence`, text exactly as sent; null when there was none, as on events of agents",
+        description="Asterisk's id of the call, `[systemname-]epoch.sequence`, text exactly as sent; null when there was none, as on agent events",
     )
     pbx_started_at: str | None = Field(
         default=None,
-        description="start of the call on the clock of the PBX, 1 s exact: the epoch in `unique_id`",
+        description="start of the call on the clock of the PBX, in whole seconds: the epoch in `unique_id`",
     )
     direction: Direction | None = Field(
         default=None,
-        description="as told; the PBX may leave it out, a word that we do not know is in `extra`, under its key",
+        description="as reported; the PBX may omit it, and an unknown value is in `extra`, under its key",
     )
     from_: str | None = Field(
         default=None, alias="from", description="number or extension of the caller, as sent, trimmed"
@@ -150,31 +151,29 @@ class Event(BaseModel):
     to_e164: str | None = Field(default=None, description="`to` in E.164, likewise")
     line: str | None = Field(
         default=None,
-        description="the extension that it is about; on outgoing calls our caller's own; null when nobody is meant",
+        description="the extension that the event is about; on outgoing calls that of the caller; null when it is about no extension",
     )
     login: str | None = Field(
         default=None, description="login of the agent or user at the line; may change within a call"
     )
     email: str | None = Field(default=None, description="e-mail of the agent or user at the line")
     queue: str | None = Field(default=None, description="name of the queue")
-    pause_name: str | None = Field(default=None, description="why an agent paused (`agent_paused`)")
-    reason: str | None = Field(default=None, description="why somebody hung up, as sent, trimmed (`hangup`)")
-    reason_class: ReasonClass | None = Field(
-        default=None, description="`reason` in one of our words; null without one"
-    )
+    pause_name: str | None = Field(default=None, description="name of the pause (`agent_paused`)")
+    reason: str | None = Field(default=None, description="reason of the hangup, as sent, trimmed (`hangup`)")
+    reason_class: ReasonClass | None = Field(default=None, description="class of `reason`; null without one")
     extra: dict[str, Any] = Field(
         default_factory=dict,
-        description="fields that we do not know, as sent, numbers with all their digits; the contents of a CDR are here",
+        description="fields that the bridge does not know, as sent, numbers with all their digits; the contents of a CDR are here",
     )
 
     @property
     def order(self) -> tuple[str, str]:
-        """The total order of folds."""
+        """Sort key of the total order in which events are folded."""
         return (self.received_at, self.event_id)
 
 
 def agent_key(login: str | None, line: str | None, email: str | None) -> str | None:
-    """Name an agent: Login casefolded, else `line:<Line>`, else `email:<email casefolded>`; None without any (contract 2)."""
+    """Make the key of an agent: the login casefolded, else `line:<line>`, else `email:<email casefolded>`; None without any."""
     if login is not None:
         return login.casefold()
     if line is not None:
@@ -188,7 +187,7 @@ _UNIQUE_ID: Final = re.compile(r"(?:(.*)-)?(\d{1,11})\.(\d{1,18})", re.DOTALL | 
 
 
 def split_unique_id(unique_id: str) -> tuple[str, int, int] | None:
-    """`[systemname-]epoch.sequence` -> (systemname or "", epoch in seconds, sequence), which sorts as numbers (9 before 10); else None."""
+    """`[systemname-]epoch.sequence` -> (systemname or "", epoch in seconds, sequence), which sorts numerically (9 before 10); else None."""
     match = _UNIQUE_ID.fullmatch(unique_id)
     if match is None:
         return None

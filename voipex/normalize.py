@@ -1,4 +1,4 @@
-"""Webhook -> Event: the PBX's words become ours (pure; contract 3)."""
+"""Webhook -> NormalizedEvent: the fields of an Event, and its topic and key (pure)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -41,21 +41,21 @@ _REASONS: Final = {
     "call rejected": ReasonClass.REJECTED,
     "answered elsewhere": ReasonClass.ANSWERED_ELSEWHERE,
     "unallocated number": ReasonClass.FAILED_NUMBER,
-    "unallocated (unassigned) number": ReasonClass.FAILED_NUMBER,  # Asterisk's own text of the same cause
+    "unallocated (unassigned) number": ReasonClass.FAILED_NUMBER,  # Asterisk's text of the same cause
     "no route to destination": ReasonClass.FAILED_NUMBER,
     "invalid number format": ReasonClass.FAILED_NUMBER,
 }
-_NETWORK_WORDS: Final = ("congestion", "network", "temporary failure")
+_NETWORK_TERMS: Final = ("congestion", "network", "temporary failure")
 
 _MAX_KEY_CHARACTERS: Final = (
-    1024  # real ones are below 100; the key stands three times in a record, which Kafka limits
+    1024  # real keys are below 100; a record holds its key three times, and Kafka limits its size
 )
-_MAX_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second RFC 3339 can write
+_MAX_EPOCH_S: Final = 253_402_300_799  # 9999-12-31T23:59:59Z, the last second that RFC 3339 can express
 
 
 @dataclass(slots=True)  # not frozen: each webhook makes one, and a frozen __init__ takes four times as long
 class Receipt:
-    """What the bridge adds to a webhook: its only clock, and the event's name for ever."""
+    """What the bridge adds to a webhook on receipt. No other clock counts, and `event_id` never changes again."""
 
     received_at_us: int
     received_at: str
@@ -97,22 +97,22 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     Raises:
         InvalidEvent: no key: neither a UniqueId nor, for agent events, a Login, Line or Email. Or a key that is too long.
     """
-    words = {name: word.strip() for name, word in webhook.fields.items()}
-    event_name, unique_id = webhook.fields["EventName"], webhook.fields.get("UniqueId")  # as sent
-    event_type = EVENT_TYPES.get(words["EventName"], EventType.UNKNOWN)
-    line, login, email = words.get("Line"), words.get("Login"), words.get("Email")
+    sent = {name: text.strip() for name, text in webhook.fields.items()}
+    event_name, unique_id = webhook.fields["EventName"], webhook.fields.get("UniqueId")  # not stripped
+    event_type = EVENT_TYPES.get(sent["EventName"], EventType.UNKNOWN)
+    line, login, email = sent.get("Line"), sent.get("Login"), sent.get("Email")
     kind, key = _kind_and_key(event_type, unique_id, login, line, email)
     if key is None:
         raise InvalidEvent("no UniqueId, and no agent to key it by")
     if len(key) > _MAX_KEY_CHARACTERS:
-        raise InvalidEvent("a key of that length names nothing")
+        raise InvalidEvent(f"the key is longer than {_MAX_KEY_CHARACTERS} characters")
 
     extra = webhook.extra
-    sent_direction = words.get("Direction")
+    sent_direction = sent.get("Direction")
     direction = None if sent_direction is None else direction_of(sent_direction)
     if sent_direction is not None and direction is None:
         extra = {**extra, **webhook.field_of("Direction")}  # an unknown direction is not lost
-    number_from, number_to, reason = words.get("From"), words.get("To"), words.get("Reason")
+    number_from, number_to, reason = sent.get("From"), sent.get("To"), sent.get("Reason")
     fields = {
         "event_id": receipt.event_id,
         "pbx": pbx,
@@ -129,8 +129,8 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
         "line": line,
         "login": login,
         "email": email,
-        "queue": words.get("Queue"),
-        "pause_name": words.get("PauseName"),
+        "queue": sent.get("Queue"),
+        "pause_name": sent.get("PauseName"),
         "reason": reason,
         "reason_class": None if reason is None else reason_class(reason),
         "extra": extra,
@@ -149,25 +149,25 @@ def _kind_and_key(
     return CALL_EVENTS, unique_id
 
 
-def direction_of(word: str) -> Direction | None:
-    """`incomingLocal`, `incominglocal`, `INCOMING_LOCAL` -> incoming_local; None when it is unknown."""
-    return _DIRECTIONS.get(word.casefold().translate(_SEPARATORS))
+def direction_of(sent: str) -> Direction | None:
+    """`incomingLocal`, `incominglocal`, `INCOMING_LOCAL` -> incoming_local; None if unknown."""
+    return _DIRECTIONS.get(sent.casefold().translate(_SEPARATORS))
 
 
 def reason_class(reason: str) -> ReasonClass:
-    """Class of a hangup reason: trimmed, case-folded, spaces collapsed (the texts are Asterisk's)."""
-    told = " ".join(reason.casefold().split())
-    known = _REASONS.get(told)
+    """Classify the reason of a hangup, ignoring case and surplus spaces; the texts are Asterisk's."""
+    text = " ".join(reason.casefold().split())
+    known = _REASONS.get(text)
     if known is not None:
         return known
-    if any(word in told for word in _NETWORK_WORDS):
+    if any(term in text for term in _NETWORK_TERMS):
         return ReasonClass.FAILED_NETWORK
     return ReasonClass.OTHER
 
 
-@lru_cache(maxsize=8192)  # the events of one call come close together
+@lru_cache(maxsize=8192)  # the events of a call arrive close together
 def pbx_started_at(unique_id: str) -> str | None:
-    """Start of the call on the PBX clock, from the epoch in Asterisk's UniqueId; None when it has none."""
+    """Return the start of the call on the clock of the PBX, from the epoch in the UniqueId; None if it has none."""
     parts = split_unique_id(unique_id)
     if parts is None or parts[1] > _MAX_EPOCH_S:
         return None

@@ -23,19 +23,17 @@ format_rfc3339_cached: Final = lru_cache(maxsize=16384)(format_rfc3339)
 
 
 def parse_rfc3339(text: str) -> int:
-    """RFC 3339 (any offset) -> microseconds since 1970. Raises ValueError when it is no time, or has no offset."""
-    if (
-        len(text) == 27 and text[26] == "Z" and text[19] == "." and text[16] == ":"
-    ):  # as we write it ourselves
-        within = text[17:19] + text[20:26]
-        if within.isascii() and within.isdigit() and within < "60":
-            return _minute(text[:17]) + int(within)
+    """RFC 3339 with any offset -> microseconds since 1970. Raises ValueError for anything else, also without an offset."""
+    if len(text) == 27 and text[26] == "Z" and text[19] == "." and text[16] == ":":  # by format_rfc3339
+        digits = text[17:19] + text[20:26]
+        if digits.isascii() and digits.isdigit() and digits < "60":
+            return _minute(text[:17]) + int(digits)
     return _any(text)
 
 
 @lru_cache(maxsize=8192)
 def parse_rfc3339_in_range(text: str) -> int:
-    """As `parse_rfc3339`, cached, for times to calculate with. Raises ValueError for times before 1970 or after 8999, too."""
+    """`parse_rfc3339`, cached, for times to calculate with. Raises ValueError also before 1970 and after 8999."""
     at_us = parse_rfc3339(text)
     if not 0 <= at_us < _RANGE_END_US:
         raise ValueError("a time out of range")
@@ -48,12 +46,11 @@ def _minute(text: str) -> int:
 
 
 def _any(text: str) -> int:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+    timestamp = datetime.fromisoformat(text)
+    if timestamp.tzinfo is None:
         raise ValueError("a time without an offset")
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    return (timestamp - _EPOCH) // timedelta(microseconds=1)
 
 
-_RANGE_END_US: Final = parse_rfc3339(
-    "9000-01-01T00:00:00Z"
-)  # leaves room for deadlines after a time: RFC 3339 ends with 9999
+# RFC 3339 ends with the year 9999: this leaves room for deadlines after a time.
+_RANGE_END_US: Final = parse_rfc3339("9000-01-01T00:00:00Z")

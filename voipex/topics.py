@@ -1,5 +1,5 @@
 """
-The one declared list of topics (contract 2). It feeds `topics apply|check|list`, compose, Kubernetes and the AsyncAPI document.
+The declared topics. This list feeds `topics apply|check|list`, compose, Kubernetes and the AsyncAPI document.
 """
 
 from collections.abc import Iterable, Mapping
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Final
 
 DEFAULT_PARTITIONS: Final = 12
-"""max(target/producer, target/consumer) rounded up to a number with many divisors; frozen, since more partitions move keys."""
+"""Enough for the expected load, with many divisors for evenly loaded instances; never changed, since that would move keys."""
 
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 _MAX_MESSAGE_BYTES: Final = (
-    "1048588"  # Kafka's default, declared: the publisher's batches (512 KiB) must stay below it
+    "1048588"  # Kafka's default; declared because the publisher's batches (512 KiB) must stay below it
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TopicSpec:
-    """One of the topics that every PBX has; there is one object of each."""
+    """Declared properties of one kind of topic that every PBX has. There is one object per kind, compared by identity."""
 
     suffix: str
     key: str
@@ -27,7 +27,7 @@ class TopicSpec:
     public: bool = True
 
     def config(self) -> dict[str, str]:
-        """Topic configuration, as Kafka names it."""
+        """Return the topic's configuration, as Kafka names it."""
         config = {"cleanup.policy": self.cleanup, "max.message.bytes": _MAX_MESSAGE_BYTES}
         if self.retention_ms is not None:
             config["retention.ms"] = str(self.retention_ms)
@@ -63,7 +63,7 @@ TOPIC_SPECS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic to be created and checked."""
+    """A topic to create and check."""
 
     name: str
     kind: TopicSpec
@@ -79,9 +79,9 @@ def topic_name(pbx: str, kind: TopicSpec) -> str:
 
 
 def topics_for(pbxs: Iterable[str], partitions: int = DEFAULT_PARTITIONS) -> tuple[Topic, ...]:
-    """Every topic of every PBX, in a fixed order."""
+    """Return every topic of every PBX, in a fixed order."""
     return tuple(Topic(topic_name(pbx, kind), kind, partitions) for pbx in pbxs for kind in TOPIC_SPECS)
 
 
 WRITTEN: Final = frozenset({CALL_EVENTS, AGENT_EVENTS, DEAD_LETTERS})
-"""Kinds of topics that the bridge itself writes."""
+"""Kinds of topics that the bridge writes."""

@@ -1,4 +1,4 @@
-"""W3C Trace Context: `traceparent` is passed through by hand, from the request into the record. No spans of our own."""
+"""W3C Trace Context: `traceparent` is copied from the request into the record; no spans are created."""
 
 import re
 from typing import Final
@@ -9,7 +9,7 @@ _TRACEPARENT: Final = re.compile(
 
 
 def traceparent_of(header: bytes | None) -> str | None:
-    """The header when it is well formed, else None: a broken one is not handed on."""
+    """Return the header if it is well formed, else None: a malformed one must not be propagated."""
     if header is None or _TRACEPARENT.fullmatch(header) is None:
         return None
     return header.decode("ascii")

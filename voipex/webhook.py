@@ -1,8 +1,8 @@
 """
-Bytes -> the PBX's own words (pure). What VOIPEX may send is in contract 1; its dialects are met here and nowhere else.
+Bytes -> the fields of one webhook, by documented name (pure). All dialects of VOIPEX are handled here and nowhere else.
 
-Normal path: one `orjson.loads` and one pass over the keys. Everything odd (another encoding, the relaxed notation, a number whose digits
-may be lost) is read a second time, exactly, only after that path failed or saw it.
+Normal path: one `orjson.loads` and one pass over the keys. Where that fails or meets a number whose digits it may lose, the body is parsed
+a second time by a slower and exact parser, which also knows the other encoding and the relaxed notation.
 """
 
 import json
@@ -34,15 +34,16 @@ DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
         )
     }
 )
-"""Key in the body -> documented name, when the customer renamed nothing."""
+"""Key in the body -> documented name, if the PBX uses the documented names."""
 
 
 @dataclass(slots=True)  # not frozen: each request makes one, and a frozen __init__ takes four times as long
 class Webhook:
     """
-    What the PBX said: `fields` by documented name, as text exactly as sent (blank ones left out), and everything else in `extra`,
-    as sent, under the key that was sent. A number there that Python would write with other digits is an `orjson.Fragment`.
-    `raw` is the body as it was read, `key_map` the table that it was read with.
+    A parsed webhook.
+
+    `fields`: documented name -> text exactly as sent, without blank ones. `extra`: everything else, under the key that was sent; a number
+    that Python would write with other digits is an `orjson.Fragment`. `raw`: the parsed body. `key_map`: key in the body -> documented name.
     """
 
     fields: Mapping[str, str]
@@ -51,7 +52,7 @@ class Webhook:
     key_map: Mapping[str, str]
 
     def field_of(self, name: str) -> dict[str, Any]:
-        """The field that `fields[name]` was read from, for `extra`: under the key that was sent, as sent."""
+        """Return the field that `fields[name]` was read from, as an item of `extra`: under the key that was sent, as sent."""
         return {
             key: _as_sent(value)
             for key, value in self.raw.items()
@@ -62,22 +63,22 @@ class Webhook:
         }
 
 
-def key_map(renamed: Mapping[str, str]) -> Mapping[str, str]:
+def key_map(key_names: Mapping[str, str]) -> Mapping[str, str]:
     """
-    Make the table for `parse` from a credential's mapping (documented name -> the key this PBX sends).
+    Make the map for `parse` from the key names of a credential (documented name -> the key that this PBX sends).
 
-    Documented names stay understood, unless this PBX uses one of them for something else.
+    Documented names stay valid, unless this PBX uses one of them for another field.
     """
-    return MappingProxyType({**DOCUMENTED_KEYS, **{sent: name for name, sent in renamed.items()}})
+    return MappingProxyType({**DOCUMENTED_KEYS, **{sent: name for name, sent in key_names.items()}})
 
 
 def parse(body: bytes, key_map: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
     """
-    Read one webhook.
+    Parse one webhook.
 
     Raises:
         InvalidJson: neither JSON nor the relaxed notation, in UTF-8 or windows-1250.
-        InvalidEvent: JSON, but no object, nested too deeply, with a number out of range, or no EventName.
+        InvalidEvent: JSON, but not an object, nested too deeply, with a number out of range, or no EventName.
     """
     try:
         return _split_fields(orjson.loads(body), key_map)
@@ -86,45 +87,48 @@ def parse(body: bytes, key_map: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
 
 
 def _split_fields(document: Any, key_map: Mapping[str, str]) -> Webhook:
+    """Split the parsed body into documented fields and `extra`."""
     if type(document) is not dict:
-        raise InvalidEvent("the body is no JSON object")
-    words: dict[str, str] = {}
+        raise InvalidEvent("the body is not a JSON object")
+    fields: dict[str, str] = {}
     extra: dict[str, Any] = {}
     for key, value in document.items():
         name = key_map.get(key)
-        word = value if type(value) is str else None if name is None else _number_as_text(value)
-        if name is None or word is None:
+        text = value if type(value) is str else None if name is None else _number_as_text(value)
+        if name is None or text is None:
             if (
                 name is None or value is not None
-            ):  # an object, a list, a truth value: no word, but not lost either
+            ):  # an object, a list or a boolean is no field, but is not lost
                 extra[key] = value
-        elif word and not word.isspace():
-            if name not in words:
-                words[name] = word
-            elif key == name:  # two keys of one meaning: the renamed one counts, the documented one is extra
+        elif text and not text.isspace():
+            if name not in fields:
+                fields[name] = text
+            elif (
+                key == name
+            ):  # two keys of one field: the renamed key counts, the documented one goes to extra
                 extra[key] = value
             else:
                 extra[name] = document[name]
-                words[name] = word
+                fields[name] = text
     if extra:
         extra = {key: _as_sent(value) for key, value in extra.items()}
-    if "EventName" not in words:
+    if "EventName" not in fields:
         raise InvalidEvent("no EventName")
-    return Webhook(words, extra, document, key_map)
+    return Webhook(fields, extra, document, key_map)
 
 
 class _Number(NamedTuple):
-    """A number of the body, as its text stands there."""
+    """A number of the body, as text."""
 
     text: str
 
 
 class _DigitsMatter(Exception):
-    """This number may have lost digits: `1412256225.1940` is not `1412256225.194`, nor `-0` 0. Never leaves this module."""
+    """A number may have lost digits: `1412256225.1940` is not `1412256225.194`, nor is `-0` 0. Never leaves this module."""
 
 
 def _number_as_text(value: Any) -> str | None:
-    """Text of a number, None of anything else."""
+    """Return the text of a number; None for anything else."""
     if type(value) is int or type(value) is float:
         _require_all_digits(value)
         return str(value)
@@ -136,11 +140,11 @@ def _require_all_digits(number: float) -> None:
         raise _DigitsMatter
 
 
-_MAX_DEPTH: Final = 64  # what reads and writes events (pydantic, orjson, other languages) gives up above 100
+_MAX_DEPTH: Final = 64  # readers and writers of events (pydantic, orjson, other languages) give up above 100
 
 
 def _as_sent(value: Any, levels: int = _MAX_DEPTH) -> Any:
-    """Make *value* what an event can repeat. Refuses what JSON can say but an event could not: more levels of lists and objects."""
+    """Convert *value* for `extra`. Raises InvalidEvent if it has more *levels* of lists and objects than an event may have."""
     kind = type(value)
     if kind is str:
         return value
@@ -158,7 +162,7 @@ def _as_sent(value: Any, levels: int = _MAX_DEPTH) -> Any:
 
 
 def _number_as_sent(text: str) -> Any:
-    """A number that is written with the same digits again; beyond a double, readers would make it `null` or infinite."""
+    """Return a number that is written with the same digits. Raises InvalidEvent beyond a double: readers would get `null` or infinity."""
     digits = text.encode()
     try:
         number = orjson.loads(digits)
@@ -168,7 +172,7 @@ def _number_as_sent(text: str) -> Any:
 
 
 def _text_of(body: bytes) -> str:
-    """UTF-8, with or without BOM; else windows-1250, in which an older PBX writes Czech."""
+    """Decode UTF-8, with or without a byte order mark; else windows-1250, in which older PBXs write Czech."""
     try:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -185,7 +189,7 @@ def _read_exactly(text: str) -> Any:
     except ValueError:
         relaxed = _relaxed_notation(text)
     except RecursionError:
-        if _closes_what_it_opens(text):
+        if _is_balanced(text):
             raise InvalidEvent("nested too deeply") from None
         relaxed = None
     if relaxed is None:
@@ -193,32 +197,32 @@ def _read_exactly(text: str) -> Any:
     return relaxed
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 _EXACT: Final = json.JSONDecoder(
-    strict=False, parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant
+    strict=False, parse_float=_Number, parse_int=_Number, parse_constant=_reject_constant
 )
 
 
 def _strict_json(text: str) -> Any:
-    """JSON by the standard library: it can keep numbers as text, and lets raw control characters in strings pass (`strict`)."""
+    """Parse by the standard library, which can keep numbers as text and accepts control characters in strings (`strict=False`)."""
     document = _EXACT.decode(text)
     if "\\u" in text:
         json.dumps(
             document, ensure_ascii=False
-        ).encode()  # a lone surrogate cannot be written as UTF-8: ValueError
+        ).encode()  # ValueError for a lone surrogate, which UTF-8 lacks
     return document
 
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-def _closes_what_it_opens(text: str) -> bool:
-    """Tell JSON that nobody reads to its depth from JSON that was cut off."""
-    bare = _STRING.sub("", text)
-    return bare.count("[") == bare.count("]") and bare.count("{") == bare.count("}")
+def _is_balanced(text: str) -> bool:
+    """Whether all brackets are closed: distinguishes JSON that is nested too deeply from JSON that was cut off."""
+    brackets = _STRING.sub("", text)
+    return brackets.count("[") == brackets.count("]") and brackets.count("{") == brackets.count("}")
 
 
 _RELAXED_KEY: Final = re.compile(r"[^\W\d][\w.-]*")
@@ -226,29 +230,29 @@ _RELAXED_KEY: Final = re.compile(r"[^\W\d][\w.-]*")
 
 def _relaxed_notation(text: str) -> dict[str, str] | None:
     """
-    Read the notation of the older documentation, `{EventName: Ringing, From: 777888999}`, as text values; None if it is something else.
+    Parse the notation of the older documentation, `{EventName: Ringing, From: 777888999}`; all values are text. None for anything else.
 
-    A comma ends a value only where a key and a colon follow: `Reason: User alerting, no answer` is one value. There are no quotes: text
-    with one is JSON that broke, and to guess at it would invent values.
+    A comma ends a value only if a key and a colon follow: `Reason: User alerting, no answer` is one value. The notation has no quotes:
+    text with a quote is broken JSON, and a guess at it would invent values.
     """
     stripped = text.strip()
     if not (stripped.startswith("{") and stripped.endswith("}")):
         return None
-    inner = stripped[1:-1].rstrip().removesuffix(",")  # a last comma ends the last value, it is no part of it
-    if any(sign in inner for sign in '{}"'):
+    inner = stripped[1:-1].rstrip().removesuffix(",")  # a trailing comma is not part of the last value
+    if any(character in inner for character in '{}"'):
         return None
-    words: dict[str, str] = {}
+    values: dict[str, str] = {}
     key = None
     for piece in inner.split(","):
         head, colon, tail = piece.partition(":")
         name = head.strip()
         if colon and _RELAXED_KEY.fullmatch(name):
             key = name
-            words[key] = tail
+            values[key] = tail
         elif key is not None:
-            words[key] += "," + piece
+            values[key] += "," + piece
         elif piece.strip():
             return None
-    if not words:
+    if not values:
         return None
-    return {name: value.strip() for name, value in words.items()}
+    return {name: value.strip() for name, value in values.items()}

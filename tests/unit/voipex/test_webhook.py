@@ -375,7 +375,7 @@ def test_a_word_may_be_a_whole_number_of_any_length(digits: int) -> None:
 
 
 def test_a_whole_number_alone_is_json_of_any_length() -> None:
-    with pytest.raises(InvalidEvent, match="no JSON object"):
+    with pytest.raises(InvalidEvent, match="not a JSON object"):
         parse(b"9" * 5000)
 
 
