@@ -1,1 +1,1 @@
-"""How every service reaches Kafka."""
+"""Access to Kafka for every service: settings, clients, topics, and the cause when it fails."""

@@ -1,18 +1,11 @@
-"""Admin connections: the cluster's description, and the errors that name a missing ACL."""
+"""Admin clients: the description of the cluster, and errors that name a missing ACL with the command that adds it."""
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Iterable,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-import aiokafka
 import aiokafka.admin
-import aiokafka.admin.config_resource
-import aiokafka.conn
 from aiokafka.errors import KafkaError
 
 from voipex.errors import KafkaAccessDenied
@@ -26,11 +19,8 @@ BRIDGE_ADMIN: Final = "voipex-bridge-admin"
 """Client id of the bridge's admin connections, as brokers show it in logs and quotas; other services pass their own."""
 
 
-# ---------------------------------------------------------------------------------------------------- reachability
-
-
 class Cluster(NamedTuple):
-    """What a broker says about its cluster."""
+    """Id of a cluster and addresses of its brokers, as a broker reports them."""
 
     cluster_id: str
     brokers: tuple[str, ...]
@@ -40,7 +30,7 @@ async def describe_cluster(
     settings: KafkaSettings, timeout_s: float = 5.0, *, client_id: str = BRIDGE_ADMIN
 ) -> Cluster:
     """
-    Ask any broker.
+    Ask any broker for its cluster.
 
     Raises:
         KafkaUnreachable: with the cause.
@@ -53,33 +43,33 @@ async def describe_cluster(
     return Cluster(described["cluster_id"] or "", tuple(address for _, address in brokers))
 
 
-def missing_acl(settings: KafkaSettings, right: str, topics: Sequence[str]) -> KafkaAccessDenied:
-    """A right that Kafka's authorizer refuses us, with the command that gives it; without *topics*: it is missing on all."""
+def missing_acl(settings: KafkaSettings, operation: str, topics: Sequence[str]) -> KafkaAccessDenied:
+    """Make the error for an *operation* that Kafka denies on *topics* (none: on every topic), with the command that adds the ACL."""
     where = (
         f"topic {topics[0]}" if len(topics) == 1 else f"topics {', '.join(topics)}" if topics else "any topic"
     )
-    if right == "Describe":
+    if operation == "Describe":
         where += " (Read or Write would include it)"
     return KafkaAccessDenied(
-        f"Kafka denies {right} on {where}. Add the ACL: {acl_command(settings, right, topics or ('NAME',))} "
-        "(docs/operations.md lists the rights that each command needs)"
+        f"Kafka denies {operation} on {where}. Add the ACL: {acl_command(settings, operation, topics or ('NAME',))} "
+        "(docs/operations.md lists the ACLs that each command needs)"
     )
 
 
-def acl_command(settings: KafkaSettings, right: str, topics: Iterable[str]) -> str:
-    """The command that gives us a right on topics. What a certificate's owner is called is for the brokers to say."""
-    named = settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_username
-    who = named or ("ANONYMOUS" if settings.kafka_security_protocol == "PLAINTEXT" else "NAME")
-    where = " ".join(f"--topic {topic}" for topic in topics)
-    return f"kafka-acls.sh --add --allow-principal User:{who} --operation {right} {where}"
+def acl_command(settings: KafkaSettings, operation: str, topics: Iterable[str]) -> str:
+    """Return the command that allows *operation* on *topics*. Only the brokers know the principal of a certificate: it is `NAME`."""
+    sasl_user = settings.kafka_security_protocol.startswith("SASL") and settings.kafka_sasl_username
+    principal = sasl_user or ("ANONYMOUS" if settings.kafka_security_protocol == "PLAINTEXT" else "NAME")
+    options = " ".join(f"--topic {topic}" for topic in topics)
+    return f"kafka-acls.sh --add --allow-principal User:{principal} --operation {operation} {options}"
 
 
 class MissingAcl(Exception):
-    """A right that is missing; `admin_client` says it in words."""
+    """Kafka denied an operation on some topics; `admin_client` turns it into the error with the command."""
 
-    def __init__(self, right: str, *topics: str) -> None:
-        super().__init__(right, *topics)
-        self.right = right
+    def __init__(self, operation: str, *topics: str) -> None:
+        super().__init__(operation, *topics)
+        self.operation = operation
         self.topics = topics
 
 
@@ -87,7 +77,13 @@ class MissingAcl(Exception):
 async def admin_client(
     settings: KafkaSettings, timeout_s: float, client_id: str = BRIDGE_ADMIN
 ) -> AsyncIterator[Any]:
-    """An admin client, within one deadline for all that is done with it."""
+    """
+    Start an admin client. One deadline covers everything that is done with it.
+
+    Raises:
+        KafkaAccessDenied: an ACL is missing, or a broker denied access.
+        KafkaUnreachable: any other failure, with its cause.
+    """
     admin = _AIOKafkaAdminClient(
         **client_arguments(settings),
         client_id=client_id,
@@ -97,8 +93,8 @@ async def admin_client(
         async with asyncio.timeout(timeout_s):
             await admin.start()
             yield admin
-    except MissingAcl as refused:
-        raise missing_acl(settings, refused.right, refused.topics) from refused
+    except MissingAcl as error:
+        raise missing_acl(settings, error.operation, error.topics) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise await diagnose(settings, error, client_id=client_id) from error
     finally:

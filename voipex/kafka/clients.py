@@ -1,12 +1,9 @@
-"""What every aiokafka client of a service needs: its arguments, a metadata refresh that does not spin, a close that cannot hang."""
+"""What every aiokafka client needs: its arguments, a metadata refresh that does not spin, a close that cannot hang."""
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import (
-    Awaitable,
-    Callable,
-)
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiokafka import errors
@@ -14,53 +11,59 @@ from aiokafka import errors
 from voipex.errors import KafkaAccessDenied
 from voipex.kafka.settings import KafkaSettings
 
-REQUEST_TIMEOUT_MS: Final = (
-    30_000  # longer than a leader election: a batch that expires poisons its partition
-)
+# Longer than a leader election: after a batch that expired, aiokafka sends its partition wrong sequence numbers (issue 1017).
+REQUEST_TIMEOUT_MS: Final = 30_000
 RETRY_BACKOFF_MS: Final = 100
 
 
 def mark_retrieved(future: "asyncio.Future[Any]") -> None:
-    """A failure that nobody awaits any more is no news."""
+    """Mark the exception of *future* as retrieved, so that asyncio does not log it when nothing awaits the future any more."""
     if not future.cancelled():
         future.exception()
 
 
+_REFRESHES_PER_S: Final = 10
+
+
 def throttle_metadata_refresh(client: Any) -> None:
-    """Ask for metadata at most ten times a second: while a partition has no leader, aiokafka asks 5,000 times."""
-    ask: Callable[[], Awaitable[bool]] = client.force_metadata_update
+    """
+    Let an `AIOKafkaClient` refresh its metadata at most ten times a second.
+
+    While a partition has no leader, aiokafka asks as fast as brokers answer: 5,000 times a second, with a core each (issue 1155).
+    """
+    refresh: Callable[[], Awaitable[bool]] = client.force_metadata_update
     loop = asyncio.get_running_loop()
-    asked_at: deque[float] = deque([-1.0] * 10, maxlen=10)
-    waiting: asyncio.Future[bool] | None = None
+    refreshed_at: deque[float] = deque([-1.0] * _REFRESHES_PER_S, maxlen=_REFRESHES_PER_S)
+    delayed: asyncio.Future[bool] | None = None
 
-    async def later(delay_s: float) -> bool:
-        nonlocal waiting
+    def refresh_now() -> Awaitable[bool]:
+        refreshed_at.append(loop.time())
+        return refresh()
+
+    async def refresh_later(delay_s: float) -> bool:
+        nonlocal delayed
         await asyncio.sleep(delay_s)
-        waiting = None
-        return await at_once() if client._sync_task is not None else False  # noqa: SLF001 - None: closed
+        delayed = None
+        return await refresh_now() if client._sync_task is not None else False  # noqa: SLF001 - None: closed
 
-    def at_once() -> Awaitable[bool]:
-        asked_at.append(loop.time())
-        return ask()
-
-    def calmly() -> Awaitable[bool]:
-        nonlocal waiting
-        delay_s = asked_at[0] + 1.0 - loop.time()
+    def throttled_refresh() -> Awaitable[bool]:
+        nonlocal delayed
+        delay_s = refreshed_at[0] + 1.0 - loop.time()
         if delay_s <= 0:
-            return at_once()
-        if waiting is None:
-            waiting = loop.create_task(later(delay_s))
-        return asyncio.shield(waiting)
+            return refresh_now()
+        if delayed is None:
+            delayed = loop.create_task(refresh_later(delay_s))
+        return asyncio.shield(delayed)
 
-    client.force_metadata_update = calmly
+    client.force_metadata_update = throttled_refresh
 
 
 async def close_producer(client: Any, timeout_s: float) -> None:
     """
-    Close a producer without flushing.
+    Close a producer without flushing, within *timeout_s*.
 
-    `stop()` of aiokafka waits for every batch, and for ever when the broker is away. So the batches are failed first, then the connections
-    are closed, which ends the requests that wait on them.
+    `AIOKafkaProducer.stop()` waits for every batch, for ever while no broker answers (aiokafka issues 1013 and 1101). Here the batches fail
+    first; then the connections are closed, which ends the requests that wait for them.
     """
     accumulator = client._message_accumulator  # noqa: SLF001 - no public way
     accumulator._closed = True  # noqa: SLF001
@@ -73,14 +76,14 @@ async def close_producer(client: Any, timeout_s: float) -> None:
         return False
 
     async def close() -> None:
-        client._closed = True  # noqa: SLF001 - else its finalizer warns
-        # What is in flight would wait for metadata that nobody fetches any more.
+        client._closed = True  # noqa: SLF001 - otherwise its finalizer warns
+        # Requests in flight would wait for metadata that nothing fetches any more.
         client.client.force_metadata_update = lambda: asyncio.ensure_future(no_metadata())
         client.client._maybe_wait_metadata = no_metadata  # noqa: SLF001
         await client.client.close()
-        with contextlib.suppress(Exception):  # its task may stumble over the batches that were failed
+        with contextlib.suppress(Exception):  # its task may fail on the failed batches
             await client._sender.close()  # noqa: SLF001
-        await client.client.close()  # what was connecting meanwhile
+        await client.client.close()  # connections that were opened meanwhile
 
     closing = asyncio.get_running_loop().create_task(close())
     _, late = await asyncio.wait({closing}, timeout=timeout_s)
@@ -91,7 +94,7 @@ async def close_producer(client: Any, timeout_s: float) -> None:
 
 
 def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
-    """Arguments of every client. Raises KafkaAccessDenied when a certificate file cannot be used."""
+    """Return the arguments of every client. Raises KafkaAccessDenied if a certificate file cannot be used."""
     try:
         return settings.client_arguments()
     except OSError as error:

@@ -1,12 +1,9 @@
-"""Why Kafka cannot be reached: probe every broker and name the setting to look at."""
+"""Find out why Kafka cannot be reached: probe every broker, and name the setting to check."""
 
 import asyncio
 import ssl
 from typing import Any, Final, NamedTuple
 
-import aiokafka
-import aiokafka.admin
-import aiokafka.admin.config_resource
 import aiokafka.conn
 from aiokafka import errors
 from aiokafka.errors import KafkaError
@@ -24,13 +21,13 @@ _PROBE_TIMEOUT_S: Final = 3.0
 async def diagnose(
     settings: KafkaSettings, error: BaseException, *, client_id: str = "voipex-bridge"
 ) -> KafkaUnavailable:
-    """Find the cause of *error*: `KafkaAccessDenied` when it is ours to mend."""
-    named: set[str] = set()
-    answers = await _probe(settings, named=named, client_id=client_id)
+    """Find the cause of *error* and return the error that names it: `KafkaAccessDenied` if only an operator can remove it."""
+    advertised: set[str] = set()
+    results = await _probe(settings, advertised=advertised, client_id=client_id)
     causes = [
-        _Cause(f"{address} {cause.message}", cause.access) for address, cause in answers.items() if cause
+        _Cause(f"{address} {cause.message}", cause.access) for address, cause in results.items() if cause
     ]
-    others = sorted(named.difference(answers))
+    others = sorted(advertised.difference(results))
     if not causes and others:
         causes = [
             _Cause(f"{address}, which a broker advertises as its own address, {cause.message}", cause.access)
@@ -40,17 +37,19 @@ async def diagnose(
     if causes:
         why = "; ".join(cause.message for cause in causes)
     elif isinstance(error, TimeoutError):
-        why = str(error) or "connections are taken, but what was asked was not answered in time"
+        why = str(error) or "connections are accepted, but a request was not answered in time"
     else:
         why = f"{type(error).__name__} {error}".strip()
     if any(cause.access for cause in causes):
-        return KafkaAccessDenied(f"Kafka does not let us in at {settings.kafka_bootstrap_servers}: {why}")
+        return KafkaAccessDenied(f"Kafka denies access at {settings.kafka_bootstrap_servers}: {why}")
     return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
 
 
 async def probe_brokers(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:
     """
-    Connect to each of *addresses* (`host:port,…`, by default those of the settings), TLS and SASL included: what is wrong there, or None.
+    Connect to each of *addresses* (`host:port,…`, by default those of the settings), with TLS and SASL.
+
+    Returns what is wrong at each address, or None.
 
     Raises:
         KafkaAccessDenied: the certificate files cannot be used.
@@ -60,21 +59,21 @@ async def probe_brokers(settings: KafkaSettings, addresses: str | None = None) -
 
 
 class _Cause(NamedTuple):
-    """Why an address cannot be used."""
+    """The reason why an address cannot be used."""
 
     message: str
     access: bool
-    """Credentials, certificates, settings: trying again does not help."""
+    """Credentials, certificates or settings are wrong: retrying does not help."""
 
 
 async def _probe(
     settings: KafkaSettings,
     addresses: str | None = None,
-    named: set[str] | None = None,
+    advertised: set[str] | None = None,
     *,
     client_id: str = "voipex-bridge",
 ) -> dict[str, _Cause | None]:
-    """Connect to each address and say what is wrong, which aiokafka only logs; adds to *named* the addresses that brokers name."""
+    """Connect to each address and find out what is wrong, which aiokafka only logs. Adds the addresses of all brokers to *advertised*."""
     arguments = client_arguments(settings)
     servers = arguments.pop("bootstrap_servers")
     hosts = _collect_hosts(addresses or servers, randomize=False)
@@ -84,7 +83,7 @@ async def _probe(
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 connection = await _create_conn(host, port, client_id=client_id, **arguments)
-                # A listener that wants SASL ends the connection only here.
+                # A listener that expects SASL closes the connection only now.
                 metadata = await connection.send(MetadataRequest([]))
         except TimeoutError:
             return _Cause(f"no answer within {_PROBE_TIMEOUT_S:.0f} s", access=False)
@@ -93,44 +92,42 @@ async def _probe(
         finally:
             if connection is not None:
                 connection.close()
-        if named is not None:
-            named.update(f"{broker[1]}:{broker[2]}" for broker in metadata.brokers)
+        if advertised is not None:
+            advertised.update(f"{broker[1]}:{broker[2]}" for broker in metadata.brokers)
         return None
 
-    found = await asyncio.gather(*(cause(host, port) for host, port, _ in hosts))
-    return {f"{host}:{port}": why for (host, port, _), why in zip(hosts, found, strict=True)}
+    causes = await asyncio.gather(*(cause(host, port) for host, port, _ in hosts))
+    return {f"{host}:{port}": why for (host, port, _), why in zip(hosts, causes, strict=True)}
 
 
 def _cause(settings: KafkaSettings, error: OSError | KafkaError) -> _Cause:
-    """Say why a connection failed. Of one that ended aiokafka says only that; what it ended with stands behind."""
-    found = error.__cause__ if isinstance(error.__cause__, OSError | EOFError) else error
-    reason = found.strerror if isinstance(found, OSError) and found.strerror else str(found)
-    advice = _advice(settings, found)
+    """Explain why a connection failed. If the broker closed it, aiokafka reports only that, and the reason is its cause."""
+    reason = error.__cause__ if isinstance(error.__cause__, OSError | EOFError) else error
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    advice = _advice(settings, reason)
     if advice is not None:
-        return _Cause(f"{type(found).__name__}: {advice} ({reason.strip().rstrip('.')})", access=True)
-    if isinstance(found, EOFError | ConnectionResetError):
+        return _Cause(f"{type(reason).__name__}: {advice} ({text.strip().rstrip('.')})", access=True)
+    if isinstance(reason, EOFError | ConnectionResetError):
         return _Cause(
-            f"{type(error).__name__}: it ends the connection without an answer. Does it speak "
+            f"{type(error).__name__}: the broker closed the connection without an answer. Does it speak "
             f"VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?",
             access=False,
         )
-    return _Cause(f"{type(found).__name__}: {reason}", access=False)
+    return _Cause(f"{type(reason).__name__}: {text}", access=False)
 
 
 def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
-    """What to do about a refusal that nobody but a person can end; None: it is something else."""
+    """Return what an operator must do about an error that retrying does not remove; None for other errors."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_advice(settings, error)
     if isinstance(error, ssl.SSLError):
         if "ALERT" not in (error.reason or ""):
-            return (
-                f"TLS fails. Does it speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
-            )
+            return f"TLS failed. Does the broker speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
         if settings.kafka_ssl_cert_file is None:
             return "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
         return (
             f"the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
-            "It must be valid, and signed by an authority of the brokers' trust store"
+            "It must be valid, and signed by an authority in the brokers' trust store"
         )
     for kind, advice in (
         (
@@ -142,11 +139,11 @@ def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
         ),
         (
             errors.UnsupportedSaslMechanismError,
-            f"it does not take VOIPEX_KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}",
+            f"the broker does not support VOIPEX_KAFKA_SASL_MECHANISM={settings.kafka_sasl_mechanism}",
         ),
         (
             errors.IllegalSaslStateError,
-            f"it wants no SASL. Check VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}",
+            f"the broker expects no SASL. Check VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}",
         ),
     ):
         if isinstance(error, kind):
@@ -164,9 +161,9 @@ def _certificate_advice(settings: KafkaSettings, error: ssl.SSLCertVerificationE
         file = settings.kafka_ssl_ca_file
         return (
             "the broker's certificate is signed by an unknown authority. Put that authority's certificate into "
-            f"VOIPEX_KAFKA_SSL_CA_FILE ({'not set: the system decides' if file is None else file})"
+            f"VOIPEX_KAFKA_SSL_CA_FILE ({'not set: the authorities of the system' if file is None else file})"
         )
-    return "the broker's certificate is not good. Has it expired, or is our clock wrong?"
+    return "the broker's certificate is not valid. Has it expired, or is the clock of this host wrong?"
 
 
 _OTHER_NAME: Final = frozenset(

@@ -1,10 +1,6 @@
-"""Which topics exist and which ACLs this user has on them, asked with include_authorized_operations (KIP-430)."""
+"""Which topics exist, and which operations their ACLs allow this user (KIP-430, include_authorized_operations)."""
 
-from collections.abc import (
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors
@@ -14,23 +10,21 @@ from voipex.kafka.admin import BRIDGE_ADMIN, Cluster, admin_client
 from voipex.kafka.settings import KafkaSettings
 from voipex.topics import Topic
 
-# ---------------------------------------------------------------------------------------------------- examination
-
 
 class TopicAccess(NamedTuple):
-    """A topic as the brokers let us see it."""
+    """A topic as the brokers show it to this user."""
 
     name: str
     error: str | None
-    """`UnknownTopicOrPartitionError`, `TopicAuthorizationFailedError`; then nothing else is known."""
+    """Name of the error, such as `UnknownTopicOrPartitionError`; the rest is unknown then."""
     operations: frozenset[str] | None
-    """What we may do with it, as Kafka's ACLs name it: `Read`, `Write`, `DescribeConfigs` …; None: the brokers do not say."""
+    """Operations that this user is authorized for, as ACLs name them: `Read`, `Write` …; None if the brokers do not report them."""
     leaderless: tuple[int, ...]
     fewest_in_sync: int
 
     @property
     def unauthorized(self) -> bool:
-        """Without the right Describe nobody is told whether it is there."""
+        """Without Describe, brokers do not reveal whether the topic exists."""
         return self.error == errors.TopicAuthorizationFailedError.__name__
 
     @property
@@ -39,7 +33,7 @@ class TopicAccess(NamedTuple):
 
 
 class ClusterInfo(NamedTuple):
-    """What the brokers say about themselves and about us."""
+    """The cluster, and this user's access to some topics."""
 
     cluster: Cluster
     topics: tuple[TopicAccess, ...]
@@ -49,7 +43,7 @@ async def examine(
     settings: KafkaSettings, topics: Sequence[str], timeout_s: float = 10.0, *, client_id: str = BRIDGE_ADMIN
 ) -> ClusterInfo:
     """
-    Ask for the brokers and for this user's ACLs on *topics*; writes and creates nothing.
+    Describe the cluster and this user's access to *topics*. Writes and creates nothing.
 
     Raises:
         KafkaUnreachable: with the cause.
@@ -69,11 +63,12 @@ async def _metadata(admin: Any, topics: Sequence[str]) -> Mapping[str, Any]:
 
 
 async def topic_accesses(admin: Any, topics: Iterable[Topic]) -> dict[str, TopicAccess]:
+    """Return this user's access to each topic, by name."""
     metadata = await _metadata(admin, [topic.name for topic in topics])
     return {topic["topic"]: topic_access(topic) for topic in metadata["topics"]}
 
 
-OPERATIONS_BY_BIT: Final = {  # number of the bit -> name (org.apache.kafka.common.acl.AclOperation)
+OPERATIONS_BY_BIT: Final = {  # bit of the answer -> name (org.apache.kafka.common.acl.AclOperation)
     3: "Read",
     4: "Write",
     5: "Create",
@@ -86,8 +81,9 @@ OPERATIONS_BY_BIT: Final = {  # number of the bit -> name (org.apache.kafka.comm
 
 
 def topic_access(topic: Mapping[str, Any]) -> TopicAccess:
+    """Read a topic of the answer to a `TopicAccessRequest`."""
     partitions = topic["partitions"]
-    bits = topic["rights"]
+    bits = topic["authorized_operations"]
     return TopicAccess(
         topic["topic"],
         None if topic["error_code"] == 0 else errors.for_code(topic["error_code"]).__name__,
@@ -97,10 +93,10 @@ def topic_access(topic: Mapping[str, Any]) -> TopicAccess:
     )
 
 
-# A request that aiokafka knows in older versions only. Kafka 2.3 added include_authorized_operations to it.
+# Metadata, version 8 (Kafka 2.3), which added include_authorized_operations; aiokafka only knows older versions.
 
 
-class _RightsResponse(api.Response):
+class _TopicAccessResponse(api.Response):
     API_KEY = 3
     API_VERSION = 8
     SCHEMA = types.Schema(
@@ -134,32 +130,32 @@ class _RightsResponse(api.Response):
                         ("offline_replicas", types.Array(types.Int32)),
                     ),
                 ),
-                ("rights", types.Int32),
+                ("authorized_operations", types.Int32),
             ),
         ),
-        ("cluster_rights", types.Int32),
+        ("cluster_authorized_operations", types.Int32),
     )
 
 
-class _RightsStruct(api.RequestStruct):
+class _TopicAccessStruct(api.RequestStruct):
     API_KEY = 3
     API_VERSION = 8
-    RESPONSE_TYPE = _RightsResponse
+    RESPONSE_TYPE = _TopicAccessResponse
     SCHEMA = types.Schema(
         ("topics", types.Array(types.String("utf-8"))),
         ("allow_auto_topic_creation", types.Boolean),
-        ("include_cluster_rights", types.Boolean),
-        ("include_topic_rights", types.Boolean),
+        ("include_cluster_authorized_operations", types.Boolean),
+        ("include_topic_authorized_operations", types.Boolean),
     )
 
 
-class TopicAccessRequest(api.Request[_RightsStruct]):
-    """Metadata v8: names the topics without creating them, and tells our rights."""
+class TopicAccessRequest(api.Request[_TopicAccessStruct]):
+    """Ask for topics with this user's authorized operations, without creating them."""
 
     API_KEY = 3
 
     def __init__(self, topics: Sequence[str]) -> None:
         self._topics = list(topics)
 
-    def build(self, request_struct_class: type[_RightsStruct]) -> _RightsStruct:
+    def build(self, request_struct_class: type[_TopicAccessStruct]) -> _TopicAccessStruct:
         return request_struct_class(self._topics, False, False, True)

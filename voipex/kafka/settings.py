@@ -1,4 +1,4 @@
-"""How to reach Kafka: addresses, TLS, SASL. The same settings in every service; `client_arguments` is what aiokafka wants to hear."""
+"""Settings for access to Kafka, the same in every service; `client_arguments` makes aiokafka's arguments of them."""
 
 import contextlib
 import ssl
@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class KafkaSettings(BaseSettings):
-    """Settings that begin with `VOIPEX_KAFKA_`."""
+    """Addresses, TLS and SASL: the settings that begin with `VOIPEX_KAFKA_`."""
 
     model_config = SettingsConfigDict(
         env_prefix="VOIPEX_",
@@ -59,7 +59,7 @@ class KafkaSettings(BaseSettings):
         return self
 
     def client_arguments(self) -> dict[str, Any]:
-        """Arguments that every aiokafka client takes; the files are read each time. Raises OSError, in words, when one cannot be used."""
+        """Return the arguments of every aiokafka client; the files are read each time. Raises OSError that names a setting and its file."""
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.kafka_bootstrap_servers,
             "security_protocol": self.kafka_security_protocol,
@@ -73,31 +73,31 @@ class KafkaSettings(BaseSettings):
         return arguments
 
     def _tls(self) -> ssl.SSLContext:
-        with _told("VOIPEX_KAFKA_SSL_CA_FILE", self.kafka_ssl_ca_file):
+        with _naming("VOIPEX_KAFKA_SSL_CA_FILE", self.kafka_ssl_ca_file):
             context = ssl.create_default_context(cafile=self.kafka_ssl_ca_file)
         certificate, key = self.kafka_ssl_cert_file, self.kafka_ssl_key_file or self.kafka_ssl_cert_file
         if certificate is not None and key is not None:
-            with _told("VOIPEX_KAFKA_SSL_CERT_FILE", certificate):
+            with _naming("VOIPEX_KAFKA_SSL_CERT_FILE", certificate):
                 _expect(certificate, "CERTIFICATE")
-            with _told("VOIPEX_KAFKA_SSL_KEY_FILE", key):
+            with _naming("VOIPEX_KAFKA_SSL_KEY_FILE", key):
                 _expect(key, "PRIVATE KEY")
                 context.load_cert_chain(certificate, key, self._key_password)
         return context
 
     def _key_password(self) -> str:
-        """Asked for when the key is encrypted; else OpenSSL would ask whoever sits at the terminal, and wait."""
+        """Return the password, if OpenSSL asks for it because the key is encrypted; by default it would ask at the terminal, and wait."""
         if self.kafka_ssl_key_password is None:
             raise OSError("it is encrypted: set VOIPEX_KAFKA_SSL_KEY_PASSWORD")
         return self.kafka_ssl_key_password.get_secret_value()
 
 
 @contextlib.contextmanager
-def _told(setting: str, file: Path | None) -> Iterator[None]:
-    """Raise faults of a certificate file with its setting, and in words."""
+def _naming(setting: str, file: Path | None) -> Iterator[None]:
+    """Raise errors of a certificate file as OSErrors that name the setting, the file and the cause."""
     try:
         yield
     except ssl.SSLError as error:
-        why = _IN_WORDS.get(
+        why = _MESSAGES.get(
             error.reason or "",
             f"it is damaged, or VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password ({error.strerror})",
         )
@@ -106,13 +106,13 @@ def _told(setting: str, file: Path | None) -> Iterator[None]:
         raise OSError(f"{setting}={file}: {error.strerror or error}") from error
 
 
-_IN_WORDS: Final = {
+_MESSAGES: Final = {
     "KEY_VALUES_MISMATCH": "it is not the key of the certificate in VOIPEX_KAFKA_SSL_CERT_FILE",
     "NO_CERTIFICATE_OR_CRL_FOUND": "it contains no certificate (PEM)",
 }
 
 
 def _expect(file: Path, what: str) -> None:
-    """Of two files ssl says neither which one it means nor what is wrong."""
+    """Check the kind of a PEM file: for a certificate and its key, ssl reports neither the file nor the cause."""
     if f"{what}-----".encode() not in file.read_bytes():
-        raise OSError(f"there is no {what.lower()} in it (PEM)")
+        raise OSError(f"it contains no {what.lower()} (PEM)")

@@ -1,17 +1,11 @@
-"""List, check and create the declared topics. Raises KafkaUnreachable, KafkaAccessDenied or TopicMismatch; every call has a deadline."""
+"""List, check and create topics. Every call has a deadline, and raises KafkaUnreachable, KafkaAccessDenied or TopicMismatch."""
 
 import asyncio
-from collections.abc import (
-    Collection,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-import aiokafka
 import aiokafka.admin
 import aiokafka.admin.config_resource
-import aiokafka.conn
 from aiokafka import errors
 
 from voipex.errors import TopicMismatch
@@ -25,11 +19,8 @@ _ConfigResource: Any = aiokafka.admin.config_resource.ConfigResource
 _TOPIC: Any = aiokafka.admin.config_resource.ConfigResourceType.TOPIC
 
 
-# ---------------------------------------------------------------------------------------------------- topics
-
-
 class TopicState(NamedTuple):
-    """A topic as it is."""
+    """A topic as it exists in the cluster."""
 
     name: str
     partitions: int
@@ -47,10 +38,10 @@ async def list_topics(
     with_config: Collection[str] | None = None,
 ) -> tuple[TopicState, ...]:
     """
-    Topics of the cluster, by name; only those in *names* if given. The settings of all of them, or of those in `with_config`.
+    Return the topics of the cluster, ordered by name, or only those in *names*; with the configuration of all, or of those in *with_config*.
 
     Raises:
-        KafkaAccessDenied: we may not see settings that were asked for.
+        KafkaAccessDenied: the ACL to describe a requested configuration is missing.
         KafkaUnreachable: with the cause.
     """
     async with admin_client(settings, ADMIN_TIMEOUT_S) as admin:
@@ -65,36 +56,37 @@ async def check_topics(
     client_id: str = BRIDGE_ADMIN,
 ) -> tuple[str, ...]:
     """
-    Compare the cluster with *topics*; return a line for each setting that differs and for what we may not see, which is no reason not to run.
+    Compare the cluster with *topics*, and return a warning for each difference and for each topic that this user may not see completely.
 
     Raises:
         TopicMismatch: topics are missing, have another number of partitions, or would reject the bridge's records by their size; names all.
-        KafkaAccessDenied: topics of kinds that are *needed* cannot be seen.
+        KafkaAccessDenied: this user may not see topics of the kinds in *needed*.
         KafkaUnreachable: with the cause.
     """
     async with admin_client(settings, ADMIN_TIMEOUT_S, client_id) as admin:
-        standings = await topic_accesses(admin, topics)
-        hidden = [topic for topic in topics if standings[topic.name].unauthorized]
-        blocking = [topic.name for topic in hidden if topic.kind in needed]
+        access = await topic_accesses(admin, topics)
+        unauthorized = [topic for topic in topics if access[topic.name].unauthorized]
+        blocking = [topic.name for topic in unauthorized if topic.kind in needed]
         if blocking:
             raise MissingAcl("Describe", *blocking)
-        visible = [topic for topic in topics if topic not in hidden]
-        told = [topic.name for topic in visible if not standings[topic.name].config_unauthorized]
-        there = {state.name: state for state in await _states(admin, {topic.name for topic in visible}, told)}
-    _refuse_wrong(visible, there, missing_is_wrong=True)
-    _refuse_small(visible, there)
+        visible = [topic for topic in topics if topic not in unauthorized]
+        readable = [topic.name for topic in visible if not access[topic.name].config_unauthorized]
+        states = await _states(admin, {topic.name for topic in visible}, readable)
+    existing = {state.name: state for state in states}
+    _require_partitions(visible, existing, allow_missing=False)
+    _require_record_size(visible, existing)
     return (
-        *(f"topic {topic.name}: not checked, the ACL for Describe is missing" for topic in hidden),
+        *(f"topic {topic.name}: not checked, the ACL for Describe is missing" for topic in unauthorized),
         *(
             f"topic {topic.name}: its configuration is not compared, the ACL for DescribeConfigs is missing"
             for topic in visible
-            if topic.name not in told
+            if topic.name not in readable
         ),
         *(
-            f"topic {topic.name}: {name} is {there[topic.name].config.get(name, 'not set')}, declared is {value}"
+            f"topic {topic.name}: {name} is {existing[topic.name].config.get(name, 'not set')}, declared is {value}"
             for topic in visible
-            if topic.name in told
-            for name, value in _drift(topic.config, there[topic.name].config).items()
+            if topic.name in readable
+            for name, value in _drift(topic.config, existing[topic.name].config).items()
         ),
     )
 
@@ -103,30 +95,27 @@ async def apply_topics(
     settings: KafkaSettings, topics: Sequence[Topic], replication: int, min_insync: int
 ) -> dict[str, Outcome]:
     """
-    Create what is missing and set our settings where they differ; other settings, partitions and replicas of what exists stay as they are.
+    Create missing topics, and set the declared configuration where it differs; nothing else of an existing topic is changed.
 
     Returns what was done, by name.
 
     Raises:
-        TopicMismatch: a topic has another number of partitions (then nothing was done), or the cluster refused.
-        KafkaAccessDenied: a right is missing; names it.
+        TopicMismatch: a topic has another number of partitions (then nothing was done), or the cluster rejected a change.
+        KafkaAccessDenied: an ACL is missing; the message names it.
         KafkaUnreachable: with the cause.
     """
     wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
-    async with admin_client(settings, ADMIN_TIMEOUT_S) as admin:
-        standings = await topic_accesses(admin, topics)
-        for right, lacking in (
-            ("Describe", [name for name, standing in standings.items() if standing.unauthorized]),
-            (
-                "DescribeConfigs",
-                [name for name, standing in standings.items() if standing.config_unauthorized],
-            ),
+    async with admin_client(settings, ADMIN_TIMEOUT_S, client_id) as admin:
+        access = await topic_accesses(admin, topics)
+        for operation, denied in (
+            ("Describe", [name for name, each in access.items() if each.unauthorized]),
+            ("DescribeConfigs", [name for name, each in access.items() if each.config_unauthorized]),
         ):
-            if lacking:
-                raise MissingAcl(right, *lacking)
-        there = {state.name: state for state in await _states(admin, wanted)}
-        _refuse_wrong(topics, there, missing_is_wrong=False)
-        missing = [topic for topic in topics if topic.name not in there]
+            if denied:
+                raise MissingAcl(operation, *denied)
+        existing = {state.name: state for state in await _states(admin, wanted)}
+        _require_partitions(topics, existing, allow_missing=True)
+        missing = [topic for topic in topics if topic.name not in existing]
         if missing:
             await _create(
                 admin,
@@ -136,10 +125,10 @@ async def apply_topics(
                 ],
             )
         outcomes: dict[str, Outcome] = {topic.name: "created" for topic in missing}
-        for name, state in there.items():
+        for name, state in existing.items():
             drift = _drift(wanted[name], state.config)
             if drift:
-                # The request replaces the whole set, so what an operator set beside ours goes with it.
+                # The request replaces the whole set, so the other settings of the topic must be in it, too.
                 await _alter(admin, name, {**await _topic_overrides(admin, name), **drift})
             outcomes[name] = "changed" if drift else "unchanged"
         await _wait_until_applied(admin, wanted)
@@ -149,7 +138,7 @@ async def apply_topics(
 async def _states(
     admin: Any, names: Collection[str] | None, with_config: Collection[str] | None = None
 ) -> tuple[TopicState, ...]:
-    # All topics, since naming a missing one creates it where the cluster allows that.
+    # Describe all topics: to name a missing one would create it where the cluster allows that.
     described = [
         topic
         for topic in await admin.describe_topics()
@@ -171,24 +160,24 @@ async def _states(
 
 
 async def _configs(admin: Any, names: Sequence[str]) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Topic -> setting -> (value, set on the topic itself?)."""
+    """Return topic -> setting -> (value, whether it is set on the topic itself)."""
     if not names:
         return {}
-    refused: list[str] = []
+    denied: list[str] = []
     answers = await admin.describe_configs([_ConfigResource(_TOPIC, name) for name in names])
     configs: dict[str, dict[str, tuple[str, bool]]] = {}
     for answer in answers:
         for code, message, _, topic, entries in answer.resources:
-            if code in _NO_RIGHT:
-                refused.append(topic)
+            if code in _UNAUTHORIZED:
+                denied.append(topic)
                 continue
-            _refuse_code(code, f"describe the settings of topic {topic}", message)
+            _require_success(code, f"describe the settings of topic {topic}", message)
             # name, value, read-only, source (1: the topic itself), …
             configs[topic] = {
                 entry[0]: (entry[1], entry[3] == 1) for entry in entries if entry[1] is not None
             }
-    if refused:
-        raise MissingAcl("DescribeConfigs", *refused)
+    if denied:
+        raise MissingAcl("DescribeConfigs", *denied)
     return configs
 
 
@@ -199,33 +188,33 @@ async def _topic_overrides(admin: Any, name: str) -> dict[str, str]:
 
 async def _create(admin: Any, topics: Sequence[Any]) -> None:
     answer = await admin.create_topics(list(topics))
-    refused = [name for name, code, _ in answer.topic_errors if code in _NO_RIGHT]
-    if refused:
-        raise MissingAcl("Create", *refused)
+    denied = [name for name, code, _ in answer.topic_errors if code in _UNAUTHORIZED]
+    if denied:
+        raise MissingAcl("Create", *denied)
     for name, code, message in answer.topic_errors:
-        if code != errors.TopicAlreadyExistsError.errno:  # somebody else applies at the same time
-            _refuse_code(code, f"create topic {name}", message)
+        if code != errors.TopicAlreadyExistsError.errno:  # another process creates it at the same time
+            _require_success(code, f"create topic {name}", message)
 
 
 async def _alter(admin: Any, name: str, config: dict[str, str]) -> None:
     answers = await admin.alter_configs([_ConfigResource(_TOPIC, name, config)])
     for answer in answers:
         for code, message, *_ in answer.resources:
-            if code in _NO_RIGHT:
+            if code in _UNAUTHORIZED:
                 raise MissingAcl("AlterConfigs", name)
-            _refuse_code(code, f"change the settings of topic {name}", message)
+            _require_success(code, f"change the settings of topic {name}", message)
 
 
 async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]]) -> None:
-    """Return once each partition can be written to and each setting is seen: brokers follow a moment later. `admin_client` bounds it."""
+    """Wait until every partition has a leader and brokers report every setting, which takes them a moment. `admin_client` limits the time."""
     pause_s = 0.05
     while True:
-        led = {
+        with_leaders = {
             topic["topic"]
             for topic in await admin.describe_topics()
             if topic["partitions"] and all(partition["leader"] >= 0 for partition in topic["partitions"])
         }
-        if led.issuperset(wanted):
+        if with_leaders.issuperset(wanted):
             states = await _states(admin, wanted)
             if not any(_drift(wanted[state.name], state.config) for state in states):
                 return
@@ -233,52 +222,54 @@ async def _wait_until_applied(admin: Any, wanted: Mapping[str, Mapping[str, str]
         pause_s = min(2 * pause_s, 1.0)  # the whole cluster is described each time
 
 
-_NO_RIGHT: Final = frozenset(
+_UNAUTHORIZED: Final = frozenset(
     {errors.TopicAuthorizationFailedError.errno, errors.ClusterAuthorizationFailedError.errno}
 )
 
 
-def _refuse_code(code: int, what: str, message: str | None) -> None:
-    """Faults come as numbers in the answer; nothing is raised by itself."""
+def _require_success(code: int, action: str, message: str | None) -> None:
+    """Raise the error of an answer: aiokafka returns error codes and raises nothing."""
     if code != 0:
         name = errors.for_code(code).__name__
-        raise TopicMismatch(f"Kafka refuses to {what}: {name}" + (f", {message}" if message else ""))
+        raise TopicMismatch(f"Kafka refuses to {action}: {name}" + (f", {message}" if message else ""))
 
 
-def _refuse_wrong(topics: Sequence[Topic], there: dict[str, TopicState], *, missing_is_wrong: bool) -> None:
-    missing = [topic.name for topic in topics if topic.name not in there] if missing_is_wrong else []
+def _require_partitions(
+    topics: Sequence[Topic], existing: Mapping[str, TopicState], *, allow_missing: bool
+) -> None:
+    missing = [] if allow_missing else [topic.name for topic in topics if topic.name not in existing]
     other = [
-        f"{topic.name} has {there[topic.name].partitions} partitions, not {topic.partitions}"
+        f"{topic.name} has {existing[topic.name].partitions} partitions, not {topic.partitions}"
         for topic in topics
-        if topic.name in there and there[topic.name].partitions != topic.partitions
+        if topic.name in existing and existing[topic.name].partitions != topic.partitions
     ]
     lines = []
     if missing:
         lines.append(f"topics are missing: {', '.join(missing)}. Create them: voipex-bridge topics apply")
     if other:
         lines.append(
-            f"topics have another number of partitions: {'; '.join(other)}. Partitions never change once events are there "
-            "(keys would move): set VOIPEX_TOPIC_PARTITIONS to what is there, or delete these topics and run voipex-bridge topics apply"
+            f"topics have another number of partitions: {'; '.join(other)}. Partitions never change once there are events "
+            "(keys would move): set VOIPEX_TOPIC_PARTITIONS to that number, or delete these topics and run voipex-bridge topics apply"
         )
     if lines:
         raise TopicMismatch("\n".join(lines))
 
 
-def _refuse_small(topics: Sequence[Topic], there: dict[str, TopicState]) -> None:
-    """Refuse a lower max.message.bytes of a topic that the bridge writes: a record and its dead letter may not fit, and would be lost."""
+def _require_record_size(topics: Sequence[Topic], existing: Mapping[str, TopicState]) -> None:
+    """Reject a lower max.message.bytes of a topic that the bridge writes: a record and its dead letter may not fit, and would be lost."""
     name = "max.message.bytes"
     small = [
-        f"{topic.name} has {there[topic.name].config[name]}, declared is {topic.config[name]}"
+        f"{topic.name} has {existing[topic.name].config[name]}, declared is {topic.config[name]}"
         for topic in topics
-        if topic.kind in WRITTEN and name in there[topic.name].config
-        if name in _drift(topic.config, there[topic.name].config)
+        if topic.kind in WRITTEN and name in existing[topic.name].config
+        if name in _drift(topic.config, existing[topic.name].config)
     ]
     if small:
         raise TopicMismatch(f"{name} is too low: {'; '.join(small)}. Raise it: voipex-bridge topics apply")
 
 
 def _drift(declared: Mapping[str, str], actual: Mapping[str, str]) -> dict[str, str]:
-    """Declared settings that the topic does not meet. A larger max.message.bytes does no harm."""
+    """Return the declared settings that the topic does not have. A larger max.message.bytes does no harm."""
 
     def met(name: str, value: str) -> bool:
         current = actual.get(name)
