@@ -1,1 +1,1 @@
-"""What every service has: settings, logs, a management port."""
+"""What every service needs besides Kafka: settings, logging, the management port."""

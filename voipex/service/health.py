@@ -1,8 +1,8 @@
 """
-What a management port answers, in words: `voipex-bridge health` and `voipex-consumers health`.
+Probe the management port of a service: `voipex-bridge health` and `voipex-consumers health`.
 
-Containers ask by `python -m voipex.service.health [--live]`, twice a minute for as long as they live: it loads nothing else of ours, a ninth of
-what the commands need, and so answers in time on a machine that is busy. It knows the port from the environment alone.
+Containers run `python -m voipex.service.health [--live]` twice a minute. It loads no other module of the project, a ninth of what the
+commands load, and therefore answers in time on a busy machine. It reads the port from the environment only.
 """
 
 import http.client
@@ -12,36 +12,36 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple
 
 _TIMEOUT_S: Final = 5.0
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what listens everywhere is asked here
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # addresses to listen on, not to connect to
 
 
 class Health(NamedTuple):
-    """Whether it is as asked, and what to tell a person."""
+    """Result of a probe, with a message for the operator."""
 
     ok: bool
     message: str
 
 
 def probe(
-    host: str, port: int, what: Literal["live", "ready"] = "ready", timeout_s: float = _TIMEOUT_S
+    host: str, port: int, check: Literal["live", "ready"] = "ready", timeout_s: float = _TIMEOUT_S
 ) -> Health:
-    """Ask `/live` or `/ready` once. No answer is an answer too: not good, and why."""
+    """Request `/live` or `/ready` once. A failed connection is a result, too: not ok, with the cause."""
     connection = http.client.HTTPConnection(_ANY_ADDRESS.get(host, host), port, timeout=timeout_s)
     try:
-        connection.request("GET", f"/{what}")
-        answer = connection.getresponse()
-        body = answer.read().decode(errors="replace").strip()
+        connection.request("GET", f"/{check}")
+        response = connection.getresponse()
+        body = response.read().decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         return Health(False, f"no answer on {host}:{port}: {error or type(error).__name__}")
     finally:
         connection.close()
-    if answer.status == http.client.OK:
-        return Health(True, what)
-    return Health(False, f"not {what}: {body or answer.status}")
+    if response.status == http.client.OK:
+        return Health(True, check)
+    return Health(False, f"not {check}: {body or response.status}")
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Ask the service of this container; the exit code."""
+    """Probe the service of this container. Returns the exit code."""
     host = environment.get("VOIPEX_MANAGEMENT_HOST") or environment.get("VOIPEX_HOST") or "127.0.0.1"
     port = int(environment.get("VOIPEX_MANAGEMENT_PORT") or "8081")
     result = probe(host, port, "live" if "--live" in arguments else "ready")

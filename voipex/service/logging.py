@@ -1,8 +1,8 @@
 """
-One JSON object per line on standard output, for our events and the libraries' lines alike.
+One JSON object per line on standard output, for the log events of this project and of the libraries alike.
 
-Levels: INFO started, stopped; WARNING we will recover and nothing is lost; ERROR something is lost or a person must act. Fields are
-names and counts, never a body, a secret, a phone number or an e-mail.
+Levels: INFO started, stopped; WARNING the service recovers by itself and nothing is lost; ERROR something is lost, or an operator must act.
+Fields are names and counts, never a body, a secret, a phone number or an e-mail address.
 """
 
 import logging
@@ -16,7 +16,7 @@ import structlog
 
 
 def set_up(level: str = "info", log_format: Literal["json", "console"] = "json") -> None:
-    """Configure structlog and the standard library's logging; call once, first."""
+    """Configure structlog and the standard library's logging. Call it once, before anything logs."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -28,7 +28,7 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
             structlog.processors.JSONRenderer(serializer=_line),
         ]
     else:
-        # Plain tracebacks: pretty ones show local variables, and these can hold a body.
+        # Plain tracebacks: pretty ones show local variables, which may hold a body.
         rendered = [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
@@ -57,13 +57,10 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
-    logging.getLogger(
-        "uvicorn.access"
-    ).disabled = True  # refusals are logged by the ingress, with what matters
+    logging.getLogger("uvicorn.access").disabled = True  # the ingress logs rejected requests itself
     logging.getLogger("uvicorn.error").setLevel("WARNING")
-    logging.getLogger("aiokafka").setLevel(
-        "CRITICAL"
-    )  # it repeats itself several times a second; the publisher says it once a minute
+    # It repeats a failure several times a second; the services log it once a minute.
+    logging.getLogger("aiokafka").setLevel("CRITICAL")
 
 
 def _line(event: Any, **_: Any) -> str:

@@ -1,4 +1,4 @@
-"""Live, ready and metrics on a port of their own, the same in every service."""
+"""The management port of every service: liveness, readiness and metrics."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 
 class Readiness(NamedTuple):
-    """Whether traffic should come here, and what a person wants to know about it."""
+    """Whether the service is ready, and details for the operator."""
 
     ready: bool
     details: Mapping[str, Any]
@@ -21,7 +21,9 @@ class Readiness(NamedTuple):
 
 def build_management(readiness: Callable[[], Readiness], registry: CollectorRegistry) -> Starlette:
     """
-    `/live` 200 while the event loop turns; `/ready` 200 or 503 with details; `/metrics` in Prometheus text format.
+    Build the application of the management port.
+
+    `/live`: 200 as long as the event loop runs. `/ready`: 200 or 503, with details. `/metrics`: Prometheus text format.
     """
 
     async def live(_: Request) -> Response:

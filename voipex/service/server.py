@@ -1,4 +1,4 @@
-"""How a server of ours runs: on sockets that are open before anything else starts, and with signals left to the composition root."""
+"""uvicorn servers on sockets that are bound before anything else starts, with signals left to the composition root."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,12 @@ from voipex.errors import PortInUse
 from voipex.service.ports import bind
 from voipex.service.settings import variable_of
 
-_IN_FLIGHT_S: Final = 5  # requests that were open at SIGTERM; an answer takes milliseconds
-_BACKLOG: Final = 2048  # connections that may wait for accept()
+_IN_FLIGHT_S: Final = 5  # for requests that are open at SIGTERM; a response takes milliseconds
+_BACKLOG: Final = 2048  # connections that wait for accept()
 
 
 class Server(uvicorn.Server):
-    """uvicorn re-raises the signal after `serve()`, which would kill us before the drain: signals are the root's."""
+    """A uvicorn server that leaves signals alone: uvicorn re-raises them after `serve()`, which would end the process before the drain."""
 
     def __init__(self, config: uvicorn.Config, *more: Any) -> None:
         super().__init__(config, *more)
@@ -50,14 +50,14 @@ def server_config(app: object) -> uvicorn.Config:
 
 
 async def started(*servers: Server) -> None:
-    """uvicorn has no event for it."""
+    """Wait until every server has started or ended; uvicorn has no event for that."""
     while not all(server.started or server.ended.is_set() for server in servers):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager
 def listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
-    """A listening socket. Raises PortInUse with the name of the setting."""
+    """Yield a bound socket. Raises PortInUse, which names the *setting* of the port."""
     try:
         sock = bind(host, port)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Files that a running service reloads when they change: secrets and certificates are replaced under it, also behind symbolic links."""
+"""Detect changes of files that a running service reloads, such as secrets and certificates, also behind symbolic links."""
 
 import os
 from pathlib import Path
@@ -11,18 +11,18 @@ def signature_of(status: os.stat_result) -> _Signature:
 
 
 class WatchedFiles:
-    """Tells when one of some files is another one than at the last look. One owner; `stat` is the only I/O."""
+    """Detects that one of some files was replaced or changed since the last check. For one owner; `stat` is the only I/O."""
 
     def __init__(self, *paths: Path) -> None:
         self._paths = paths
-        self._seen = self._look()
+        self._last = self._signatures()
 
     def changed(self) -> bool:
-        """Look again. A missing file is a state like any other: its disappearance is one change, its return another."""
-        seen, self._seen = self._seen, self._look()
-        return seen != self._seen
+        """Check again. A file that disappears is one change, its return another."""
+        last, self._last = self._last, self._signatures()
+        return last != self._last
 
-    def _look(self) -> tuple[_Signature | None, ...]:
+    def _signatures(self) -> tuple[_Signature | None, ...]:
         return tuple(_signature(path) for path in self._paths)
 
 
