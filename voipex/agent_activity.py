@@ -38,7 +38,7 @@ class LegResult(StrEnum):
     - `answered_elsewhere`: somebody else took the call
     - `cancelled`: withdrawn before an answer
     - `failed`: the number or the network failed
-    - `timeout`: no end was told; closed after a time without events
+    - `timeout`: no end was reported; closed after a time without events
     """
 
     COMPLETED = "completed"
@@ -64,7 +64,7 @@ class AgentActivity(BaseModel):
 
     pbx: str = Field(description="name of the PBX, also the first part of the topic's name")
     agent: str = Field(
-        description="the agent key, also the record's key: login in small letters, else `line:<line>`, else `email:<e-mail>`"
+        description="the agent key, also the record's key: login in lower case, else `line:<line>`, else `email:<e-mail>`"
     )
     call_id: str = Field(description="the call: UniqueId, `call_id` of the timeline")
     leg: int = Field(description="`leg` of the timeline's leg")
@@ -72,15 +72,17 @@ class AgentActivity(BaseModel):
     removed: bool = Field(
         default=False, description="the revised timeline has no such leg of this agent any more"
     )
-    login: str | None = Field(default=None, description="last one told on this leg, as are line and e-mail")
+    login: str | None = Field(
+        default=None, description="last one reported on this leg, as are line and e-mail"
+    )
     line: str | None = Field(default=None, description="the extension")
     email: str | None = Field(default=None, description="e-mail of the agent")
     role: LegRole = Field(description="part that the agent plays in the call")
     queue: str | None = Field(default=None, description="queue that the leg was rung for")
-    direction: Direction | None = Field(default=None, description="of the call, as the timeline tells it")
+    direction: Direction | None = Field(default=None, description="direction of the call, as in the timeline")
     number: str | None = Field(
         default=None,
-        description="who is at the other end: the called one for a caller and whoever took over from a caller, the consulting line for a consult, else the caller",
+        description="number at the other end: the called one for a caller and for the line that took over from a caller, the consulting line for a consult, else the caller",
     )
     ring_started_at: str | None = Field(
         default=None, description="when it began to ring; null when it was answered without a ring"

@@ -13,12 +13,12 @@ from voipex.events import Direction
 
 class AgentPresence(StrEnum):
     """
-    Whether the agent is there, by the PBX's agent events.
+    Presence of the agent, by the PBX's agent events.
 
     - `offline`: logged out of all queues
     - `logged_in`: logged into at least one
     - `implicit`: never logs in, but takes calls
-    - `unknown`: nothing was heard for 24 h, or nothing yet that tells
+    - `unknown`: no event for 24 h, or none yet that shows it
     """
 
     OFFLINE = "offline"
@@ -72,7 +72,7 @@ class AgentState(StrEnum):
     - `paused`, `partially_paused`, `available`: logged in, by `availability`
     - `implicit`: never logs in, but takes calls
     - `offline`: logged out
-    - `unknown`: nothing was heard for 24 h; shown instead of the idle ones
+    - `unknown`: no event for 24 h; shown instead of the idle states
     """
 
     ON_CALL = "on_call"
@@ -125,7 +125,7 @@ class AgentCall(_Published):
 
     call_id: str = Field(description="UniqueId, `call_id` of the timeline")
     queue: str | None = Field(default=None, description="queue that rang the agent")
-    number: str | None = Field(default=None, description="who is at the other end, as sent")
+    number: str | None = Field(default=None, description="number at the other end, as sent")
     direction: Direction | None = Field(default=None, description="of the call")
     since: str = Field(description="when ringing, talking, consulting or monitoring began")
 
@@ -173,12 +173,12 @@ class AgentStatus(_Published):
 
     pbx: str = Field(description="name of the PBX, also the first part of the topic's name")
     agent: str = Field(
-        description="the agent key, also the record's key: login in small letters, else `line:<line>`, else `email:<e-mail>`"
+        description="the agent key, also the record's key: login in lower case, else `line:<line>`, else `email:<e-mail>`"
     )
-    login: str | None = Field(default=None, description="last one told, as are line and e-mail")
+    login: str | None = Field(default=None, description="last one reported, as are line and e-mail")
     line: str | None = Field(default=None, description="extension where the agent was last")
     email: str | None = Field(default=None, description="e-mail of the agent")
-    presence: AgentPresence = Field(description="whether the agent is there")
+    presence: AgentPresence = Field(description="presence of the agent")
     availability: Availability | None = Field(
         default=None, description="whether queues may ring the agent; null when offline or unknown"
     )
@@ -203,5 +203,5 @@ class AgentStatus(_Published):
     )
     revision: int = Field(description="+1 per change; consumers keep the highest")
     updated_at: str = Field(
-        description="the moment that this document describes; open intervals count up to it"
+        description="the time that this document describes; open intervals count up to it"
     )

@@ -1,7 +1,7 @@
 """
 CallTimeline: what downstream teams read about one call (contract 4). Times are RFC 3339, UTC, microseconds, `Z`; durations are seconds.
 
-`null` means "not known" or "not yet"; nothing is invented, and what was inferred says so (`inferred`, `quality`, `confidence`).
+`null` means "not known" or "not yet"; nothing is invented, and inferred values are marked (`inferred`, `quality`, `confidence`).
 """
 
 from enum import StrEnum
@@ -22,7 +22,7 @@ class CallStatus(StrEnum):
     - `talking`: somebody talks with the caller
     - `waiting`: something rang or talked, nothing does now (a queue between two attempts)
     - `ended`: by a Hangup or a CDR
-    - `stale`: no end was told; closed after a time without events, later events open it again
+    - `stale`: no end was reported; closed after a time without events, later events open it again
     """
 
     NEW = "new"
@@ -56,7 +56,7 @@ class Outcome(StrEnum):
 
 class EndedBy(StrEnum):
     """
-    What told the end.
+    What ended the call.
 
     - `hangup`: a Hangup
     - `cdr`: a CDR without a Hangup within 5 s
@@ -88,8 +88,8 @@ class TransferKind(StrEnum):
 
     - `attended`: after a consultation, by AttendedTransfer or by hanging up
     - `cancelled`: a consultation that ended with the caller taken back
-    - `blind_inferred`: not told; one line left and another rang within 10 s
-    - `handover_inferred`: not told; another line was rung and answered while the first still talked
+    - `blind_inferred`: not reported; one line left and another rang within 10 s
+    - `handover_inferred`: not reported; another line was rung and answered while the first still talked
     """
 
     ATTENDED = "attended"
@@ -102,9 +102,9 @@ class Confidence(StrEnum):
     """
     How far to trust it.
 
-    - `high`: told by the PBX
+    - `high`: reported by the PBX
     - `medium`: inferred from the order and times of events
-    - `low`: something that should belong to it was not told
+    - `low`: something that should belong to it was not reported
     """
 
     HIGH = "high"
@@ -139,7 +139,7 @@ class Effect(StrEnum):
     - `transferred`: it gave the caller on
     - `cancelled`: it ended a consultation
     - `cdr`: a CDR
-    - `filled`: it taught details only
+    - `filled`: it added details only
     - `none`: nothing, see `note`
     """
 
@@ -158,16 +158,16 @@ class Effect(StrEnum):
 
 class Anomaly(StrEnum):
     """
-    Codes of what was odd, in the order in which they are told. New codes may be added.
+    Codes of anomalies, in the order in which they are reported. New codes may be added.
 
     - `no_new_call`: no NewCall came
     - `answered_without_ring`: a leg was answered that never rang (a pickup, or a lost Ringing)
     - `ring_after_answer`: a line rang that was talking already
     - `hangup_without_leg`: a line hung up that had neither rung nor answered
-    - `unknown_event`: an event that we do not know
-    - `unknown_reason`: a reason that we do not know
+    - `unknown_event`: an event of an unknown type
+    - `unknown_reason`: a hangup with an unknown reason
     - `clock_skew`: the epoch in the UniqueId lies over 60 s after the first event
-    - `end_inferred`: the end of the call or of a leg was not told
+    - `end_inferred`: the end of the call or of a leg was not reported
     - `reopened`: a line rang or answered after the end
     - `late_event`: an event came after one that it should precede
     """
@@ -188,8 +188,8 @@ class Quality(StrEnum):
     """
     How far the timeline can be trusted.
 
-    - `exact`: every time in it was told by an event
-    - `estimated`: something was inferred: fields named in `inferred`, an end by CDR, a transfer that was not told
+    - `exact`: every time in it was reported by an event
+    - `estimated`: something was inferred: fields named in `inferred`, an end by CDR, a transfer that was not reported
     - `partial`: NewCall or the start was not seen, or the call is stale
     """
 
@@ -228,8 +228,10 @@ class Leg(_Model):
 
     leg: int = Field(description="1, 2, … in the order in which legs began")
     line: str | None = Field(description="the extension that rang")
-    login: str | None = Field(description="who sat at it, last one told; null when nobody is logged in")
-    email: str | None = Field(description="e-mail of whoever sat at it")
+    login: str | None = Field(
+        description="login of the agent at the line, the last one reported; null when nobody is logged in"
+    )
+    email: str | None = Field(description="e-mail of the agent at the line")
     queue: str | None = Field(description="queue that rang it; null when it was rung directly")
     role: LegRole = Field(description="part that it plays in the call")
     result: LegResult | None = Field(description="what became of it; null while open")
@@ -249,8 +251,8 @@ class Leg(_Model):
     )
     parallel_rings: int = Field(description="further devices of the line that rang with it")
     reason: str | None = Field(description="reason of its Hangup, as sent")
-    reason_class: ReasonClass | None = Field(description="`reason` in one of our words")
-    inferred: tuple[str, ...] = Field(description="fields of this leg that no event told")
+    reason_class: ReasonClass | None = Field(description="class of `reason`")
+    inferred: tuple[str, ...] = Field(description="fields of this leg that no event reported")
 
 
 class TimelineEvent(_Model):
@@ -278,7 +280,7 @@ class CallTimeline(_Model):
         description="numerically smallest UniqueId of the linked group; links are a later capability, until then it is `call_id`"
     )
     call_ids: tuple[str, ...] = Field(description="every UniqueId of the linked group")
-    direction: Direction | None = Field(description="first one told, except `barge`")
+    direction: Direction | None = Field(description="first one reported, except `barge`")
     from_: str | None = Field(
         alias="from", description="the caller, as sent: of NewCall, else of the earliest event"
     )
@@ -297,7 +299,7 @@ class CallTimeline(_Model):
     last_segment_outcome: Outcome | None = Field(
         description="as outcome; if a customer leg rang unanswered after the last answer, that of a call never answered"
     )
-    ended_by: EndedBy | None = Field(description="what told the end; null while open")
+    ended_by: EndedBy | None = Field(description="what ended the call; null while open")
     started_at: str | None = Field(
         description="time of the earliest event; see `started_at_source` for a call of which only the end was seen"
     )
@@ -308,7 +310,7 @@ class CallTimeline(_Model):
     first_ring_at: str | None = Field(description="first time that a line rang")
     answered_at: str | None = Field(description="first time that somebody got the caller")
     ended_at: str | None = Field(
-        description="when the call ended; null while open; of a stale call the moment it was given up"
+        description="when the call ended; null while open; of a stale call the time at which it was given up"
     )
     cdr_at: str | None = Field(description="time of the last CDR")
     wait_s: float | None = Field(
@@ -342,10 +344,10 @@ class CallTimeline(_Model):
         description="every event with what it did and why, in order of receipt; the first 500"
     )
     events_dropped: int = Field(description="how many more there are; the fold has seen them all")
-    anomalies: tuple[Anomaly, ...] = Field(description="what was odd")
+    anomalies: tuple[Anomaly, ...] = Field(description="anomalies of the call")
     quality: Quality = Field(description="how far the whole can be trusted")
     cdr: dict[str, Any] | None = Field(
-        description="what the last CDR told: those of `from to line login email queue reason` that are known, the rest in `extra`"
+        description="contents of the last CDR: those of `from to line login email queue reason` that are known, the rest in `extra`"
     )
     revision: int = Field(description="+1 per change; consumers keep the highest")
-    updated_at: str = Field(description="the moment that this document describes")
+    updated_at: str = Field(description="the time that this document describes")
