@@ -261,7 +261,7 @@ def test_a_pbx_has_its_own_credential_and_topics(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("killed", SERVICES)
-def test_nothing_that_was_acknowledged_is_lost_when_one_is_killed(stack: Stack, killed: str) -> None:
+def test_kill_loses_no_acknowledged_event(stack: Stack, killed: str) -> None:
     with NotingPbxs(stack, first=1000 * (1 + SERVICES.index(killed))) as pbxs:
         pbxs.await_more_calls(10)
         stack.compose("kill", killed)

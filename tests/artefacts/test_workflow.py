@@ -41,7 +41,7 @@ def test_a_planted_fault_is_found(right: str, wrong: str, tmp_path: Path) -> Non
     fails("check-jsonschema", "--builtin-schema", "vendor.github-workflows", planted)
 
 
-def test_it_runs_what_a_person_runs_and_publishes_only_after_that(jobs: Any) -> None:
+def test_workflow_publishes_only_after_the_checks(jobs: Any) -> None:
     assert ".ci/run" in steps(jobs["check"], "run")
     assert any(line.startswith("make artefacts") for line in steps(jobs["artefacts"], "run"))
     assert set(jobs["publish"]["needs"]) == {"check", "artefacts"}

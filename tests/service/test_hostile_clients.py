@@ -118,7 +118,7 @@ def good_answers(bridge: BridgeProcess, count: int) -> list[float]:
     return times
 
 
-def test_silent_connections_are_closed_and_half_sent_requests_answered_408(
+def test_idle_connection_is_closed_and_partial_request_gets_408(
     bridge: BridgeProcess, many_files: None
 ) -> None:
     with contextlib.ExitStack() as crowd:
@@ -278,9 +278,7 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
         b"X: a\0b\r\nContent-Length: 0\r\n\r\n",
     ],
 )
-def test_what_two_servers_could_read_in_two_ways_gets_one_answer_and_a_close(
-    bridge: BridgeProcess, framing: bytes
-) -> None:
+def test_ambiguous_request_gets_400_and_a_close(bridge: BridgeProcess, framing: bytes) -> None:
     answer = said(bridge, HEAD + authorization(bridge) + framing + SMUGGLED)
 
     assert statuses(answer) == [400]
@@ -305,7 +303,7 @@ def test_what_is_no_http_of_ours_gets_one_answer_and_a_close(bridge: BridgeProce
     assert statuses(said(bridge, nonsense + SMUGGLED)) == [400]
 
 
-def test_nothing_behind_a_malformed_request_is_answered_and_what_was_before_it_is(
+def test_only_requests_before_a_malformed_one_are_answered(
     bridge: BridgeProcess,
 ) -> None:
     answer = said(bridge, request(bridge) + request(bridge) + b"nonsense\r\n\r\n" + SMUGGLED)
@@ -319,7 +317,7 @@ def test_nothing_behind_a_connection_close_is_answered(bridge: BridgeProcess) ->
     assert statuses(said(bridge, last + SMUGGLED)) == [200]
 
 
-def test_an_early_answer_is_the_only_one_when_the_body_turns_out_malformed(bridge: BridgeProcess) -> None:
+def test_malformed_body_after_an_early_response_adds_none(bridge: BridgeProcess) -> None:
     with connect(bridge) as sock:
         sock.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
         early = sock.recv(4096)
@@ -350,7 +348,7 @@ def test_pipelined_requests_are_answered_in_order(bridge: BridgeProcess) -> None
     assert statuses(answer) == [200, 400, 200, 200]
 
 
-def test_requests_that_came_whole_and_others_are_answered_in_order_on_one_connection(
+def test_buffered_and_streamed_requests_are_answered_in_order(
     bridge: BridgeProcess,
 ) -> None:
     chunked = (
@@ -382,7 +380,7 @@ def test_who_leaves_before_its_answers_harms_nobody(bridge: BridgeProcess) -> No
     assert good_answers(bridge, 5)
 
 
-def test_a_flood_of_pipelined_requests_is_answered_in_part_and_closed(bridge: BridgeProcess) -> None:
+def test_pipelined_flood_is_answered_in_part_and_closed(bridge: BridgeProcess) -> None:
     answered = statuses(said(bridge, request(bridge) * 500))
 
     assert set(answered) == {200}
@@ -405,7 +403,7 @@ def test_who_sends_without_end_and_never_reads_does_not_stay(bridge: BridgeProce
     assert time.monotonic() - started < 15
 
 
-def test_who_ends_its_side_after_the_request_still_hears_the_answer(bridge: BridgeProcess) -> None:
+def test_half_closed_client_gets_its_response(bridge: BridgeProcess) -> None:
     answers = []
     for _ in range(20):
         with connect(bridge) as sock:
@@ -459,7 +457,7 @@ def test_an_offered_upgrade_is_ignored_and_the_body_is_read(bridge: BridgeProces
 @pytest.mark.parametrize(
     ("method", "status"), [("GET", 405), ("HEAD", 405), ("OPTIONS", 405), ("PUT", 405), ("TRACE", 405)]
 )
-def test_other_methods_are_told_which_is_right_and_the_connection_stays(
+def test_other_methods_get_405_and_the_connection_stays(
     bridge: BridgeProcess, method: str, status: int
 ) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)
@@ -477,7 +475,7 @@ def test_other_methods_are_told_which_is_right_and_the_connection_stays(
 # ---------------------------------------------------------------- many
 
 
-def test_one_connection_too_many_hears_503_and_a_place_that_is_freed_is_given_again(tmp_path: Path) -> None:
+def test_connection_over_the_limit_gets_503_until_one_closes(tmp_path: Path) -> None:
     small = BridgeProcess(
         tmp_path, f"127.0.0.1:{free_port()}", VOIPEX_MAX_CONNECTIONS="20", VOIPEX_DRAIN_S="0"
     )

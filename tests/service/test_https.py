@@ -73,7 +73,7 @@ def bridge(tmp_path: Path) -> Iterator[SecureBridge]:
         yield process
 
 
-def test_a_renewed_certificate_is_taken_without_dropping_connections(bridge: SecureBridge) -> None:
+def test_renewed_certificate_drops_no_connections(bridge: SecureBridge) -> None:
     with contextlib.closing(bridge.connect()) as kept:
         before = bridge.post_on(kept), bridge.serial_number()
         bridge.renew()
@@ -125,7 +125,7 @@ def test_tls_is_1_2_at_least_and_http_1_1(bridge: SecureBridge) -> None:
     assert versions == [(200, "TLSv1.3", "http/1.1"), (200, "TLSv1.2", None)]
 
 
-def test_a_request_that_comes_with_the_end_of_the_handshake_is_not_lost(bridge: SecureBridge) -> None:
+def test_request_sent_with_the_end_of_the_handshake_is_served(bridge: SecureBridge) -> None:
     """Clients that do not wait: the bytes of Finished and of the request arrive at once."""
     request = (
         b"POST /voipex HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s"
@@ -165,7 +165,7 @@ def received(sock: socket.socket) -> bytes:
     return piece
 
 
-def test_who_speaks_no_tls_or_nothing_at_all_is_closed_and_bounded_in_number(bridge: SecureBridge) -> None:
+def test_connections_without_tls_are_closed_and_limited(bridge: SecureBridge) -> None:
     with contextlib.ExitStack() as crowd:
         plain = crowd.enter_context(socket.create_connection(("127.0.0.1", bridge.port), timeout=10))
         plain.sendall(b"POST /voipex HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -232,7 +232,7 @@ def test_stopping_with_open_connections_and_handshakes_is_clean(tmp_path: Path) 
     assert "https://127.0.0.1" in log
 
 
-def test_a_certificate_without_its_key_or_without_files_refuses_the_start(tmp_path: Path) -> None:
+def test_certificate_without_its_key_prevents_the_start(tmp_path: Path) -> None:
     alone = BridgeProcess(tmp_path, "127.0.0.1:1", VOIPEX_TLS_CERT_FILE=str(tmp_path / "tls.crt"))
     with alone.start(ready=False):
         code_alone = alone.ended()

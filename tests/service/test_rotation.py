@@ -85,7 +85,7 @@ class Posting:
         connection.close()
 
 
-def test_rotation_and_revocation_under_load_refuse_no_good_secret(bridge: BridgeProcess) -> None:
+def test_rotation_under_load_rejects_no_valid_secret(bridge: BridgeProcess) -> None:
     path = bridge.folder / "credentials.json"
     good = {"password": bridge.password, "token": token_of(bridge, bridge.password)}
     refused_old = []

@@ -37,9 +37,7 @@ def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_without_kafka_it_starts_accepts_and_keeps_and_the_next_start_still_has_it(
-    tmp_path: Path, nowhere: str
-) -> None:
+def test_event_accepted_without_kafka_survives_a_restart(tmp_path: Path, nowhere: str) -> None:
     with BridgeProcess(tmp_path, nowhere, VOIPEX_DRAIN_S="0.2").start() as bridge:
         answers = [bridge.post(body(UniqueId=f"1.{n}"))[0] for n in range(20)]
         details = bridge.ready_details()
@@ -82,7 +80,7 @@ def test_all_wrong_settings_are_named_at_once_and_no_port_opens(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_sasl_password_is_named_and_a_given_one_is_never_shown() -> None:
+def test_missing_sasl_password_is_named_and_none_is_shown() -> None:
     missing = run_cli(
         "topics", "list", VOIPEX_KAFKA_SECURITY_PROTOCOL="SASL_SSL", VOIPEX_KAFKA_SASL_USERNAME="bridge"
     )
@@ -129,9 +127,7 @@ def test_a_credential_of_another_pbx_refuses_the_start(tmp_path: Path, nowhere: 
     assert "brno" in bridge.log()
 
 
-def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused(
-    tmp_path: Path, nowhere: str
-) -> None:
+def test_rotated_password_needs_no_restart(tmp_path: Path, nowhere: str) -> None:
     with BridgeProcess(tmp_path, nowhere).start() as bridge:
         old_password = bridge.password
         path = tmp_path / "credentials.json"
@@ -152,9 +148,7 @@ def test_a_rotated_password_is_taken_without_a_restart_and_a_revoked_one_refused
     assert (both_live, new_still_live) == (200, 200)
 
 
-def test_a_second_bridge_on_the_same_spool_folder_takes_a_directory_of_its_own(
-    tmp_path: Path, nowhere: str
-) -> None:
+def test_second_bridge_uses_its_own_spool_directory(tmp_path: Path, nowhere: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     shared = {"VOIPEX_SPOOL_DIR": str(tmp_path / "spool")}
@@ -198,7 +192,7 @@ def test_debug_level_logs_a_line_per_request(tmp_path: Path, nowhere: str) -> No
     assert "777888999" not in log
 
 
-def test_credentials_are_made_listed_and_revoked_by_the_command_line(tmp_path: Path) -> None:
+def test_commands_create_list_and_revoke_credentials(tmp_path: Path) -> None:
     environment = {"VOIPEX_CREDENTIALS_FILE": str(tmp_path / "credentials.json")}
 
     made = run_cli("credentials", "create", "site-9", "--key", "UniqueId=call_id", "--json", **environment)

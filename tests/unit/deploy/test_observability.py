@@ -367,7 +367,7 @@ def test_the_dashboard_can_be_found_and_asked_of_any_source() -> None:
     assert used == {"pbx"}
 
 
-def test_panels_have_ids_of_their_own_and_do_not_cover_each_other() -> None:
+def test_panels_have_unique_ids_and_do_not_overlap() -> None:
     assert [number for number, times in Tally(panel["id"] for panel in PANELS).items() if times > 1] == []
     assert [
         (one["title"], other["title"]) for one, other in combinations(PANELS, 2) if overlap(one, other)

@@ -103,7 +103,7 @@ def resolve(document: Any, reference: str, folder: Path) -> Any:
     return target
 
 
-def test_every_reference_of_the_asyncapi_document_leads_somewhere(asyncapi: Json) -> None:
+def test_every_reference_in_asyncapi_resolves(asyncapi: Json) -> None:
     found = list(references(asyncapi))
 
     assert {f"./schemas/{name}.json" for name in MODELS} <= set(found)
@@ -123,7 +123,7 @@ def test_every_public_topic_is_a_channel_and_no_private_one_is(asyncapi: Json) -
 
 
 @pytest.mark.parametrize("pbx", ["voipex", "brno"])
-def test_the_addresses_are_the_names_that_topics_apply_makes_for_each_pbx(asyncapi: Json, pbx: str) -> None:
+def test_channel_addresses_are_the_topics_of_each_pbx(asyncapi: Json, pbx: str) -> None:
     names = {channel["address"].replace("{pbx}", pbx) for channel in asyncapi["channels"].values()}
 
     assert names == {topic.name for topic in topics_for([pbx]) if topic.kind.public}
@@ -137,9 +137,7 @@ def test_each_part_of_an_address_in_braces_is_a_parameter(asyncapi: Json) -> Non
 
 
 @pytest.mark.parametrize("kind", public(), ids=lambda kind: kind.suffix)
-def test_partitions_replicas_and_configuration_are_those_of_the_topics(
-    asyncapi: Json, kind: TopicSpec
-) -> None:
+def test_channel_bindings_are_those_of_the_topics(asyncapi: Json, kind: TopicSpec) -> None:
     binding = asyncapi["channels"][channel_name(kind)]["bindings"]["kafka"]
     configuration = {
         name: ",".join(value) if isinstance(value, list) else str(value)
@@ -152,7 +150,7 @@ def test_partitions_replicas_and_configuration_are_those_of_the_topics(
     assert configuration == {**kind.config(), "min.insync.replicas": min_insync}
 
 
-def test_every_message_is_in_the_channel_of_its_topic_and_is_written_by_its_operation(asyncapi: Json) -> None:
+def test_every_message_has_its_channel_and_operation(asyncapi: Json) -> None:
     for kind in public():
         name = channel_name(kind)
         expected = [each.name for each in MESSAGES if each.kind == kind]
@@ -318,7 +316,7 @@ def test_headers_of_documents_are_those_that_the_services_write(message: Message
         assert named == f"{each.key.decode()}{leg}@{value['revision']}"
 
 
-def test_an_example_of_a_document_has_the_headers_of_a_written_one() -> None:
+def test_example_documents_have_the_headers_of_written_ones() -> None:
     for example in EXAMPLES:
         if example.message in (TIMELINE, ACTIVITY, STATUS, FORGOTTEN_AGENT):
             assert {each.name for each in example.message.headers if each.always} <= set(example.headers)
@@ -358,7 +356,7 @@ def test_headers_of_unreadable_records_are_added_to_their_own(stage: str) -> Non
     assert texts(letter.headers)["bridge-stage"] == stage
 
 
-def test_every_kind_of_dead_letter_is_of_the_topic_of_dead_letters() -> None:
+def test_every_dead_letter_belongs_to_the_dead_letter_topic() -> None:
     letters = (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD)
 
     assert [each for each in MESSAGES if each.kind == DEAD_LETTERS] == list(letters)
@@ -461,7 +459,7 @@ def test_every_link_of_a_page_leads_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_the_walkthrough_tells_every_event_of_the_call_and_ends_with_the_published_timeline() -> None:
+def test_walkthrough_has_every_event_and_the_final_timeline() -> None:
     told = page("example-call.md")
     timeline = json.loads(page("examples/call-timeline.json"))
     blocks = [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", told, re.DOTALL)]

@@ -123,7 +123,7 @@ def open_words(schema: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", scenario_names())
-def test_whatever_the_folds_write_validates_against_todays_schemas_and_those_of_every_release(
+def test_documents_validate_against_the_schemas_of_all_releases(
     name: str,
 ) -> None:
     validators = {
@@ -241,7 +241,7 @@ def test_what_is_taken_away_would_be_noticed() -> None:
     ]
 
 
-def test_a_release_keeps_todays_schemas_and_examples_and_never_writes_over_one(
+def test_release_copies_schemas_and_never_overwrites(
     docs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")

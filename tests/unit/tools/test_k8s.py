@@ -297,7 +297,7 @@ def test_the_pod_is_given_the_time_that_a_drain_takes() -> None:
     assert pod["terminationGracePeriodSeconds"] >= longest_s + 5
 
 
-def test_what_was_accepted_outlives_the_pod_the_scale_and_the_statefulset() -> None:
+def test_spool_volume_outlives_pod_scaling_and_statefulset() -> None:
     bridge = workloads()["voipex-bridge"]["spec"]
     claims = [each["metadata"]["name"] for each in bridge["volumeClaimTemplates"]]
     mounts = {each["name"]: each["mountPath"] for each in containers()["voipex-bridge"]["volumeMounts"]}

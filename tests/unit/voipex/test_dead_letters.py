@@ -8,7 +8,7 @@ from voipex.records import Record
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> None:
+def test_dead_letter_has_the_raw_body_and_headers_for_a_replay() -> None:
     body = b'{"From":"777888999",\xff'
 
     letter = dead_letter(
@@ -30,7 +30,7 @@ def test_a_dead_letter_holds_the_untouched_body_and_what_a_replay_needs() -> Non
     }
 
 
-def test_a_dead_letter_takes_its_traceparent_along() -> None:
+def test_dead_letter_has_the_traceparent_of_its_request() -> None:
     traced = receipt(traceparent=TRACEPARENT)
 
     letter = dead_letter(b"{}", InvalidEvent("no EventName"), "voipex", "demo", traced, 12)
@@ -38,7 +38,7 @@ def test_a_dead_letter_takes_its_traceparent_along() -> None:
     assert dict(letter.headers)["traceparent"] == TRACEPARENT.encode()
 
 
-def test_dead_letters_spread_over_the_partitions_there_are() -> None:
+def test_dead_letters_are_spread_over_all_partitions() -> None:
     ids = [f"019cade5-4c00-7000-8000-{n:012}" for n in range(200)]
     letters = [
         dead_letter(b"", InvalidJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids
@@ -47,7 +47,7 @@ def test_dead_letters_spread_over_the_partitions_there_are() -> None:
     assert {letter.partition for letter in letters} == {0, 1, 2}
 
 
-def test_an_undeliverable_record_keeps_key_value_and_all_its_headers() -> None:
+def test_undeliverable_record_keeps_key_value_and_headers() -> None:
     record = Record(
         "voipex.call.events.v1",
         5,
@@ -72,7 +72,7 @@ def test_an_undeliverable_record_keeps_key_value_and_all_its_headers() -> None:
     }
 
 
-def test_an_undeliverable_record_without_a_key_has_a_partition_too() -> None:
+def test_undeliverable_record_without_key_has_a_partition() -> None:
     record = Record("voipex.call.events.v1", 5, None, b"{}", (), 42)
 
     letter = undeliverable(record, "Invalid", "voipex", 3)

@@ -14,7 +14,7 @@ def test_every_type_but_unknown_has_one_event_name() -> None:
     assert sorted(EVENT_TYPES.values()) == sorted(set(EventType) - {EventType.UNKNOWN})
 
 
-def test_agent_events_are_those_that_voipex_calls_so() -> None:
+def test_agent_events_are_those_named_agent() -> None:
     assert {kind for name, kind in EVENT_TYPES.items() if name.startswith("Agent")} == AGENT_EVENT_TYPES
     assert all(kind.is_agent == (kind in AGENT_EVENT_TYPES) for kind in EventType)
 
@@ -29,7 +29,7 @@ def test_agent_events_are_those_that_voipex_calls_so() -> None:
         (None, None, None, None),
     ],
 )
-def test_an_agent_is_named_by_login_else_line_else_email(
+def test_agent_key_is_login_else_line_else_email(
     login: str | None, line: str | None, email: str | None, key: str | None
 ) -> None:
     assert agent_key(login, line, email) == key
@@ -66,12 +66,12 @@ def test_unique_ids_sort_as_numbers() -> None:
     ]
 
 
-def test_times_are_rfc_3339_in_utc_with_microseconds() -> None:
+def test_timestamps_are_rfc_3339_in_utc_with_microseconds() -> None:
     assert format_rfc3339(1_772_438_400_000_001) == "2026-03-02T08:00:00.000001Z"
 
 
 @given(st.integers(0, 253_402_300_799_999_999))
-def test_times_are_read_back_as_they_were_written_and_sort_like_numbers(at_us: int) -> None:
+def test_timestamps_round_trip_and_sort_like_numbers(at_us: int) -> None:
     text = format_rfc3339(at_us)
 
     assert parse_rfc3339(text) == at_us
@@ -79,12 +79,12 @@ def test_times_are_read_back_as_they_were_written_and_sort_like_numbers(at_us: i
     assert len(text) == len("2026-03-02T08:00:00.000000Z")
 
 
-def test_times_of_any_offset_are_read() -> None:
+def test_timestamps_with_any_offset_are_parsed() -> None:
     assert parse_rfc3339("2026-03-02T09:00:00+01:00") == parse_rfc3339("2026-03-02T08:00:00Z")
 
 
 @pytest.mark.parametrize("text", ["2026-03-02T08:00:00", "yesterday", ""])
-def test_what_is_no_time_or_has_no_offset_is_refused(text: str) -> None:
+def test_timestamp_without_offset_is_invalid(text: str) -> None:
     with pytest.raises(ValueError, match=r"offset|isoformat"):
         parse_rfc3339(text)
 
@@ -102,7 +102,7 @@ def test_events_are_ordered_by_receipt_and_then_by_id() -> None:
     assert event.order < event.model_copy(update={"event_id": "c"}).order
 
 
-def test_readers_ignore_fields_they_do_not_know() -> None:
+def test_unknown_fields_are_ignored() -> None:
     """Within `v1` the bridge may add fields; an older reader must not stop."""
     newer = (
         '{"event_id":"a","pbx":"voipex","type":"cdr","event_name":"CDR","received_at":"2026-03-02T08:00:00.000000Z",'
@@ -112,7 +112,7 @@ def test_readers_ignore_fields_they_do_not_know() -> None:
     assert "mood" not in Event.model_validate_json(newer).model_dump()
 
 
-def test_a_fault_in_an_event_does_not_repeat_its_content() -> None:
+def test_validation_error_does_not_repeat_the_content() -> None:
     with pytest.raises(ValueError) as caught:
         Event.model_validate({"event_id": 777888999})
 

@@ -49,13 +49,13 @@ def test_ready() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
-def test_alive_and_not_ready_and_why(host: str) -> None:
+def test_live_but_not_ready_reports_the_cause(host: str) -> None:
     with answering(ALIVE_NOT_READY) as port:
         assert health.probe(host, port) == (False, 'not ready: {"ready":false,"stopping":true}')
         assert health.probe(host, port, "live") == (True, "live")
 
 
-def test_nothing_listens() -> None:
+def test_refused_connection_is_not_ok() -> None:
     port = free_port()
     said = health.probe("0.0.0.0", port)  # noqa: S104
     assert not said.ok
@@ -63,14 +63,14 @@ def test_nothing_listens() -> None:
     assert "refused" in said.message
 
 
-def test_it_does_not_wait_for_a_port_that_says_nothing() -> None:
+def test_silent_port_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         said = health.probe("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
     assert not said.ok
     assert "timed out" in said.message
 
 
-def test_what_speaks_no_http_is_not_healthy() -> None:
+def test_response_that_is_not_http_is_not_ok() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -86,7 +86,7 @@ def test_what_speaks_no_http_is_not_healthy() -> None:
     assert not said.ok
 
 
-def test_the_command_says_it_and_its_exit_code_means_it() -> None:
+def test_command_prints_the_result_and_sets_the_exit_code() -> None:
     with answering(ALIVE_NOT_READY) as port:
         environment = {"VOIPEX_MANAGEMENT_PORT": str(port)}
         unready, live = run_in_process(environment, "health"), run_in_process(environment, "health", "--live")
@@ -95,7 +95,7 @@ def test_the_command_says_it_and_its_exit_code_means_it() -> None:
     assert (live.code, live.out, live.err) == (0, "live\n", "")
 
 
-def test_the_management_host_wins_over_the_host() -> None:
+def test_management_host_wins_over_host() -> None:
     with answering({"/ready": (200, b"{}")}) as port:
         environment = {
             "VOIPEX_HOST": "192.0.2.1",
@@ -105,7 +105,7 @@ def test_the_management_host_wins_over_the_host() -> None:
         assert run_in_process(environment, "health").code == 0
 
 
-def test_the_check_of_a_container_knows_its_port_from_the_environment(
+def test_module_reads_its_port_from_the_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with answering(ALIVE_NOT_READY) as port:
@@ -116,7 +116,7 @@ def test_the_check_of_a_container_knows_its_port_from_the_environment(
     assert (said.out, said.err) == ("live\n", 'not ready: {"ready":false,"stopping":true}\n')
 
 
-def test_the_check_of_a_container_loads_nothing_else_of_ours() -> None:
+def test_module_loads_no_other_module_of_the_project() -> None:
     script = "import sys, voipex.service.health; print([each for each in sys.modules if each.startswith(('voipex', 'bridge', 'pydantic', 'aiokafka'))])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "['voipex', 'voipex.service', 'voipex.service.health']\n"

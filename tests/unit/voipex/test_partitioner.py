@@ -18,12 +18,12 @@ VECTORS = {
 
 
 @pytest.mark.parametrize(("key", "expected"), VECTORS.items())
-def test_murmur2_gives_what_java_gives(key: str, expected: int) -> None:
+def test_murmur2_matches_java(key: str, expected: int) -> None:
     assert murmur2(key.encode()) == expected & 0xFFFFFFFF
 
 
 @pytest.mark.parametrize(("key", "expected"), VECTORS.items())
-def test_the_partition_is_the_positive_hash_modulo_their_number(key: str, expected: int) -> None:
+def test_partition_is_the_positive_hash_modulo_partitions(key: str, expected: int) -> None:
     assert partition_for_key(key.encode(), 12) == (expected & 0x7FFFFFFF) % 12
 
 

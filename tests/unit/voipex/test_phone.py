@@ -25,7 +25,7 @@ from voipex.phone import e164, is_region
         ("TEL:777 888 999", "+420777888999"),
     ],
 )
-def test_full_numbers_become_e164_however_they_are_written(number: str, expected: str) -> None:
+def test_full_numbers_become_e164_in_any_notation(number: str, expected: str) -> None:
     assert e164(number, "CZ") == expected
 
 
@@ -50,7 +50,7 @@ def test_full_numbers_become_e164_however_they_are_written(number: str, expected
         "777+888999",
     ],
 )
-def test_extensions_and_everything_uncertain_stay_unknown(number: str) -> None:
+def test_extensions_and_uncertain_numbers_are_none(number: str) -> None:
     assert e164(number, "CZ") is None
 
 
@@ -77,15 +77,15 @@ def test_short_full_numbers_of_other_regions_become_e164(number: str, region: st
     assert e164(number, region) == expected
 
 
-def test_digits_of_other_scripts_are_not_guessed_at() -> None:
+def test_digits_of_other_scripts_are_none() -> None:
     assert e164("٧٧٧٨٨٨٩٩٩", "CZ") is None
 
 
-def test_the_region_says_how_a_national_number_is_read() -> None:
+def test_national_number_is_parsed_in_its_region() -> None:
     assert e164("02079460123", "GB") == "+442079460123"
 
 
-def test_regions_are_two_capital_letters_that_exist() -> None:
+def test_region_is_an_existing_upper_case_code() -> None:
     assert [is_region(region) for region in ("CZ", "SK", "cz", "XX", "CZE", "")] == [True, True] + [False] * 4
 
 

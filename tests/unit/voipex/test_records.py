@@ -26,7 +26,7 @@ def record_of(sent: bytes, pbx: str = "voipex") -> Record:
     return encode(event_of(sent, pbx), AT_MS, 12)
 
 
-def test_a_call_event_is_keyed_by_its_unique_id_in_the_call_topic() -> None:
+def test_call_event_has_its_unique_id_as_key() -> None:
     record = record_of(recorded("ringing.json"), pbx="brno")
 
     assert record.topic == "brno.call.events.v1"
@@ -35,7 +35,7 @@ def test_a_call_event_is_keyed_by_its_unique_id_in_the_call_topic() -> None:
     assert record.timestamp_ms == AT_MS
 
 
-def test_numbers_of_extra_lie_in_the_record_as_they_were_sent() -> None:
+def test_numbers_of_extra_keep_their_digits() -> None:
     record = record_of(
         b'{"EventName":"CDR","UniqueId":"1.2","a":1412256225.1940,"b":[18446744073709551616,-0]}'
     )
@@ -43,26 +43,26 @@ def test_numbers_of_extra_lie_in_the_record_as_they_were_sent() -> None:
     assert record.value.endswith(b',"extra":{"a":1412256225.1940,"b":[18446744073709551616,-0]}}')
 
 
-def test_an_agent_event_is_keyed_by_the_agent_in_the_agent_topic() -> None:
+def test_agent_event_has_its_agent_as_key() -> None:
     record = record_of(recorded("agent_paused.json"))
 
     assert (record.topic, record.key) == ("voipex.agent.events.v1", b"janecek")
 
 
-def test_an_agent_event_that_names_nobody_goes_by_its_unique_id() -> None:
+def test_agent_event_without_agent_has_its_unique_id_as_key() -> None:
     record = record_of(b'{"EventName":"AgentLogin","UniqueId":"1.2"}')
 
     assert (record.topic, record.key) == ("voipex.call.events.v1", b"1.2")
 
 
-def test_an_event_without_a_key_is_no_record() -> None:
+def test_event_without_key_has_no_record() -> None:
     keyless = event_of(recorded("ringing.json")).to_event().model_copy(update={"unique_id": None})
 
     with pytest.raises(ValueError, match="without a key"):
         NormalizedEvent.from_event(keyless)
 
 
-def test_the_headers_are_those_of_the_contract() -> None:
+def test_headers_are_those_of_the_contract() -> None:
     record = encode(event_of(recorded("ringing.json")), AT_MS, 12, TRACEPARENT)
 
     assert dict(record.headers) == {
@@ -78,7 +78,7 @@ def test_the_headers_are_those_of_the_contract() -> None:
     }
 
 
-def test_the_value_is_the_event_as_json_with_from_and_nulls() -> None:
+def test_value_is_the_event_as_json_with_nulls() -> None:
     record = record_of(recorded("hangup_missed.json"))
 
     assert record.value == (
@@ -91,7 +91,7 @@ def test_the_value_is_the_event_as_json_with_from_and_nulls() -> None:
 
 
 @pytest.mark.parametrize("name", [*EVENT_TYPES, "Novinka"])
-def test_every_record_is_a_cloud_event_to_the_cloudevents_sdk(name: str) -> None:
+def test_cloudevents_sdk_reads_every_record(name: str) -> None:
     normalized = event_of(body(EventName=name, Login="Dvořák", Line=None))
     event = normalized.to_event()
     record = encode(normalized, AT_MS, 12, TRACEPARENT)
@@ -127,26 +127,24 @@ def record_type(event: Event) -> str:
         (EventType.AGENT_UNPAUSED, True, "voipex.agent.unpaused.v1"),
     ],
 )
-def test_types_of_cloud_events_say_call_or_agent(
-    event_type: EventType, is_agent: bool, expected: str
-) -> None:
+def test_ce_type_names_call_or_agent(event_type: EventType, is_agent: bool, expected: str) -> None:
     assert ce_type(event_type, is_agent=is_agent) == expected
 
 
 @pytest.mark.parametrize("name", ["ringing.json", "hangup_outgoing.json", "agent_paused.json", "cdr.json"])
-def test_a_record_is_read_back_as_the_event_it_was(name: str) -> None:
+def test_record_decodes_to_its_event(name: str) -> None:
     event = event_of(recorded(name))
 
     assert decode(encode(event, AT_MS, 12).value) == event.to_event()
 
 
 @pytest.mark.parametrize("value", [b"", b"{}", b"[]", b'{"event_id":"a"}', b"\xff"])
-def test_what_is_no_event_is_refused_with_a_value_error(value: bytes) -> None:
+def test_value_that_is_no_event_raises_value_error(value: bytes) -> None:
     with pytest.raises(ValueError):
         decode(value)
 
 
-def test_the_size_of_a_record_counts_everything_it_carries() -> None:
+def test_size_of_a_record_includes_its_value_and_headers() -> None:
     small, large = record_of(body()), record_of(body(Queue="x" * 1000))
 
     assert large.size_bytes == small.size_bytes + 1000 - len("null") + len('""')

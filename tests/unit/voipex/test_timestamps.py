@@ -13,7 +13,7 @@ MOMENTS = st.integers(min_value=0, max_value=253_402_300_799_999_999)
 
 
 @given(at_us=MOMENTS)
-def test_there_and_back(at_us: int) -> None:
+def test_timestamps_round_trip(at_us: int) -> None:
     text = format_rfc3339(at_us)
 
     assert text == (EPOCH + timedelta(microseconds=at_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
@@ -21,9 +21,7 @@ def test_there_and_back(at_us: int) -> None:
 
 
 @given(at_us=MOMENTS, place=st.integers(0, 26), sign=st.sampled_from("0579:.-+TZ _٣a"))
-def test_what_looks_like_one_of_ours_is_read_as_the_standard_library_reads_it(
-    at_us: int, place: int, sign: str
-) -> None:
+def test_fast_path_agrees_with_the_standard_library(at_us: int, place: int, sign: str) -> None:
     """Our own way of writing has a way of its own to be read."""
     text = format_rfc3339(at_us)
     text = text[:place] + sign + text[place + 1 :]

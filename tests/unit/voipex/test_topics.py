@@ -7,7 +7,7 @@ from voipex.topics import CALL_EVENTS, DEAD_LETTERS, TOPIC_SPECS, topic_name, to
 DAY_MS = 86_400_000
 
 
-def test_the_topics_of_a_pbx_are_those_of_the_contract() -> None:
+def test_topics_of_a_pbx_are_those_of_the_contract() -> None:
     told = {topic.name: (topic.kind.key, dict(topic.config)) for topic in topics_for(["voipex"])}
 
     size = {"max.message.bytes": "1048588"}
@@ -25,7 +25,7 @@ def test_the_topics_of_a_pbx_are_those_of_the_contract() -> None:
     }
 
 
-def test_every_pbx_has_every_topic_and_all_have_equally_many_partitions() -> None:
+def test_every_pbx_has_every_topic_with_equal_partitions() -> None:
     topics = topics_for(["voipex", "brno"], partitions=6)
 
     assert len(topics) == 2 * len(TOPIC_SPECS)
@@ -35,11 +35,11 @@ def test_every_pbx_has_every_topic_and_all_have_equally_many_partitions() -> Non
     }
 
 
-def test_there_are_12_partitions_unless_told_otherwise() -> None:
+def test_default_is_12_partitions() -> None:
     assert {topic.partitions for topic in topics_for(["voipex"])} == {12}
 
 
-def test_topic_names_are_legal_and_their_metrics_do_not_collide() -> None:
+def test_topic_names_are_legal_and_collide_in_no_metric() -> None:
     """Kafka's metric names fold `.` and `_`, so no name has a `_`; the longest PBX name still fits."""
     for topic in topics_for(["voipex", "x" * 32]):
         assert re.fullmatch(r"[a-z0-9.-]{1,99}", topic.name)
