@@ -1,4 +1,4 @@
-"""What cannot be an event is kept, with its reason."""
+"""Dead letters: raw bodies and records with the reason in their headers."""
 
 from tests.factories import receipt
 from voipex.dead_letters import dead_letter, undeliverable
@@ -11,15 +11,15 @@ TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def test_dead_letter_has_the_raw_body_and_headers_for_a_replay() -> None:
     body = b'{"From":"777888999",\xff'
 
-    letter = dead_letter(
+    stored = dead_letter(
         body, InvalidJson("neither JSON nor the relaxed notation"), "brno", "site-7", receipt(), 12
     )
 
-    assert letter.topic == "brno.dead-letters.v1"
-    assert letter.key is None
-    assert letter.value == body
-    assert letter.timestamp_ms == 1_772_438_400_000
-    assert dict(letter.headers) == {
+    assert stored.topic == "brno.dead-letters.v1"
+    assert stored.key is None
+    assert stored.value == body
+    assert stored.timestamp_ms == 1_772_438_400_000
+    assert dict(stored.headers) == {
         "bridge-error-class": b"InvalidJson",
         "bridge-error-message": b"neither JSON nor the relaxed notation",
         "bridge-stage": b"ingress",
@@ -33,18 +33,18 @@ def test_dead_letter_has_the_raw_body_and_headers_for_a_replay() -> None:
 def test_dead_letter_has_the_traceparent_of_its_request() -> None:
     traced = receipt(traceparent=TRACEPARENT)
 
-    letter = dead_letter(b"{}", InvalidEvent("no EventName"), "voipex", "demo", traced, 12)
+    stored = dead_letter(b"{}", InvalidEvent("no EventName"), "voipex", "demo", traced, 12)
 
-    assert dict(letter.headers)["traceparent"] == TRACEPARENT.encode()
+    assert dict(stored.headers)["traceparent"] == TRACEPARENT.encode()
 
 
 def test_dead_letters_are_spread_over_all_partitions() -> None:
     ids = [f"019cade5-4c00-7000-8000-{n:012}" for n in range(200)]
-    letters = [
+    records = [
         dead_letter(b"", InvalidJson("no"), "voipex", "demo", receipt(event_id=each), 3) for each in ids
     ]
 
-    assert {letter.partition for letter in letters} == {0, 1, 2}
+    assert {each.partition for each in records} == {0, 1, 2}
 
 
 def test_undeliverable_record_keeps_key_value_and_headers() -> None:
@@ -57,12 +57,12 @@ def test_undeliverable_record_keeps_key_value_and_headers() -> None:
         42,
     )
 
-    letter = undeliverable(record, "MessageSizeTooLarge", "voipex", 12)
+    stored = undeliverable(record, "MessageSizeTooLarge", "voipex", 12)
 
-    assert letter.topic == "voipex.dead-letters.v1"
-    assert (letter.key, letter.value, letter.timestamp_ms) == (b"1.2", b"{}", 42)
-    assert letter.headers[:2] == record.headers
-    assert dict(letter.headers[2:]) == {
+    assert stored.topic == "voipex.dead-letters.v1"
+    assert (stored.key, stored.value, stored.timestamp_ms) == (b"1.2", b"{}", 42)
+    assert stored.headers[:2] == record.headers
+    assert dict(stored.headers[2:]) == {
         "bridge-error-class": b"Undeliverable",
         "bridge-error-message": b"MessageSizeTooLarge",
         "bridge-stage": b"ingress",
@@ -75,8 +75,8 @@ def test_undeliverable_record_keeps_key_value_and_headers() -> None:
 def test_undeliverable_record_without_key_has_a_partition() -> None:
     record = Record("voipex.call.events.v1", 5, None, b"{}", (), 42)
 
-    letter = undeliverable(record, "Invalid", "voipex", 3)
+    stored = undeliverable(record, "Invalid", "voipex", 3)
 
-    assert letter.key is None
-    assert 0 <= letter.partition < 3
-    assert dict(letter.headers)["bridge-received-at"] == b"1970-01-01T00:00:00.042000Z"
+    assert stored.key is None
+    assert 0 <= stored.partition < 3
+    assert dict(stored.headers)["bridge-received-at"] == b"1970-01-01T00:00:00.042000Z"

@@ -103,7 +103,7 @@ def test_events_are_ordered_by_receipt_and_then_by_id() -> None:
 
 
 def test_unknown_fields_are_ignored() -> None:
-    """Within `v1` the bridge may add fields; an older reader must not stop."""
+    """Within `v1` the bridge may add fields, and older readers must accept them."""
     newer = (
         '{"event_id":"a","pbx":"voipex","type":"cdr","event_name":"CDR","received_at":"2026-03-02T08:00:00.000000Z",'
         '"mood":"good"}'

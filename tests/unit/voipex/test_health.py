@@ -1,4 +1,4 @@
-"""What a health check of a container is told."""
+"""Probes of the management port."""
 
 import socket
 import subprocess
@@ -16,12 +16,12 @@ from voipex.service import health
 
 
 @contextmanager
-def answering(answers: Mapping[str, tuple[int, bytes]]) -> Iterator[int]:
-    """A management port with these answers by path."""
+def management_port(responses: Mapping[str, tuple[int, bytes]]) -> Iterator[int]:
+    """A management port with these responses by path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = answers[self.path]
+            status, body = responses[self.path]
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -44,30 +44,30 @@ ALIVE_NOT_READY = {"/live": (200, b'{"live":true}'), "/ready": (503, b'{"ready":
 
 
 def test_ready() -> None:
-    with answering({"/ready": (200, b'{"ready":true}')}) as port:
+    with management_port({"/ready": (200, b'{"ready":true}')}) as port:
         assert health.probe("127.0.0.1", port) == (True, "ready")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104
 def test_live_but_not_ready_reports_the_cause(host: str) -> None:
-    with answering(ALIVE_NOT_READY) as port:
+    with management_port(ALIVE_NOT_READY) as port:
         assert health.probe(host, port) == (False, 'not ready: {"ready":false,"stopping":true}')
         assert health.probe(host, port, "live") == (True, "live")
 
 
 def test_refused_connection_is_not_ok() -> None:
     port = free_port()
-    said = health.probe("0.0.0.0", port)  # noqa: S104
-    assert not said.ok
-    assert said.message.startswith(f"no answer on 0.0.0.0:{port}: ")
-    assert "refused" in said.message
+    result = health.probe("0.0.0.0", port)  # noqa: S104
+    assert not result.ok
+    assert result.message.startswith(f"no answer on 0.0.0.0:{port}: ")
+    assert "refused" in result.message
 
 
 def test_silent_port_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        said = health.probe("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
-    assert not said.ok
-    assert "timed out" in said.message
+        result = health.probe("127.0.0.1", silent.getsockname()[1], timeout_s=0.05)
+    assert not result.ok
+    assert "timed out" in result.message
 
 
 def test_response_that_is_not_http_is_not_ok() -> None:
@@ -81,13 +81,13 @@ def test_response_that_is_not_http_is_not_ok() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        said = health.probe("127.0.0.1", server.getsockname()[1])
+        result = health.probe("127.0.0.1", server.getsockname()[1])
         thread.join()
-    assert not said.ok
+    assert not result.ok
 
 
 def test_command_prints_the_result_and_sets_the_exit_code() -> None:
-    with answering(ALIVE_NOT_READY) as port:
+    with management_port(ALIVE_NOT_READY) as port:
         environment = {"VOIPEX_MANAGEMENT_PORT": str(port)}
         unready, live = run_in_process(environment, "health"), run_in_process(environment, "health", "--live")
     assert (unready.code, unready.out) == (1, "")
@@ -96,7 +96,7 @@ def test_command_prints_the_result_and_sets_the_exit_code() -> None:
 
 
 def test_management_host_wins_over_host() -> None:
-    with answering({"/ready": (200, b"{}")}) as port:
+    with management_port({"/ready": (200, b"{}")}) as port:
         environment = {
             "VOIPEX_HOST": "192.0.2.1",
             "VOIPEX_MANAGEMENT_HOST": "127.0.0.1",
@@ -108,12 +108,12 @@ def test_management_host_wins_over_host() -> None:
 def test_module_reads_its_port_from_the_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with answering(ALIVE_NOT_READY) as port:
+    with management_port(ALIVE_NOT_READY) as port:
         environment = {"VOIPEX_HOST": "0.0.0.0", "VOIPEX_MANAGEMENT_PORT": str(port)}  # noqa: S104
         assert health.main([], environment) == 1
         assert health.main(["--live"], environment) == 0
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("live\n", 'not ready: {"ready":false,"stopping":true}\n')
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("live\n", 'not ready: {"ready":false,"stopping":true}\n')
 
 
 def test_module_loads_no_other_module_of_the_project() -> None:

@@ -1,4 +1,4 @@
-"""The PBX's words become ours."""
+"""Webhooks become events."""
 
 from typing import Any
 
@@ -113,8 +113,8 @@ DOCUMENTED: list[tuple[str, dict[str, Any]]] = [
 def test_documented_payload_becomes_this_event(name: str, expected: dict[str, Any]) -> None:
     event = event_of(recorded(name))
 
-    told = event.model_dump(mode="json", by_alias=True, exclude_none=True)
-    assert told == {
+    published = event.model_dump(mode="json", by_alias=True, exclude_none=True)
+    assert published == {
         **expected,
         "event_id": receipt().event_id,
         "pbx": "voipex",

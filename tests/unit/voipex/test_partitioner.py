@@ -1,10 +1,16 @@
-"""The same key lands where Kafka's own clients put it."""
+"""Keys get the partition that Kafka's own clients choose."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
+from aiokafka import partitioner as aiokafka_partitioner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from voipex.partitioner import murmur2, partition_for_key
+
+AIOKAFKA_MURMUR2: Any = aiokafka_partitioner.murmur2
 
 VECTORS = {
     "21": -973932308,
@@ -14,7 +20,7 @@ VECTORS = {
     "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
     "abc": 479470107,
 }
-"""Those of Kafka's own UtilsTest, as Java's signed numbers."""
+"""The vectors of Kafka's UtilsTest, as signed numbers of Java."""
 
 
 @pytest.mark.parametrize(("key", "expected"), VECTORS.items())
@@ -25,6 +31,11 @@ def test_murmur2_matches_java(key: str, expected: int) -> None:
 @pytest.mark.parametrize(("key", "expected"), VECTORS.items())
 def test_partition_is_the_positive_hash_modulo_partitions(key: str, expected: int) -> None:
     assert partition_for_key(key.encode(), 12) == (expected & 0x7FFFFFFF) % 12
+
+
+@given(st.binary(max_size=40))
+def test_murmur2_matches_aiokafka(key: bytes) -> None:
+    assert murmur2(key) == AIOKAFKA_MURMUR2(key) & 0xFFFFFFFF
 
 
 @pytest.mark.parametrize("length", range(5))

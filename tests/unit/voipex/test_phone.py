@@ -56,7 +56,7 @@ def test_extensions_and_uncertain_numbers_are_none(number: str) -> None:
 
 @pytest.mark.parametrize("region", ["AT", "CZ", "DE", "FI", "IR", "LU", "SK", "TK", "UY"])
 def test_no_extension_is_a_full_number_in_any_region(region: str) -> None:
-    """To the library most four-digit numbers are valid in Luxembourg."""
+    """The library accepts most four-digit numbers in Luxembourg."""
     dialled = [f"{number:0{digits}}" for digits in (2, 3, 4) for number in range(0, 10**digits, 7)]
     dialled += [f"{number:05}" for number in range(0, 100_000, 701)]
 

@@ -1,4 +1,4 @@
-"""Event <-> Record, and CloudEvents by somebody else's reading."""
+"""Event <-> Record, and CloudEvents as the SDK reads them."""
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary

@@ -8,12 +8,12 @@ DAY_MS = 86_400_000
 
 
 def test_topics_of_a_pbx_are_those_of_the_contract() -> None:
-    told = {topic.name: (topic.kind.key, dict(topic.config)) for topic in topics_for(["voipex"])}
+    declared = {topic.name: (topic.kind.key, dict(topic.config)) for topic in topics_for(["voipex"])}
 
     size = {"max.message.bytes": "1048588"}
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), **size}
     month = {"retention.ms": str(30 * DAY_MS), **size}
-    assert told == {
+    assert declared == {
         "voipex.call.events.v1": ("UniqueId", week),
         "voipex.agent.events.v1": ("agent key", week),
         "voipex.call.timelines.v1": ("UniqueId", {"cleanup.policy": "compact,delete", **month}),

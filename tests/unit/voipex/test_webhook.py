@@ -1,4 +1,4 @@
-"""Bytes -> the PBX's own words."""
+"""Bytes -> the fields of a webhook."""
 
 from types import MappingProxyType
 from typing import Any
@@ -88,11 +88,11 @@ DOCUMENTED: list[tuple[str, dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "words"), DOCUMENTED)
-def test_documented_payload_is_parsed(name: str, words: dict[str, str]) -> None:
+@pytest.mark.parametrize(("name", "fields"), DOCUMENTED)
+def test_documented_payload_is_parsed(name: str, fields: dict[str, str]) -> None:
     webhook = parse(recorded(name))
 
-    assert webhook.fields == words
+    assert webhook.fields == fields
     assert webhook.extra == {}
 
 
@@ -354,7 +354,7 @@ def test_extra_may_be_nested_64_levels_deep() -> None:
     ],
 )
 def test_too_deeply_nested_json_is_an_invalid_event(body: bytes) -> None:
-    """JSON writers give up at some depth; the event must not break them later."""
+    """JSON writers have a maximum depth, which an event must not exceed."""
     with pytest.raises(InvalidEvent, match="nested too deeply"):
         parse(body)
 
@@ -364,7 +364,7 @@ def test_too_deeply_nested_json_is_an_invalid_event(body: bytes) -> None:
     ["1e999", "[-1e999]", '{"a":[1e999]}', "9" * 310, "-" + "9" * 310, "9" * 4300, "9" * 4301, "9" * 60_000],
 )
 def test_number_beyond_a_double_is_an_invalid_event(value: str) -> None:
-    """It would become `null`: lost without a word."""
+    """It would become `null`, and be lost silently."""
     with pytest.raises(InvalidEvent, match="out of range"):
         parse(f'{{"EventName":"CDR","x":{value}}}'.encode())
 
@@ -402,7 +402,7 @@ def test_any_body_is_a_webhook_or_rejected(body: bytes) -> None:
 
     assert webhook.fields["EventName"].strip()
     assert set(webhook.fields) <= set(DOCUMENTED_KEYS)
-    assert all(isinstance(word, str) and word.strip() for word in webhook.fields.values())
+    assert all(isinstance(text, str) and text.strip() for text in webhook.fields.values())
 
 
 def test_trailing_comma_is_no_part_of_a_relaxed_value() -> None:
