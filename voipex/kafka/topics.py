@@ -105,7 +105,7 @@ async def apply_topics(
         KafkaUnreachable: with the cause.
     """
     wanted = {topic.name: {**topic.config, "min.insync.replicas": str(min_insync)} for topic in topics}
-    async with admin_client(settings, ADMIN_TIMEOUT_S, client_id) as admin:
+    async with admin_client(settings, ADMIN_TIMEOUT_S) as admin:
         access = await topic_accesses(admin, topics)
         for operation, denied in (
             ("Describe", [name for name, each in access.items() if each.unauthorized]),
