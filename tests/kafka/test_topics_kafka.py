@@ -23,7 +23,7 @@ from tests.kafka.conftest import (
 )
 from tests.kafka.pausable import LocalKafka
 from tests.waiting import WITHIN_S
-from voipex.errors import KafkaUnreachable, TopicMismatch
+from voipex.errors import KafkaAccessDenied, KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import admin_client, describe_cluster
 from voipex.kafka.settings import KafkaSettings
@@ -177,7 +177,7 @@ def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> Non
         kafka_sasl_password="very-secret",
     )
 
-    with pytest.raises(KafkaUnreachable, match="IllegalSaslState") as error:
+    with pytest.raises(KafkaAccessDenied, match="IllegalSaslState") as error:
         asyncio.run(describe_cluster(settings))
 
     assert "very-secret" not in str(error.value)
