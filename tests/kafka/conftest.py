@@ -45,7 +45,7 @@ _numbers = count(1)
 
 
 class Broker(Protocol):
-    """What a test needs to know of a broker that it does not break."""
+    """A broker that a test uses but does not stop."""
 
     @property
     def bootstrap_servers(self) -> str: ...
@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tests run in several processes; which broker each had is said by the one that asked for them."""
+    """Report the broker of each test process to the process that started them."""
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["brokers"] = _versions
@@ -120,7 +120,7 @@ def own_kafka(_embedded: LocalKafka) -> Iterator[LocalKafka]:
 
 
 def _delete_topics(bootstrap_servers: str) -> None:
-    """A thousand partitions make a start and a stop of the broker last ten seconds."""
+    """Delete all topics: with a thousand partitions, starting and stopping the broker takes ten seconds."""
 
     async def delete() -> None:
         settings = settings_of(bootstrap_servers)
@@ -134,7 +134,7 @@ def _delete_topics(bootstrap_servers: str) -> None:
 
 @contextmanager
 def _docker() -> Iterator[Broker]:
-    """Our own container: testcontainers' Kafka class wants another image, and the advertised port must be known before the start."""
+    """Start a container without testcontainers' Kafka class, which needs another image: the advertised port must be known before the start."""
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
     from testcontainers.core.container import DockerContainer
 
@@ -186,7 +186,7 @@ def _await_broker(bootstrap_servers: str) -> None:
 
 
 def bring_up(broker: sandbox.broker.LocalKafka) -> None:
-    """Start it, and wait until it answers."""
+    """Start the broker and wait until it responds."""
     broker.start()
     broker.wait_ready(WITHIN_S)
 
@@ -204,7 +204,7 @@ def pbx() -> str:
 async def create_topics(
     bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicSpec] = TOPIC_SPECS
 ) -> None:
-    """Make the topics of *pbx*. Fewer kinds make a broker that is stopped and started sooner ready again."""
+    """Create the topics of *pbx*. With fewer kinds a restarted broker is ready sooner."""
     topics = [topic for topic in topics_for([pbx], partitions) if topic.kind in set(kinds)]
     await kafka_topics.apply_topics(settings_of(bootstrap_servers), topics, 1, 1)
 
@@ -212,12 +212,12 @@ async def create_topics(
 def apply_topics(
     bootstrap_servers: str, pbx: str, partitions: int = 12, kinds: Iterable[TopicSpec] = TOPIC_SPECS
 ) -> None:
-    """The same outside of an event loop."""
+    """The same, for tests without an event loop."""
     asyncio.run(create_topics(bootstrap_servers, pbx, partitions, kinds))
 
 
 def make_event_topics(bootstrap_servers: str, pbx: str, partitions: int = 12) -> None:
-    """Make the topics of call events and dead letters only."""
+    """Create the topics of call events and dead letters only."""
     apply_topics(bootstrap_servers, pbx, partitions, (CALL_EVENTS, DEAD_LETTERS))
 
 
@@ -227,11 +227,11 @@ async def read_topic(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]
 
 
 def read_all(bootstrap_servers: str, topic: str) -> list[ConsumerRecord]:
-    """The same outside of an event loop."""
+    """The same, for tests without an event loop."""
     return asyncio.run(read_topic(bootstrap_servers, topic))
 
 
-# -------------------------------------------------------------------------------- a client that is not ours
+# -------------------------------------------------------------------------------- Kafka's own clients
 
 
 class Seen(NamedTuple):
@@ -256,7 +256,7 @@ def kafka_tools() -> LocalKafka:
 
 
 def console_consumer(bootstrap_servers: str, topic: str, *, records: int) -> list[Seen]:
-    """The first records of a topic, read with the Java console consumer; fewer when no more come."""
+    """Read the first records of a topic with the Java console consumer; fewer if no more arrive."""
     properties = {
         "print.timestamp": "true",
         "print.partition": "true",
@@ -313,8 +313,8 @@ def console_producer(bootstrap_servers: str, topic: str, records: Iterable[tuple
 # -------------------------------------------------------------------------------- a spool in memory
 
 
-class MemoryBacklog:
-    """The publisher's side of a spool: what was put is taken in order and acknowledged in order."""
+class ListSource:
+    """The publisher's side of a spool, in memory: records are taken and acknowledged in the order of `put`."""
 
     def __init__(self, spool_id: str = "spool-1") -> None:
         self.spool_id = spool_id
@@ -322,24 +322,24 @@ class MemoryBacklog:
         self.taken = 0
         self.acknowledged = 0
         self._sealed = False
-        self._news: asyncio.Future[None] | None = None
+        self._available: asyncio.Future[None] | None = None
 
     def put(self, records: Iterable[Any]) -> None:
         self.items += [
             SpooledRecord(self.spool_id, len(self.items) + n, record) for n, record in enumerate(records)
         ]
-        self._tell()
+        self._notify()
 
     def seal(self) -> None:
         self._sealed = True
-        self._tell()
+        self._notify()
 
     async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:
         while self.taken == len(self.items):
             if self._sealed:
                 return []
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._available = asyncio.get_running_loop().create_future()
+            await self._available
         batch: list[SpooledRecord] = []
         size = 0
         for spooled in self.items[self.taken : self.taken + max_records]:
@@ -355,6 +355,6 @@ class MemoryBacklog:
         assert through.seq >= self.acknowledged, "acknowledged twice"
         self.acknowledged = through.seq + 1
 
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def _notify(self) -> None:
+        if self._available is not None and not self._available.done():
+            self._available.set_result(None)

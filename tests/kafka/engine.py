@@ -125,7 +125,7 @@ async def tallies(kafka: Broker, pbx: str) -> dict[str, int]:
 
 
 def expected_totals(records: Iterable[Record]) -> dict[str, int]:
-    """What should be told."""
+    """The totals to be published for *records*."""
     totals: Counter[str] = Counter()
     for each in records:
         totals[(each.key or b"").decode()] += json.loads(each.value)["add"]
@@ -133,7 +133,7 @@ def expected_totals(records: Iterable[Record]) -> dict[str, int]:
 
 
 async def await_totals(kafka: Broker, pbx: str, records: Iterable[Record]) -> None:
-    """Until each key's sum is what these records come to."""
+    """Wait until the published totals are those of *records*."""
     expected, found = expected_totals(records), dict[str, int]()
 
     async def is_published() -> bool:

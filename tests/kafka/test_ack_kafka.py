@@ -1,4 +1,4 @@
-"""`ack=kafka`, the stateless twin: 2xx after the acknowledgement of all in-sync replicas, or 503; nothing on disk."""
+"""`ack=kafka`, without a disk: 2xx once all in-sync replicas have acknowledged the record, else 503."""
 
 import json
 from pathlib import Path

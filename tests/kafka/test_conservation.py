@@ -1,7 +1,7 @@
 """
-Nothing that was answered 2xx is lost, nothing is invented, order is kept: through kills of the bridge and every trouble of the broker.
+No webhook answered with 2xx is lost, none is invented, order holds: through kills of the bridge and every fault of the broker.
 
-The method: each 2xx is an obligation noted outside the bridge's process; after the faults, in quiet, what lies in Kafka is compared.
+A process outside the bridge records each 2xx as an obligation; when the faults are over, they are compared with the records in Kafka.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.waiting import eventually, outlast
 
 
 def compare(obligations: Obligations, records: Sequence[ConsumerRecord]) -> dict[str, int]:
-    """Missing, invented, changed, out of order, of first copies; copies are those with a known event_id."""
+    """Count missing, invented, changed and disordered first copies; a further copy has a known event_id."""
     first_copies: dict[str, tuple[str, int]] = {}
     changed = copies = 0
     values: dict[str, bytes] = {}
@@ -59,7 +59,7 @@ PERFECT = {"missing": 0, "invented": 0, "changed": 0, "out_of_order": 0}
 def test_no_accepted_event_is_lost_in_kills_and_broker_outages(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """24 kill -9 of the bridge at random moments, while the broker is well, stopped for a minute, killed, and frozen."""
+    """24 times kill -9 of the bridge at random, while the broker is running, stopped for a minute, killed and frozen."""
     dice = random.Random(20261124)
     apply_topics(own_kafka.bootstrap_servers, pbx)
 
@@ -105,7 +105,7 @@ def test_no_accepted_event_is_lost_in_kills_and_broker_outages(
 def test_sigterm_under_load_drains_and_the_next_start_resumes(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """What was answered 2xx is in Kafka or on disk; exit 0 once VOIPEX_DRAIN_S is over; also when the broker is away."""
+    """Every event answered with 2xx is in Kafka or on disk; exit code 0 after VOIPEX_DRAIN_S, even without a broker."""
     apply_topics(own_kafka.bootstrap_servers, pbx)
     with BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S="3").start() as bridge:
         with RecordingPbx(bridge) as phones:

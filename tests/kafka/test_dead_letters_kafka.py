@@ -28,7 +28,7 @@ GARBAGE = b"no json \x1b[2J"
 
 @pytest.fixture
 def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[BridgeProcess]:
-    """Running, with dead letters of all these bodies in Kafka."""
+    """A running bridge whose rejected bodies are dead letters in Kafka."""
     apply_topics(kafka.bootstrap_servers, pbx)
     with BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx).start() as running:
         assert [running.post(body)[0] for body in RENAMED] == [422] * len(RENAMED)
@@ -62,7 +62,7 @@ def dead(kafka: Broker, pbx: str) -> list[ConsumerRecord]:
 
 
 def without_offset(record: ConsumerRecord) -> tuple[object, ...]:
-    """Everything but the offset."""
+    """All fields of a record but the offset."""
     return (
         record.topic,
         record.partition,

@@ -1,4 +1,4 @@
-"""`voipex-bridge doctor` beside a real broker."""
+"""`voipex-bridge doctor` against a real broker."""
 
 import asyncio
 from pathlib import Path
@@ -17,7 +17,7 @@ from voipex.topics import TOPIC_SPECS, topics_for
 
 @pytest.fixture
 def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> BridgeProcess:
-    """Not started."""
+    """A bridge that is not started."""
     return BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_REPLICATION="1")
 
 
@@ -89,7 +89,7 @@ def test_other_partitions_are_an_error_other_settings_a_warning(
 
 
 def test_a_low_max_message_bytes_is_an_error(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
-    """The bridge would not start with it."""
+    """With this configuration the bridge would not start."""
     apply_topics(kafka.bootstrap_servers, pbx)
     topic, kafka_settings = f"{pbx}.dead-letters.v1", settings_of(kafka.bootstrap_servers)
 

@@ -30,7 +30,7 @@ class Running(NamedTuple):
 
 @pytest.fixture
 def published(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[Running]:
-    """A call that was answered and ended went through the bridge; both services are running."""
+    """Both services, running, after the events of an ended call."""
     apply_topics(kafka.bootstrap_servers, pbx, partitions=3)
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_PARTITIONS="3")
     consumers = ConsumerProcess(tmp_path, "all", kafka.bootstrap_servers, pbx)
@@ -42,8 +42,8 @@ def published(kafka: Broker, pbx: str, tmp_path: Path) -> Iterator[Running]:
         consumers.stop()
 
 
-async def _until(bootstrap_servers: str, topic: str, member: str, value: str) -> Any:
-    """The first committed record of the topic whose document says so."""
+async def _first_matching(bootstrap_servers: str, topic: str, member: str, value: str) -> Any:
+    """The first committed record whose document has *value* in *member*."""
     client: Any = _Consumer(
         topic,
         bootstrap_servers=bootstrap_servers,
@@ -62,11 +62,13 @@ async def _until(bootstrap_servers: str, topic: str, member: str, value: str) ->
 
 
 def record_where(published: Running, suffix: str, member: str, value: str) -> Any:
-    return asyncio.run(_until(published.bootstrap_servers, f"{published.pbx}.{suffix}", member, value))
+    return asyncio.run(
+        _first_matching(published.bootstrap_servers, f"{published.pbx}.{suffix}", member, value)
+    )
 
 
 def shown_by_java(published: Running, suffix: str) -> list[Seen]:
-    """All that is committed in a topic to which nothing is written any more."""
+    """Read a topic with the console consumer, once nothing more is written to it."""
     topic = f"{published.pbx}.{suffix}"
     return console_consumer(
         published.bootstrap_servers, topic, records=len(read_all(published.bootstrap_servers, topic))
@@ -74,7 +76,7 @@ def shown_by_java(published: Running, suffix: str) -> list[Seen]:
 
 
 def assert_headers(headers: dict[str, str], key: str, revision: int, ce_type: str, pbx: str) -> None:
-    """All headers of contract 2 and 7."""
+    """Check that the headers are exactly the documented ones."""
     assert headers["ce_specversion"] == "1.0"
     assert headers["ce_id"] == f"{key}@{revision}"
     assert headers["ce_source"] == f"/voipex/{pbx}"
@@ -102,7 +104,7 @@ def test_a_timeline_is_read_by_javas_console_consumer(published: Running) -> Non
 
 
 def test_a_status_is_read_by_javas_console_consumer(published: Running) -> None:
-    """What the call did to the agent has reached it in the same way: committed, by the agents service."""
+    """The agents service has committed the status that follows from the call."""
     record_where(published, "call.timelines.v1", "status", "ended")
     record_where(published, "agent.status.v1", "activity", "idle")
 

@@ -1,4 +1,4 @@
-"""Each event is in the documents exactly once, for readers that are `read_committed`, whatever is killed, frozen or lost."""
+"""Readers with `read_committed` see each event in the documents exactly once, whatever is killed, frozen or lost."""
 
 import random
 import signal
@@ -21,7 +21,7 @@ from voipex.topics import DEAD_LETTERS, topic_name
 def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
-    """I2, I3, I4: kill -9 at each step, twice, every third time without the cache; kafka.md 12 (4)."""
+    """Invariants I2, I3 and I4: kill -9 at each step of a batch; every third time the store is deleted too."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx)
     chance = random.Random(7)
@@ -47,7 +47,7 @@ def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
 
 
 def test_random_kills_under_load_lose_and_double_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """kafka.md 12 (4), in small; `make soak` has the long form."""
+    """A short run; `make soak` has the long one."""
     _kills_at_random(kafka, pbx, tmp_path, rounds=8, seed=3)
 
 
@@ -68,7 +68,7 @@ def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: i
     try:
         for _ in range(rounds):
             traffic.publish(200)
-            time.sleep(chance.uniform(0.3, 1.5))  # anywhere in what it does
+            time.sleep(chance.uniform(0.3, 1.5))  # so that the kill hits any step
             victim = chance.choice(services)
             victim.kill()
             if chance.random() < 0.3:
@@ -82,7 +82,7 @@ def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: i
 
 
 def test_a_frozen_instance_that_wakes_up_writes_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """I1, kafka.md 12 (5): SIGSTOP past the session timeout; another one takes over; the zombie is fenced."""
+    """Invariant I1: SIGSTOP past the session timeout; another instance takes over, and the frozen one is fenced when it wakes up."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=5)
     one = ConsumerProcess(tmp_path, "timelines", kafka.bootstrap_servers, pbx)
@@ -102,7 +102,7 @@ def test_a_frozen_instance_that_wakes_up_writes_nothing(kafka: Broker, pbx: str,
 
 
 def test_instances_come_and_go(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """kafka.md 12 (6): 1 -> 3 -> 1, by SIGTERM and by SIGKILL, under load."""
+    """One instance, three, one again: by SIGTERM and SIGKILL, under load."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=6)
     first, second, third = (
@@ -131,7 +131,7 @@ def test_instances_come_and_go(kafka: Broker, pbx: str, tmp_path: Path) -> None:
 def test_a_broker_that_is_killed_or_stands_still_costs_time_only(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """kafka.md 12 (8a): kill -9, and SIGSTOP for longer than the transaction timeout."""
+    """kill -9, and SIGSTOP for longer than the transaction timeout."""
     apply_topics(own_kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(own_kafka.bootstrap_servers, pbx, seed=8)
     timelines, agents = (
@@ -167,16 +167,16 @@ def test_an_invalid_record_becomes_a_dead_letter(kafka: Broker, pbx: str, tmp_pa
             kafka.bootstrap_servers, calls, [("1.1", "{"), ("1.2", "[]"), ("1.3", '{"event_id": 1}')]
         )
         traffic.publish(200)
-        letters = eventually(lambda: _dead_letters(kafka, pbx, 3))
+        records = eventually(lambda: _dead_letters(kafka, pbx, 3))
 
-    assert {each.key for each in letters} == {b"1.1", b"1.2", b"1.3"}
-    for each in letters:
+    assert {each.key for each in records} == {b"1.1", b"1.2", b"1.3"}
+    for each in records:
         headers = {name: (value or b"").decode() for name, value in each.headers}
         assert headers["bridge-stage"] == "timelines"
         assert headers["__dlq.errors.topic"] == calls
 
 
 def _dead_letters(kafka: Broker, pbx: str, number: int) -> list[ConsumerRecord]:
-    """All that are there; none before there are so many."""
-    letters = read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))
-    return letters if len(letters) >= number else []
+    """All dead letters once there are *number* of them, else none."""
+    records = read_all(kafka.bootstrap_servers, topic_name(pbx, DEAD_LETTERS))
+    return records if len(records) >= number else []

@@ -1,4 +1,4 @@
-"""What happens to a transaction when the broker refuses a part of it, and who else notices."""
+"""Transactions of which the broker rejects a part: nothing of them is committed, and other partitions go on."""
 
 from pathlib import Path
 
@@ -33,27 +33,27 @@ async def test_a_failed_produce_aborts_the_transaction_for_a_retry(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
     """
-    kafka.md 12 (2b): a commit succeeds although a produce failed. The topic of documents refuses batches; no offset, no state and no
-    document may be committed until it takes them again.
+    Kafka can commit a transaction although a produce request in it failed. While the topic of documents rejects batches, no offset, state
+    or document may be committed.
     """
     await create_topics(kafka.bootstrap_servers, pbx, 1)
-    ours, metrics = settings(kafka, tmp_path, pbx), Metrics("test")
-    worker = Worker(TallyProjection(), ours, metrics)
+    config, metrics = settings(kafka, tmp_path, pbx), Metrics("test")
+    worker = Worker(TallyProjection(), config, metrics)
     documents, states = topic_name(pbx, CALL_TIMELINES), topic_name(pbx, CALL_STATE)
     first = [add(pbx, f"1.{number % 7}", number) for number in range(70)]
     second = [add(pbx, f"1.{number % 9}", number) for number in range(90)]
 
     async def committed() -> tuple[object, ...]:
-        offsets = {where: each.committed for where, each in (await progress(worker, ours)).items()}
+        offsets = {where: each.committed for where, each in (await progress(worker, config)).items()}
         return offsets, await tallies(kafka, pbx), len(await read(kafka, states))
 
     async with running(worker):
         await all_running(worker, 1)
-        await write(ours, first)
+        await write(config, first)
         await await_totals(kafka, pbx, first)
         before = await committed()
         await configure(kafka, documents, max_message_bytes="100")
-        await write(ours, second)
+        await write(config, second)
         await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
         meanwhile = await committed()
         await configure(kafka, documents, max_message_bytes="1048588")
@@ -71,40 +71,40 @@ async def test_a_failing_or_halted_pbx_does_not_stop_the_others(
     broken, halted, sound = names = (f"{pbx}-broken", f"{pbx}-halted", f"{pbx}-sound")
     for name in names:
         await create_topics(kafka.bootstrap_servers, name, 1)
-    ours, metrics = settings(kafka, tmp_path, *names), Metrics("test")
-    worker = Worker(TallyProjection(), ours, metrics)
+    config, metrics = settings(kafka, tmp_path, *names), Metrics("test")
+    worker = Worker(TallyProjection(), config, metrics)
     written = {name: [add(name, f"1.{number % 7}", number) for number in range(70)] for name in names}
 
     async def more(*pbxs: str) -> None:
         for name in pbxs:
-            news = [add(name, f"1.{number % 9}", number) for number in range(90)]
-            written[name] += news
-            await write(ours, news)
+            new = [add(name, f"1.{number % 9}", number) for number in range(90)]
+            written[name] += new
+            await write(config, new)
 
     async with running(worker):
         await all_running(worker, 3)
         for name in names:
-            await write(ours, written[name])
+            await write(config, written[name])
         for name in names:
             await await_totals(kafka, name, written[name])
     calls = TopicPartition(topic_name(halted, CALL_EVENTS), 0)
-    await write(ours, [add(halted, "1.1")])
+    await write(config, [add(halted, "1.1")])
     await delete_records(kafka, calls, -1)  # unread
     await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="100")
 
-    worker = Worker(TallyProjection(), ours, metrics)
+    worker = Worker(TallyProjection(), config, metrics)
     async with running(worker):
         await more(broken, sound)
         await async_eventually(lambda: transactions(metrics, "tallies", "failed") >= 2)
         await await_totals(kafka, sound, written[sound])
         await more(sound)
         await await_totals(kafka, sound, written[sound])
-        told = worker.describe()
+        description = worker.describe()
         is_ready = worker.ready
         await configure(kafka, topic_name(broken, CALL_TIMELINES), max_message_bytes="1048588")
         await await_totals(kafka, broken, written[broken])
 
-    assert list(told["halted"]) == [f"{halted}/0"]
-    assert "deleted before they were read" in told["halted"][f"{halted}/0"]
+    assert list(description["halted"]) == [f"{halted}/0"]
+    assert "deleted before they were read" in description["halted"][f"{halted}/0"]
     assert not is_ready
     assert await tallies(kafka, halted) == expected_totals(written[halted])

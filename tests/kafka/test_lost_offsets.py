@@ -1,4 +1,4 @@
-"""Offsets that expired, or point to what was deleted: the partition halts, and docs/operations.md says how to go on."""
+"""Offsets that expired or point to deleted records halt the partition; docs/operations.md has the procedure to reset them."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ TOOLS = {
 def test_lost_offsets_halt_partitions_until_the_documented_reset(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
-    """kafka.md 12 (12b). Of three partitions one has lost its offset, and one has records that were deleted unread."""
+    """One of three partitions has lost its offset; another has records that were deleted unread."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=12)
     timelines, agents = (
@@ -68,14 +68,14 @@ def test_lost_offsets_halt_partitions_until_the_documented_reset(
 
 
 def offsets(kafka: Broker, pbx: str, folder: Path) -> list[int | None]:
-    """Of the call events' partitions, by the group."""
-    ours = settings(kafka, folder, pbx, partitions=3)
-    found = asyncio.run(progress(Worker(CallProjection(), ours, Metrics("test")), ours))
+    """Committed offsets of the call events' partitions."""
+    config = settings(kafka, folder, pbx, partitions=3)
+    found = asyncio.run(progress(Worker(CallProjection(), config, Metrics("test")), config))
     return [found[TopicPartition(topic_name(pbx, CALL_EVENTS), number)].committed for number in range(3)]
 
 
 def timelines_by_partition(kafka: Broker, pbx: str) -> Counter[int]:
-    """How many timelines were published."""
+    """Count the published timelines, by partition."""
     documents = read(kafka.bootstrap_servers, pbx, CALL_TIMELINES)[CALL_TIMELINES]
     return Counter(each.partition for each in documents)
 
@@ -109,7 +109,7 @@ def filled_in(command: str, kafka: Broker, pbx: str, partitions: str) -> list[st
 
 
 def run_tool(command: Sequence[str]) -> None:
-    """One of Kafka's scripts, by the class that it runs."""
+    """Run one of Kafka's scripts, by its main class."""
     script, *arguments = command
     done = subprocess.run(
         kafka_tools().command_line(TOOLS[script], *arguments),

@@ -1,4 +1,4 @@
-"""The procedures of docs/procedures.md, each carried out: what an operator does by hand, with real processes, disks and brokers."""
+"""The operator's procedures of docs/procedures.md, carried out with real processes, disks and brokers."""
 
 import asyncio
 import shutil
@@ -46,7 +46,7 @@ from voipex.topics import (
 
 
 def test_a_spool_is_rescued_by_another_bridge(own_kafka: LocalKafka, pbx: str, tmp_path: Path) -> None:
-    """Its host is gone, its volume is not: put into another bridge's spool directory it is drained and one of the two goes."""
+    """The volume of a lost host: in another bridge's spool directory its spool is drained, then deleted."""
     apply_topics(own_kafka.bootstrap_servers, pbx)
     gone, other = tmp_path / "gone", tmp_path / "other"
     gone.mkdir()
@@ -75,7 +75,7 @@ def test_a_spool_is_rescued_by_another_bridge(own_kafka: LocalKafka, pbx: str, t
 def test_sigterm_with_10000_spooled_events_and_a_dead_broker(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """preStop (traffic still comes), then SIGTERM: it stops once VOIPEX_DRAIN_S is over and loses nothing; the next start goes on."""
+    """preStop with traffic, then SIGTERM: the bridge stops after VOIPEX_DRAIN_S without a loss, and the next start goes on."""
     apply_topics(own_kafka.bootstrap_servers, pbx)
     with BridgeProcess(tmp_path, own_kafka.bootstrap_servers, pbx, VOIPEX_DRAIN_S="3").start() as bridge:
         own_kafka.kill()
@@ -96,7 +96,7 @@ def test_sigterm_with_10000_spooled_events_and_a_dead_broker(
 
 
 def test_an_older_bridge_names_a_spool_of_a_newer_format(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """After a downgrade: refused by name, and nothing is touched."""
+    """After a downgrade the bridge refuses the directory by name and changes nothing in it."""
     apply_topics(kafka.bootstrap_servers, pbx)
     with BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx).start() as bridge:
         assert bridge.post(b'{"EventName":"NewCall","UniqueId":"1.1"}')[0] == 200
@@ -115,7 +115,7 @@ def test_an_older_bridge_names_a_spool_of_a_newer_format(kafka: Broker, pbx: str
 
 
 def test_a_pbx_is_added(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """A name in VOIPEX_PBXS, topics, a credential, a restart of each service; what the other one does goes on."""
+    """Add it to VOIPEX_PBXS, create topics and credential, restart each service; the other PBX is not affected."""
     new, both = f"{pbx}-b", f"{pbx},{pbx}-b"
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     three = {"VOIPEX_TOPIC_PARTITIONS": "3"}
@@ -146,7 +146,7 @@ def test_a_pbx_is_added(kafka: Broker, pbx: str, tmp_path: Path) -> None:
         bridge.start()
         timelines.start().await_ready()
         assert bridge.post(b'{"EventName":"Hangup","UniqueId":"1772438400.1"}')[0] == 200
-        # The same id as the other one's: another call.
+        # The same UniqueId as in the other PBX, but another call.
         basic = {"Authorization": "Basic " + b64encode(f"brno:{secret}".encode()).decode()}
         assert bridge.post(b'{"EventName":"NewCall","UniqueId":"1772438400.1"}', basic)[0] == 200
         bridge.await_drained()
@@ -198,7 +198,7 @@ def test_another_cluster_takes_over(kafka: Broker, pbx: str, tmp_path: Path) -> 
 
 
 def _copy(source: str, target: str, pbx: str) -> None:
-    """As MirrorMaker does: key, value, headers, timestamp and partition as they are."""
+    """Copy records as MirrorMaker does: key, value, headers, timestamp and partition unchanged."""
     found = read(source, pbx, CALL_EVENTS, AGENT_EVENTS)
     records = [
         Record(
@@ -231,7 +231,7 @@ def test_a_deleted_topic_of_documents_is_filled_again(
     state: TopicSpec,
     inputs: tuple[TopicSpec, ...],
 ) -> None:
-    """Delete the private topic and the group's offsets too: everything is folded anew from the records that are kept."""
+    """Delete the changelog and the group's offsets too: states are folded again from the retained records."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=32)
     services = {
@@ -259,7 +259,7 @@ def test_a_deleted_topic_of_documents_is_filled_again(
 
 
 def test_a_deleted_topic_of_events_halts_who_reads_it(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """Made anew it begins again with 0: what was folded from it is not there, and nothing is reset."""
+    """A recreated topic begins at offset 0 without the folded records: the partition halts, and no offset is reset."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=33)
     timelines, agents = (

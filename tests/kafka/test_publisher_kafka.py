@@ -1,8 +1,4 @@
-"""
-The publisher through every trouble of a real broker: nothing lost, nothing invented, order kept per partition, copies recognisable.
-
-Numbers in names are those of the list of what had to be proven.
-"""
+"""The publisher against the faults of a real broker: no record is lost or invented, partitions stay in order, copies can be recognized."""
 
 import asyncio
 import sys
@@ -24,7 +20,7 @@ from tests.kafka.conftest import (
     JARS,
     TEST_PROPERTIES,
     Broker,
-    MemoryBacklog,
+    ListSource,
     bring_up,
     console_consumer,
     make_event_topics,
@@ -62,38 +58,38 @@ def event(pbx: str, number: int, *, size: int = 500, partitions: int = 12) -> Re
 
 @dataclass
 class Publishing:
-    """A publisher that runs beside the test, over a backlog in memory."""
+    """A publisher that runs beside the test, with its records in memory."""
 
     pbx: str
     bootstrap_servers: str
     request_timeout_ms: int = 4_000
     timing: Timing = QUICK
     partitions: int = 12
-    backlog: MemoryBacklog = field(default_factory=MemoryBacklog)
+    source: ListSource = field(default_factory=ListSource)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics("test")
         self.publisher = Publisher(
-            self.backlog, self._make, self.metrics, partitions=self.partitions, timing=self.timing
+            self.source, self._make, self.metrics, partitions=self.partitions, timing=self.timing
         )
 
     def _make(self) -> KafkaProducer:
         return KafkaProducer(settings_of(self.bootstrap_servers), request_timeout_ms=self.request_timeout_ms)
 
     def put(self, count: int, *, size: int = 500) -> None:
-        start = len(self.backlog.items)
-        self.backlog.put(
+        start = len(self.source.items)
+        self.source.put(
             event(self.pbx, n, size=size, partitions=self.partitions) for n in range(start, start + count)
         )
 
     @asynccontextmanager
     async def streaming(self, per_s: int) -> AsyncIterator[None]:
-        """Steady arrivals while this lasts."""
+        """Put events at a steady rate meanwhile."""
 
         async def stream() -> None:
-            began, start = time.monotonic(), len(self.backlog.items)
+            began, start = time.monotonic(), len(self.source.items)
             while True:
-                due = int((time.monotonic() - began) * per_s) - (len(self.backlog.items) - start)
+                due = int((time.monotonic() - began) * per_s) - (len(self.source.items) - start)
                 self.put(due)
                 await asyncio.sleep(0.005)
 
@@ -105,13 +101,13 @@ class Publishing:
             await asyncio.wait({task})
 
     async def acknowledged(self, more: int) -> None:
-        """Wait until Kafka has acknowledged so many more."""
-        wanted = self.backlog.acknowledged + more
-        await async_eventually(lambda: self.backlog.acknowledged >= wanted, lambda: self.publisher.state)
+        """Wait until Kafka has acknowledged *more* further events."""
+        wanted = self.source.acknowledged + more
+        await async_eventually(lambda: self.source.acknowledged >= wanted, lambda: self.publisher.state)
 
     async def drained(self) -> None:
         await async_eventually(
-            lambda: self.backlog.acknowledged == len(self.backlog.items), lambda: self.publisher.state
+            lambda: self.source.acknowledged == len(self.source.items), lambda: self.publisher.state
         )
 
 
@@ -136,7 +132,7 @@ async def running(publishing: Publishing) -> AsyncIterator[Publishing]:
     task = asyncio.create_task(publishing.publisher.run())
     try:
         yield publishing
-        publishing.backlog.seal()
+        publishing.source.seal()
         async with asyncio.timeout(WITHIN_S):
             await task
     finally:
@@ -145,7 +141,11 @@ async def running(publishing: Publishing) -> AsyncIterator[Publishing]:
 
 
 async def copies_after_checks(publishing: Publishing) -> int:
-    """Missing none, invented none, payloads equal, first copies in order per partition; how many copies there are."""
+    """
+    Check that no event is missing, invented or changed, and that first copies are in order per partition.
+
+    Returns the number of further copies.
+    """
     found = await read_topic(publishing.bootstrap_servers, f"{publishing.pbx}.call.events.v1")
     first: dict[str, ConsumerRecord] = {}
     for record in found:
@@ -153,14 +153,14 @@ async def copies_after_checks(publishing: Publishing) -> int:
         if event_id in first:
             assert record.value == first[event_id].value, "a copy differs"
         first.setdefault(event_id, record)
-    wanted = {dict(spooled.record.headers)["ce_id"].decode(): spooled for spooled in publishing.backlog.items}
+    wanted = {dict(spooled.record.headers)["ce_id"].decode(): spooled for spooled in publishing.source.items}
     assert first.keys() == wanted.keys()
     per_partition: dict[int, list[int]] = {}
     for event_id, record in first.items():
         spooled = wanted[event_id]
         headers = dict(record.headers)
         assert (record.value, record.partition) == (spooled.record.value, spooled.record.partition)
-        assert headers["bridge-spool-id"] == publishing.backlog.spool_id.encode()
+        assert headers["bridge-spool-id"] == publishing.source.spool_id.encode()
         assert headers["bridge-seq"] == str(spooled.seq).encode()
         per_partition.setdefault(record.partition, []).append(spooled.seq)
     assert all(numbers == sorted(numbers) for numbers in per_partition.values()), "order of first copies"
@@ -168,18 +168,18 @@ async def copies_after_checks(publishing: Publishing) -> int:
 
 
 def print_figure(capsys: pytest.CaptureFixture[str], figure: str) -> None:
-    """A figure for the reader of the test's output; nothing depends on it."""
+    """Print a measurement past pytest's capture; nothing is asserted of it."""
     with capsys.disabled():
         sys.stdout.write(f"\n    {figure} ")
 
 
 @pytest.mark.anyio
 async def test_java_consumer_reads_every_field_of_a_published_record(kafka: Broker, pbx: str) -> None:
-    """Key, value, every header and the partition, seen by a client that is not ours."""
+    """Key, value, every header and the partition, as Kafka's own consumer shows them."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
     publishing = Publishing(pbx, kafka.bootstrap_servers)
     publishing.put(3)
-    publishing.backlog.seal()
+    publishing.source.seal()
 
     await publishing.publisher.run()
 
@@ -187,7 +187,7 @@ async def test_java_consumer_reads_every_field_of_a_published_record(kafka: Brok
         each.headers["ce_id"]: each
         for each in console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=3)
     }
-    for spooled in publishing.backlog.items:
+    for spooled in publishing.source.items:
         record = spooled.record
         own = {name: value.decode() for name, value in record.headers}
         stamps = {"bridge-spool-id": "spool-1", "bridge-seq": str(spooled.seq)}
@@ -206,11 +206,11 @@ async def test_java_consumer_reads_every_field_of_a_published_record(kafka: Brok
 async def test_order_per_partition_without_loss_or_copies(
     kafka: Broker, pbx: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And how fast: a backlog of 50,000 from memory."""
+    """Measures too how fast 50,000 waiting events are published from memory."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
     publishing = Publishing(pbx, kafka.bootstrap_servers)
     publishing.put(50_000)
-    publishing.backlog.seal()
+    publishing.source.seal()
     began, cpu = time.perf_counter(), time.process_time()
 
     await publishing.publisher.run()
@@ -227,7 +227,7 @@ async def test_order_per_partition_without_loss_or_copies(
 async def test_a_backlog_drains_while_events_keep_arriving(
     kafka: Broker, pbx: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """1,000 events/s: from the spool to readable by a consumer; then 30,000 that waited, while they go on. Figures only."""
+    """Measures the latency from spool to consumer at 1,000 events/s, then the draining of 30,000 waiting events meanwhile."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
     ages: list[float] = []
 
@@ -255,12 +255,12 @@ async def test_a_backlog_drains_while_events_keep_arriving(
     assert await copies_after_checks(publishing) == 0
     p50, p99 = steady[len(steady) // 2], steady[int(len(steady) * 0.99)]
     print_figure(capsys, f"at 1,000/s readable after p50 {p50:.0f} ms, p99 {p99:.0f} ms")
-    print_figure(capsys, f"backlog beside that: {rate:,.0f} records/s")
+    print_figure(capsys, f"source beside that: {rate:,.0f} records/s")
 
 
 @pytest.mark.anyio
-async def test_8a_killed_broker_loses_nothing_and_makes_no_copies(own_kafka: LocalKafka, pbx: str) -> None:
-    """The producer is kept: idempotence is what it retries with."""
+async def test_a_killed_broker_loses_nothing_and_makes_no_copies(own_kafka: LocalKafka, pbx: str) -> None:
+    """The same producer goes on, because only its own retries are idempotent."""
     await asyncio.to_thread(make_event_topics, own_kafka.bootstrap_servers, pbx)
 
     async with running(Publishing(pbx, own_kafka.bootstrap_servers)) as publishing:
@@ -278,7 +278,7 @@ async def test_8a_killed_broker_loses_nothing_and_makes_no_copies(own_kafka: Loc
 
 
 @pytest.mark.anyio
-async def test_8a_stopped_broker_process_loses_nothing(own_kafka: LocalKafka, pbx: str) -> None:
+async def test_a_stopped_broker_process_loses_nothing(own_kafka: LocalKafka, pbx: str) -> None:
     """SIGSTOP: connections stay open and nothing answers, for longer than a request may take."""
     await asyncio.to_thread(make_event_topics, own_kafka.bootstrap_servers, pbx)
 
@@ -296,7 +296,7 @@ async def test_8a_stopped_broker_process_loses_nothing(own_kafka: LocalKafka, pb
 
 
 @pytest.mark.anyio
-async def test_8b_the_broker_comes_back_on_another_port(own_kafka: LocalKafka, pbx: str) -> None:
+async def test_a_broker_back_on_another_port_gets_the_waiting_events(own_kafka: LocalKafka, pbx: str) -> None:
     """
     The client asks only the brokers of its last metadata, for ever; after the watchdog's time a new one asks the addresses of the settings,
     where another broker of the cluster, or a load balancer, knows the new place. Here the address is a relay that follows the broker.
@@ -352,14 +352,14 @@ async def test_8b_the_broker_comes_back_on_another_port(own_kafka: LocalKafka, p
 
 
 @pytest.mark.anyio
-async def test_kafka_out_of_reach_at_the_start_only_delays(own_kafka: LocalKafka, pbx: str) -> None:
+async def test_kafka_out_of_reach_at_the_start_delays_events_only(own_kafka: LocalKafka, pbx: str) -> None:
     await asyncio.to_thread(make_event_topics, own_kafka.bootstrap_servers, pbx)
     own_kafka.stop()
 
     async with running(Publishing(pbx, own_kafka.bootstrap_servers)) as publishing:
         publishing.put(500)
         await async_eventually(lambda: publishing.publisher.state.last_error == "KafkaUnreachable")
-        assert publishing.backlog.acknowledged == 0
+        assert publishing.source.acknowledged == 0
         await asyncio.to_thread(bring_up, own_kafka)
         await publishing.drained()
 
@@ -368,7 +368,7 @@ async def test_kafka_out_of_reach_at_the_start_only_delays(own_kafka: LocalKafka
 
 @pytest.mark.anyio
 async def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: LocalKafka, pbx: str) -> None:
-    """The drain ran out of time: what is not acknowledged stays in the spool. No time-out of a request is waited for."""
+    """When the drain runs out of time, unacknowledged events stay in the spool; no request timeout is awaited."""
     await asyncio.to_thread(make_event_topics, own_kafka.bootstrap_servers, pbx)
     let_producers_be_dropped()
     publishing = Publishing(pbx, own_kafka.bootstrap_servers, request_timeout_ms=600_000)
@@ -383,7 +383,7 @@ async def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: Loca
     done, _ = await asyncio.wait({task}, timeout=WITHIN_S)
 
     assert done == {task}
-    assert publishing.backlog.acknowledged == 10
+    assert publishing.source.acknowledged == 10
 
 
 async def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
@@ -392,24 +392,24 @@ async def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_7_an_oversized_record_does_not_block_its_partition(kafka: Broker, pbx: str) -> None:
-    """A refused batch leaves a gap in the sequence numbers: without a new producer the broker refuses the partition for ever."""
+async def test_an_oversized_record_does_not_block_its_partition(kafka: Broker, pbx: str) -> None:
+    """A rejected batch leaves a gap in the sequence numbers: without a new producer the broker would reject the partition for ever."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx, partitions=1)
     await set_limit(kafka, pbx, 100_000)
     publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
     publishing.put(20)
     publishing.put(1, size=150_000)
     publishing.put(20)
-    too_large = publishing.backlog.items[20]
-    publishing.backlog.seal()
+    too_large = publishing.source.items[20]
+    publishing.source.seal()
 
     await publishing.publisher.run()
 
-    del publishing.backlog.items[20]
+    del publishing.source.items[20]
     assert await copies_after_checks(publishing) == 0
-    [letter] = await read_topic(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
-    headers = dict(letter.headers)
-    assert (letter.key, letter.value) == (too_large.record.key, too_large.record.value)
+    [dead_letter] = await read_topic(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
+    headers = dict(dead_letter.headers)
+    assert (dead_letter.key, dead_letter.value) == (too_large.record.key, too_large.record.value)
     assert headers["ce_id"] == b"event-20"
     assert headers["bridge-error-message"] == b"Kafka refused it: MessageSizeTooLargeError"
     assert headers["__dlq.errors.topic"] == f"{pbx}.call.events.v1".encode()
@@ -422,7 +422,7 @@ async def test_a_low_limit_of_the_topic_only_makes_smaller_batches(kafka: Broker
     await set_limit(kafka, pbx, 60_000)
     publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
     publishing.put(3_000)
-    publishing.backlog.seal()
+    publishing.source.seal()
 
     await publishing.publisher.run()
 
@@ -431,7 +431,7 @@ async def test_a_low_limit_of_the_topic_only_makes_smaller_batches(kafka: Broker
 
 
 @pytest.mark.anyio
-async def test_a_topic_that_comes_later_is_waited_for(kafka: Broker, pbx: str) -> None:
+async def test_events_wait_for_a_topic_that_is_created_later(kafka: Broker, pbx: str) -> None:
     async with running(Publishing(pbx, kafka.bootstrap_servers)) as publishing:
         publishing.put(100)
         await async_eventually(
@@ -445,7 +445,7 @@ async def test_a_topic_that_comes_later_is_waited_for(kafka: Broker, pbx: str) -
 
 @pytest.fixture
 def second_node(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[LocalKafka]:
-    """Another broker of the same cluster; it leads what is placed on it, without replicas."""
+    """A second broker of the cluster, the only replica of the partitions placed on it."""
     port = free_port()
     node = LocalKafka(
         tmp_path / "second",
@@ -469,10 +469,10 @@ def second_node(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[LocalKafka]:
 
 
 @pytest.mark.anyio
-async def test_7_and_15_a_leaderless_partition_recovers_at_low_cpu(
+async def test_a_leaderless_partition_recovers_at_low_cpu(
     own_kafka: LocalKafka, second_node: LocalKafka, pbx: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No leader for longer than a request may take: the batch fails and its partition is poisoned."""
+    """Without a leader for longer than the request timeout, the batch fails and the producer cannot continue the partition."""
     topic = f"{pbx}.call.events.v1"
 
     async with admin_client(settings_of(own_kafka.bootstrap_servers), 30) as admin:

@@ -1,4 +1,4 @@
-"""The readers of docs/reading.md, as they stand there."""
+"""The readers of docs/reading.md, run as printed."""
 
 import re
 import shlex

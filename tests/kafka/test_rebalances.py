@@ -1,4 +1,4 @@
-"""What a member of the group owes the others, and what it does not wait for."""
+"""A member of the consumer group that stops during a rebalance."""
 
 import asyncio
 import signal
@@ -22,14 +22,14 @@ SESSION_S = 30.0
 async def test_sigterm_in_a_rebalance_does_not_await_frozen_members(
     kafka: Broker, pbx: str, tmp_path: Path
 ) -> None:
-    """The group lets nobody in before the frozen one's session has ended; SIGTERM must not wait for that."""
+    """The rebalance cannot end before the frozen member's session expires; SIGTERM must not wait for that."""
     await create_topics(kafka.bootstrap_servers, pbx, 1)
     frozen = ConsumerProcess(
         tmp_path, "timelines", kafka.bootstrap_servers, pbx, 1, VOIPEX_SESSION_TIMEOUT_S=str(SESSION_S)
     )
-    # Short: whoever drops its join has no name yet to leave the group by, and is expected until its session ends.
-    ours = settings(kafka, tmp_path / "other", pbx, session_timeout_s=3)
-    worker = Worker(CallProjection(), ours, Metrics("test"))
+    # Short: a client that abandons its JoinGroup has no member id to leave with, so the group expects it until its session expires.
+    config = settings(kafka, tmp_path / "other", pbx, session_timeout_s=3)
+    worker = Worker(CallProjection(), config, Metrics("test"))
 
     with frozen.start():
         await asyncio.to_thread(frozen.await_ready)
@@ -40,11 +40,10 @@ async def test_sigterm_in_a_rebalance_does_not_await_frozen_members(
         done, _ = await asyncio.wait({working}, timeout=SESSION_S / 2)
         frozen.send_signal(signal.SIGCONT)
         await asyncio.wait({working})
-        await asyncio.to_thread(
-            frozen.stop
-        )  # else the tests that follow would have to wait for its session to end
+        # Otherwise the tests that follow would wait for its session to expire.
+        await asyncio.to_thread(frozen.stop)
 
-    assert done == {working}, "it waited for the session of the frozen one"
+    assert done == {working}, "it waited for the frozen member's session"
 
 
 async def _is_rebalancing(kafka: Broker, group: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a restore finds is what was rolled forward: after compaction, with and without tombstones, and when it is cut short."""
+"""A restore ends with the state that the live store has: after compaction, with and without tombstones, and after interruptions."""
 
 import asyncio
 import contextlib
@@ -40,8 +40,8 @@ from voipex.topics import CALL_STATE, topic_name
 
 HOUR_US = 3600 * 1_000_000
 DAY_MS = 24 * 3600 * 1000
-NUDGED = "9.0"
-"""A key that is only there to be written: Kafka compacts no segment before the next one has begun."""
+WRITTEN_KEY = "9.0"
+"""A key written only to start new segments: Kafka never compacts the active one."""
 
 # -------------------------------------------------------------------------------- compaction
 
@@ -51,16 +51,15 @@ async def test_restore_from_a_compacted_changelog_equals_live_state(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
     """
-    kafka.md 12 (11). Three PBXs whose changelogs are compacted: one keeps its tombstones; one has forgotten them, so that an old cache
-    would keep what was deleted; one has lost its beginning too. Of each: the cache of the service that was there all along, a new one,
-    and one from before the compaction.
+    Three PBXs with compacted changelogs: one retains its tombstones; one has lost them, so that an old cache would retain deleted keys;
+    one has lost its first records too. Compared for each: the store of the live service, a new store, and one from before the compaction.
     """
-    names = Names(f"{pbx}-kept", f"{pbx}-forgotten", f"{pbx}-moved")
+    names = Names(f"{pbx}-retained", f"{pbx}-forgotten", f"{pbx}-moved")
     for name in names:
         await create_topics(own_kafka.bootstrap_servers, name, 1)
     live, old, new = (tmp_path / name for name in ("live", "old", "new"))
     with capture_logs() as logs:
-        await _compact_and_restore(own_kafka, names, live, old, new)
+        await compact_and_restore(own_kafka, names, live, old, new)
 
     for name in names:
         rows, counts = contents(live, name)
@@ -79,87 +78,89 @@ async def test_restore_from_a_compacted_changelog_equals_live_state(
 
 
 class Names(NamedTuple):
-    kept: str
+    retained: str
     forgotten: str
     moved: str
 
 
-async def _compact_and_restore(kafka: Broker, names: Names, live: Path, old: Path, new: Path) -> None:
+async def compact_and_restore(kafka: Broker, names: Names, live: Path, old: Path, new: Path) -> None:
     for name in names:
         await configure(
             kafka,
             topic_name(name, CALL_STATE),
             segment_ms="100",
             min_cleanable_dirty_ratio="0.01",
-            delete_retention_ms=str(DAY_MS if name == names.kept else 0),
+            delete_retention_ms=str(DAY_MS if name == names.retained else 0),
         )
-    ours = settings(kafka, live, *names)
-    await _work(ours, [add(name, f"1.{number}", number) for name in names for number in range(40)])
+    config = settings(kafka, live, *names)
+    await run_service(config, [add(name, f"1.{number}", number) for name in names for number in range(40)])
     shutil.copytree(live, old)
-    await _work(ours, [each for name in names for each in _changes(name)])
-    await _work(ours, [add(name, f"1.{number}", 100) for name in names for number in range(5)])  # anew
-    await _compact(ours, names)
+    await run_service(config, [each for name in names for each in changes(name)])
+    await run_service(
+        config, [add(name, f"1.{number}", 100) for name in names for number in range(5)]
+    )  # create deleted keys again
+    await await_compaction(config, names)
     log_starts = [each.offset for each in await read(kafka, topic_name(names.moved, CALL_STATE))]
     await delete_records(kafka, TopicPartition(topic_name(names.moved, CALL_STATE), 0), min(log_starts))
 
-    await _work(settings(kafka, new, *names))
-    await _work(settings(kafka, old, names.kept, names.moved))
-    await _work(settings(kafka, old, names.forgotten), later_us=13 * HOUR_US)
+    await run_service(settings(kafka, new, *names))
+    await run_service(settings(kafka, old, names.retained, names.moved))
+    await run_service(settings(kafka, old, names.forgotten), later_us=13 * HOUR_US)
 
 
-def _changes(pbx: str) -> list[Record]:
-    """Half of the keys are deleted, the others are added to; and some are new."""
+def changes(pbx: str) -> list[Record]:
+    """Delete half of the keys, change the others, create new ones."""
     deleted = [add(pbx, f"1.{number}", expires=1) for number in range(20)]
     return [*deleted, *(add(pbx, f"1.{number}", 1000) for number in range(20, 55))]
 
 
-async def _work(ours: Settings, records: Sequence[Record] = (), later_us: int = 0) -> None:
-    """A service comes, folds what there is, and goes."""
-    worker = Worker(TallyProjection(), ours, Metrics("test"), lambda: time.time_ns() // 1000 + later_us)
+async def run_service(config: Settings, records: Sequence[Record] = (), later_us: int = 0) -> None:
+    """Run a service until it has folded all its input."""
+    worker = Worker(TallyProjection(), config, Metrics("test"), lambda: time.time_ns() // 1000 + later_us)
     async with running(worker):
-        await all_running(worker, len(ours.pbxs))
+        await all_running(worker, len(config.pbxs))
         if records:
-            await write(ours, records)
-        await _folded(worker, ours)
+            await write(config, records)
+        await await_folded(worker, config)
 
 
-async def _folded(worker: Worker[Any], ours: Settings) -> None:
+async def await_folded(worker: Worker[Any], config: Settings) -> None:
     async def is_folded() -> bool:
         calls = [
-            each for where, each in (await progress(worker, ours)).items() if "call.events" in where.topic
+            each for where, each in (await progress(worker, config)).items() if "call.events" in where.topic
         ]
         return all(each.lag == 0 for each in calls)
 
     await async_eventually(is_folded)
 
 
-async def _compact(ours: Settings, names: Names) -> None:
-    """Until no state is there that was replaced, and deletions are there as long as they should be."""
-    worker = Worker(TallyProjection(), ours, Metrics("test"))
+async def await_compaction(config: Settings, names: Names) -> None:
+    """Wait until the changelog has one record per key, and tombstones exactly where they have to be retained."""
+    worker = Worker(TallyProjection(), config, Metrics("test"))
     deleted = {f"1.{number}".encode() for number in range(5, 20)}
-    kafka = _At(ours.kafka_bootstrap_servers)
+    kafka = BrokerAddress(config.kafka_bootstrap_servers)
     found: dict[str, list[tuple[bytes, bool]]] = {}
 
     async def is_compacted() -> bool:
-        await write(ours, [add(name, NUDGED) for name in names])
+        await write(config, [add(name, WRITTEN_KEY) for name in names])
         for name in names:
             records = await read(kafka, topic_name(name, CALL_STATE))
             found[name] = [
-                (each.key or b"", each.value is None) for each in records if each.key != NUDGED.encode()
+                (each.key or b"", each.value is None) for each in records if each.key != WRITTEN_KEY.encode()
             ]
         return all(
             len(records) == len({key for key, _ in records})
             and {key for key, is_deleted in records if is_deleted}
-            == (deleted if name == names.kept else set())
+            == (deleted if name == names.retained else set())
             for name, records in found.items()
         )
 
     async with running(worker):
         await async_eventually(is_compacted, lambda: found, every_s=0.1)
-        await _folded(worker, ours)
+        await await_folded(worker, config)
 
 
-class _At(NamedTuple):
+class BrokerAddress(NamedTuple):
     bootstrap_servers: str
     version: str = ""
 
@@ -169,30 +170,30 @@ def contents(folder: Path, pbx: str) -> tuple[list[Any], dict[str, int]]:
     path = folder / "tallies" / pbx / "state-0.db"
     with contextlib.closing(sqlite3.connect(path)) as database:
         rows = database.execute("SELECT key, due_us, status, value FROM state ORDER BY key").fetchall()
-        [(kept,)] = database.execute("SELECT value FROM checkpoint").fetchall()
-    counts: dict[str, int] = orjson.loads(kept)[1]
+        [(checkpoint,)] = database.execute("SELECT value FROM checkpoint").fetchall()
+    counts: dict[str, int] = orjson.loads(checkpoint)[1]
     return rows, counts
 
 
-# -------------------------------------------------------------------------------- cut short
+# -------------------------------------------------------------------------------- interrupted restores
 
 
-class Gate:
-    """Holds every reading of a changelog after each piece, until it is opened."""
+class RestoreGate:
+    """Blocks every read of a changelog after each batch, until the gate is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._opened = asyncio.Event()
         self.held = 0
-        """How often a reading has had a piece and came here."""
+        """How many batches were read and are blocked, or were."""
         self._read = Changelogs.read
-        monkeypatch.setattr(Changelogs, "read", lambda *arguments: self._slowly(*arguments))  # noqa: PLW0108 - a function becomes a method
-        monkeypatch.setattr(changelog, "_FETCH_BYTES", 1)  # a batch is a piece
+        monkeypatch.setattr(Changelogs, "read", lambda *arguments: self._read_gated(*arguments))  # noqa: PLW0108 - a function becomes a method
+        monkeypatch.setattr(changelog, "_FETCH_BYTES", 1)  # one record batch per fetch
 
-    async def _slowly(self, *arguments: Any) -> AsyncIterator[tuple[Sequence[ChangelogRecord], int]]:
-        pieces: Any = self._read(*arguments)
-        async with contextlib.aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+    async def _read_gated(self, *arguments: Any) -> AsyncIterator[tuple[Sequence[ChangelogRecord], int]]:
+        batches: Any = self._read(*arguments)
+        async with contextlib.aclosing(batches):
+            async for batch in batches:
+                yield batch
                 self.held += 1
                 await self._opened.wait()
 
@@ -204,17 +205,17 @@ class Gate:
 async def test_rebalances_during_a_restore_leave_no_partial_state(
     kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kafka.md 12 (6b): while the first one restores, a second one joins, and leaves before it has restored."""
+    """While one instance restores, a second one joins, and leaves before it has restored."""
     await create_topics(kafka.bootstrap_servers, pbx, 2)
-    ours = settings(kafka, tmp_path / "one", pbx, partitions=2)
+    config = settings(kafka, tmp_path / "one", pbx, partitions=2)
     keys = [f"1.{number}" for number in range(2000)]
     written = [add(pbx, key, 1 + number, 2, pad=2000) for number, key in enumerate(keys)]
-    worker = Worker(TallyProjection(), ours, Metrics("test"))
+    worker = Worker(TallyProjection(), config, Metrics("test"))
     async with running(worker):
-        await write(ours, written)
+        await write(config, written)
         await await_totals(kafka, pbx, written)
 
-    gate = Gate(monkeypatch)
+    gate = RestoreGate(monkeypatch)
     first = Worker(TallyProjection(), settings(kafka, tmp_path / "two", pbx, partitions=2), Metrics("test"))
     second = Worker(
         TallyProjection(), settings(kafka, tmp_path / "three", pbx, partitions=2), Metrics("test")
@@ -226,7 +227,7 @@ async def test_rebalances_during_a_restore_leave_no_partial_state(
     async with running(first):
         await async_eventually(lambda: restoring(first, 2, 2))
         more = [add(pbx, key, 1, 2) for key in keys]
-        await write(ours, more)
+        await write(config, more)
         async with running(second):
             await async_eventually(lambda: restoring(first, 1, 4) and restoring(second, 1, 4))
         await async_eventually(lambda: restoring(first, 2, 6))

@@ -50,7 +50,7 @@ DEFAULT_PBX = "voipex"
 
 @dataclass
 class Clock:
-    """What everybody in this process takes for now."""
+    """The time that the bridge and the services of this process use."""
 
     now_us: int = 0
 
@@ -60,22 +60,22 @@ class Clock:
 
 @dataclass(order=True)
 class Step:
-    """A webhook of a scenario, or a moment (`expected`) at which it is looked at; an event at that moment precedes it."""
+    """A webhook of a scenario, or an expectation (`is_look`) of its documents; a webhook at the same time comes first."""
 
     at_us: int
     is_look: bool
     number: int
     name: str = field(compare=False)
-    told: Json = field(compare=False)
+    content: Json = field(compare=False)
 
 
 def pbx_of(name: str, pbx: str = DEFAULT_PBX) -> str:
-    """A scenario's PBX here: scenarios use the same calls and agents."""
+    """Name the PBX of a scenario. Each scenario needs its own, because they use the same calls and agents."""
     return name.lower() if pbx == DEFAULT_PBX else f"{name.lower()}-{pbx}"
 
 
 def pbxs() -> dict[str, str]:
-    """PBX here -> its name in the scenario."""
+    """PBX in this test -> its name in the scenario."""
     return {
         pbx_of(name, event.get("pbx", DEFAULT_PBX)): event.get("pbx", DEFAULT_PBX)
         for name in NAMES
@@ -85,10 +85,10 @@ def pbxs() -> dict[str, str]:
 
 def steps() -> Iterator[Step]:
     for name in NAMES:
-        told = scenario(name)
-        base_us = parse_rfc3339(told["base"])
+        recorded = scenario(name)
+        base_us = parse_rfc3339(recorded["base"])
         for look, kind in ((False, "events"), (True, "expect")):
-            for number, each in enumerate(told[kind]):
+            for number, each in enumerate(recorded[kind]):
                 yield Step(base_us + round(each["as_of" if look else "at"] * 1e6), look, number, name, each)
 
 
@@ -96,7 +96,7 @@ def steps() -> Iterator[Step]:
 
 
 class RepeatingSpool:
-    """The spool, with a memory of each PBX's last record: a redelivery is the same record once more, as after a lost answer of Kafka."""
+    """A spool that can append the last record of a PBX again: a redelivery, as after a lost acknowledgement from Kafka."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -116,7 +116,7 @@ class RepeatingSpool:
 
 
 class ClockedBridge(Bridge):
-    """The bridge, with a clock of the test's."""
+    """The bridge, on the clock of the test."""
 
     def __init__(self, settings: BridgeSettings, clock: Clock) -> None:
         super().__init__(settings, "test")
@@ -253,7 +253,7 @@ class System:
         assert status == 200
 
     async def settle(self, names: Sequence[str]) -> None:
-        """Until all that was sent is in Kafka and folded, and all that is due is told: first the calls, then their agents."""
+        """Wait until every webhook is published and folded and every due timer has fired: first for calls, then for their agents."""
         await async_eventually(lambda: not self.bridge.waiting, every_s=0.005)
         for worker in self.workers:
             await async_eventually(partial(self._is_settled, worker, names), every_s=0.005)
@@ -267,7 +267,7 @@ class System:
             task = runner.task
             if task is None:
                 return False
-            task._wake.set()  # the clock was moved: look whether something is due
+            task._wake.set()  # the clock was moved: check for due timers
             ends = await self._ends([each.topic for each in runner.inputs])
             positions = {each.topic: await session.position(each) for each in runner.inputs}
             due_us = task.store.next_due_us
@@ -280,25 +280,25 @@ class System:
         return True
 
     async def _ends(self, topics: Sequence[str]) -> dict[str, int]:
-        """With what is written and not yet visible: a commit returns before its markers are there."""
+        """High watermarks, uncommitted records included: a commit returns before its markers are written."""
         found = await self._watcher.end_offsets([aiokafka.TopicPartition(topic, 0) for topic in topics])
         return {partition.topic: end for partition, end in found.items()}
 
     async def documents(self, topic: str) -> list[Json]:
-        """The latest value of each key; one client reads on and on."""
-        ours = aiokafka.TopicPartition(topic, 0)
+        """The latest value of each key. One client reads the topic incrementally."""
+        topic_partition = aiokafka.TopicPartition(topic, 0)
         end = (await self._ends([topic]))[topic]
-        while await self._reader.position(ours) < end:
+        while await self._reader.position(topic_partition) < end:
             for partition, records in (await self._reader.getmany(timeout_ms=50)).items():
                 self._documents[partition] |= {record.key: record.value for record in records}
-        return [json.loads(value) for value in self._documents[ours].values() if value is not None]
+        return [json.loads(value) for value in self._documents[topic_partition].values() if value is not None]
 
 
 # -------------------------------------------------------------------------------- the run
 
 
 async def faults_of_all(bootstrap_servers: str, folder: Path) -> dict[str, list[str]]:
-    """By scenario, where its documents are not as expected."""
+    """The differences between documents and expectations, by scenario."""
     known = pbxs()
     await make_topics(bootstrap_servers, list(known))
     system = System(bootstrap_servers, folder, list(known))
@@ -310,37 +310,37 @@ async def faults_of_all(bootstrap_servers: str, folder: Path) -> dict[str, list[
         for step in ordered:
             system.clock.now_us = step.at_us
             if not step.is_look:
-                await system.send(pbx_of(step.name, step.told.get("pbx", DEFAULT_PBX)), step.told)
+                await system.send(pbx_of(step.name, step.content.get("pbx", DEFAULT_PBX)), step.content)
                 continue
-            ours = [pbx for pbx in known if pbx.split("-")[0] == step.name.lower()]
-            await system.settle(ours)
+            names = [pbx for pbx in known if pbx.split("-")[0] == step.name.lower()]
+            await system.settle(names)
             looks[step.name] += 1
-            faults[step.name] += await compare(system, step, {pbx: known[pbx] for pbx in ours})
+            faults[step.name] += await compare(system, step, {pbx: known[pbx] for pbx in names})
     assert looks == {name: len(scenario(name)["expect"]) for name in NAMES}
     return faults
 
 
-async def compare(system: System, step: Step, ours: Mapping[str, str]) -> list[str]:
+async def compare(system: System, step: Step, pbxs: Mapping[str, str]) -> list[str]:
     found: dict[str, list[Json]] = {}
     for kind in (CALL_TIMELINES, AGENT_STATUS):
         found[kind.suffix] = [
             {**document, "pbx": name}
-            for pbx, name in ours.items()
+            for pbx, name in pbxs.items()
             for document in await system.documents(topic_name(pbx, kind))
         ]
-    with_pbx = set(ours.values()) != {DEFAULT_PBX}
+    with_pbx = set(pbxs.values()) != {DEFAULT_PBX}
     faults: list[str] = []
     for expected, kind, key in (
-        (step.told["timelines"], CALL_TIMELINES, "call_id"),
-        (step.told["agents"], AGENT_STATUS, "agent"),
+        (step.content["timelines"], CALL_TIMELINES, "call_id"),
+        (step.content["agents"], AGENT_STATUS, "agent"),
     ):
         if expected:
             faults += differences(expected, by_key(found[kind.suffix], key, with_pbx=with_pbx))
-    return [f"after {step.told['as_of']} s: {fault}" for fault in faults]
+    return [f"after {step.content['as_of']} s: {fault}" for fault in faults]
 
 
 async def make_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
-    """Scenarios lie in the past: nothing of them may expire."""
+    """Make topics without retention limit, because the scenarios' timestamps lie in the past."""
     topics = [
         dataclasses.replace(topic, kind=dataclasses.replace(topic.kind, retention_ms=-1))
         for topic in topics_for(names, 1)
@@ -358,5 +358,5 @@ def faults(_used: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_scenario_from_webhooks_to_documents_on_the_topics(
     faults: Mapping[str, list[str]], name: str
 ) -> None:
-    """The same expectations as of the folds alone: nothing between changes what a call or an agent is told as."""
+    """The documents are those of the folds alone: nothing between webhook and topic changes them."""
     assert faults[name] == []

@@ -1,7 +1,7 @@
 """
 Kafka as platform engineers run it: TLS, client certificates, SASL, an authorizer. One broker of its own, with a listener for each.
 
-Whatever these tests make the bridge say, at log level debug, in errors and in tracebacks: no secret may stand in it.
+After each test its output is searched: no log line (level debug), error or traceback may contain a secret.
 """
 
 import asyncio
@@ -103,20 +103,20 @@ SECRETS = (
     *(password_of(user) for user in PLAIN_USERS),
 )
 
-told: list[str] = []
-"""Everything that was printed or raised."""
+output: list[str] = []
+"""Everything that the current test printed or raised."""
 
 
 @dataclass(frozen=True)
 class SecureKafka:
-    """The broker; whoever comes over `administration` may do everything, all others what they were given."""
+    """The broker. A client of `administration` may do everything; others need ACLs."""
 
     broker: LocalKafka
     folder: Path
     tls: str
     sasl: str
     misled: str
-    """The certificate is for this address, but the broker names itself by another one."""
+    """The certificate is valid for this address, but the broker advertises another one."""
 
     @property
     def administration(self) -> str:
@@ -151,14 +151,14 @@ class SecureKafka:
         asyncio.run(apply_topics(settings_of(self.administration), topics_for([pbx], partitions=1), 1, 1))
 
     def give(self, user: str, right: "Right") -> None:
-        """A right on anything, and return when it is in force."""
+        """Add an ACL, and return when it is in force."""
         asyncio.run(self._set(right.acl(user), given=True))
 
     def take(self, user: str, right: "Right") -> None:
         asyncio.run(self._set(right.acl(user), given=False))
 
     def allow(self, user: str, right: str, *topics: str, prefixed: bool = False) -> None:
-        """Give a right on topics, and return when it is in force."""
+        """Allow an operation on topics, and return when the ACLs are in force."""
         pattern = 4 if prefixed else 3
         for topic in topics:
             asyncio.run(self._set((2, topic, pattern, f"User:{user}", "*", OPERATIONS[right], 3), given=True))
@@ -176,14 +176,14 @@ class SecureKafka:
             await async_eventually(is_set)
 
     def tool(self, name: str, *arguments: str) -> None:
-        """One of Apache's own command line tools."""
+        """Run one of Apache's command-line tools."""
         command = self.broker.command_line(name, "--bootstrap-server", self.administration, *arguments)
         done = subprocess.run(command, capture_output=True, check=False, timeout=WITHIN_S)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
 class Right(NamedTuple):
-    """As the page of operations lists them."""
+    """An ACL, as docs/operations.md lists them."""
 
     operation: str
     resource: Literal["topic", "group", "transactional-id"]
@@ -221,7 +221,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
         controller_port=controller,
         properties={
             "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
-            # The certificate is for this name only; those who come by address are refused by themselves.
+            # The certificate is valid for this name only: clients that connect by address reject it.
             "advertised.listeners": listeners.replace("SL://127.0.0.1", "SL://localhost"),
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,MISLED:SSL",
             "inter.broker.listener.name": "PLAINTEXT",
@@ -258,14 +258,14 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureKafka]:
 
 
 def _make_certificates(folder: Path) -> None:
-    ours, others = trustme.CA(), trustme.CA()
-    ours.cert_pem.write_to_path(folder / "ca.pem")
-    others.cert_pem.write_to_path(folder / "other-ca.pem")
-    broker = ours.issue_cert("localhost")
+    trusted, untrusted = trustme.CA(), trustme.CA()
+    trusted.cert_pem.write_to_path(folder / "ca.pem")
+    untrusted.cert_pem.write_to_path(folder / "other-ca.pem")
+    broker = trusted.issue_cert("localhost")
     (folder / "broker.pem").write_bytes(_key(broker) + _chain(broker))
     for name, authority, encryption in (
-        ("client", ours, BestAvailableEncryption(KEY_PASSWORD.encode())),
-        ("stranger", others, NoEncryption()),
+        ("client", trusted, BestAvailableEncryption(KEY_PASSWORD.encode())),
+        ("stranger", untrusted, NoEncryption()),
     ):
         certificate = authority.issue_cert("client@example.org", common_name=CERTIFICATE_USER)
         (folder / f"{name}.pem").write_bytes(_chain(certificate))
@@ -273,7 +273,7 @@ def _make_certificates(folder: Path) -> None:
 
 
 def _key(certificate: trustme.LeafCert, encryption: KeySerializationEncryption | None = None) -> bytes:
-    """As Java reads it, and as an encrypted one is kept: PKCS #8."""
+    """The private key in PKCS #8: the form that Java reads, and that encryption needs."""
     key = load_pem_private_key(certificate.private_key_pem.bytes(), None)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
 
@@ -284,7 +284,7 @@ def _chain(certificate: trustme.LeafCert) -> bytes:
 
 @pytest.fixture
 def pbx() -> str:
-    """A name that no other one begins with: topics, and rights on all topics of that beginning, are of this test alone."""
+    """A name of which no other name is a prefix, so that prefixed ACLs of one test do not cover another test's topics."""
     return f"secure-{next(_numbers):03}"
 
 
@@ -292,14 +292,14 @@ _numbers = count(1)
 
 
 @pytest.fixture(autouse=True)
-def no_secret_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Whatever a test makes us say."""
-    told.clear()
+def no_secret_in_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Check everything that the test printed, logged or raised."""
+    output.clear()
 
     yield
 
     logs = [path.read_text(errors="replace") for path in tmp_path.rglob("*.log")]
-    texts = [*told, *logs, *capfd.readouterr()]
+    texts = [*output, *logs, *capfd.readouterr()]
     assert [secret for secret in SECRETS if any(secret in text for text in texts)] == []
 
 
@@ -310,25 +310,25 @@ def run_command(environment: Mapping[str, str], *arguments: str) -> CommandResul
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "unclosed (transport|<socket)", ResourceWarning)
             gc.collect()
-    told.extend((done.out, done.err))
+    output.extend((done.out, done.err))
     return done
 
 
 def run_as_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
     done = voipex_bridge(environment, *arguments)
-    told.extend((done.out, done.err))
+    output.extend((done.out, done.err))
     return done
 
 
 def bridge_of(folder: Path, pbx: str, way: Mapping[str, str], **changes: str) -> BridgeProcess:
-    """Not started; it logs all it has to say."""
+    """A bridge at log level debug, not started yet."""
     given = {"VOIPEX_TOPIC_PARTITIONS": "1", "VOIPEX_TOPIC_REPLICATION": "1", "VOIPEX_TOPIC_MIN_INSYNC": "1"}
     given |= {"VOIPEX_LOG_LEVEL": "debug", **way, **changes}
     return BridgeProcess(folder, given["VOIPEX_KAFKA_BOOTSTRAP_SERVERS"], pbx, **given)
 
 
 def errors_of(bridge: BridgeProcess) -> list[str]:
-    """What its log says at level error."""
+    """The events that the bridge logged at level error."""
     lines = [orjson.loads(line) for line in bridge.log().splitlines()]
     return [line["event"] for line in lines if line["level"] == "error"]
 
@@ -342,7 +342,7 @@ def records(secure: SecureKafka, topics: Iterable[str]) -> list[int]:
 
 
 def checks(done: CommandResult) -> dict[str, list[tuple[str, str, str | None]]]:
-    """Of `doctor --json`: verdict, words and what to do, by check."""
+    """Verdict, message and remedy of each result of `doctor --json`, by check."""
     found: dict[str, list[tuple[str, str, str | None]]] = {}
     for each in done.json["checks"]:
         found.setdefault(each["check"], []).append((each["verdict"], each["message"], each["remedy"]))
@@ -350,7 +350,7 @@ def checks(done: CommandResult) -> dict[str, list[tuple[str, str, str | None]]]:
 
 
 def secret_files(folder: Path, environment: dict[str, str]) -> dict[str, str]:
-    """The same, user and secrets moved to files as a container platform mounts them."""
+    """Move user and secrets to files, as a container platform mounts them."""
     folder.mkdir()
     moved = {name for name in environment if name.endswith(("_PASSWORD", "_USERNAME"))}
     for name in moved:
@@ -359,7 +359,7 @@ def secret_files(folder: Path, environment: dict[str, str]) -> dict[str, str]:
     return {**rest, "VOIPEX_SECRETS_DIR": str(folder)}
 
 
-# ---------------------------------------------------------------------------------------------------- ways in
+# ---------------------------------------------------------------------------------------------------- connections
 
 WAYS: dict[str, tuple[str, Callable[[SecureKafka], dict[str, str]]]] = {
     "a client certificate": (CERTIFICATE_USER, SecureKafka.by_certificate),
@@ -384,21 +384,21 @@ def test_a_posted_event_arrives_over(
     way: str, source: str, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     user, environment_of = WAYS[way]
-    environment, ask = environment_of(secure), run_command
+    environment, run = environment_of(secure), run_command
     if source == "secret files":
-        environment, ask = secret_files(tmp_path / "secrets", environment), run_as_process
+        environment, run = secret_files(tmp_path / "secrets", environment), run_as_process
     secure.allow(user, "All", pbx, prefixed=True)
     bridge = bridge_of(tmp_path, pbx, environment)
 
-    applied = ask(bridge.environment, "topics", "apply")
+    applied = run(bridge.environment, "topics", "apply")
     with bridge.start():
         assert bridge.post(RINGING)[0] == 200
         bridge.await_drained()
-    shown = ask(
+    shown = run(
         bridge.environment, "tail", f"{pbx}.call.events.v1", "--from-beginning", "--limit", "1", "--no-follow"
     )
-    compared = ask(bridge.environment, "topics", "check")
-    looked = ask(bridge.environment, "doctor", "--json")
+    compared = run(bridge.environment, "topics", "check")
+    looked = run(bridge.environment, "doctor", "--json")
 
     assert (applied.code, len(applied.out.splitlines())) == (0, 8)
     assert (shown.code, shown.json["value"]["unique_id"]) == (0, "1412256225.1941")
@@ -410,7 +410,7 @@ def test_a_posted_event_arrives_over(
     assert '"level":"warning"' not in bridge.log()
 
 
-# ---------------------------------------------------------------------------------------------------- no way in
+# ---------------------------------------------------------------------------------------------------- failing connections
 
 
 Mistake = Callable[[SecureKafka], dict[str, str]]
@@ -468,7 +468,7 @@ REFUSALS: dict[Mistake, str] = {
 
 
 @pytest.mark.parametrize("mistake", REFUSALS, ids=lambda mistake: mistake.__name__)
-def test_commands_say_which_setting_is_to_blame(
+def test_commands_name_the_setting_that_is_wrong(
     mistake: Mistake, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     bridge = bridge_of(tmp_path, pbx, mistake(secure))
@@ -499,10 +499,10 @@ def test_commands_say_which_setting_is_to_blame(
         ),
     ],
 )
-def test_a_port_of_another_protocol_is_asked_about(
+def test_a_port_of_another_protocol_is_suspected(
     way: dict[str, str], words: str, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """A broker that hears what it does not understand only closes the connection."""
+    """A broker that cannot parse a request only closes the connection."""
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "plain-user", **way))
 
     compared = run_command(bridge.environment, "topics", "check")
@@ -517,7 +517,7 @@ def test_a_port_of_another_protocol_is_asked_about(
 def test_events_accepted_with_wrong_settings_are_published_later(
     mistake: Mistake, secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """An encrypted key without its password is among them: OpenSSL would ask at the terminal for it, and wait for ever."""
+    """Among the mistakes is an encrypted key without its password: OpenSSL would prompt for it at the terminal, and block."""
     secure.make_topics(pbx)
     secure.allow(CERTIFICATE_USER, "Write", *written(pbx))
     bridge = bridge_of(tmp_path, pbx, mistake(secure))
@@ -563,7 +563,7 @@ def test_mended_certificate_files_are_taken_without_a_restart(
         bridge.await_drained()
 
     assert records(secure, written(pbx)) == [1, 0, 0]
-    # Each of the three once, at once; a try that falls between two files may meet a fourth cause. Not one per try.
+    # One error per cause, not per attempt; an attempt between two writes may find a fourth cause.
     assert 3 <= len(errors_of(bridge)) <= 5
 
 
@@ -587,8 +587,8 @@ def test_setting_the_password_on_the_broker_drains_the_spool(
     assert errors_of(bridge) == ["Kafka cannot be used; events are accepted and wait in the spool"]
 
 
-def test_an_address_that_only_the_broker_names_is_blamed_too(secure: SecureKafka) -> None:
-    """The first connection is fine; the ones that follow go where `advertised.listeners` says."""
+def test_a_wrong_certificate_of_an_advertised_address_is_named(secure: SecureKafka) -> None:
+    """The first connection succeeds; the following ones go to `advertised.listeners`."""
     environment = secure.by_certificate(VOIPEX_KAFKA_BOOTSTRAP_SERVERS=secure.misled)
     with mock.patch.dict(os.environ, environment):
         loaded = settings.load()
@@ -629,29 +629,29 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
-    calls, agents, letters = written(pbx)
+    calls, agents, dead_letters = written(pbx)
     way = secure.by_password("PLAIN", "newcomer")
 
     with bridge_of(tmp_path, pbx, way).start() as bridge:
         answers = [bridge.post(body)[0] for body in (RINGING, AGENT_LOGIN, NO_EVENT)]
         eventually(lambda: "denies Describe" in bridge.log(), bridge.log)
-        secure.allow("newcomer", "Describe", calls, agents, letters)
+        secure.allow("newcomer", "Describe", calls, agents, dead_letters)
         eventually(lambda: "denies Write on any topic" in bridge.log(), bridge.log)
         secure.allow("newcomer", "Write", calls)
         eventually(
-            lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, letters)), bridge.log
+            lambda: all(f'"topic":"{topic}"' in bridge.log() for topic in (agents, dead_letters)), bridge.log
         )
-        partly = records(secure, (calls, agents, letters))
+        partly = records(secure, (calls, agents, dead_letters))
         looked = run_command(bridge.environment, "doctor", "--json")
-        secure.allow("newcomer", "Write", agents, letters)
+        secure.allow("newcomer", "Write", agents, dead_letters)
         bridge.await_drained()
 
     assert answers == [200, 200, 422]
     assert partly == [1, 0, 0]
-    assert records(secure, (calls, agents, letters)) == [1, 1, 1]
+    assert records(secure, (calls, agents, dead_letters)) == [1, 1, 1]
     assert (
-        f"Kafka denies Describe on topics {calls}, {agents}, {letters} (Read or Write would include it). Add the ACL: kafka-acls.sh --add "
-        f"--allow-principal User:newcomer --operation Describe --topic {calls} --topic {agents} --topic {letters}"
+        f"Kafka denies Describe on topics {calls}, {agents}, {dead_letters} (Read or Write would include it). Add the ACL: kafka-acls.sh --add "
+        f"--allow-principal User:newcomer --operation Describe --topic {calls} --topic {agents} --topic {dead_letters}"
         in bridge.log()
     )
     assert (
@@ -659,9 +659,9 @@ def test_missing_acls_are_named_and_events_wait_until_granted(
     )
     [(verdict, found, remedy)] = checks(looked)["rights"]
     assert (looked.code, verdict) == (1, "error")
-    assert f"Write on {agents}, {letters}" in found
+    assert f"Write on {agents}, {dead_letters}" in found
     assert (remedy or "").startswith(
-        f"kafka-acls.sh --add --allow-principal User:newcomer --operation Write --topic {agents} --topic {letters};"
+        f"kafka-acls.sh --add --allow-principal User:newcomer --operation Write --topic {agents} --topic {dead_letters};"
     )
 
 
@@ -772,7 +772,7 @@ def test_replay_needs_read_on_dead_letters_and_write_on_targets(
 ) -> None:
     secure.make_topics(pbx)
     secure.allow("writer", "Write", *written(pbx))
-    calls, _, letters = written(pbx)
+    calls, _, dead_letters = written(pbx)
     with bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "writer")).start() as bridge:
         assert bridge.post(b'{"event":"Ringing","call_id":"1412256225.1941"}')[0] == 422
         bridge.await_drained()
@@ -788,16 +788,16 @@ def test_replay_needs_read_on_dead_letters_and_write_on_targets(
             secure.allow("replayer", right, topic)
         return run_command(bridge.environment, "dead-letters", "replay", "--json")
 
-    unread = replay(("Describe", letters))
-    unwritten = replay(("Read", letters))
-    elsewhere = replay(("Write", letters))
+    unread = replay(("Describe", dead_letters))
+    unwritten = replay(("Read", dead_letters))
+    elsewhere = replay(("Write", dead_letters))
     replayed = replay(("Write", calls))
 
-    assert (unread.code, f"the right Read on topic {letters}" in unread.err) == (1, True)
+    assert (unread.code, f"the right Read on topic {dead_letters}" in unread.err) == (1, True)
     assert (unwritten.code, "the right Write on any topic" in unwritten.err) == (1, True)
     assert (elsewhere.code, elsewhere.json["refused"]) == (1, 1)
-    assert elsewhere.json["letters"][0]["topic"] == calls
-    assert "the right to write" in elsewhere.json["letters"][0]["why"]
+    assert elsewhere.json["dead_letters"][0]["topic"] == calls
+    assert "the right Write on its topic is missing" in elsewhere.json["dead_letters"][0]["why"]
     assert (replayed.code, replayed.json["replayed"]) == (0, 1)
     assert records(secure, (calls,)) == [1]
 
@@ -806,7 +806,7 @@ def test_replay_needs_read_on_dead_letters_and_write_on_targets(
 
 
 def documented_rights(service: str, pbx: str) -> list[Right]:
-    """What docs/operations.md says that a service needs, from the commands that give it."""
+    """The ACLs that docs/operations.md gives a service, read from its commands."""
     page = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
     commands = page.split("### Rights for the consumers")[1].split("```sh\n")[1].split("```")[0]
     rights = []
@@ -822,10 +822,10 @@ def documented_rights(service: str, pbx: str) -> list[Right]:
 
 
 def service_of(secure: SecureKafka, name: str, pbx: str, folder: Path) -> Worker[Any]:
-    """As the user of its own name."""
+    """A service that connects as the user of its own name."""
     way = secure.by_password("PLAIN", name)
     given: dict[str, Any] = {key.removeprefix("VOIPEX_").lower(): value for key, value in way.items()}
-    ours = ConsumerSettings(
+    settings = ConsumerSettings(
         **given,
         pbxs=(pbx,),
         topic_partitions=1,
@@ -833,7 +833,7 @@ def service_of(secure: SecureKafka, name: str, pbx: str, folder: Path) -> Worker
         commit_interval_ms=20,
         transaction_timeout_s=5,
     )
-    return Worker(SERVICES[name](ours), ours, Metrics("test"))
+    return Worker(SERVICES[name](settings), settings, Metrics("test"))
 
 
 def has_errors(logs: Sequence[Mapping[str, Any]]) -> bool:
@@ -846,7 +846,7 @@ async def run_until(worker: Worker[Any], what: Callable[[], object]) -> None:
 
 
 def visible(secure: SecureKafka, topic: str) -> list[int]:
-    """How many records are committed; waits for the markers, which the broker writes a moment after it confirms a commit."""
+    """Count the committed records. Waits for the commit markers, which the broker writes after it confirms the commit."""
     eventually(lambda: len(set(asyncio.run(_ends(secure.administration, topic)))) == 1)
     return records(secure, [topic])
 
@@ -865,9 +865,9 @@ async def _ends(bootstrap_servers: str, topic: str) -> list[int]:
     return ends
 
 
-@pytest.mark.parametrize(("service", "output"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
+@pytest.mark.parametrize(("service", "kind"), [("timelines", CALL_TIMELINES), ("agents", AGENT_STATUS)])
 def test_a_consumer_names_each_documented_acl_it_lacks(
-    secure: SecureKafka, pbx: str, tmp_path: Path, service: str, output: TopicSpec
+    secure: SecureKafka, pbx: str, tmp_path: Path, service: str, kind: TopicSpec
 ) -> None:
     secure.make_topics(pbx)
     Traffic(secure.administration, pbx, 1).publish(50)
@@ -875,10 +875,10 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
     for right in rights:
         secure.give(service, right)
     worker = service_of(secure, service, pbx, tmp_path / "state")
-    told = topic_name(pbx, output)
+    topic = topic_name(pbx, kind)
 
     asyncio.run(run_until(worker, lambda: worker.snapshot().keys))
-    documents = visible(secure, told)
+    documents = visible(secure, topic)
     for number, right in enumerate(rights):
         secure.take(service, right)
         with capture_logs() as logs:
@@ -894,7 +894,7 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
 
     assert len(rights) == {"timelines": 8, "agents": 8}[service]
     assert documents[0] > 0
-    assert records(secure, [told]) == documents
+    assert records(secure, [topic]) == documents
 
 
 def test_lag_needs_read_on_inputs_and_describe_on_groups(secure: SecureKafka, pbx: str) -> None:
@@ -904,7 +904,7 @@ def test_lag_needs_read_on_inputs_and_describe_on_groups(secure: SecureKafka, pb
 
     def lag() -> CommandResult:
         done = lag_of({**os.environ, **way})
-        told.extend((done.stdout, done.stderr))
+        output.extend((done.stdout, done.stderr))
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
     for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY):
@@ -970,18 +970,18 @@ def test_settings_show_no_secret_in_words_faults_or_tracebacks(
         monkeypatch.setenv(name, value)
 
     loaded = settings.load()
-    told.extend((repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())))
+    output.extend((repr(loaded), str(loaded), loaded.model_dump_json(), str(loaded.model_dump())))
     with pytest.raises(
         KafkaAccessDenied, match="VOIPEX_KAFKA_SSL_KEY_PASSWORD is not its password"
     ) as refused:
         asyncio.run(describe_cluster(loaded))
-    told.extend(traceback.format_exception(refused.value))
+    output.extend(traceback.format_exception(refused.value))
 
     assert loaded.kafka_sasl_password is not None
     assert loaded.kafka_sasl_password.get_secret_value() == password_of(SCRAM_USER)
 
 
-def test_faults_of_settings_are_told_without_secrets(secure: SecureKafka) -> None:
+def test_errors_in_settings_are_reported_without_secrets(secure: SecureKafka) -> None:
     incomplete = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_USERNAME="")
     misspelt = secure.by_password("PLAIN", "plain-user", VOIPEX_KAFKA_SASL_PASWORD=WRONG_PASSWORD)
 

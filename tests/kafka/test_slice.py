@@ -1,4 +1,4 @@
-"""From one authenticated POST to a record on a real broker, read back by a client that is not ours: the Java console consumer."""
+"""From an authenticated POST to a record on a real broker, read back with the Java console consumer."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from voipex.partitioner import partition_for_key
 WEBHOOKS = Path(__file__).parent.parent / "webhooks"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-DOCUMENTED = [  # contract 1, to the letter
+DOCUMENTED = [  # the payloads of VOIPEX's documentation, unchanged
     b'{"EventName":"AgentLogin","Queue":"NOC","Login":"janecek","Line":"163","Email":"nejaky@email.cz"}',
     '{"EventName":"AgentPaused","Queue":"NOC","Login":"janecek","Line":"163","Email":"nejaky@email.cz","PauseName":"Oběd"}'.encode(),
     b'{"EventName":"Ringing","From":"777888999","To":"222333444","Line":"444","Email":"petr.novak@jehofirma.cz","Login":"petr.novak","UniqueId":"1412256225.1941"}',
@@ -50,8 +50,8 @@ def test_java_consumer_reads_the_documented_payloads(bridge: BridgeProcess, kafk
     assert [seen.key for seen in agents] == ["janecek"] * 2
     assert {seen.partition for seen in calls} == {partition_for_key(b"1412256225.1941", 12)}
     events = [json.loads(seen.value or "") for seen in calls]
-    told = ("type", "from", "to", "line", "login", "direction", "reason_class")
-    assert [tuple(event[name] for name in told) for event in events] == [
+    fields = ("type", "from", "to", "line", "login", "direction", "reason_class")
+    assert [tuple(event[name] for name in fields) for event in events] == [
         ("ringing", "777888999", "222333444", "444", "petr.novak", None, None),
         ("hangup", "777888999", "222333444", None, None, None, "no_answer"),
         ("ringing", "20", "777888999", "20", None, "outgoing", None),
@@ -68,7 +68,7 @@ def test_java_consumer_reads_the_documented_payloads(bridge: BridgeProcess, kafk
 
 
 def assert_headers(seen: Seen, event: dict[str, str], pbx: str, spool_id: str, seq: int) -> None:
-    """All headers of contract 2, and no others."""
+    """Check that the headers are exactly the documented ones."""
     assert seen.headers == {
         "ce_specversion": "1.0",
         "ce_id": event["event_id"],
@@ -95,10 +95,10 @@ def test_a_java_producer_chooses_the_same_partition_for_a_key(
     console_producer(kafka.bootstrap_servers, topic, [(key, "by java") for key in keys])
 
     seen = console_consumer(kafka.bootstrap_servers, topic, records=80)
-    ours = {each.key: each.partition for each in seen if each.value != "by java"}
-    theirs = {each.key: each.partition for each in seen if each.value == "by java"}
-    assert len(ours) == 40
-    assert ours == theirs
+    by_bridge = {each.key: each.partition for each in seen if each.value != "by java"}
+    by_java = {each.key: each.partition for each in seen if each.value == "by java"}
+    assert len(by_bridge) == 40
+    assert by_bridge == by_java
 
 
 def test_a_numeric_unique_id_keeps_its_text(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
@@ -154,7 +154,7 @@ def test_another_number_of_partitions_refuses_the_start(kafka: Broker, pbx: str,
 
 
 def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka: Broker) -> None:
-    """`make run` is this command; here with its own ports, and with the jars that are there already."""
+    """The command of `make run`, on ports of its own and with jars that are already downloaded."""
     folder = tmp_path / "build"
     folder.mkdir()
     (folder / "kafka-jars").symlink_to(Path("build/kafka-jars").absolute())
@@ -204,7 +204,7 @@ def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka
 
 
 def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka: Broker, pbx: str) -> None:
-    """On the broker of somebody else, whose topics are there."""
+    """On an existing broker that already has the topics."""
     apply_topics(kafka.bootstrap_servers, pbx)
     command = [sys.executable, "-m", "sandbox", "up", "--folder", str(tmp_path / "build"), "--no-sim"]
     for option in ("--port", "--management-port", "--timelines-port", "--agents-port"):

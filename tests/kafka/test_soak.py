@@ -1,4 +1,4 @@
-"""The long forms, for `make soak`: hundreds of kills, and a disk that is really full."""
+"""Long fault tests for `make soak`: hundreds of kills, and a full disk."""
 
 import random
 import time
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def test_two_hundred_kills_at_random_moments_lose_nothing(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path
 ) -> None:
-    """Every now and then the broker is killed, frozen or stopped too. Another run, other moments: the seed is printed."""
+    """Now and then the broker is killed, frozen or stopped too. Each run has its own seed and prints it."""
     seed = time.time_ns()
     print(f"seed {seed}")
     dice = random.Random(seed)

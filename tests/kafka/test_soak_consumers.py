@@ -1,4 +1,4 @@
-"""The long forms of the consumers' fault tests, for `make soak`: the same troubles again and again, under load, and each event once."""
+"""Long fault tests of the consumers for `make soak`: the same faults many times, under load; each event is folded exactly once."""
 
 import asyncio
 import random
@@ -30,7 +30,7 @@ SETTLED_WITHIN_S = 180.0
 
 @contextmanager
 def load(traffic: Traffic) -> Iterator[None]:
-    """Events all the time; what no broker takes is not sent."""
+    """Write events all the time, except while no broker accepts them."""
     stopping = threading.Event()
     faults: list[BaseException] = []
 
@@ -55,7 +55,7 @@ def load(traffic: Traffic) -> Iterator[None]:
 
 
 def services(kafka: str, pbx: str, folder: Path, timelines: int) -> list[ConsumerProcess]:
-    """So many of `timelines`, and one of `agents`, which comes last."""
+    """Instances of `timelines`, and one of `agents`, the last."""
     names = [*["timelines"] * timelines, "agents"]
     return [ConsumerProcess(folder, name, kafka, pbx) for name in names]
 
@@ -73,7 +73,7 @@ def test_frozen_instances_again_and_again_write_nothing(kafka: Broker, pbx: str,
 
 
 def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
-    """Two share the partitions; in turn one is frozen past its session, and wakes up into what the other one has done meanwhile."""
+    """Two instances share the partitions. In turn one is frozen past its session timeout while the other takes over."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(21)
     one, other, agents = processes = services(kafka.bootstrap_servers, pbx, folder, 2)
@@ -99,7 +99,7 @@ def test_instances_come_and_go_again_and_again(kafka: Broker, pbx: str, tmp_path
 
 
 def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
-    """1 -> 3 -> 1, by SIGTERM and by SIGKILL, at any moment of the rebalances; those that come begin without a cache."""
+    """One instance, three, one again: by SIGTERM and SIGKILL, at any time of a rebalance; new instances start without a store."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(22)
     first, second, third, agents = processes = services(kafka.bootstrap_servers, pbx, folder, 3)
@@ -132,7 +132,7 @@ def test_repeated_broker_kills_and_stalls_lose_nothing(
 
 
 def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> None:
-    """By turns kill -9, and SIGSTOP shorter and longer than a transaction may take."""
+    """In turn kill -9, and SIGSTOP for less and more than the transaction timeout."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(23)
     processes = services(kafka.bootstrap_servers, pbx, folder, 1)
@@ -161,7 +161,7 @@ def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> Non
 
 @pytest.fixture
 def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
-    """Each topic on all of them, two of which must have what is acknowledged."""
+    """Three brokers, for topics with three replicas of which two must be in sync."""
     ports = [(free_port(), free_port()) for _ in range(3)]
     voters = ",".join(f"{number}@127.0.0.1:{ports[number - 1][1]}" for number in (1, 2, 3))
     brokers = [
@@ -197,7 +197,7 @@ def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
 def test_of_three_brokers_each_may_be_killed(
     three_brokers: list[LocalKafka], pbx: str, tmp_path: Path
 ) -> None:
-    """kafka.md 12 (14)."""
+    """Replication 3, min.insync.replicas 2: the group goes on with any two brokers."""
     addresses = ",".join(each.bootstrap_servers for each in three_brokers)
     topics = topics_for([pbx], 3)
     asyncio.run(kafka_topics.apply_topics(settings_of(addresses), topics, 3, 2))
@@ -218,7 +218,7 @@ def test_of_three_brokers_each_may_be_killed(
 
 
 def all_in_sync(addresses: str, topics: Sequence[str], replicas: int) -> bool:
-    """Whether every partition of these topics has so many replicas in sync."""
+    """Whether every partition of *topics* has *replicas* in-sync replicas."""
 
     async def fewest() -> int:
         async with admin_client(settings_of(addresses), 30) as admin:

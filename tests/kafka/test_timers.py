@@ -1,4 +1,4 @@
-"""Calls that nobody touches any more, on a real broker: told when their time has come, and not while their end waits to be read."""
+"""Timers of idle calls on a real broker: they fire at their deadline, but not before the input up to it has been read."""
 
 import json
 import time
@@ -66,21 +66,21 @@ async def until_status(kafka: Broker, pbx: str, call: str, status: str, within_s
     await async_eventually(is_it, lambda: found, within_s)
 
 
-def timelines(ours: Settings, clock: Any = None) -> Worker[Any]:
-    projection = CallProjection(ringing_limit_s=ours.ringing_limit_s)
-    return Worker(projection, ours, Metrics("test"), *([clock] if clock is not None else []))
+def timelines(config: Settings, clock: Any = None) -> Worker[Any]:
+    projection = CallProjection(ringing_limit_s=config.ringing_limit_s)
+    return Worker(projection, config, Metrics("test"), *([clock] if clock is not None else []))
 
 
 @pytest.mark.anyio
 async def test_an_idle_call_becomes_stale_by_the_clock(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    """The real clock, and a limit of two seconds; and what it says is what it says whenever the timer fires."""
+    """With the real clock and a limit of two seconds. The document has the deadline's time, whenever the timer fires."""
     await create_topics(kafka.bootstrap_servers, pbx, 1)
-    ours = settings(kafka, tmp_path, pbx, ringing_limit_s=2.0)
+    config = settings(kafka, tmp_path, pbx, ringing_limit_s=2.0)
 
-    async with running(worker := timelines(ours)):
+    async with running(worker := timelines(config)):
         await all_running(worker, 1)
         at_us = time.time_ns() // 1000
-        await write(ours, [event(pbx, "1.1", "Ringing", at_us)])
+        await write(config, [event(pbx, "1.1", "Ringing", at_us)])
         # Nothing else wakes the task before it commits its idle positions.
         await until_status(kafka, pbx, "1.1", "stale", within_s=IDLE_COMMIT_S)
 
@@ -92,34 +92,34 @@ async def test_an_idle_call_becomes_stale_by_the_clock(kafka: Broker, pbx: str, 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", ["present", "lost"])
 async def test_overdue_timers_fire_only_after_the_inputs_are_read(
     kafka: Broker, pbx: str, tmp_path: Path, cache: str
 ) -> None:
     """
-    Two calls ring when the service stops. It comes back after their deadline: one has rung on, and is stale; behind two batches of
-    other calls lies the other one's answer, which came in time. What looks overdue there must never be told.
+    Two calls ring when the service stops; it starts again after their deadline. One is still ringing and becomes stale. The other was
+    answered in time, but its answer follows two batches of other calls: it must never be published as stale.
     """
     await create_topics(kafka.bootstrap_servers, pbx, 1)
     clock = Clock(time.time_ns() // 1000)
     began_us = clock.now_us
-    ours = settings(kafka, tmp_path / "state", pbx, ringing_limit_s=LIMIT_S)
-    async with running(worker := timelines(ours, clock)):
+    config = settings(kafka, tmp_path / "state", pbx, ringing_limit_s=LIMIT_S)
+    async with running(worker := timelines(config, clock)):
         await all_running(worker, 1)
-        await write(ours, [event(pbx, call, "Ringing", began_us) for call in ("1.1", "1.2")])
+        await write(config, [event(pbx, call, "Ringing", began_us) for call in ("1.1", "1.2")])
         for call in ("1.1", "1.2"):
             await until_status(kafka, pbx, call, "ringing")
     others = [event(pbx, f"2.{number}", "Hangup", began_us + SECOND_US, number) for number in range(2500)]
-    await write(ours, others)
-    await write(ours, [event(pbx, "1.2", "Answered", began_us + 2 * SECOND_US)])
-    await write(ours, [event(pbx, "1.3", "Ringing", began_us + 2 * SECOND_US)])
-    await write(ours, others)  # copies
-    await write(ours, [event(pbx, "1.3", "Answered", began_us + 3 * SECOND_US)])
+    await write(config, others)
+    await write(config, [event(pbx, "1.2", "Answered", began_us + 2 * SECOND_US)])
+    await write(config, [event(pbx, "1.3", "Ringing", began_us + 2 * SECOND_US)])
+    await write(config, others)  # copies
+    await write(config, [event(pbx, "1.3", "Answered", began_us + 3 * SECOND_US)])
     clock.now_us += round(2 * LIMIT_S * SECOND_US)
 
     if cache == "lost":
-        ours = settings(kafka, tmp_path / "other", pbx, ringing_limit_s=LIMIT_S)
-    async with running(worker := timelines(ours, clock)):
+        config = settings(kafka, tmp_path / "other", pbx, ringing_limit_s=LIMIT_S)
+    async with running(worker := timelines(config, clock)):
         await until_status(kafka, pbx, "1.1", "stale")
         await until_status(kafka, pbx, "1.3", "talking")
 

@@ -1,4 +1,4 @@
-"""Topics, partitions and reading, on a real broker and against clients that are not ours."""
+"""Topics, partitions and reading, on a real broker and compared with Kafka's own clients."""
 
 import asyncio
 import json
@@ -116,7 +116,7 @@ def test_apply_fixes_config_drift_and_keeps_other_topic_configs(kafka: Broker, p
 
 
 def test_a_low_max_message_bytes_of_events_is_a_mismatch(kafka: Broker, pbx: str) -> None:
-    """The bridge could lose a record that fits neither there nor into the dead letters; a higher limit is fine."""
+    """The bridge could lose a record that fits into neither the topic nor its dead letters; a higher limit is no error."""
     events, timelines = (topic for topic in topics_for([pbx]) if topic.kind in (CALL_EVENTS, CALL_TIMELINES))
     apply(kafka, (events, timelines))
     set_config(kafka, events.name, {**events.config, "max.message.bytes": "2000000"})
@@ -169,7 +169,7 @@ async def _first_record(settings: KafkaSettings) -> None:
         return
 
 
-def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> None:
+def test_a_protocol_mismatch_is_reported_without_the_secret(kafka: Broker) -> None:
     settings = KafkaSettings(
         kafka_bootstrap_servers=kafka.bootstrap_servers,
         kafka_security_protocol="SASL_PLAINTEXT",
@@ -184,7 +184,7 @@ def test_a_wrong_way_of_talking_is_told_without_the_secret(kafka: Broker) -> Non
 
 
 def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKafka) -> None:
-    """aiokafka's own time-out is 40 s."""
+    """aiokafka's own timeout is 40 s."""
     own_kafka.pause()
     began = time.monotonic()
 
@@ -194,8 +194,8 @@ def test_a_paused_broker_ends_in_an_error_within_the_deadline(own_kafka: LocalKa
     assert time.monotonic() - began < 20
 
 
-def test_javas_partitioner_agrees_with_ours(kafka: Broker, pbx: str) -> None:
-    """Whoever writes with Kafka's own clients, or reads with a co-partitioned stream, finds the same key in the same place."""
+def test_the_partitioner_agrees_with_javas(kafka: Broker, pbx: str) -> None:
+    """Kafka's own producers and co-partitioned streams need the same partition for a key."""
     seed = random.Random(3)
     alphabet = "0123456789.-abcXYZěščřž☎"
     keys = {"".join(seed.choices(alphabet, k=seed.randint(1, 40))) for _ in range(2000)} | {"1412256225.1940"}
@@ -281,12 +281,12 @@ async def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
     assert json.loads(await line)["key"] == "9.9"
 
 
-def test_tail_of_a_missing_topic_says_so(kafka: Broker) -> None:
+def test_tail_of_a_missing_topic_is_an_error(kafka: Broker) -> None:
     with pytest.raises(TopicMismatch, match="topic nope does not exist"):
         lines(kafka, "nope")
 
 
-def test_a_record_of_ours_is_what_the_console_consumer_shows(kafka: Broker, events: str) -> None:
+def test_the_console_consumer_shows_a_published_record(kafka: Broker, events: str) -> None:
     seen = [
         each for each in console_consumer(kafka.bootstrap_servers, events, records=4) if each.key == "2.2"
     ]

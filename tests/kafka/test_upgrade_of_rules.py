@@ -1,4 +1,4 @@
-"""After an upgrade of the rules: what is kept is folded anew and told again, without a manual step."""
+"""After an upgrade of the rules the stored states are folded again and published again, without a manual step."""
 
 import asyncio
 import contextlib
@@ -31,30 +31,33 @@ NEW_RULES = "by-the-new-rules"
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("cache", ["kept", "lost"])
+@pytest.mark.parametrize("cache", ["present", "lost"])
 async def test_an_upgrade_refolds_each_call_and_publishes_it_once(
     kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
 ) -> None:
     """
-    The next version writes another `conversation_id`, and agents a new field. Meanwhile the topics have forgotten every event: the
-    private state is all there is. Agents keep their registers, and their documents are derived again.
+    The next version writes another `conversation_id`, and agents a new field. Meanwhile every event has been deleted from the topics:
+    only the private state is left. The documents of agents are derived from their registers again.
     """
     await create_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
-    ours = settings(kafka, tmp_path / "state", pbx, partitions=PARTITIONS)
-    kept = await _fold_and_forget(kafka, pbx, ours)
+    config = settings(kafka, tmp_path / "state", pbx, partitions=PARTITIONS)
+    deleted = await _fold_and_delete(kafka, pbx, config)
     before = await read(kafka, topic_name(pbx, CALL_TIMELINES))
     agents_before = await read(kafka, topic_name(pbx, AGENT_STATUS))
     upgrade(monkeypatch)
     if cache == "lost":
-        ours = settings(kafka, tmp_path / "another", pbx, partitions=PARTITIONS)
-    await _fold_until_equal(kafka, pbx, ours, kept)
+        config = settings(kafka, tmp_path / "another", pbx, partitions=PARTITIONS)
+    await _fold_until_equal(kafka, pbx, config, deleted)
 
     after = await read(kafka, topic_name(pbx, CALL_TIMELINES))
-    assert kept[CALL_EVENTS]
+    assert deleted[CALL_EVENTS]
     assert not await read(kafka, topic_name(pbx, CALL_EVENTS))
     assert latest(after, "conversation_id") == dict.fromkeys(latest(before, "conversation_id"), NEW_RULES)
-    assert tellings(after) == {key: number + 1 for key, number in tellings(before).items()}
-    assert versions(after) == {**versions(before), calls.CallProjection.fold_version: len(tellings(before))}
+    assert publications(after) == {key: number + 1 for key, number in publications(before).items()}
+    assert versions(after) == {
+        **versions(before),
+        calls.CallProjection.fold_version: len(publications(before)),
+    }
     agents_after = await read(kafka, topic_name(pbx, AGENT_STATUS))
     assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
 
@@ -107,52 +110,54 @@ def stop(services: Iterable[ConsumerProcess]) -> None:
         assert each.ended() == 0, each.log()
 
 
-async def _fold_and_forget(kafka: Broker, pbx: str, ours: Settings) -> dict[Any, list[ConsumerRecord]]:
-    """Fold some traffic, stop, and let the topics forget what was folded; it is what is returned."""
+async def _fold_and_delete(kafka: Broker, pbx: str, config: Settings) -> dict[Any, list[ConsumerRecord]]:
+    """Fold some traffic, stop, and delete the folded records from their topics. Returns those records."""
     traffic = Traffic(kafka.bootstrap_servers, pbx, PARTITIONS, seed=4)
-    workers = services(ours)
+    workers = services(config)
     async with running(*workers):
         await asyncio.to_thread(traffic.publish, 300)
         await until_equal(kafka, pbx)
-    kept = {
+    deleted = {
         kind: await read(kafka, topic_name(pbx, kind)) for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY)
     }
     for worker in workers:
-        for partition, each in (await progress(worker, ours)).items():
+        for partition, each in (await progress(worker, config)).items():
             if partition.topic != topic_name(pbx, AGENT_ACTIVITY) and each.committed:
                 await delete_records(kafka, partition, each.committed)
-    return kept
+    return deleted
 
 
 async def _fold_until_equal(
-    kafka: Broker, pbx: str, ours: Settings, kept: dict[Any, list[ConsumerRecord]]
+    kafka: Broker, pbx: str, config: Settings, deleted: dict[Any, list[ConsumerRecord]]
 ) -> None:
-    workers = services(ours)
+    workers = services(config)
     async with running(*workers):
         for worker in workers:
             await all_running(worker, PARTITIONS)
-        await until_equal(kafka, pbx, kept)
+        await until_equal(kafka, pbx, deleted)
 
 
-async def until_equal(kafka: Broker, pbx: str, kept: dict[Any, list[ConsumerRecord]] | None = None) -> None:
+async def until_equal(
+    kafka: Broker, pbx: str, deleted: dict[Any, list[ConsumerRecord]] | None = None
+) -> None:
     found: list[str] = []
 
     async def is_equal() -> bool:
-        found[:] = await asyncio.to_thread(differences, kafka.bootstrap_servers, pbx, kept)
+        found[:] = await asyncio.to_thread(differences, kafka.bootstrap_servers, pbx, deleted)
         return not found
 
     await async_eventually(is_equal, lambda: found[:10])
 
 
-def services(ours: Settings) -> list[Worker[Any]]:
+def services(config: Settings) -> list[Worker[Any]]:
     return [
-        Worker(calls.CallProjection(), ours, Metrics("test")),
-        Worker(agents.AgentProjection(), ours, Metrics("test")),
+        Worker(calls.CallProjection(), config, Metrics("test")),
+        Worker(agents.AgentProjection(), config, Metrics("test")),
     ]
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next version of both folds."""
+    """Patch both folds to their next version."""
     content = agents._content
 
     def new_document(*arguments: Any) -> Any:
@@ -168,7 +173,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "FOLD_VERSION", projection.fold_version)
 
 
-def tellings(documents: Iterable[ConsumerRecord]) -> Counter[bytes]:
+def publications(documents: Iterable[ConsumerRecord]) -> Counter[bytes]:
     return Counter(each.key or b"" for each in documents)
 
 
