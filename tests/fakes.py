@@ -1,4 +1,4 @@
-"""Stand-ins for what is across the network or under the platter, and a tiny ASGI client."""
+"""Fakes of the ingress's collaborators, and an ASGI client."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,38 +17,38 @@ PRINCIPAL = Principal("demo", "voipex", "CZ", DOCUMENTED_KEYS)
 
 
 @dataclass
-class FakeOutbox:
-    """Keeps records in a list, or fails as told."""
+class FakeSpool:
+    """A spool that stores records in a list, or fails each append with `fault`."""
 
-    kept: list[Record] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
     fault: Exception | None = None
 
     def append(self, records: Sequence[Record], on_durable: Callable[[Any], None]) -> None:
         if self.fault is None:
-            self.kept.extend(records)
+            self.records.extend(records)
         on_durable(self.fault)
 
 
-def let_in(header: bytes | None) -> Principal:
-    """Anyone who says `Basic good`."""
+def allow_good(header: bytes | None) -> Principal:
+    """Authenticate the header `Basic good`."""
     if header != b"Basic good":
         raise Unauthorized("not good")
     return PRINCIPAL
 
 
 def webhook_ingress(
-    outbox: FakeOutbox,
+    spool: FakeSpool,
     metrics: Metrics | None = None,
-    authenticate: Callable[[bytes | None], Principal] = let_in,
+    authenticate: Callable[[bytes | None], Principal] = allow_good,
     *,
     max_body_bytes: int = 1024,
     accepted: tuple[int, bytes] = (200, b""),
     log_requests: bool = False,
 ) -> Ingress:
-    """An ingress of /voipex alone."""
+    """An ingress with the webhook endpoint only."""
     metrics = metrics or Metrics("test")
     endpoint = WebhookEndpoint(
-        outbox,
+        spool,
         authenticate,
         ReceiptClock(),
         metrics,
@@ -60,22 +60,26 @@ def webhook_ingress(
 
 
 @dataclass
-class Answer:
+class AsgiResponse:
     status: int
     headers: dict[bytes, bytes]
     body: bytes
     reads: int
 
 
-async def ask(
+async def asgi_request(
     app: Ingress,
     *chunks: bytes,
     path: str = "/voipex",
     method: str = "POST",
     headers: Sequence[tuple[bytes, bytes]] = ((b"authorization", b"Basic good"),),
     ends: bool = True,
-) -> Answer:
-    """One request in process. `ends=False`: the client goes away after its chunks. `reads`: how often the app asked for more."""
+) -> AsgiResponse:
+    """
+    Send one request to the ASGI application.
+
+    With `ends=False` the client disconnects after its chunks. `AsgiResponse.reads`: how often the application called `receive`.
+    """
     waiting = list(chunks or (b"",))
     sent: list[Any] = []
     reads = 0
@@ -97,4 +101,4 @@ async def ask(
     joined: dict[bytes, bytes] = {}
     for name, value in start["headers"]:
         joined[name] = joined[name] + b", " + value if name in joined else value
-    return Answer(start["status"], joined, b"".join(part.get("body", b"") for part in sent[1:]), reads)
+    return AsgiResponse(start["status"], joined, b"".join(part.get("body", b"") for part in sent[1:]), reads)

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 Why = str | Callable[[], object]
 
 WITHIN_S: Final = 120.0
 
 
 def eventually(
-    predicate: Callable[[], Found | None], why: Why = "", within_s: float = WITHIN_S, every_s: float = 0.05
-) -> Found:
+    predicate: Callable[[], Result | None], why: Why = "", within_s: float = WITHIN_S, every_s: float = 0.05
+) -> Result:
     """
     Call *predicate* until it returns something true, and return that.
 

@@ -252,7 +252,7 @@ class Batch(Generic[State]):
         )
 
     def _reject(self, result: BatchResult, rejected: InputRecord, error: Exception) -> None:
-        """Add a dead letter. Its message is ours: that of another library's error could repeat the record."""
+        """Add a dead letter. Its message is written here: a library's message could repeat the content of the record."""
         if isinstance(error, InvalidRecord):
             message = str(error)
         else:

@@ -10,7 +10,7 @@ SOURCE_TOPIC_HEADER: Final = "bridge-source-topic"
 SOURCE_OFFSET_HEADER: Final = "bridge-source-offset"
 FOLD_VERSION_HEADER: Final = "bridge-fold-version"
 DUE_HEADER: Final = "bridge-due-us"
-STATUS_HEADER: Final = "bridge-standing"
+STATUS_HEADER: Final = "bridge-status"
 
 
 class TopicPartition(NamedTuple):

@@ -168,9 +168,9 @@ class _NoSpool:
 
 
 def scenario_output(name: str) -> str:
-    told = scenario(name)
-    lines = lines_of(told)
-    moments = [moment(told["base"], expected["as_of"]) for expected in told["expect"]]
+    recorded = scenario(name)
+    lines = lines_of(recorded)
+    moments = [moment(recorded["base"], expected["as_of"]) for expected in recorded["expect"]]
     by_pbx: dict[str, list[tuple[int, Event]]] = {}
     for at_us, event in events_of(lines):
         by_pbx.setdefault(event.pbx, []).append((at_us, event))

@@ -8,13 +8,13 @@ import pytest
 
 from bridge.http.asgi import asgi_application
 from tests.factories import body
-from tests.fakes import FakeOutbox, webhook_ingress
+from tests.fakes import FakeSpool, webhook_ingress
 from voipex.service.server import Server, listening, server_config, started
 
 
 def test_it_runs_under_uvicorn() -> None:
-    outbox = FakeOutbox()
-    app = asgi_application(webhook_ingress(outbox))
+    spool = FakeSpool()
+    app = asgi_application(webhook_ingress(spool))
 
     async def story() -> list[int]:
         server = Server(server_config(app))
@@ -27,7 +27,7 @@ def test_it_runs_under_uvicorn() -> None:
         return statuses
 
     assert asyncio.run(story()) == [200, 413]
-    assert len(outbox.kept) == 1
+    assert len(spool.records) == 1
 
 
 def post_two(port: int) -> list[int]:
@@ -46,17 +46,17 @@ def test_other_scopes_are_not_supported(kind: str) -> None:
         raise AssertionError
 
     with pytest.raises(NotImplementedError, match=kind):
-        asyncio.run(asgi_application(webhook_ingress(FakeOutbox()))({"type": kind}, never, never))
+        asyncio.run(asgi_application(webhook_ingress(FakeSpool()))({"type": kind}, never, never))
 
 
 def test_a_client_that_leaves_early_gets_no_response_and_harms_nothing() -> None:
     """The server cancels the application while the event is being made durable."""
 
-    class SlowOutbox(FakeOutbox):
+    class SlowOutbox(FakeSpool):
         def append(self, records: Any, on_durable: Any) -> None:
             asyncio.get_running_loop().call_later(0.01, super().append, records, on_durable)
 
-    outbox = SlowOutbox()
+    spool = SlowOutbox()
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body()}
@@ -69,7 +69,7 @@ def test_a_client_that_leaves_early_gets_no_response_and_harms_nothing() -> None
 
         headers = [(b"authorization", b"Basic good")]
         scope = {"type": "http", "path": "/voipex", "method": "POST", "headers": headers}
-        request = asyncio.ensure_future(asgi_application(webhook_ingress(outbox))(scope, receive, send))
+        request = asyncio.ensure_future(asgi_application(webhook_ingress(spool))(scope, receive, send))
         await asyncio.sleep(0)
         request.cancel()
         await asyncio.wait({request})
@@ -77,4 +77,4 @@ def test_a_client_that_leaves_early_gets_no_response_and_harms_nothing() -> None
         return sent
 
     assert asyncio.run(story()) == []
-    assert len(outbox.kept) == 1
+    assert len(spool.records) == 1

@@ -13,45 +13,45 @@ from bridge.auth.authenticate import Credentials, Principal, authenticate
 from bridge.http.messages import Response
 from bridge.metrics import Metrics
 from tests.factories import body
-from tests.fakes import Answer, FakeOutbox, ask, webhook_ingress
+from tests.fakes import AsgiResponse, FakeSpool, asgi_request, webhook_ingress
 from voipex.errors import ShuttingDown, SpoolFailed, SpoolFull
 from voipex.records import Record, decode
 
 GOOD = (b"authorization", b"Basic good")
 
 
-def answer_to(outbox: FakeOutbox, *chunks: bytes, **request: object) -> Answer:
-    return asyncio.run(ask(webhook_ingress(outbox), *chunks, **request))  # type: ignore[arg-type]
+def answer_to(spool: FakeSpool, *chunks: bytes, **request: object) -> AsgiResponse:
+    return asyncio.run(asgi_request(webhook_ingress(spool), *chunks, **request))  # type: ignore[arg-type]
 
 
 def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
 
-    answer = answer_to(outbox, body())
+    answer = answer_to(spool, body())
 
     assert (answer.status, answer.body) == (200, b"")
-    assert decode(outbox.kept[0].value).unique_id == "1412256225.1941"
-    assert outbox.kept[0].topic == "voipex.call.events.v1"
+    assert decode(spool.records[0].value).unique_id == "1412256225.1941"
+    assert spool.records[0].topic == "voipex.call.events.v1"
 
 
 def test_status_and_body_of_the_answer_are_settings() -> None:
-    app = webhook_ingress(FakeOutbox(), accepted=(202, b"OK"))
+    app = webhook_ingress(FakeSpool(), accepted=(202, b"OK"))
 
-    answer = asyncio.run(ask(app, body()))
+    answer = asyncio.run(asgi_request(app, body()))
 
     assert (answer.status, answer.body) == (202, b"OK")
     assert answer.headers[b"content-length"] == b"2"
 
 
 def test_a_204_has_neither_body_nor_length() -> None:
-    answer = asyncio.run(ask(webhook_ingress(FakeOutbox(), accepted=(204, b"OK")), body()))
+    answer = asyncio.run(asgi_request(webhook_ingress(FakeSpool(), accepted=(204, b"OK")), body()))
 
     assert (answer.status, answer.body, answer.headers) == (204, b"", {})
 
 
 @pytest.mark.parametrize("path", ["/voipex", "/voipex/"])
 def test_one_trailing_slash_is_accepted(path: str) -> None:
-    assert answer_to(FakeOutbox(), body(), path=path).status == 200
+    assert answer_to(FakeSpool(), body(), path=path).status == 200
 
 
 @pytest.mark.parametrize(
@@ -60,36 +60,36 @@ def test_one_trailing_slash_is_accepted(path: str) -> None:
 def test_any_or_no_content_type_is_accepted(content_type: bytes | None) -> None:
     headers = [GOOD] if content_type is None else [GOOD, (b"content-type", content_type)]
 
-    assert answer_to(FakeOutbox(), body(), headers=headers).status == 200
+    assert answer_to(FakeSpool(), body(), headers=headers).status == 200
 
 
 def test_a_body_in_pieces_is_one_event() -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
     whole = body()
 
-    answer = answer_to(outbox, whole[:10], whole[10:30], whole[30:])
+    answer = answer_to(spool, whole[:10], whole[10:30], whole[30:])
 
     assert answer.status == 200
-    assert len(outbox.kept) == 1
+    assert len(spool.records) == 1
 
 
 @pytest.mark.parametrize(
     ("headers"), [[], [(b"authorization", b"Basic bad")], [GOOD, GOOD], [(b"authorization", b"")]]
 )
 def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
 
-    answer = answer_to(outbox, body(), headers=headers)
+    answer = answer_to(spool, body(), headers=headers)
 
-    assert (answer.status, answer.reads, outbox.kept) == (401, 0, [])
+    assert (answer.status, answer.reads, spool.records) == (401, 0, [])
     assert answer.headers[b"www-authenticate"].startswith(b"Basic ")
 
 
 def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
     nobody = partial(authenticate, credentials=Credentials([]), now_s=0.0)
-    app = webhook_ingress(FakeOutbox(), authenticate=nobody)
+    app = webhook_ingress(FakeSpool(), authenticate=nobody)
 
-    answer = asyncio.run(ask(app, body(), headers=[GOOD, GOOD]))
+    answer = asyncio.run(asgi_request(app, body(), headers=[GOOD, GOOD]))
 
     assert answer.status == 401
     assert json.loads(answer.body)["detail"] == "the Authorization header is empty, or there is more than one"
@@ -105,38 +105,38 @@ def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
     ],
 )
 def test_json_that_no_event_can_hold_is_kept_as_it_was_sent(sent: bytes, status: int, error: bytes) -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
     raw = b'{"EventName":"CDR","UniqueId":"1.2","x":%s}' % sent
 
-    answer = answer_to(outbox, raw)
+    answer = answer_to(spool, raw)
 
     assert answer.status == status
-    assert (outbox.kept[0].topic, outbox.kept[0].value) == ("voipex.dead-letters.v1", raw)
-    assert dict(outbox.kept[0].headers)["bridge-error-class"] == error
+    assert (spool.records[0].topic, spool.records[0].value) == ("voipex.dead-letters.v1", raw)
+    assert dict(spool.records[0].headers)["bridge-error-class"] == error
 
 
 def test_an_announced_length_beyond_the_limit_is_refused_without_reading() -> None:
-    answer = answer_to(FakeOutbox(), b"x", headers=[GOOD, (b"content-length", b"1025")])
+    answer = answer_to(FakeSpool(), b"x", headers=[GOOD, (b"content-length", b"1025")])
 
     assert (answer.status, answer.reads) == (413, 0)
     assert answer.headers[b"connection"] == b"close"
 
 
 def test_an_endless_body_is_refused_as_soon_as_it_is_too_long() -> None:
-    answer = answer_to(FakeOutbox(), *[b"x" * 400] * 100)
+    answer = answer_to(FakeSpool(), *[b"x" * 400] * 100)
 
     assert (answer.status, answer.reads) == (413, 3)
 
 
 def test_a_body_of_exactly_the_limit_is_read() -> None:
-    assert answer_to(FakeOutbox(), b"x" * 1024).status == 400
+    assert answer_to(FakeSpool(), b"x" * 1024).status == 400
 
 
 def test_a_compressed_body_is_refused_without_reading() -> None:
-    answer = answer_to(FakeOutbox(), body(), headers=[GOOD, (b"content-encoding", b"gzip")])
+    answer = answer_to(FakeSpool(), body(), headers=[GOOD, (b"content-encoding", b"gzip")])
 
     assert (answer.status, answer.reads) == (415, 0)
-    assert answer_to(FakeOutbox(), body(), headers=[GOOD, (b"content-encoding", b"identity")]).status == 200
+    assert answer_to(FakeSpool(), body(), headers=[GOOD, (b"content-encoding", b"identity")]).status == 200
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,11 @@ def test_a_compressed_body_is_refused_without_reading() -> None:
     ],
 )
 def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int, fault: bytes) -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
 
-    answer = answer_to(outbox, raw)
+    answer = answer_to(spool, raw)
 
-    letter = outbox.kept[0]
+    letter = spool.records[0]
     assert answer.status == status
     assert (letter.topic, letter.key, letter.value) == ("voipex.dead-letters.v1", None, raw)
     assert dict(letter.headers)["bridge-error-class"] == fault
@@ -166,7 +166,7 @@ def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int,
 )
 @pytest.mark.parametrize("raw", [body(), b"not json"])
 def test_what_could_not_be_kept_is_never_answered_2xx_nor_4xx(fault: Exception, raw: bytes) -> None:
-    answer = answer_to(FakeOutbox(fault=fault), raw)
+    answer = answer_to(FakeSpool(fault=fault), raw)
 
     assert answer.status == 503
     assert int(answer.headers[b"retry-after"]) >= 1
@@ -174,27 +174,27 @@ def test_what_could_not_be_kept_is_never_answered_2xx_nor_4xx(fault: Exception, 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "BREW"])
 def test_only_post_is_allowed(method: str) -> None:
-    answer = answer_to(FakeOutbox(), method=method)
+    answer = answer_to(FakeSpool(), method=method)
 
     assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
 
 
 @pytest.mark.parametrize("path", ["/", "/voipex//", "/VOIPEX", "/metrics", "/ready"])
 def test_other_paths_are_not_there(path: str) -> None:
-    assert answer_to(FakeOutbox(), path=path).status == 404
+    assert answer_to(FakeSpool(), path=path).status == 404
 
 
 def test_a_connection_that_ends_within_the_body_keeps_nothing() -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
 
-    answer = answer_to(outbox, body(), ends=False)
+    answer = answer_to(spool, body(), ends=False)
 
-    assert (answer.status, outbox.kept) == (400, [])
+    assert (answer.status, spool.records) == (400, [])
 
 
 def test_a_problem_says_what_is_wrong_and_never_repeats_the_body() -> None:
     answer = answer_to(
-        FakeOutbox(), b'{"EventName":"Ringing","From":"+420777888999","Login":"novak@firma.cz"}'
+        FakeSpool(), b'{"EventName":"Ringing","From":"+420777888999","Login":"novak@firma.cz"}'
     )
 
     problem = json.loads(answer.body)
@@ -208,27 +208,27 @@ def test_a_problem_says_what_is_wrong_and_never_repeats_the_body() -> None:
 
 
 def test_a_traceparent_goes_into_the_record_and_a_broken_one_does_not() -> None:
-    outbox = FakeOutbox()
+    spool = FakeSpool()
     good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-    answer_to(outbox, body(), headers=[GOOD, (b"traceparent", good)])
-    answer_to(outbox, body(), headers=[GOOD, (b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")])
-    answer_to(outbox, b"not json", headers=[GOOD, (b"traceparent", good)])
+    answer_to(spool, body(), headers=[GOOD, (b"traceparent", good)])
+    answer_to(spool, body(), headers=[GOOD, (b"traceparent", b"00-" + b"0" * 32 + b"-b7ad6b7169203331-01")])
+    answer_to(spool, b"not json", headers=[GOOD, (b"traceparent", good)])
 
-    traces = [dict(record.headers).get("traceparent") for record in outbox.kept]
+    traces = [dict(record.headers).get("traceparent") for record in spool.records]
     assert traces == [good, None, good]
 
 
 def test_metrics_count_what_was_answered() -> None:
     metrics = Metrics("test")
-    app = webhook_ingress(FakeOutbox(), metrics)
+    app = webhook_ingress(FakeSpool(), metrics)
 
     async def traffic() -> None:
-        await ask(app, body())
-        await ask(app, body(EventName="Hangup"))
-        await ask(app, b"not json")
-        await ask(app, body(), headers=[])
-        await ask(app, body(), path="/nowhere", method="BREW")
+        await asgi_request(app, body())
+        await asgi_request(app, body(EventName="Hangup"))
+        await asgi_request(app, b"not json")
+        await asgi_request(app, body(), headers=[])
+        await asgi_request(app, body(), path="/nowhere", method="BREW")
 
     asyncio.run(traffic())
 
@@ -250,7 +250,7 @@ def test_metrics_count_what_was_answered() -> None:
 
 
 def test_an_answer_waits_until_the_outbox_is_sure() -> None:
-    class SlowOutbox(FakeOutbox):
+    class SlowOutbox(FakeSpool):
         def __init__(self) -> None:
             super().__init__()
             self.sure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -259,12 +259,12 @@ def test_an_answer_waits_until_the_outbox_is_sure() -> None:
             self.sure.add_done_callback(lambda _: super(SlowOutbox, self).append(records, on_durable))
 
     async def story() -> tuple[bool, int]:
-        outbox = SlowOutbox()
-        asked = asyncio.create_task(ask(webhook_ingress(outbox), body()))
+        spool = SlowOutbox()
+        asked = asyncio.create_task(asgi_request(webhook_ingress(spool), body()))
         for _ in range(20):
             await asyncio.sleep(0)
         early = asked.done()
-        outbox.sure.set_result(None)
+        spool.sure.set_result(None)
         return early, (await asked).status
 
     assert asyncio.run(story()) == (False, 200)
@@ -289,8 +289,8 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...], fault: Exception | None
 ) -> None:
     def after(way: str) -> tuple[object, ...]:
-        metrics, outbox, answers = Metrics("test"), FakeOutbox(fault=fault), list[object]()
-        ingress = webhook_ingress(outbox, metrics)
+        metrics, spool, answers = Metrics("test"), FakeSpool(fault=fault), list[object]()
+        ingress = webhook_ingress(spool, metrics)
         if way == "core":
             opened = ingress.open(b"POST", b"/voipex", headers)
             if isinstance(opened, Response):
@@ -298,7 +298,7 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
             else:
                 opened(raw, lambda answer: answers.append((answer.status, answer.body)))
         else:
-            answer = asyncio.run(ask(ingress, raw, headers=headers))
+            answer = asyncio.run(asgi_request(ingress, raw, headers=headers))
             answers.append((answer.status, answer.body))
         figures = {
             (sample.name, *sample.labels.items()): sample.value
@@ -306,7 +306,7 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
             for sample in family.samples
             if sample.name.endswith("_total")
         }
-        return answers, figures, [record.topic for record in outbox.kept]
+        return answers, figures, [record.topic for record in spool.records]
 
     by_asgi, by_core = after("asgi"), after("core")
 
@@ -314,12 +314,12 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
 
 
 def test_debug_log_has_a_line_per_request_without_its_body() -> None:
-    ingress = webhook_ingress(FakeOutbox(), log_requests=True)
+    ingress = webhook_ingress(FakeSpool(), log_requests=True)
 
     with structlog.testing.capture_logs() as lines:
-        asyncio.run(ask(ingress, body()))
-        asyncio.run(ask(ingress, b"not json"))
-        asyncio.run(ask(ingress, path="/elsewhere/+420777888999", method="BREW"))
+        asyncio.run(asgi_request(ingress, body()))
+        asyncio.run(asgi_request(ingress, b"not json"))
+        asyncio.run(asgi_request(ingress, path="/elsewhere/+420777888999", method="BREW"))
 
     requests = [line for line in lines if line["event"] == "request"]
     assert [(line["method"], line["route"], line["status"]) for line in requests] == [
@@ -336,7 +336,7 @@ def test_debug_log_has_a_line_per_request_without_its_body() -> None:
 
 def test_without_debug_there_is_no_line_per_request() -> None:
     with structlog.testing.capture_logs() as lines:
-        asyncio.run(ask(webhook_ingress(FakeOutbox()), body()))
+        asyncio.run(asgi_request(webhook_ingress(FakeSpool()), body()))
 
     assert lines == []
 
@@ -346,7 +346,7 @@ def test_an_unexpected_error_is_503_and_logged_without_the_body() -> None:
         raise RuntimeError("+420777888999")
 
     with structlog.testing.capture_logs() as lines:
-        answer = asyncio.run(ask(webhook_ingress(FakeOutbox(), authenticate=broken), body()))
+        answer = asyncio.run(asgi_request(webhook_ingress(FakeSpool(), authenticate=broken), body()))
 
     assert (answer.status, answer.headers[b"retry-after"], answer.reads) == (503, b"2", 0)
     assert b"777888999" not in answer.body
@@ -355,11 +355,11 @@ def test_an_unexpected_error_is_503_and_logged_without_the_body() -> None:
 
 
 def test_refusals_are_logged_once_a_second_for_each_reason() -> None:
-    ingress = webhook_ingress(FakeOutbox())
+    ingress = webhook_ingress(FakeSpool())
 
     with structlog.testing.capture_logs() as lines:
         for _ in range(5):
-            asyncio.run(ask(ingress, body(), headers=()))
+            asyncio.run(asgi_request(ingress, body(), headers=()))
 
     assert [(line["event"], line["reason"], line["status"]) for line in lines] == [
         ("refused", "Unauthorized", 401)

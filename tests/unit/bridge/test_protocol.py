@@ -12,7 +12,7 @@ from bridge.http.problems import problem_response
 from bridge.http.protocol import Limits
 from bridge.http.server import HttpServer
 from tests.factories import body
-from tests.fakes import FakeOutbox, webhook_ingress
+from tests.fakes import FakeSpool, webhook_ingress
 from voipex.service.server import listening
 
 OK = Response(200, ((b"content-length", b"2"),), b"ok")
@@ -245,8 +245,8 @@ def test_a_fault_of_the_application_is_503() -> None:
 
 @pytest.mark.parametrize("status", [202, 204, 299])
 def test_any_accepted_status_is_sent(status: int) -> None:
-    outbox = FakeOutbox()
-    ingress = webhook_ingress(outbox, accepted=(status, b""))
+    spool = FakeSpool()
+    ingress = webhook_ingress(spool, accepted=(status, b""))
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(post(b"/voipex", body(), b"Authorization: Basic good"))
@@ -255,4 +255,4 @@ def test_any_accepted_status_is_sent(status: int) -> None:
 
     converse(ingress, story)
 
-    assert len(outbox.kept) == 1
+    assert len(spool.records) == 1

@@ -173,7 +173,7 @@ def test_changelog_headers_hold_what_a_restore_needs() -> None:
         "bridge-source-topic": b"brno.agent.activity.v1",
         "bridge-source-offset": b"9",
         "bridge-due-us": str(T0_US + 5).encode(),
-        "bridge-standing": b"odd",
+        "bridge-status": b"odd",
     }
     assert (result.changes[A].due_us, result.changes[A].status) == (T0_US + 5, "odd")
 
@@ -246,15 +246,15 @@ def test_an_invalid_record_becomes_a_dead_letter(record: FakeRecord, error: str,
     """Key, value and headers are unchanged; the reason repeats nothing of the record. The other records are folded."""
     result = fold(add(A, 1, 2), InputRecord(CALL_EVENTS, record), add(A, 2, 4))
 
-    (letter,) = outputs(result, DEAD)
+    (dead_letter,) = outputs(result, DEAD)
     assert documents(result) == [(A, 3)]
     assert result.dead_letters == 1
-    assert (letter.key, letter.value) == (record.key, record.value or b"")
-    assert (letter.partition, letter.timestamp_ms) == (
+    assert (dead_letter.key, dead_letter.value) == (record.key, record.value or b"")
+    assert (dead_letter.partition, dead_letter.timestamp_ms) == (
         partition_for_key(record.key or b"", PARTITIONS),
         T0_US // 1000,
     )
-    assert letter.headers == (
+    assert dead_letter.headers == (
         *record.headers,
         ("bridge-error-class", error.encode()),
         ("bridge-error-message", message.encode()),
@@ -289,10 +289,10 @@ def test_a_failing_fold_is_reported_and_dead_lettered(total: int) -> None:
 
     result = Batch(Failing(), TASK_ID, PARTITIONS).fold([add(A, total - 1, 5), add(B, 2, 6)], {A: kept})
 
-    (letter,) = outputs(result, DEAD)
+    (dead_letter,) = outputs(result, DEAD)
     assert list(result.changes) == [B]
-    assert dict(letter.headers)["bridge-error-class"] == b"OverflowError"
-    assert dict(letter.headers)["bridge-error-message"] == b"the rules failed on it"
+    assert dict(dead_letter.headers)["bridge-error-class"] == b"OverflowError"
+    assert dict(dead_letter.headers)["bridge-error-message"] == b"the rules failed on it"
     assert [(each.source, type(each.error)) for each in result.failures] == [
         (Source(EVENTS, 5), OverflowError)
     ]
@@ -338,12 +338,12 @@ def test_records_that_make_a_state_too_large_are_dead_letters(
 
     result = fold(add(A, 2, 1, **what), add(A, 2, 2), add(B, 1, 3), states={A: kept})
 
-    letters = outputs(result, DEAD)
+    dead_letters = outputs(result, DEAD)
     assert documents(result) == [(B, 1)]
     assert list(result.changes) == [B]
     assert result.dead_letters == 2
-    assert [dict(each.headers)["__dlq.errors.offset"] for each in letters] == [b"1", b"2"]
-    assert {dict(each.headers)["bridge-error-message"] for each in letters} == {
+    assert [dict(each.headers)["__dlq.errors.offset"] for each in dead_letters] == [b"1", b"2"]
+    assert {dict(each.headers)["bridge-error-message"] for each in dead_letters} == {
         b"the key has more events than a state can hold (900000 bytes)"
     }
 

@@ -1,4 +1,4 @@
-"""`voipex-consumers health`: which port it asks."""
+"""`voipex-consumers health`: the port of each service."""
 
 import pytest
 from typer.testing import CliRunner
@@ -6,17 +6,17 @@ from typer.testing import CliRunner
 from consumers import cli
 from voipex.service import health
 
-Asked = list[tuple[str, int, str]]
+Requests = list[tuple[str, int, str]]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """Record the requests; only /live answers well."""
-    seen: Asked = []
+def requests(monkeypatch: pytest.MonkeyPatch) -> Requests:
+    """Record the health requests; only /live succeeds."""
+    seen: Requests = []
 
     def ask(host: str, port: int, what: str) -> health.Health:
         seen.append((host, port, what))
-        return health.Health(what == "live", f"asked for {what}")
+        return health.Health(what == "live", f"result of {what}")
 
     monkeypatch.setattr(health, "probe", ask)
     for name in ("VOIPEX_HOST", "VOIPEX_MANAGEMENT_HOST", "VOIPEX_MANAGEMENT_PORT"):
@@ -29,11 +29,11 @@ def health_command(*arguments: str) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_each_service_has_its_own_port(asked: Asked) -> None:
+def test_each_service_has_its_own_port(requests: Requests) -> None:
     for service in ("timelines", "agents", "all"):
-        assert health_command(service) == (1, "", "asked for ready\n")
-    assert health_command("--live") == (0, "asked for live\n", "")
-    assert asked == [
+        assert health_command(service) == (1, "", "result of ready\n")
+    assert health_command("--live") == (0, "result of live\n", "")
+    assert requests == [
         ("127.0.0.1", 8082, "ready"),
         ("127.0.0.1", 8083, "ready"),
         ("127.0.0.1", 8082, "ready"),
@@ -41,13 +41,13 @@ def test_each_service_has_its_own_port(asked: Asked) -> None:
     ]
 
 
-def test_a_configured_port_wins(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_port_wins(requests: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOIPEX_MANAGEMENT_PORT", "8081")
     monkeypatch.setenv("VOIPEX_MANAGEMENT_HOST", "192.0.2.1")
     health_command("agents")
-    assert asked == [("192.0.2.1", 8081, "ready")]
+    assert requests == [("192.0.2.1", 8081, "ready")]
 
 
-def test_an_unknown_service_is_a_usage_error(asked: Asked) -> None:
+def test_an_unknown_service_is_a_usage_error(requests: Requests) -> None:
     code, _, _ = health_command("board")
-    assert (code, asked) == (2, [])
+    assert (code, requests) == (2, [])

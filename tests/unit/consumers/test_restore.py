@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 CALLS, ACTIVITY = TopicPartition("voipex.call.events.v1", 2), TopicPartition("voipex.agent.activity.v1", 2)
 CHANGELOG = TopicPartition("voipex.call.state.v1", 2)
 GOOD = Checkpoint("cluster", 3, 10, {CALLS.topic: 20, ACTIVITY.topic: 5}, T0_US - 1_000)
-STORED = {"kept": StateChange(b"old", None, "odd")}
+STORED = {"stored": StateChange(b"old", None, "odd")}
 
 
 def changelog_record(
@@ -44,9 +44,9 @@ class World:
         )
     )
     changelog: Sequence[ChangelogRecord] = (
-        changelog_record(3, "kept", b"old", source_topic=CALLS.topic, source_offset="8", standing="odd"),
+        changelog_record(3, "stored", b"old", source_topic=CALLS.topic, source_offset="8", status="odd"),
         changelog_record(
-            10, "new", b"1", source_topic=CALLS.topic, source_offset="19", standing="even", due_us="77"
+            10, "new", b"1", source_topic=CALLS.topic, source_offset="19", status="even", due_us="77"
         ),
     )
     reads: list[tuple[int, int]] = field(default_factory=list)
@@ -92,7 +92,7 @@ async def restored(
         if checkpoint is not None:
             await store.commit(changes, checkpoint)
         result = await restore(plan, store, producer, world.offsets, world.read_changelog)
-        states = await store.read(["kept", "new", "gone"])
+        states = await store.read(["stored", "new", "gone"])
         return Outcome(result, store.checkpoint, states, dict(store.status_counts), store.next_due_us)
     finally:
         await store.close()
@@ -102,7 +102,7 @@ async def test_an_empty_store_reads_the_changelog_from_its_beginning(tmp_path: P
     outcome = await restored(tmp_path, world)
 
     assert outcome.result == Restored({CALLS: 20, ACTIVITY: 5}, 2, None)
-    assert outcome.states == {"kept": b"old", "new": b"1"}
+    assert outcome.states == {"stored": b"old", "new": b"1"}
     assert outcome.status_counts == {"odd": 1, "even": 1}
     assert outcome.next_due_us == 77
     assert outcome.checkpoint == Checkpoint("cluster", 3, 12, {CALLS.topic: 20, ACTIVITY.topic: 5}, T0_US)
@@ -121,7 +121,7 @@ async def test_a_valid_store_rolls_forward_from_its_checkpoint(tmp_path: Path, w
 
     assert world.reads == [(10, 12)]
     assert (outcome.result.records, outcome.result.wiped_because) == (1, None)
-    assert outcome.states == {"kept": b"old", "new": b"1"}
+    assert outcome.states == {"stored": b"old", "new": b"1"}
 
 
 async def test_an_up_to_date_store_reads_nothing(tmp_path: Path, world: World) -> None:
@@ -174,7 +174,7 @@ async def test_a_truncated_changelog_is_logged_as_an_error(tmp_path: Path, world
 
 
 async def test_a_tombstone_deletes_the_state_from_the_store(tmp_path: Path, world: World) -> None:
-    world.changelog = (changelog_record(10, "kept", None, source_topic=CALLS.topic, source_offset="19"),)
+    world.changelog = (changelog_record(10, "stored", None, source_topic=CALLS.topic, source_offset="19"),)
 
     outcome = await restored(tmp_path, world, GOOD)
 
@@ -183,7 +183,7 @@ async def test_a_tombstone_deletes_the_state_from_the_store(tmp_path: Path, worl
 
 async def test_a_state_of_another_fold_version_is_due_at_once(tmp_path: Path, world: World) -> None:
     """It is folded again and its documents are emitted, without a manual step."""
-    world.changelog = (changelog_record(3, "kept", b"old", version=2, due_us="77", standing="odd"),)
+    world.changelog = (changelog_record(3, "stored", b"old", version=2, due_us="77", status="odd"),)
 
     assert (await restored(tmp_path, world)).next_due_us == 0
 
@@ -217,7 +217,7 @@ async def test_an_aborted_first_transaction_is_still_a_first_start(
 
 
 @pytest.mark.parametrize(
-    "checkpoint", [None, GOOD._replace(changelog_next=12, inputs_next={})], ids=["read", "kept"]
+    "checkpoint", [None, GOOD._replace(changelog_next=12, inputs_next={})], ids=["read", "stored"]
 )
 @pytest.mark.parametrize("missing", [CALLS, ACTIVITY])
 async def test_states_without_a_group_offset_mean_lost_offsets(

@@ -1,4 +1,4 @@
-"""Every scenario of tests/scenarios, end to end: webhooks in, the documents that the services publish out."""
+"""Every scenario of tests/scenarios from webhooks to the documents that the services publish."""
 
 import pytest
 
@@ -11,14 +11,14 @@ from voipex.timestamps import parse_rfc3339
 @pytest.mark.parametrize("name", scenario_names())
 @pytest.mark.parametrize("reverse", [False, True], ids=["as sent", "lines in reverse"])
 def test_scenario_holds(name: str, reverse: bool) -> None:
-    """A subset of each document is expected at each moment; the order of lines in the file does not matter."""
-    told = scenario(name)
-    lines = lines_of(told)
+    """At each `as_of` the documents contain what is expected, whatever the order of the trace's lines."""
+    recorded = scenario(name)
+    lines = lines_of(recorded)
     if reverse:
         lines.reverse()
-    with_pbx = any("pbx" in event for event in told["events"])
-    for expected in told["expect"]:
-        as_of_us = parse_rfc3339(moment(told["base"], expected["as_of"]))
+    with_pbx = any("pbx" in event for event in recorded["events"])
+    for expected in recorded["expect"]:
+        as_of_us = parse_rfc3339(moment(recorded["base"], expected["as_of"]))
         explanation = explain(read_trace(lines), as_of_us)
 
         timelines = by_key(explanation.timelines, "call_id", with_pbx=with_pbx)

@@ -1,4 +1,4 @@
-"""Scenarios and hand-made traces as lines for `explain`, and the comparison of documents with what a scenario expects."""
+"""Scenarios as traces for `explain`, and the comparison of documents with the expectations of a scenario."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,13 +24,13 @@ def moment(base: str, after_s: float) -> str:
     return (datetime.fromisoformat(base) + timedelta(seconds=after_s)).isoformat()
 
 
-def lines_of(told: Json) -> list[bytes]:
-    """A scenario as a trace. A redelivery is a copy of the line before it, by its event_id."""
+def lines_of(scenario: Json) -> list[bytes]:
+    """Write a scenario as a trace. A redelivery has the event_id of the line before it."""
     lines: list[bytes] = []
-    for number, event in enumerate(told["events"]):
+    for number, event in enumerate(scenario["events"]):
         copies = number - 1 if event.get("redelivery") else number
         line = {
-            "received_at": moment(told["base"], event["at"]),
+            "received_at": moment(scenario["base"], event["at"]),
             "event_id": f"019cade5-4c00-7000-8000-{copies:012d}",
             "body": event["body"],
         }
@@ -42,13 +42,13 @@ def lines_of(told: Json) -> list[bytes]:
 
 def differences(expected: Any, actual: Any, where: str = "") -> list[str]:  # noqa: PLR0911 - one per kind of value
     """
-    Where *actual* does not hold what is expected: objects are compared by the members that are expected, lists of objects by place,
-    other lists as a whole, numbers within 0.01, and `a|b` stands for either text.
+    List the differences of *actual* from *expected*. An object may have further members, a list may not; numbers match within 0.01, and
+    `a|b` stands for either text.
     """
     if isinstance(expected, Mapping):
         if not isinstance(actual, Mapping):
             return [f"{where}: {actual!r} is no object"]
-        # {} where nothing may be: an object expected to be empty
+        # {} expects an empty object
         if not expected and actual:
             return [f"{where}: {actual!r} is not empty"]
         return [

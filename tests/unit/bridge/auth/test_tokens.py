@@ -19,7 +19,7 @@ from bridge.http.receipts import ReceiptClock
 from bridge.http.token_endpoint import TokenEndpoint
 from bridge.metrics import Metrics
 from tests.factories import body
-from tests.fakes import Answer, FakeOutbox, ask
+from tests.fakes import AsgiResponse, FakeSpool, asgi_request
 from voipex.errors import TokenInvalid, Unauthorized
 from voipex.webhook import DOCUMENTED_KEYS
 
@@ -138,20 +138,20 @@ def test_a_token_with_a_fault_is_invalid(token: bytes) -> None:
         verify(token, NOW_S, KEY)
 
 
-# ---------------------------------------------------------------- how to get one
+# ---------------------------------------------------------------- the token endpoint
 
 
-def token_answer(
+def token_response(
     *chunks: bytes, method: str = "POST", headers: tuple[tuple[bytes, bytes], ...] = ()
-) -> Answer:
-    app = front_door()
-    return asyncio.run(ask(app, *chunks, path="/token", method=method, headers=headers))
+) -> AsgiResponse:
+    app = ingress()
+    return asyncio.run(asgi_request(app, *chunks, path="/token", method=method, headers=headers))
 
 
-def front_door(metrics: Metrics | None = None) -> Ingress:
+def ingress(metrics: Metrics | None = None) -> Ingress:
     metrics = metrics or Metrics("test")
     webhooks = WebhookEndpoint(
-        FakeOutbox(),
+        FakeSpool(),
         lambda header: authenticate(header, CREDENTIALS, NOW_S),
         ReceiptClock(),
         metrics,
@@ -191,15 +191,15 @@ IN_JSON = json.dumps(
 def test_form_json_and_basic_all_get_a_working_token(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
-    answer = token_answer(raw[:7], raw[7:], headers=headers)
+    response = token_response(raw[:7], raw[7:], headers=headers)
 
-    token = json.loads(answer.body)
+    token = json.loads(response.body)
     used = asyncio.run(
-        ask(front_door(), body(), headers=((b"authorization", bearer(token["access_token"])),))
+        asgi_request(ingress(), body(), headers=((b"authorization", bearer(token["access_token"])),))
     )
-    assert answer.status == 200
+    assert response.status == 200
     assert (token["token_type"], token["expires_in"]) == ("Bearer", 3600)
-    assert answer.headers[b"cache-control"] == b"no-store"
+    assert response.headers[b"cache-control"] == b"no-store"
     assert verify(token["access_token"].encode(), NOW_S, KEY).secret_id == "bbbb"
     assert used.status == 200
 
@@ -237,18 +237,18 @@ def test_form_json_and_basic_all_get_a_working_token(
 def test_errors_have_the_codes_of_rfc_6749(
     raw: bytes, headers: tuple[tuple[bytes, bytes], ...], status: int, error: str
 ) -> None:
-    answer = token_answer(raw, headers=headers)
+    response = token_response(raw, headers=headers)
 
-    said = json.loads(answer.body)
-    assert (answer.status, said["error"]) == (status, error)
-    assert answer.headers[b"content-type"] == b"application/json"
-    assert (b"www-authenticate" in answer.headers) == (status == 401)
-    assert b"secret" not in answer.body.replace(b"client_secret", b"").replace(b"wrong secret", b"")
+    said = json.loads(response.body)
+    assert (response.status, said["error"]) == (status, error)
+    assert response.headers[b"content-type"] == b"application/json"
+    assert (b"www-authenticate" in response.headers) == (status == 401)
+    assert b"secret" not in response.body.replace(b"client_secret", b"").replace(b"wrong secret", b"")
 
 
 def test_unknown_client_and_wrong_secret_look_alike() -> None:
     unknown, wrong = (
-        token_answer(form(client_id=name, client_secret=secret))
+        token_response(form(client_id=name, client_secret=secret))
         for name, secret in (("nobody", "newer-secret"), ("site-7", "wrong"))
     )
 
@@ -256,23 +256,23 @@ def test_unknown_client_and_wrong_secret_look_alike() -> None:
 
 
 def test_a_long_body_is_rejected_before_it_is_read() -> None:
-    answer = token_answer(*[b"x" * 1000] * 50)
+    response = token_response(*[b"x" * 1000] * 50)
 
-    assert (answer.status, json.loads(answer.body)["error"]) == (413, "invalid_request")
-    assert answer.reads < 8
+    assert (response.status, json.loads(response.body)["error"]) == (413, "invalid_request")
+    assert response.reads < 8
 
 
 def test_other_methods_than_post_get_405() -> None:
-    answer = token_answer(method="GET")
+    response = token_response(method="GET")
 
-    assert (answer.status, answer.headers[b"allow"]) == (405, b"POST")
+    assert (response.status, response.headers[b"allow"]) == (405, b"POST")
 
 
 def test_token_requests_are_counted_as_their_own_route() -> None:
     metrics = Metrics("test")
-    app = front_door(metrics)
+    app = ingress(metrics)
 
-    asyncio.run(ask(app, IN_FORM, path="/token", headers=()))
+    asyncio.run(asgi_request(app, IN_FORM, path="/token", headers=()))
 
     value = metrics.registry.get_sample_value
     assert (
@@ -281,8 +281,8 @@ def test_token_requests_are_counted_as_their_own_route() -> None:
 
 
 def test_a_401_offers_both_schemes_and_names_a_bad_token() -> None:
-    nothing = asyncio.run(ask(front_door(), body(), headers=()))
-    bad_token = asyncio.run(ask(front_door(), body(), headers=((b"authorization", b"Bearer x"),)))
+    nothing = asyncio.run(asgi_request(ingress(), body(), headers=()))
+    bad_token = asyncio.run(asgi_request(ingress(), body(), headers=((b"authorization", b"Bearer x"),)))
 
     assert nothing.headers[b"www-authenticate"] == (
         b'Basic realm="voipex-bridge", charset="UTF-8", Bearer realm="voipex-bridge"'
