@@ -1,11 +1,11 @@
 """
-What Kubernetes is told and this repository already says elsewhere: topics, users with their rights, alert rules, the dashboard.
+Generates Kubernetes manifests from other parts of the repository: topics, users with their ACLs, alert rules, the dashboard.
 
     python -m tools.k8s write                   the files of the components, for the PBX `voipex`
-    python -m tools.k8s check                   exit 1, naming the files, when they are not what their sources say
+    python -m tools.k8s check                   exit 1, naming the files, if they differ from their sources
     python -m tools.k8s strimzi voipex brno     print topics and users of these PBXs, for an overlay of your own
 
-kustomize reads no file from outside of its folder, and puts no file into a field of a custom resource: hence copies, held to their sources.
+kustomize reads no files outside its folder and cannot put a file into a field of a custom resource, hence these generated copies.
 """
 
 import argparse
@@ -87,8 +87,8 @@ def _defaults() -> dict[str, Any]:
 
 
 def _names(pbxs: Iterable[str], kinds: Iterable[TopicSpec]) -> list[str]:
-    ours = set(kinds)
-    return [topic.name for topic in topics_for(pbxs) if topic.kind in ours]
+    wanted = set(kinds)
+    return [topic.name for topic in topics_for(pbxs) if topic.kind in wanted]
 
 
 def _right(kind: str, name: str, *operations: str, pattern: str = "literal") -> Document:
@@ -144,7 +144,7 @@ def dashboard() -> list[Document]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Values that share a part are written out in full, long text as a block, lists indented as in the other files."""
+    """Writes shared values in full, long text as a block, lists indented as in the other files."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data
@@ -163,8 +163,8 @@ _Dumper.add_representer(str, _text)  # type: ignore[no-untyped-call]
 
 
 def rendered(documents: Iterable[Document], sources: str = "") -> str:
-    """The documents as a file, with a line that says what it is made from."""
-    head = f"# Made from {sources} by `make contract`.\n" if sources else ""
+    """Return the documents as a file, with a line that names the sources."""
+    head = f"# Generated from {sources} by `make contract`.\n" if sources else ""
     text: str = yaml.dump_all(
         documents, Dumper=_Dumper, sort_keys=False, width=10_000, explicit_start=True, allow_unicode=True
     )

@@ -1,8 +1,8 @@
 """
-The public topics in AsyncAPI 3.1: docs/contract/asyncapi.json, made from the list of topics, the messages and the examples.
+The public topics in AsyncAPI 3.1: docs/contract/asyncapi.json, generated from the topics, messages and examples.
 
-It is JSON, as the description of the front door is: the standard library writes it, and every tool for AsyncAPI reads it.
-Headers are described in AsyncAPI's own dialect, which its tools check; values are the JSON Schemas (2020-12) beside it, by reference.
+The format is JSON, which the standard library writes and every AsyncAPI tool reads. Headers are described in AsyncAPI's own schema format,
+which its tools check; values refer to the JSON Schemas (2020-12) in docs/contract/schemas.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, Topic, TopicSpec, top
 
 REPLICAS: Final = 3
 MIN_INSYNC: Final = 2
-"""As `topics apply` creates topics unless told otherwise; consumers do not read the bridge's settings, a test compares."""
+"""Defaults of the bridge's settings for `topics apply`. A test compares them, because this module does not load those settings."""
 
 SCHEMA_FORMAT: Final = "application/schema+json;version=2020-12"
 _BINDING: Final = "0.5.0"
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 
 def asyncapi(examples: Iterable[Example]) -> Json:
-    """The whole description, from the side of those who write the topics."""
+    """Return the document, from the perspective of the services that write the topics."""
     shown = list(examples)
     kinds = [kind for kind in TOPIC_SPECS if kind.public]
     return {
@@ -93,12 +93,12 @@ def _channel(kind: TopicSpec) -> Json:
 
 
 def _configuration(topic: Topic) -> Json:
-    """As the binding wants it: the policy is a list, numbers are numbers."""
-    told: Json = {
+    """Convert the configuration to the types of the binding: the policy is a list, numbers are integers."""
+    config: Json = {
         name: value.split(",") if name == "cleanup.policy" else int(value)
         for name, value in topic.config.items()
     }
-    return {**told, "min.insync.replicas": MIN_INSYNC}
+    return {**config, "min.insync.replicas": MIN_INSYNC}
 
 
 def _operation(kind: TopicSpec) -> Json:

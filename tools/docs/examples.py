@@ -1,7 +1,7 @@
 """
-Examples of every kind of record, from a recorded trace: what the bridge makes of its webhooks, and what the folds make of the events.
+Examples of every kind of record, computed from a recorded trace: the bridge's events of its webhooks, and the folds' documents.
 
-Nothing is written by hand but two webhooks and a record that cannot be used.
+Only two invalid webhooks and an unreadable record are written by hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ _REFUSED: Final = (
     b'{"EventName":"Hangup","From":"777888999","To":"222333444","Reason":"Normal Clearing"}',
     b'{"EventName":"Hangup","From":"777888999","To":"222333444"',
 )
-"""Webhooks that are no events: one names no call, one was cut off."""
+"""Invalid webhooks: one without a call, one truncated."""
 _REFUSED_AT: Final = "2026-03-02T07:12:00.000000Z"
 _FOREIGN_VALUE: Final = b'{"unique_id":"1772435129.41","type":"ringing"}'
 
@@ -49,7 +49,7 @@ Json = dict[str, Any]
 
 
 class Example(NamedTuple):
-    """A whole record. `value`: an object, or the text of bytes; None: no value."""
+    """A complete record. `value`: an object, or bytes decoded to text, or None."""
 
     message: Message
     title: str
@@ -89,8 +89,8 @@ class Examples:
 
     @cached_property
     def records(self) -> Sequence[Example]:
-        """Whole records, with key and headers: of events one of each type."""
-        return (*self._events(), *self._of_documents(), *_letters(self.trace.received[0]))
+        """Complete records with key and headers; of events one per type."""
+        return (*self._events(), *self._of_documents(), *_dead_letters(self.trace.received[0]))
 
     def _events(self) -> list[Example]:
         first: dict[str, Example] = {}
@@ -192,9 +192,9 @@ def _source_of(message: Message) -> TopicSpec:
 # ---------------------------------------------------------------- dead letters
 
 
-def _letters(received: Received) -> list[Example]:
-    lying = encode(NormalizedEvent.from_event(received.event), received.at_us // 1000, DEFAULT_PARTITIONS)
-    refused = undeliverable(lying, "Kafka refused it: InvalidTimestamp", PBX, DEFAULT_PARTITIONS)
+def _dead_letters(received: Received) -> list[Example]:
+    rejected = encode(received.event, received.at_us // 1000, DEFAULT_PARTITIONS)
+    refused = undeliverable(rejected, "Kafka refused it: InvalidTimestamp", PBX, DEFAULT_PARTITIONS)
     unread = unreadable(
         b"1772435129.41",
         _FOREIGN_VALUE,
@@ -212,7 +212,10 @@ def _letters(received: Received) -> list[Example]:
     return [
         *(_refused(body, place) for place, body in enumerate(_REFUSED)),
         _example(
-            UNDELIVERABLE_RECORD, "a record that Kafka refused", _stamped(refused, 41), refused.value.decode()
+            UNDELIVERABLE_RECORD,
+            "a record that Kafka rejected",
+            _stamped(refused, 41),
+            refused.value.decode(),
         ),
         _example(
             UNREADABLE_RECORD,
@@ -231,6 +234,6 @@ def _refused(body: bytes, place: int) -> Example:
     try:
         normalize(parse(body), PBX, receipt)
     except InvalidWebhook as fault:
-        letter = _stamped(dead_letter(body, fault, PBX, "site-7", receipt, DEFAULT_PARTITIONS), 39 + place)
-        return _example(REFUSED_WEBHOOK, f"{type(fault).__name__}: {fault}", letter, body.decode())
+        record = _stamped(dead_letter(body, fault, PBX, "site-7", receipt, DEFAULT_PARTITIONS), 39 + place)
+        return _example(REFUSED_WEBHOOK, f"{type(fault).__name__}: {fault}", record, body.decode())
     raise AssertionError("it is an event")

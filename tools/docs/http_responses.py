@@ -10,12 +10,12 @@ def responses_page() -> str:
     lines = [
         "# HTTP responses of the ingress",
         "",
-        "Made from `bridge/http/problems.py` by `make contract`. For tools: [OpenAPI](contract/openapi.yaml).",
+        "Generated from `bridge/http/problems.py` by `make contract`. For tools: [OpenAPI](contract/openapi.yaml).",
         "",
-        "`POST /voipex` is answered with `VOIPEX_ACCEPTED_STATUS` (200) and `VOIPEX_ACCEPTED_BODY` (empty) once the event is safe on disk.",
-        "Every other answer is a problem (RFC 9457, `application/problem+json`) whose `type` ends in the name below. It never repeats the body.",
+        "The response to `POST /voipex` is `VOIPEX_ACCEPTED_STATUS` (200) with `VOIPEX_ACCEPTED_BODY` (empty) once the event is on disk.",
+        "Every other response is a problem (RFC 9457, `application/problem+json`) whose `type` ends in the name below. It never repeats the body.",
         "",
-        "| status | problem | try again | kept as dead letter | cause |",
+        "| status | problem | retry | dead letter | cause |",
         "|---|---|---|---|---|",
     ]
     for error, problem in rows:
@@ -26,7 +26,7 @@ def responses_page() -> str:
             )
     lines += [
         "",
-        "`POST /token` is answered 200 with `access_token`, `token_type` and `expires_in`. Its other answers are those of RFC 6749, section 5.2:",
+        "The response to `POST /token` is 200 with `access_token`, `token_type` and `expires_in`. Its other responses are those of RFC 6749, section 5.2:",
         "JSON with `error` and `error_description`. 405, 413 (here above 4 KiB), 415 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
         "",
         "| status | problem | `error` | cause |",

@@ -1,7 +1,7 @@
 """
-What lies in the public topics: every kind of record, its key and its headers, with what they mean (contract 2, 5.1 and 7).
+The records of the public topics: each kind with the meaning of its key and headers.
 
-The code that writes records does not read this; tests run it and compare.
+The code that writes records does not use this module; tests compare the two.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ MODELS: Final[Mapping[str, type[BaseModel]]] = {
     "agent-activity": AgentActivity,
     "agent-status": AgentStatus,
 }
-"""Name of the files -> what the records of a topic hold."""
+"""File name of a document -> its model."""
 
 JSON: Final = "application/json"
 BYTES: Final = "application/octet-stream"
@@ -48,12 +48,12 @@ class Header(NamedTuple):
     name: str
     meaning: str
     limits: Mapping[str, Any]
-    """What its text may be, in the words of JSON Schema."""
+    """Limits of its text, as members of a JSON Schema."""
     always: bool = True
 
 
 class Message(NamedTuple):
-    """One kind of record. `schema`: name of the model of its value; None: `value` says what it is."""
+    """One kind of record. `schema` is the name of its value's model, or None; then `value` is the JSON Schema."""
 
     name: str
     kind: TopicSpec
@@ -71,27 +71,31 @@ class Message(NamedTuple):
 def _cloud_event(types: tuple[str, ...], identity: Header, time: str, subject: str) -> tuple[Header, ...]:
     """CloudEvents 1.0, Kafka binding, binary mode."""
     return (
-        Header("ce_specversion", "version of CloudEvents", {"const": "1.0"}),
-        Header("ce_type", "what it is", {"const": types[0]} if len(types) == 1 else {"enum": list(types)}),
-        Header("ce_source", "which PBX: `/voipex/<pbx>`", {"pattern": r"^/voipex/[a-z0-9-]{1,32}$"}),
+        Header("ce_specversion", "CloudEvents version", {"const": "1.0"}),
+        Header(
+            "ce_type",
+            "type of the event or document",
+            {"const": types[0]} if len(types) == 1 else {"enum": list(types)},
+        ),
+        Header("ce_source", "the PBX: `/voipex/<pbx>`", {"pattern": r"^/voipex/[a-z0-9-]{1,32}$"}),
         identity,
         Header("ce_time", time, {"format": "date-time", "pattern": _TIME}),
         Header("ce_subject", f"{subject}, as the key", {"minLength": 1}),
         Header("ce_partitionkey", "the key", {"minLength": 1}),
-        Header("content-type", "of the value", {"const": JSON}),
+        Header("content-type", "media type of the value", {"const": JSON}),
     )
 
 
-_EVENT_ID: Final = Header("ce_id", "`event_id`: copies of an event are known by it", {"pattern": _UUID})
+_EVENT_ID: Final = Header("ce_id", "`event_id`, the same in all copies of an event", {"pattern": _UUID})
 _TRACEPARENT: Final = Header(
     TRACEPARENT_HEADER,
-    "W3C trace context of the webhook's request, when it had one",
+    "W3C trace context of the webhook's request, if it had one",
     {"pattern": r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"},
     always=False,
 )
 _OF_SPOOL: Final = (
-    Header(SPOOL_ID_HEADER, "which spool of a bridge took it", {"pattern": _UUID}),
-    Header(SEQ_HEADER, "its place in that spool", {"pattern": _DIGITS}),
+    Header(SPOOL_ID_HEADER, "id of the bridge's spool that stored it", {"pattern": _UUID}),
+    Header(SEQ_HEADER, "its sequence number in that spool", {"pattern": _DIGITS}),
 )
 _REPLAYS: Final = Header(
     "bridge-replays",
@@ -111,15 +115,15 @@ def _document_headers(
 ) -> tuple[Header, ...]:
     identity = Header("ce_id", f"names this version of the document: `{ce_id}`", {"pattern": ce_id_pattern})
     return (
-        *_cloud_event((ce_type,), identity, "the moment that it was folded for", subject),
+        *_cloud_event((ce_type,), identity, "the time as of which it was folded", subject),
         Header(
             "bridge-fold-version",
-            "by which version of the rules it was folded; after an upgrade all that is kept comes again",
+            "version of the rules that folded it; after an upgrade every retained document is published again",
             {"pattern": _DIGITS},
         ),
         Header(
             "bridge-source-topic",
-            "topic of the last record that was folded into it or, when time alone changed it, that was read before; missing without one",
+            "topic of the last record folded into it or, if a timer changed it, of the last record read before; absent without one",
             {"minLength": 1},
             always=False,
         ),
@@ -136,13 +140,11 @@ def _document_headers(
 _SAME_PARTITION: Final = "in the partition of the same number"
 
 
-def _letter_headers(stage: Mapping[str, Any], error: Mapping[str, Any]) -> tuple[Header, ...]:
+def _dead_letter_headers(stage: Mapping[str, Any], error: Mapping[str, Any]) -> tuple[Header, ...]:
     return (
-        Header("bridge-error-class", "kind of the fault", error),
-        Header(
-            "bridge-error-message", "what is wrong, in our words; never a part of the value", {"minLength": 1}
-        ),
-        Header("bridge-stage", "who could not use it", stage),
+        Header("bridge-error-class", "class of the error", error),
+        Header("bridge-error-message", "what is wrong; never contains a part of the value", {"minLength": 1}),
+        Header("bridge-stage", "service that could not use it", stage),
         Header("bridge-pbx", "name of the PBX", {"pattern": r"^[a-z0-9-]{1,32}$"}),
     )
 
@@ -158,7 +160,7 @@ _SOURCE_TOPIC: Final = Header("__dlq.errors.topic", "topic of the record", {"min
 CALL_EVENT: Final = Message(
     "CallEvent",
     CALL_EVENTS,
-    "One step of a call, as the PBX told it. An agent's event that names nobody but has a UniqueId is here too.",
+    "One step of a call, as the PBX reported it. An agent event without an agent, but with a UniqueId, is here too.",
     "UniqueId, its text exactly as the PBX sent it",
     _event_headers(tuple(ce_type(each, is_agent=False) for each in EventType), "UniqueId"),
     "event",
@@ -166,8 +168,8 @@ CALL_EVENT: Final = Message(
 AGENT_EVENT: Final = Message(
     "AgentEvent",
     AGENT_EVENTS,
-    "An agent logged in or out of a queue, paused or went on.",
-    "the agent key: login in small letters, else `line:<line>`, else `email:<e-mail>`",
+    "An agent logged in to or out of a queue, or was paused or unpaused.",
+    "the agent key: login in lower case, else `line:<line>`, else `email:<e-mail>`",
     _event_headers(
         tuple(ce_type(each, is_agent=True) for each in EventType if each in AGENT_EVENT_TYPES),
         "the agent key",
@@ -177,7 +179,7 @@ AGENT_EVENT: Final = Message(
 TIMELINE: Final = Message(
     "CallTimeline",
     CALL_TIMELINES,
-    "The state of a call: written anew with every change, the highest revision holds.",
+    "The state of a call, published again with every change: the highest revision is current.",
     "UniqueId",
     _document_headers(TIMELINE_TYPE, "<key>@<revision>", r"^.+@[0-9]+$", "UniqueId", _SAME_PARTITION),
     "call-timeline",
@@ -185,7 +187,7 @@ TIMELINE: Final = Message(
 ACTIVITY: Final = Message(
     "AgentActivity",
     AGENT_ACTIVITY,
-    "What one leg of a call is to an agent: written anew with every change, the highest revision holds.",
+    "The part of an agent in one leg of a call, published again with every change: the highest revision is current.",
     "the agent key",
     _document_headers(
         ACTIVITY_TYPE,
@@ -199,7 +201,7 @@ ACTIVITY: Final = Message(
 STATUS: Final = Message(
     "AgentStatus",
     AGENT_STATUS,
-    "The state of an agent: written anew with every change, the highest revision holds.",
+    "The state of an agent, published again with every change: the highest revision is current.",
     "the agent key",
     _document_headers(STATUS_TYPE, "<key>@<revision>", r"^.+@[0-9]+$", "the agent key", _SAME_PARTITION),
     "agent-status",
@@ -207,7 +209,7 @@ STATUS: Final = Message(
 FORGOTTEN_AGENT: Final = Message(
     "AgentForgotten",
     AGENT_STATUS,
-    "No value: the agent was not seen for 90 days, or all that was known was taken back. Delete what you hold under the key.",
+    "No value: the agent was not seen for 90 days, or everything known about it was revoked. Delete your data of the key.",
     "the agent key",
     STATUS.headers,
     value={"type": "null"},
@@ -216,13 +218,17 @@ _RAW: Final = {"type": "string", "format": "binary"}
 REFUSED_WEBHOOK: Final = Message(
     "RefusedWebhook",
     DEAD_LETTERS,
-    "A webhook that was answered 400 or 422: the body as it came, which may be no JSON and no UTF-8.",
+    "A webhook that was answered with 400 or 422: the raw body, which may be neither JSON nor UTF-8.",
     None,
     (
-        *_letter_headers({"const": "ingress"}, {"enum": ["InvalidJson", "InvalidEvent"]}),
+        *_dead_letter_headers({"const": "ingress"}, {"enum": ["InvalidJson", "InvalidEvent"]}),
         _RECEIVED_AT,
-        Header("bridge-event-id", "`event_id` that a replay gives it", {"pattern": _UUID}),
-        Header("bridge-credential", "credential that it came with: its key names", {"minLength": 1}),
+        Header("bridge-event-id", "`event_id` that the event gets in a replay", {"pattern": _UUID}),
+        Header(
+            "bridge-credential",
+            "credential of the request; its key names are used in a replay",
+            {"minLength": 1},
+        ),
         *_OF_SPOOL,
         _TRACEPARENT,
     ),
@@ -232,10 +238,10 @@ REFUSED_WEBHOOK: Final = Message(
 UNDELIVERABLE_RECORD: Final = Message(
     "UndeliverableRecord",
     DEAD_LETTERS,
-    "A record that Kafka refused for good (too large, invalid). Key, value and headers are the record's own; these headers are added.",
-    "as the record",
+    "A record that Kafka rejected permanently (too large, invalid). Key, value and headers are those of the record, with these headers added.",
+    "the key of the record",
     (
-        *_letter_headers({"const": "ingress"}, {"const": "Undeliverable"}),
+        *_dead_letter_headers({"const": "ingress"}, {"const": "Undeliverable"}),
         _RECEIVED_AT,
         _SOURCE_TOPIC,
         *_OF_SPOOL,
@@ -246,10 +252,10 @@ UNDELIVERABLE_RECORD: Final = Message(
 UNREADABLE_RECORD: Final = Message(
     "UnreadableRecord",
     DEAD_LETTERS,
-    "A record that the timelines or agents service could not fold. Key, value and headers are the record's own; these headers are added.",
-    "as the record, null when it had none",
+    "A record that the timelines or agents service could not fold. Key, value and headers are those of the record, with these headers added.",
+    "the key of the record, null if it had none",
     (
-        *_letter_headers({"enum": ["timelines", "agents"]}, {"minLength": 1}),
+        *_dead_letter_headers({"enum": ["timelines", "agents"]}, {"minLength": 1}),
         _RECEIVED_AT,
         _SOURCE_TOPIC,
         Header("__dlq.errors.partition", "partition of the record", {"pattern": _DIGITS}),
@@ -273,7 +279,7 @@ MESSAGES: Final = (
 
 
 def headers_schema(message: Message) -> dict[str, Any]:
-    """The headers as a JSON Schema; others may come with them."""
+    """Return the headers as a JSON Schema, which allows further ones."""
     return {
         "type": "object",
         "properties": {

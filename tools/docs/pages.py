@@ -1,5 +1,5 @@
 """
-The contract for people: a page per document, and README.md as the way in. Tables are made from the models, the messages and the topics.
+The contract in Markdown: a page per document, and README.md as their index. The tables are generated from models, messages and topics.
 """
 
 import json
@@ -11,7 +11,7 @@ from tools.docs.examples import Example
 from tools.docs.messages import MESSAGES, Message
 from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, TopicSpec
 
-MADE: Final = "Made from the code by `make contract`."
+MADE: Final = "Generated from the code by `make contract`."
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 Json = dict[str, Any]
@@ -19,24 +19,24 @@ Json = dict[str, Any]
 _INTRODUCTIONS: Final = {
     "event": (
         "Event",
-        """What the PBX told, one step of a call or of an agent. Events come at least once, in order per key; copies have the same `event_id`.
-The PBX itself may send an event twice, late or never, and gives it neither a time nor a number. Who folds events takes each `event_id` once and
-sorts by (`received_at`, `event_id`).""",
+        """One step of a call or of an agent, as the PBX reported it. Events are delivered at least once, in order per key; copies have the same
+`event_id`. The PBX itself may send an event twice, late or never, and gives it neither a time nor a number. Readers that fold events take each
+`event_id` once and sort by (`received_at`, `event_id`).""",
     ),
     "call-timeline": (
         "CallTimeline",
-        """A call with all that is known of it: who rang, who answered, how long, who gave it to whom, how it came out. A new version is written
-with every event of the call, and when time alone changes it (a call without an end).""",
+        """Everything known about a call: who was rung, who answered, for how long, its transfers and its result. Each event of the call publishes
+a new version; so does time alone for a call whose end is not reported.""",
     ),
     "agent-activity": (
         "AgentActivity",
-        """What the agents service reads of calls, and others may: who did what in which call, without folding timelines. The key is the agent, so
-one agent's records are in one partition. For reports over calls the legs of the timeline say the same.""",
+        """What an agent did in a call, one document per leg. The agents service reads it, and so can other consumers that need no whole timelines.
+The key is the agent, so that all records of an agent are in one partition. The legs of the timeline contain the same for reports on calls.""",
     ),
     "agent-status": (
         "AgentStatus",
-        """The state of an agent: there or not, what goes on, in which queues, and what the last seven local days came to. A record without a
-value deletes the key. Totals are computed from what happened, never counted up, so that a late event mends them.""",
+        """The state of an agent: presence, current activity, queues, and totals of the last seven local days. A record without a value deletes
+the key. Totals are computed from the history, not incremented, so a late event corrects them.""",
     ),
 }
 
@@ -44,62 +44,62 @@ _README: Final = """# The contract
 
 {made}
 
-What readers of the topics may rely on. New here: [one call, from webhook to agent status](example-call.md).
+What readers of the topics can rely on. Start with [one call, from webhook to agent status](example-call.md).
 
 | document | for |
 |---|---|
-| [event.md](event.md), [call-timeline.md](call-timeline.md), [agent-activity.md](agent-activity.md), [agent-status.md](agent-status.md), [dead-letter.md](dead-letter.md) | people: every field, every word, every header |
+| [event.md](event.md), [call-timeline.md](call-timeline.md), [agent-activity.md](agent-activity.md), [agent-status.md](agent-status.md), [dead-letter.md](dead-letter.md) | people: every field, enumeration value and header |
 | [asyncapi.json](asyncapi.json) | machines: all public topics in AsyncAPI 3.1, with keys, headers, partitions, retention and examples |
 | [schemas/](schemas/) | machines: the values as JSON Schemas (2020-12) |
-| [examples/](examples/) | a value of each kind, and the recorded trace that they are made from |
-| [openapi.yaml](openapi.yaml) | the front door in OpenAPI 3.1; its answers in words: [http-responses.md](../http-responses.md) |
+| [examples/](examples/) | a value of each document, and the recorded trace from which they are computed |
+| [openapi.yaml](openapi.yaml) | the HTTP endpoint in OpenAPI 3.1; its responses explained: [http-responses.md](../http-responses.md) |
 
 ## Topics
 
-`<pbx>` is the name of the PBX, `voipex` unless told otherwise. Several PBXs are several sets of topics; keys never carry the PBX.
+`<pbx>` is the name of the PBX, by default `voipex`. Each PBX has topics of its own; keys never contain the PBX.
 
 {topics}
 
-{partitions} partitions, the same number for all topics of a PBX, {replicas} replicas, `min.insync.replicas` {insync}; `voipex-bridge topics apply` makes them and
-settings change them ([settings.md](../settings.md)). Keys are spread as Kafka's default partitioner does. Topics of this PBX that are not listed are private.
+{partitions} partitions, the same number for all topics of a PBX, {replicas} replicas, `min.insync.replicas` {insync}; `voipex-bridge topics apply` creates them
+with the values of the settings ([settings.md](../settings.md)). Partitions are those of Kafka's default partitioner. Topics of the PBX that are not listed are private.
 
 ## Rules for readers
 
-- **Ignore what you do not know**: fields, headers, topics. Words of enumerations may be added too; treat one that you do not know as "other".
-- **Null means "not known"**, and nothing is invented: what was inferred says so (`inferred`, `quality`, `confidence`).
-- **Events come at least once.** Take each `event_id` once.
-- **Documents are whole.** Of timelines, activity and status keep the highest `revision` per key (activity: per agent, call and leg), and do not add them up.
-- **Order holds per key**, as it does in Kafka. Between keys, topics and PBXs there is none.
-- **Timelines, activity and status are written in transactions**: read them with `isolation.level=read_committed`, else you meet what was taken back.
+- **Ignore unknown fields, headers and topics.** Enumerations may grow too; treat an unknown value as "other".
+- **Null means "not known"**. Nothing is invented: inferred values are marked (`inferred`, `quality`, `confidence`).
+- **Events are delivered at least once.** Take each `event_id` once.
+- **Documents are complete.** Of timelines, activity and status keep the highest `revision` per key (activity: per agent, call and leg); do not sum revisions.
+- **Order is per key**, as in Kafka. There is no order between keys, topics or PBXs.
+- **Timelines, activity and status are written in transactions**: read them with `isolation.level=read_committed`, or you will read aborted records too.
 - **A record without a value deletes its key.**
-- Times are RFC 3339 in UTC with microseconds, as the bridge's clock had them; durations are seconds.
+- Times are RFC 3339 in UTC with microseconds, by the bridge's clock; durations are in seconds.
 
 ## What may change
 
-Within `v1` of a topic only additions are made: new fields, headers and words, never another type or meaning, and what is always there stays so. All else is a
-`v2` beside it for a time.
+Within `v1` of a topic there are only additions: new fields, headers and enumeration values. Types and meanings never change, and what is always present stays
+so. Any other change is a new topic `v2`, published beside `v1` for a time.
 
-`releases/<version>/` holds schemas and examples as that version published them. The tests hold today's documents against each of these schemas and each of these
-examples against today's schemas, and fail when a field, a type, a word or a promise that a field is there was taken away. A release adds its own, after its version was
-set in pyproject.toml:
+`releases/<version>/` has the schemas and examples of that version. The tests validate today's documents with each of these schemas and each of these examples with
+today's schemas; they fail if a field, a type, an enumeration value or the presence of a field was taken away. A release adds its own, after its version is set in
+pyproject.toml:
 
 ```sh
 python -m tools.docs release
 ```
 
-It does not write over a version that is there; `--again` does, for one that is not published yet. Those of `v1` stay as long as `v1` does.
+An existing version is overwritten only with `--again`, for one that is not published yet. Releases are kept as long as their topics' `v1`.
 """
 
 
 def pages(schemas: Mapping[str, Json], examples: Iterable[Example]) -> dict[str, str]:
-    """Every page by its name. `schemas`: by the name of the document."""
+    """Return the pages by file name. `schemas`: the JSON Schema of each document."""
     shown = list(examples)
     made = {f"{name}.md": _document_page(name, schemas[name], shown) for name in schemas}
     return {"README.md": _readme(), **made, "dead-letter.md": _dead_letter_page(shown)}
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table; what would end a cell is escaped."""
+    """Format a Markdown table; `|` is escaped."""
     names = list(heads)
     escaped = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
     lines = [" | ".join(names), *escaped]
@@ -116,9 +116,9 @@ def json_block(value: Any) -> str:
 
 def _readme() -> str:
     topics = table(
-        ["topic", "key", "value", "kept"],
+        ["topic", "key", "value", "retention"],
         (
-            [f"`<pbx>.{kind.suffix}`", kind.key, _page_of(kind), _kept(kind)]
+            [f"`<pbx>.{kind.suffix}`", kind.key, _page_of(kind), _retention(kind)]
             for kind in TOPIC_SPECS
             if kind.public
         ),
@@ -133,7 +133,7 @@ def _page_of(kind: TopicSpec) -> str:
     return f"[{kind.value}]({schema or 'dead-letter'}.md)"
 
 
-def _kept(kind: TopicSpec) -> str:
+def _retention(kind: TopicSpec) -> str:
     days = None if kind.retention_ms is None else f"{kind.retention_ms // _DAY_MS} days"
     if "compact" not in kind.cleanup:
         return str(days)
@@ -149,7 +149,7 @@ def _document_page(name: str, schema: Json, examples: Iterable[Example]) -> str:
     messages = [
         each for each in MESSAGES if each.kind in {other.kind for other in MESSAGES if other.schema == name}
     ]
-    example = max((each for each in examples if each.message.schema == name), key=_told)
+    example = max((each for each in examples if each.message.schema == name), key=_known_members)
     parts = [
         f"# {title}",
         MADE,
@@ -170,9 +170,9 @@ def _document_page(name: str, schema: Json, examples: Iterable[Example]) -> str:
 
 def _facts(messages: Iterable[Message]) -> str:
     return table(
-        ["topic", "record", "key", "kept"],
+        ["topic", "record", "key", "retention"],
         (
-            [f"`<pbx>.{each.kind.suffix}`", each.summary, each.key or "none", _kept(each.kind)]
+            [f"`<pbx>.{each.kind.suffix}`", each.summary, each.key or "none", _retention(each.kind)]
             for each in messages
         ),
     )
@@ -181,19 +181,19 @@ def _facts(messages: Iterable[Message]) -> str:
 def _fields(schema: Json) -> str:
     required = set(schema.get("required", ()))
     optional = set(schema["properties"]) - required
-    heads = ["field", "type", "meaning"] + (["always there"] if optional else [])
+    heads = ["field", "type", "meaning"] + (["always present"] if optional else [])
     return table(
         heads,
         (
-            [f"`{name}`", type_of(told), told.get("description", "")]
+            [f"`{name}`", type_of(field), field.get("description", "")]
             + ([("yes" if name in required else "no")] if optional else [])
-            for name, told in schema["properties"].items()
+            for name, field in schema["properties"].items()
         ),
     )
 
 
 def _parts_of(schema: Json) -> Iterator[str]:
-    """Objects within the document."""
+    """Describe the objects within the document."""
     for name, part in schema.get("$defs", {}).items():
         if "properties" in part:
             yield f"### {name}"
@@ -202,34 +202,34 @@ def _parts_of(schema: Json) -> Iterator[str]:
 
 
 def _words_of(schema: Json) -> Iterator[str]:
-    """Enumerations."""
+    """Describe the enumerations."""
     words = {name: part for name, part in schema.get("$defs", {}).items() if "enum" in part}
     if words:
-        yield "## Words"
+        yield "## Enumerations"
     for name, part in words.items():
         yield f"### {name}"
         yield part["description"]
 
 
-def type_of(told: Json) -> str:
-    """A property's type in words; other parts of the page by a link."""
-    if "$ref" in told:
-        name = told["$ref"].rpartition("/")[2]
+def type_of(field: Json) -> str:
+    """Describe the type of a property in words, with links to the objects of the page."""
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
         return f"[{name}](#{name.lower()})"
-    if "anyOf" in told:
-        return " or ".join(map(type_of, told["anyOf"]))
-    if told["type"] == "array":
-        return f"array of {type_of(told['items'])}"
-    members = told.get("additionalProperties")
-    if told["type"] == "object" and isinstance(members, dict):
+    if "anyOf" in field:
+        return " or ".join(map(type_of, field["anyOf"]))
+    if field["type"] == "array":
+        return f"array of {type_of(field['items'])}"
+    members = field.get("additionalProperties")
+    if field["type"] == "object" and isinstance(members, dict):
         return f"object of {type_of(members)}"
-    return str(told["type"])
+    return str(field["type"])
 
 
 def _headers_of(messages: Iterable[Message]) -> Iterator[str]:
-    """One table, or one for each set of headers."""
+    """One table, or one per set of headers."""
     yield "## Headers"
-    yield "CloudEvents 1.0, binary mode, beside ours. Every value is UTF-8 text."
+    yield "Those of CloudEvents 1.0 (binary mode) and the bridge's own. Every value is UTF-8 text."
     by_headers: dict[Any, list[Message]] = {}
     for each in messages:
         by_headers.setdefault(repr(each.headers), []).append(each)
@@ -241,7 +241,7 @@ def _headers_of(messages: Iterable[Message]) -> Iterator[str]:
 
 def header_table(message: Message) -> str:
     return table(
-        ["header", "always there", "meaning"],
+        ["header", "always present", "meaning"],
         (
             [f"`{each.name}`", "yes" if each.always else "no", each.meaning + _values(each.limits)]
             for each in message.headers
@@ -255,7 +255,7 @@ def _values(limits: Mapping[str, Any]) -> str:
 
 
 def _record(example: Example) -> str:
-    """Topic, key and headers as lines, then the value."""
+    """Format topic, key and headers as lines, then the value."""
     key = "none" if example.key is None else example.key
     lines = [
         f"topic    {example.topic}",
@@ -267,8 +267,8 @@ def _record(example: Example) -> str:
     return f"{head}\n\n{value}"
 
 
-def _told(example: Example) -> int:
-    """How much an example shows: members that are known."""
+def _known_members(example: Example) -> int:
+    """Count the members of an example that are not null."""
     return sum(value is not None for value in example.value.values())
 
 
@@ -276,17 +276,17 @@ def _told(example: Example) -> int:
 
 
 def _dead_letter_page(examples: Iterable[Example]) -> str:
-    letters = [each for each in examples if each.message.kind.suffix.startswith("dead-letters")]
-    kinds = list(dict.fromkeys(each.message.name for each in letters))
+    dead_letters = [each for each in examples if each.message.kind.suffix.startswith("dead-letters")]
+    kinds = list(dict.fromkeys(each.message.name for each in dead_letters))
     parts = [
         "# Dead letters",
         MADE,
-        """What could not be used is kept, untouched, with its reason: nothing that was authenticated and read is dropped. `voipex-bridge dead-letters list|show|replay`
-reads them and publishes them again once the cause is mended; twice changes nothing ([operations.md](../operations.md)).""",
+        """A webhook or record that cannot be used is stored unchanged with the reason; no authenticated webhook is dropped. `voipex-bridge dead-letters
+list|show|replay` reads them and publishes them again once the cause is fixed; a replay is idempotent ([operations.md](../operations.md)).""",
         _facts(each for each in MESSAGES if each.name in kinds),
     ]
     for name in kinds:
-        of_kind = [each for each in letters if each.message.name == name]
+        of_kind = [each for each in dead_letters if each.message.name == name]
         parts += [f"## {name}", of_kind[0].message.summary, f"Key: {of_kind[0].message.key or 'none'}."]
         parts.append(header_table(of_kind[0].message))
         for each in of_kind:

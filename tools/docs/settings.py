@@ -8,15 +8,15 @@ from voipex.service.settings import SECRETS_DIR_VARIABLE, ServiceSettings, varia
 
 
 def settings_page(kind: type[ServiceSettings], title: str, source: str) -> str:
-    """Every setting of *kind*: variable, default, meaning. `source` is the file that the class is in."""
+    """Return the page of all settings of *kind*. `source` is the file with the class."""
     lines = [
         f"# {title}",
         "",
-        f"Made from `{source}` by `make contract`.",
+        f"Generated from `{source}` by `make contract`.",
         "",
-        "Each is an environment variable, or a file of the same name (any letter case) in the folder that",
+        "Each is an environment variable, or a file of the same name (any letter case) in the directory that",
         f"`{SECRETS_DIR_VARIABLE}` names (default `/run/secrets`); the environment wins. An empty variable counts as not set.",
-        "A wrong value ends the start with exit code 2, before any port opens; all faults are listed at once.",
+        "An invalid value ends the start with exit code 2 before any port opens; all errors are reported at once.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

@@ -1,8 +1,8 @@
 """
-One call told step by step: docs/contract/example-call.md. Each step shows a webhook as it came, the event that it became, what that
-changed in the timeline, and what it did to the agents.
+One call, step by step: docs/contract/example-call.md. Each step shows the webhook, its event, the changes of the timeline and the effects on
+the agents.
 
-It is what the folds say as of each event, one after the other, so that it cannot drift from the code.
+The page is computed by the folds as of each event, so that it cannot drift from the code.
 """
 
 import json
@@ -17,11 +17,11 @@ from tools.docs.pages import MADE, json_block, table
 Json = dict[str, Any]
 
 _COUNTERS: Final = frozenset({"events", "revision", "updated_at"})
-"""Change with every event; not worth a row."""
+"""Fields that change with every event and are not shown."""
 _INNER: Final = {"legs": "leg", "transfers": "at"}
-"""Lists of objects in a timeline, and what tells their members apart."""
+"""Lists of objects in a timeline, and the member that identifies an object."""
 
-_INTRODUCTION: Final = """What becomes of one call: the webhooks of the PBX on the left end, the documents that other teams read on the right.
+_INTRODUCTION: Final = """One call from the webhooks of the PBX (left) to the documents that other teams read (right).
 
 ```
 webhook ──▶ Event ──▶ CallTimeline ──▶ AgentActivity ──▶ AgentStatus
@@ -32,38 +32,38 @@ The whole trace is [examples/trace.jsonl](examples/trace.jsonl); `voipex-consume
 """
 
 
-class _Moment:
-    """What the folds say as of the receipt of one event."""
+class _Snapshot:
+    """The documents as of the receipt of one event."""
 
     def __init__(self, examples: Examples, received: Received) -> None:
-        told = explain(examples.trace, received.at_us)
-        self.timelines = {each["call_id"]: each for each in told.timelines}
-        self.agents = {each["agent"]: each for each in told.agents}
-        self.activities = list(told.activities)
+        explanation = explain(examples.trace, received.at_us)
+        self.timelines = {each["call_id"]: each for each in explanation.timelines}
+        self.agents = {each["agent"]: each for each in explanation.agents}
+        self.activities = list(explanation.activities)
 
 
 def walkthrough(trace: bytes, examples: Examples) -> str:
-    """The page; `trace` holds the webhooks as they came, one a line, in the order of time."""
+    """Return the page. `trace` has the webhooks, one a line, in the order of receipt."""
     received = examples.trace.received
     webhooks = [json.loads(line)["body"] for line in trace.splitlines() if line.strip()]
     call_id = next(each.event.unique_id for each in received if each.event.unique_id is not None)
     steps = [place for place, each in enumerate(received) if each.event.unique_id == call_id]
-    before = _Moment(examples, received[steps[0] - 1])
+    before = _Snapshot(examples, received[steps[0] - 1])
     parts = [
         "# One call, from webhook to agent status",
         MADE,
         _INTRODUCTION.strip(),
         "## Before the call",
-        _standing(before.agents),
+        _agents_table(before.agents),
     ]
     for number, place in enumerate(steps, start=1):
-        now = _Moment(examples, received[place])
+        now = _Snapshot(examples, received[place])
         parts += _step(number, webhooks[place], received[place], call_id or "", before, now)
         before = now
     return "\n\n".join([*parts, *_end(call_id or "", before)]) + "\n"
 
 
-def _standing(agents: Mapping[str, Json]) -> str:
+def _agents_table(agents: Mapping[str, Json]) -> str:
     return table(
         ["agent", "state", "since", "queues"],
         (
@@ -74,23 +74,23 @@ def _standing(agents: Mapping[str, Json]) -> str:
 
 
 def _step(
-    number: int, webhook: Json, received: Received, call_id: str, before: _Moment, now: _Moment
+    number: int, webhook: Json, received: Received, call_id: str, before: _Snapshot, now: _Snapshot
 ) -> Iterator[str]:
     event = received.event
     timeline = now.timelines[call_id]
-    told = timeline["events"][-1]
-    yield f"## {number}. {_time(event.received_at)} {event.event_name}: `{told['effect']}`"
+    entry = timeline["events"][-1]
+    yield f"## {number}. {_time(event.received_at)} {event.event_name}: `{entry['effect']}`"
     yield "The webhook:"
     yield f"```json\n{json.dumps(webhook, ensure_ascii=False)}\n```"
-    yield "The event (what is null is left out here):"
+    yield "The event (without its null fields):"
     known = {
         name: value
         for name, value in event.model_dump(mode="json", by_alias=True).items()
         if value is not None and value != {}
     }
     yield f"```json\n{json.dumps(known, ensure_ascii=False)}\n```"
-    if told["note"] is not None:
-        yield f"Note: {told['note']}."
+    if entry["note"] is not None:
+        yield f"Note: {entry['note']}."
     yield f"The timeline, revision {timeline['revision']}:"
     yield _changes(changed(before.timelines.get(call_id, {}), timeline))
     fresh = now.activities[len(before.activities) :]
@@ -104,11 +104,11 @@ def _step(
     ]
     if moved:
         yield "Agents:"
-        yield table(["agent", "was", "is"], moved)
+        yield table(["agent", "before", "after"], moved)
 
 
 def changed(before: Json, now: Json) -> Iterator[tuple[str, Any, Any]]:
-    """(field, was, is) of what differs; members of lists of objects are compared one by one."""
+    """Yield (field, old value, new value) of each difference; objects in lists are compared member by member."""
     for name, value in now.items():
         was = before.get(name)
         if name in _COUNTERS or was == value or (not before and value in (None, [], 0, 0.0, False)):
@@ -125,12 +125,12 @@ def changed(before: Json, now: Json) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _changes(rows: Iterator[tuple[str, Any, Any]]) -> str:
-    told = [[f"`{name}`", _cell(was), _cell(now)] for name, was, now in rows]
-    return table(["field", "was", "is"], told) if told else "Nothing but the list of events changes."
+    lines = [[f"`{name}`", _cell(was), _cell(now)] for name, was, now in rows]
+    return table(["field", "before", "after"], lines) if lines else "Only the list of events changes."
 
 
 def _cell(value: Any) -> str:
-    """A time without its date, everything else as JSON."""
+    """Format a time without its date, any other value as JSON."""
     if value is None or value == []:
         return ""
     if isinstance(value, str) and value.endswith("Z") and "T" in value:
@@ -140,27 +140,27 @@ def _cell(value: Any) -> str:
 
 def _activity_row(activity: Json) -> list[str]:
     moments = ("ring_started_at", "answered_at", "talk_started_at", "transferred_at", "ended_at")
-    said = [f"{name} {_time(activity[name])}" for name in moments if activity.get(name) is not None]
+    facts = [f"{name} {_time(activity[name])}" for name in moments if activity.get(name) is not None]
     if activity.get("result") is not None:
-        said.append(f"result `{activity['result']}`")
-    return [f"`{activity['agent']}`", str(activity["leg"]), f"`{activity['role']}`", ", ".join(said)]
+        facts.append(f"result `{activity['result']}`")
+    return [f"`{activity['agent']}`", str(activity["leg"]), f"`{activity['role']}`", ", ".join(facts)]
 
 
-def _end(call_id: str, last: _Moment) -> Iterator[str]:
+def _end(call_id: str, last: _Snapshot) -> Iterator[str]:
     timeline = last.timelines[call_id]
     latest = {each["leg"]: each for each in last.activities if each["call_id"] == call_id}
     answered = max(
         (each for each in latest.values() if each["talk_started_at"]), key=lambda each: each["leg"]
     )
-    yield "## What readers have in the end"
-    yield "The timeline ([what the fields mean](call-timeline.md)):"
+    yield "## The final documents"
+    yield "The timeline ([fields](call-timeline.md)):"
     yield json_block(timeline)
-    yield "The activity of the line that had the caller last ([fields](agent-activity.md)):"
+    yield "The activity of the last line that talked to the caller ([fields](agent-activity.md)):"
     yield json_block(answered)
-    yield "And the status of its agent, as of the same moment ([fields](agent-status.md)):"
+    yield "The status of its agent at the same time ([fields](agent-status.md)):"
     yield json_block(last.agents[answered["agent"]])
 
 
 def _time(text: str) -> str:
-    """`07:05:29.640` of an RFC 3339 time of ours."""
+    """Shorten an RFC 3339 time to `07:05:29.640`."""
     return text[11:23]
