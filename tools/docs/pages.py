@@ -87,7 +87,7 @@ pyproject.toml:
 python -m tools.docs release
 ```
 
-An existing version is overwritten only with `--again`, for one that is not published yet. Releases are kept as long as their topics' `v1`.
+An existing version is overwritten only with `--again`, for one that is not published yet. Releases stay as long as the `v1` of their topics.
 """
 
 

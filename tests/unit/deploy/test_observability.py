@@ -1,7 +1,7 @@
 """
-Alerts, dashboard and docs speak of metrics that the services have, with labels that these have; every alert has its page and its tests.
+Alerts, dashboard and docs use only metrics and labels that the services export; every alert has its runbook and its tests.
 
-The truth is what the real registries give. Whether Prometheus understands the files is for tests/artefacts/test_observability.py.
+The exported metrics are read from the services' registries. tests/artefacts/test_observability.py checks the files with Prometheus itself.
 """
 
 import json
@@ -48,40 +48,40 @@ DASHBOARD: Final = json.loads((DEPLOY / "grafana/dashboards/voipex.json").read_t
 PANELS: Final = DASHBOARD["panels"]
 
 TARGET_LABELS: Final = frozenset({"job", "instance"})
-"""Prometheus gives these to everything that it scrapes."""
+"""Prometheus adds these labels to every series it scrapes."""
 OWN_METRICS: Final = {
     "up": TARGET_LABELS,
     "ALERTS": frozenset({"alertname", "alertstate", "severity"}),
 }
 
 
-# ---------------------------------------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------------------------------------- exported metrics
 
 
 @cache
 def exported() -> Mapping[str, frozenset[str]]:
-    """Labels of every series that a scrape can show, by its name."""
-    ours = bridge.metrics.Metrics("test")
-    ours.watch_certificate(lambda: 0.0)
-    ours.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0), lambda: 0)
-    theirs = consumers.engine.metrics.Metrics("test")
+    """Return the labels of every series that a scrape can contain, by series name."""
+    of_bridge = bridge.metrics.Metrics("test")
+    of_bridge.watch_certificate(lambda: 0.0)
+    of_bridge.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0), lambda: 0)
+    of_consumers = consumers.engine.metrics.Metrics("test")
     snapshot = ServiceSnapshot(
         "timelines", "group", {TopicPartition("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0
     )
-    theirs.watch(lambda: [snapshot])
+    of_consumers.watch(lambda: [snapshot])
     series: dict[str, frozenset[str]] = {}
-    for metrics in (ours, theirs):
+    for metrics in (of_bridge, of_consumers):
         for metric in vars(metrics).values():
             count_once(metric)
         for family in metrics.registry.collect():
             for sample in family.samples:
-                if not sample.name.endswith("_created"):  # the library's own; nobody asks for it
+                if not sample.name.endswith("_created"):  # added by the library
                     series[sample.name] = frozenset(sample.labels)
     return series
 
 
 def count_once(metric: object) -> None:
-    """A metric with labels has no series before."""
+    """Observe a value, because a metric with labels has no series before."""
     if isinstance(metric, SingleThreadCounter):
         metric.inc(*metric._labels)
     elif isinstance(metric, SingleThreadHistogram):
@@ -96,7 +96,7 @@ def count_once(metric: object) -> None:
 
 @cache
 def documented_names() -> Mapping[str, frozenset[str]]:
-    """Like `exported`, a histogram by the name of its family."""
+    """Like `exported`, with one name per histogram."""
     return {
         re.sub(r"_(bucket|sum|count)$", "", name): labels - {"le"}
         for name, labels in exported().items()
@@ -104,7 +104,7 @@ def documented_names() -> Mapping[str, frozenset[str]]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------- what is said
+# ---------------------------------------------------------------------------------------------------- expressions and pages
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _NAME: Final = re.compile(r"(?<![\w:$])((?:\w+:)?voipex_\w+(?::\w+)?|up|ALERTS)\b(?:\{([^}]*)\})?")
@@ -113,7 +113,7 @@ _GROUPING: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_rig
 
 
 def faults_of(expression: str, legend: str = "") -> list[str]:
-    """What in a PromQL expression, and in the legend of its series, the services do not have."""
+    """List metrics and labels in a PromQL expression or its legend that the services do not export."""
     bare = _STRING.sub('""', expression)
     known: set[str] = set(TARGET_LABELS)
     faults = []
@@ -130,7 +130,7 @@ def faults_of(expression: str, legend: str = "") -> list[str]:
         ]
     grouped = [label.strip() for labels in _GROUPING.findall(bare) for label in labels.split(",")]
     faults += [
-        f"nothing here has the label {label}"
+        f"no metric in the expression has the label {label}"
         for label in [*grouped, *re.findall(r"\{\{\s*(\w+)\s*\}\}", legend)]
         if label and label not in known
     ]
@@ -146,7 +146,7 @@ def labels_of(name: str) -> frozenset[str] | None:
 
 
 def targets() -> Iterator[tuple[str, str, str]]:
-    """Title, expression and legend of everything that the dashboard asks."""
+    """Yield title, expression and legend of every query of the dashboard."""
     for panel in PANELS:
         for target in panel.get("targets", ()):
             yield panel["title"], target["expr"], target["legendFormat"]
@@ -155,7 +155,7 @@ def targets() -> Iterator[tuple[str, str, str]]:
 
 
 def spans(text: str) -> list[str]:
-    """Code of a page: blocks line by line, then what stands in the text."""
+    """Return the code of a page: lines of blocks, then inline code."""
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     return list(filter(None, lines)) + re.findall(
@@ -177,35 +177,40 @@ SPANS: Final = [(page.name, span) for page in PAGES for span in spans(page.read_
         ("rate(voipex_bridge_publish[5m])", "no metric voipex_bridge_publish"),
         ("voipex_bridge_event_age_seconds", "no metric voipex_bridge_event_age_seconds"),
         ('voipex_bridge_publish_total{kind="x"}', "voipex_bridge_publish_total has no label kind"),
-        ("sum by (pbx) (voipex_bridge_publish_total)", "nothing here has the label pbx"),
-        ("sum by (le) (voipex_bridge_event_age_seconds_count)", "nothing here has the label le"),
+        ("sum by (pbx) (voipex_bridge_publish_total)", "no metric in the expression has the label pbx"),
+        (
+            "sum by (le) (voipex_bridge_event_age_seconds_count)",
+            "no metric in the expression has the label le",
+        ),
         ("x:voipex_bridge_events_received:rate1m > 0", "no metric x:voipex_bridge_events_received:rate1m"),
         ("vector(1)", "no metric at all in vector(1)"),
     ],
 )
-def test_what_no_service_has_is_noticed(expression: str, fault: str) -> None:
+def test_an_unknown_metric_or_label_is_found(expression: str, fault: str) -> None:
     assert faults_of(expression) == [fault]
 
 
-def test_a_label_that_a_legend_invents_is_noticed() -> None:
-    assert faults_of("voipex_bridge_spool_bytes", "{{pbx}}") == ["nothing here has the label pbx"]
+def test_an_unknown_label_in_a_legend_is_found() -> None:
+    assert faults_of("voipex_bridge_spool_bytes", "{{pbx}}") == [
+        "no metric in the expression has the label pbx"
+    ]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.get("alert") or rule["record"]))
-def test_rules_ask_for_what_the_services_have(rule: Json) -> None:
+def test_rules_use_exported_metrics_only(rule: Json) -> None:
     assert faults_of(rule["expr"]) == []
 
 
-def test_the_dashboard_asks_for_what_the_services_have() -> None:
-    asked = list(targets())
+def test_the_dashboard_uses_exported_metrics_only() -> None:
+    queries = list(targets())
 
-    assert len(asked) > 30
+    assert len(queries) > 30
     assert [
-        (title, fault) for title, expression, legend in asked for fault in faults_of(expression, legend)
+        (title, fault) for title, expression, legend in queries for fault in faults_of(expression, legend)
     ] == []
 
 
-def test_runbooks_ask_for_what_the_services_have() -> None:
+def test_runbooks_use_exported_metrics_only() -> None:
     queries = [(page, span) for page, span in SPANS if re.search(r"voipex_(bridge|consumer)_", span)]
 
     assert len(queries) > 20
@@ -223,10 +228,10 @@ def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
     assert documented == documented_names()
 
 
-def test_the_jobs_that_alerts_ask_for_are_scraped() -> None:
-    asked = {job for rule in RULES for job in re.findall(r'job="([^"]+)"', rule["expr"])}
+def test_jobs_named_in_alerts_are_scraped() -> None:
+    named = {job for rule in RULES for job in re.findall(r'job="([^"]+)"', rule["expr"])}
 
-    assert asked <= {each["job_name"] for each in SCRAPES}
+    assert named <= {each["job_name"] for each in SCRAPES}
     assert {each["job_name"]: each["static_configs"] for each in SCRAPES} == {
         f"voipex-{name}": [{"targets": [f"{name}:8081"]}] for name in ("bridge", "timelines", "agents")
     }
@@ -236,7 +241,7 @@ def test_the_jobs_that_alerts_ask_for_are_scraped() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_says_what_it_is_and_where_to_read_on(name: str) -> None:
+def test_an_alert_has_severity_texts_and_a_runbook(name: str) -> None:
     alert = ALERTS[name]
 
     assert re.fullmatch(r"Voipex[A-Za-z]+", name)
@@ -247,17 +252,17 @@ def test_an_alert_says_what_it_is_and_where_to_read_on(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_is_tested_when_it_fires_and_when_it_is_silent(name: str) -> None:
-    looks = [
-        look
+def test_an_alert_is_tested_firing_and_silent(name: str) -> None:
+    cases = [
+        case
         for path in ("prometheus/rules_test.yml", "prometheus/rules_week_test.yml")
         for test in loaded(path)["tests"]
-        for look in test.get("alert_rule_test", ())
-        if look["alertname"] == name
+        for case in test.get("alert_rule_test", ())
+        if case["alertname"] == name
     ]
 
-    assert [look for look in looks if look["exp_alerts"]], "never expected to fire"
-    assert [look for look in looks if not look["exp_alerts"]], "never expected to be silent"
+    assert [case for case in cases if case["exp_alerts"]], "never expected to fire"
+    assert [case for case in cases if not case["exp_alerts"]], "never expected to be silent"
 
 
 def test_every_alert_has_a_page_and_every_page_an_alert() -> None:
@@ -280,7 +285,7 @@ def test_the_index_lists_every_alert_with_its_severity() -> None:
     assert sorted(listed) == sorted((name, name, each["labels"]["severity"]) for name, each in ALERTS.items())
 
 
-def test_links_of_the_pages_lead_somewhere() -> None:
+def test_links_of_the_runbooks_lead_to_files() -> None:
     links = [
         (page, link)
         for page in PAGES
@@ -290,7 +295,7 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     assert [(page.name, link) for page, link in links if not (page.parent / link).is_file()] == []
 
 
-def test_what_alertmanager_holds_back_are_alerts_of_ours() -> None:
+def test_alertmanager_inhibits_existing_alerts_only() -> None:
     config = loaded("alertmanager/alertmanager.yml")
     named = {
         name
@@ -303,7 +308,7 @@ def test_what_alertmanager_holds_back_are_alerts_of_ours() -> None:
     assert {each["receiver"] for each in (config["route"], *config["route"]["routes"])} == {"page", "ticket"}
 
 
-# ---------------------------------------------------------------------------------------------------- commands of the pages
+# ---------------------------------------------------------------------------------------------------- commands of the runbooks
 
 APPLICATIONS: Final = {
     "voipex-bridge": typer.main.get_command(bridge.cli.main.app),
@@ -313,7 +318,7 @@ APPLICATIONS: Final = {
 
 
 def fault_of_command(line: str) -> str | None:
-    """What in a command line of ours does not exist."""
+    """Describe what is wrong with a command line, if anything."""
     name, *words = line.split()
     command: Any = APPLICATIONS[name]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
@@ -335,11 +340,11 @@ def fault_of_command(line: str) -> str | None:
         "voipex-consumers lag --watch",
     ],
 )
-def test_a_command_that_does_not_exist_is_noticed(line: str) -> None:
+def test_a_command_that_does_not_exist_is_found(line: str) -> None:
     assert fault_of_command(line) is not None
 
 
-def test_the_commands_of_the_pages_exist() -> None:
+def test_the_commands_of_the_runbooks_exist() -> None:
     lines = [span for _, span in SPANS if span.split()[0] in APPLICATIONS and len(span.split()) > 1]
 
     assert len(lines) > 20
@@ -349,7 +354,7 @@ def test_the_commands_of_the_pages_exist() -> None:
 # ---------------------------------------------------------------------------------------------------- the dashboard
 
 
-def test_the_dashboard_can_be_found_and_asked_of_any_source() -> None:
+def test_the_dashboard_has_a_uid_and_a_datasource_variable() -> None:
     variables = {each["name"]: each for each in DASHBOARD["templating"]["list"]}
     sources = [
         each["datasource"]["uid"]
@@ -388,7 +393,7 @@ def overlap(one: Json, other: Json) -> bool:
 @pytest.mark.parametrize(
     "panel", [each for each in PANELS if each["type"] != "row"], ids=lambda each: each["title"]
 )
-def test_a_panel_says_what_it_shows_and_in_which_unit(panel: Json) -> None:
+def test_a_panel_has_a_title_a_description_and_the_right_unit(panel: Json) -> None:
     defaults = panel["fieldConfig"]["defaults"]
     references: Sequence[str] = [target["refId"] for target in panel["targets"]]
 

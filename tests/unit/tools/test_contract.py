@@ -1,4 +1,4 @@
-"""The contract's documents against the code that writes records: topics, keys, headers, examples, words for people."""
+"""The contract compared with the code that writes records: topics, keys, headers, examples, pages."""
 
 import json
 import re
@@ -81,7 +81,7 @@ def public() -> list[TopicSpec]:
     return [kind for kind in TOPIC_SPECS if kind.public]
 
 
-# ---------------------------------------------------------------- AsyncAPI: whole in itself
+# ---------------------------------------------------------------- AsyncAPI
 
 
 def references(part: Any) -> Iterator[str]:
@@ -95,7 +95,7 @@ def references(part: Any) -> Iterator[str]:
 
 
 def resolve(document: Any, reference: str, folder: Path) -> Any:
-    """What a reference names; raises when it names nothing."""
+    """Return the object that a reference names, or raise KeyError."""
     name, _, pointer = reference.partition("#")
     target = json.loads((folder / name).read_text(encoding="utf-8")) if name else document
     for step in pointer.split("/")[1:]:
@@ -131,7 +131,7 @@ def test_channel_addresses_are_the_topics_of_each_pbx(asyncapi: Json, pbx: str) 
 
 
 def test_each_part_of_an_address_in_braces_is_a_parameter(asyncapi: Json) -> None:
-    """The parser does not ask for it."""
+    """The AsyncAPI parser does not check this."""
     for channel in asyncapi["channels"].values():
         assert set(re.findall(r"{(\w+)}", channel["address"])) == set(channel["parameters"])
 
@@ -164,7 +164,7 @@ def test_every_message_has_its_channel_and_operation(asyncapi: Json) -> None:
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda each: each.name)
 def test_every_example_of_a_message_validates(asyncapi: Json, message: Message) -> None:
-    """The parser does not look."""
+    """The AsyncAPI parser does not validate examples."""
     described = asyncapi["components"]["messages"][message.name]
     Draft7Validator.check_schema(described["headers"])
     payload = described["payload"]
@@ -194,15 +194,15 @@ def test_keys_of_examples_are_those_that_the_message_says(asyncapi: Json) -> Non
             assert example.headers["ce_partitionkey"] == example.key
 
 
-# ---------------------------------------------------------------- headers: what is described is what is written
+# ---------------------------------------------------------------- headers: described and written
 
 
 def texts(headers: Sequence[tuple[str, bytes]]) -> Headers:
     return {name: value.decode() for name, value in headers}
 
 
-def hold(message: Message, written: Sequence[Headers]) -> None:
-    """All that is described is written by one of them or another, nothing else is, and what is said of it is true."""
+def check_headers(message: Message, written: Sequence[Headers]) -> None:
+    """Check that *written* headers are exactly the described ones, required ones in each record, all of them valid."""
     always = {each.name for each in message.headers if each.always}
     named = {each.name for each in message.headers}
     validator = Draft7Validator(headers_schema(message))
@@ -214,27 +214,27 @@ def hold(message: Message, written: Sequence[Headers]) -> None:
 
 
 def published(record: Record) -> Record:
-    """As the publisher sends it."""
+    """The record with the headers that the publisher adds."""
     (sent,) = stamped([SpooledRecord(SPOOL_ID, 7, record)])
     return sent
 
 
 def refused(content: bytes, traceparent: str | None = None) -> Record:
-    told = receipt(traceparent=traceparent)
+    receipt_ = receipt(traceparent=traceparent)
     with pytest.raises(InvalidWebhook) as fault:
-        normalize(parse(content), "voipex", told)
-    return published(dead_letter(content, fault.value, "voipex", "site-7", told, 12))
+        normalize(parse(content), "voipex", receipt_)
+    return published(dead_letter(content, fault.value, "voipex", "site-7", receipt_, 12))
 
 
 def replayed(content: bytes, traceparent: str | None = None) -> Record:
-    """An event from the dead letter of a webhook, now that its credential says how to read it."""
-    told = receipt(traceparent=traceparent)
-    sent = published(dead_letter(content, InvalidJson("none then"), "voipex", "site-7", told, 12))
-    letter = DeadLetter.from_record(
+    """Replay the dead letter of a webhook, after its credential has got the right key names."""
+    receipt_ = receipt(traceparent=traceparent)
+    sent = published(dead_letter(content, InvalidJson("not JSON"), "voipex", "site-7", receipt_, 12))
+    refused_webhook = DeadLetter.from_record(
         "voipex",
         ConsumerRecord(sent.topic, sent.partition, 0, sent.timestamp_ms, sent.key, sent.value, sent.headers),
     )
-    return to_record(letter, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
+    return to_record(refused_webhook, lambda _: Principal("site-7", "voipex", "CZ", DOCUMENTED_KEYS), 12)
 
 
 def event_of(event_type: EventType, **changes: Any) -> NormalizedEvent:
@@ -249,7 +249,7 @@ def test_headers_of_call_events_are_those_that_are_written() -> None:
         for trace in (None, TRACEPARENT)
     ]
 
-    hold(CALL_EVENT, [*written, texts(replayed(body()).headers)])
+    check_headers(CALL_EVENT, [*written, texts(replayed(body()).headers)])
     assert {each["ce_type"] for each in written} == set(types_of(CALL_EVENT))
 
 
@@ -262,7 +262,7 @@ def test_headers_of_agent_events_are_those_that_are_written() -> None:
         for trace in (None, TRACEPARENT)
     ]
 
-    hold(AGENT_EVENT, [*written, texts(replayed(login, TRACEPARENT).headers)])
+    check_headers(AGENT_EVENT, [*written, texts(replayed(login, TRACEPARENT).headers)])
     assert {each["ce_type"] for each in written} == set(types_of(AGENT_EVENT))
 
 
@@ -282,7 +282,7 @@ class InKafka(NamedTuple):
 
 
 def folded(projection: Any, kind: TopicSpec, *records: Record) -> list[ProducerRecord]:
-    """What a service writes of these records, changelog and all."""
+    """Everything that a service writes for these records, its changelog too."""
     batch = Batch(projection, TaskId("voipex", 0), 1)
     inputs = [
         InputRecord(kind, InKafka(place, each.timestamp_ms, each.key, each.value, each.headers))
@@ -306,7 +306,7 @@ def test_headers_of_documents_are_those_that_the_services_write(message: Message
         projection = AgentProjection() if agent else CallProjection()
         written += of_topic(folded(projection, AGENT_EVENTS if agent else CALL_EVENTS, record), message)
 
-    hold(message, [texts(each.headers) for each in written])
+    check_headers(message, [texts(each.headers) for each in written])
     for each in written:
         assert each.key is not None
         assert each.value is not None
@@ -323,19 +323,19 @@ def test_example_documents_have_the_headers_of_written_ones() -> None:
 
 
 def test_headers_of_refused_webhooks_are_those_that_are_written() -> None:
-    told = [refused(b"{"), refused(b"{}", TRACEPARENT)]
+    records = [refused(b"{"), refused(b"{}", TRACEPARENT)]
 
-    hold(REFUSED_WEBHOOK, [texts(each.headers) for each in told])
-    assert all(each.key is None for each in told)
+    check_headers(REFUSED_WEBHOOK, [texts(each.headers) for each in records])
+    assert all(each.key is None for each in records)
 
 
 def test_headers_of_undeliverable_records_are_added_to_their_own() -> None:
     record = encode(event_of(EventType.RINGING), AT_MS, 12)
-    letter = undeliverable(record, "Kafka refused it: MessageSizeTooLarge", "voipex", 12)
+    dead_letter = undeliverable(record, "Kafka refused it: MessageSizeTooLarge", "voipex", 12)
     own = len(record.headers)
 
-    assert letter.headers[:own] == record.headers
-    hold(UNDELIVERABLE_RECORD, [texts(published(letter).headers[own:])])
+    assert dead_letter.headers[:own] == record.headers
+    check_headers(UNDELIVERABLE_RECORD, [texts(published(dead_letter).headers[own:])])
 
 
 @pytest.mark.parametrize("stage", ["timelines", "agents"])
@@ -345,24 +345,24 @@ def test_headers_of_unreadable_records_are_added_to_their_own(stage: str) -> Non
     record = published(encode(normalize(parse(sent), "voipex", receipt()), AT_MS, 1))
     broken = record._replace(value=b"{")
     projection = AgentProjection() if agent else CallProjection()
-    (letter,) = of_topic(
+    (dead_letter,) = of_topic(
         folded(projection, AGENT_EVENTS if agent else CALL_EVENTS, broken), UNREADABLE_RECORD
     )
     own = len(record.headers)
 
-    assert letter.headers[:own] == record.headers
-    assert (letter.key, letter.value) == (record.key, b"{")
-    hold(UNREADABLE_RECORD, [texts(letter.headers[own:])])
-    assert texts(letter.headers)["bridge-stage"] == stage
+    assert dead_letter.headers[:own] == record.headers
+    assert (dead_letter.key, dead_letter.value) == (record.key, b"{")
+    check_headers(UNREADABLE_RECORD, [texts(dead_letter.headers[own:])])
+    assert texts(dead_letter.headers)["bridge-stage"] == stage
 
 
-def test_every_dead_letter_belongs_to_the_dead_letter_topic() -> None:
-    letters = (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD)
+def test_every_kind_of_dead_letter_is_of_the_topic_of_dead_letters() -> None:
+    kinds = (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD)
 
-    assert [each for each in MESSAGES if each.kind == DEAD_LETTERS] == list(letters)
+    assert [each for each in MESSAGES if each.kind == DEAD_LETTERS] == list(kinds)
 
 
-def test_what_is_told_of_types_is_what_wire_says() -> None:
+def test_described_types_are_those_that_are_written() -> None:
     assert ce_type(EventType.RINGING, is_agent=False) in types_of(CALL_EVENT)
     assert types_of(TIMELINE) == ["voipex.call.timeline.v1"]
     assert types_of(ACTIVITY) == ["voipex.agent.activity.v1"]
@@ -370,7 +370,7 @@ def test_what_is_told_of_types_is_what_wire_says() -> None:
     assert TIMELINE.kind == CALL_TIMELINES
 
 
-# ---------------------------------------------------------------- words for people
+# ---------------------------------------------------------------- pages
 
 
 def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -382,7 +382,7 @@ def models_of(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def parts_of(annotation: Any) -> Iterator[type]:
-    """Every class that a type is made of."""
+    """Yield every class in a type annotation."""
     if isinstance(annotation, type) and not get_args(annotation):
         yield annotation
     for each in get_args(annotation):
@@ -391,29 +391,29 @@ def parts_of(annotation: Any) -> Iterator[type]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_field_of_every_model_is_described(name: str) -> None:
-    silent = [
-        f"{model.__name__}.{field}"
+    undescribed = [
+        f"{model.__name__}.{field_name}"
         for model in models_of(MODELS[name])
-        for field, told in model.model_fields.items()
-        if not told.description
+        for field_name, field in model.model_fields.items()
+        if not field.description
     ]
 
-    assert silent == []
+    assert undescribed == []
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_word_of_every_enumeration_is_explained(name: str) -> None:
-    silent = [
-        f"{part.__name__}.{word.value}"
+def test_every_value_of_every_enumeration_is_explained(name: str) -> None:
+    undescribed = [
+        f"{part.__name__}.{member.value}"
         for model in models_of(MODELS[name])
         for field in model.model_fields.values()
         for part in parts_of(field.annotation)
         if issubclass(part, Enum)
-        for word in part
-        if not re.search(rf"^\s*- .*`{word.value}`.*: ", part.__doc__ or "", re.MULTILINE)
+        for member in part
+        if not re.search(rf"^\s*- .*`{member.value}`.*: ", part.__doc__ or "", re.MULTILINE)
     ]
 
-    assert silent == []
+    assert undescribed == []
 
 
 def page(name: str) -> str:
@@ -421,8 +421,8 @@ def page(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_page_tells_every_field_and_every_header(name: str) -> None:
-    told = page(f"{name}.md")
+def test_a_page_has_every_field_and_header(name: str) -> None:
+    text = page(f"{name}.md")
     fields = [
         field.alias or field_name
         for model in models_of(MODELS[name])
@@ -430,15 +430,15 @@ def test_a_page_tells_every_field_and_every_header(name: str) -> None:
     ]
     headers = [each.name for message in MESSAGES if message.schema == name for each in message.headers]
 
-    assert [each for each in (*fields, *headers) if f"| `{each}` |" not in told] == []
+    assert [each for each in (*fields, *headers) if f"| `{each}` |" not in text] == []
 
 
-def test_the_page_of_dead_letters_tells_every_kind_and_header() -> None:
-    told = page("dead-letter.md")
+def test_the_page_of_dead_letters_has_every_kind_and_header() -> None:
+    text = page("dead-letter.md")
 
     for message in (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD):
-        assert f"## {message.name}\n" in told
-        assert [each.name for each in message.headers if f"| `{each.name}` |" not in told] == []
+        assert f"## {message.name}\n" in text
+        assert [each.name for each in message.headers if f"| `{each.name}` |" not in text] == []
 
 
 def anchors(text: str) -> set[str]:
@@ -459,10 +459,10 @@ def test_every_link_of_a_page_leads_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_walkthrough_has_every_event_and_the_final_timeline() -> None:
-    told = page("example-call.md")
+def test_the_walkthrough_tells_every_event_of_the_call_and_ends_with_the_published_timeline() -> None:
+    text = page("example-call.md")
     timeline = json.loads(page("examples/call-timeline.json"))
-    blocks = [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", told, re.DOTALL)]
+    blocks = [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", text, re.DOTALL)]
 
     assert [each["event_id"] for each in timeline["events"]] == [
         each["event_id"] for each in blocks if "event_id" in each
@@ -473,7 +473,7 @@ def test_walkthrough_has_every_event_and_the_final_timeline() -> None:
     assert timeline in blocks
 
 
-def test_changes_of_a_timeline_are_told_leg_by_leg() -> None:
+def test_changes_of_a_timeline_are_listed_leg_by_leg() -> None:
     before = {"status": "ringing", "revision": 1, "legs": [{"leg": 1, "line": "201", "result": None}]}
     now = {
         "status": "waiting",
@@ -492,12 +492,12 @@ def test_changes_of_a_timeline_are_told_leg_by_leg() -> None:
     ]
 
 
-def test_tables_bear_what_would_end_a_cell() -> None:
+def test_tables_escape_a_pipe_in_a_cell() -> None:
     assert table(["a", "b"], [["1|2", "3"]]) == "| a | b |\n|---|---|\n| 1\\|2 | 3 |"
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("field", "expected"),
     [
         ({"type": "string"}, "string"),
         ({"anyOf": [{"type": "number"}, {"type": "null"}]}, "number or null"),
@@ -507,5 +507,5 @@ def test_tables_bear_what_would_end_a_cell() -> None:
         ({"type": "object", "additionalProperties": True}, "object"),
     ],
 )
-def test_types_are_told_in_words(told: Json, expected: str) -> None:
-    assert type_of(told) == expected
+def test_types_are_described_in_words(field: Json, expected: str) -> None:
+    assert type_of(field) == expected

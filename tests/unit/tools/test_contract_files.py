@@ -1,4 +1,4 @@
-"""The generated schemas, examples and pages: they are what the code says, and fit each other, today's and those of releases."""
+"""The generated schemas, examples and pages match the code and each other, and are compatible with those of releases."""
 
 import json
 import re
@@ -35,8 +35,8 @@ def docs(tmp_path: Path) -> Path:
     return copytree("docs", tmp_path / "docs")
 
 
-def test_what_is_checked_in_is_what_the_code_says() -> None:
-    """Else: `make contract`."""
+def test_committed_files_are_those_that_the_code_generates() -> None:
+    """If it fails: `make contract`."""
     assert generated.drifted(Path("docs"), pages()) == []
     assert main(["check"]) == 0
 
@@ -61,26 +61,28 @@ def test_documents_have_all_their_fields_also_when_they_are_null(name: str) -> N
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_schema_refuses_what_is_no_document(name: str) -> None:
+def test_a_schema_rejects_an_empty_object(name: str) -> None:
     schema = read(DEFAULT_FOLDER / f"schemas/{name}.json")
 
     assert not Draft202012Validator(schema).is_valid({})
 
 
-def test_readers_may_meet_new_fields() -> None:
-    """Changes within v1 are additive: a schema does not refuse what it does not know."""
+def test_schemas_allow_further_fields() -> None:
+    """Changes within v1 are additive, so a schema must not reject unknown fields."""
     for text in documents((DEFAULT_FOLDER / "examples/trace.jsonl").read_bytes()).values():
         assert '"additionalProperties": false' not in text
 
 
-def test_drift_fails_the_check_and_is_mended_by_write(docs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drift_fails_the_check_and_is_repaired_by_write(
+    docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (docs / "contract/schemas/event.json").write_text("{}", encoding="utf-8")
     (docs / "contract/examples/agent-status.json").unlink()
 
     assert main(["check", "--docs", str(docs)]) == 1
-    told = capsys.readouterr().err
-    assert "contract/schemas/event.json differs from the code" in told
-    assert "contract/examples/agent-status.json differs from the code" in told
+    errors = capsys.readouterr().err
+    assert "contract/schemas/event.json differs from the code" in errors
+    assert "contract/examples/agent-status.json differs from the code" in errors
     assert main(["write", "--docs", str(docs)]) == 0
     assert (
         capsys.readouterr().out
@@ -89,7 +91,7 @@ def test_drift_fails_the_check_and_is_mended_by_write(docs: Path, capsys: pytest
     assert main(["check", "--docs", str(docs)]) == 0
 
 
-def test_without_a_trace_it_is_wrong_usage(tmp_path: Path) -> None:
+def test_a_missing_trace_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["check", "--docs", str(tmp_path)])
 
@@ -102,11 +104,11 @@ def test_generating_twice_gives_the_same_bytes() -> None:
     assert documents(trace) == documents(trace)
 
 
-# ---------------------------------------------------------------- what the folds really write
+# ---------------------------------------------------------------- documents of the folds
 
 
 def published(name: str) -> Iterator[tuple[str, Json]]:
-    """Every document of a scenario, with the name of its schema."""
+    """Yield every document of a scenario with the name of its schema."""
     trace = read_trace(lines_of(scenario(name)))
     explanation = explain(trace)
     yield from (("event", each.event.model_dump(mode="json", by_alias=True)) for each in trace.received)
@@ -115,11 +117,11 @@ def published(name: str) -> Iterator[tuple[str, Json]]:
     yield from (("agent-status", each) for each in explanation.agents)
 
 
-def open_words(schema: Any) -> Any:
-    """The schema of a reader that bears new words, as readers are asked to: texts instead of enumerations."""
+def open_enumerations(schema: Any) -> Any:
+    """Return the schema without its enumerations, as readers have to accept new values."""
     if isinstance(schema, dict):
-        return {name: open_words(value) for name, value in schema.items() if name != "enum"}
-    return [open_words(each) for each in schema] if isinstance(schema, list) else schema
+        return {name: open_enumerations(value) for name, value in schema.items() if name != "enum"}
+    return [open_enumerations(each) for each in schema] if isinstance(schema, list) else schema
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -127,7 +129,9 @@ def test_documents_validate_against_the_schemas_of_all_releases(
     name: str,
 ) -> None:
     validators = {
-        (folder, each): Draft202012Validator(schema if folder == DEFAULT_FOLDER else open_words(schema))
+        (folder, each): Draft202012Validator(
+            schema if folder == DEFAULT_FOLDER else open_enumerations(schema)
+        )
         for folder in (DEFAULT_FOLDER, *RELEASES)
         for each in MODELS
         for schema in [read(folder / f"schemas/{each}.json")]
@@ -153,27 +157,27 @@ def test_there_is_a_release_to_compare_with() -> None:
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", MODELS)
-def test_todays_examples_are_good_for_readers_of_a_release(name: str, release: Path) -> None:
-    """Fields and words that the reader does not know are allowed, and nothing else that is new."""
+def test_todays_examples_validate_with_the_schemas_of_a_release(name: str, release: Path) -> None:
+    """Only new fields and enumeration values are allowed."""
     schema = read(release / f"schemas/{name}.json")
     example = read(DEFAULT_FOLDER / f"examples/{name}.json")
 
     assert '"additionalProperties": false' not in json.dumps(schema)
-    assert list(Draft202012Validator(open_words(schema)).iter_errors(example)) == []
+    assert list(Draft202012Validator(open_enumerations(schema)).iter_errors(example)) == []
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", MODELS)
-def test_records_of_a_release_are_good_for_todays_readers(name: str, release: Path) -> None:
-    """They lie in the topics for as long as those keep them."""
+def test_examples_of_a_release_validate_with_todays_schemas(name: str, release: Path) -> None:
+    """Old records stay in the topics for their retention time."""
     today = read(DEFAULT_FOLDER / f"schemas/{name}.json")
-    schema = asking_for_what_there_was(today, read(release / f"schemas/{name}.json"))
+    schema = without_newer_required_fields(today, read(release / f"schemas/{name}.json"))
 
     assert list(Draft202012Validator(schema).iter_errors(read(release / f"examples/{name}.json"))) == []
 
 
-def asking_for_what_there_was(today: Json, then: Json) -> Json:
-    """Today's schema, but an old record need not have fields that came later."""
+def without_newer_required_fields(today: Json, then: Json) -> Json:
+    """Return today's schema, with fields newer than the release not required."""
     known = {path: set(part.get("properties", ())) for path, part in objects_of(then)}
     for path, part in objects_of(today):
         if "required" in part:
@@ -182,7 +186,7 @@ def asking_for_what_there_was(today: Json, then: Json) -> Json:
 
 
 def objects_of(schema: Json) -> Iterator[tuple[str, Json]]:
-    """The schema and its parts, by name."""
+    """Yield the schema and its definitions, by name."""
     yield "", schema
     yield from schema.get("$defs", {}).items()
 
@@ -190,13 +194,13 @@ def objects_of(schema: Json) -> Iterator[tuple[str, Json]]:
 @pytest.mark.parametrize("release", RELEASES, ids=lambda each: each.name)
 @pytest.mark.parametrize("name", MODELS)
 def test_nothing_is_taken_away_within_v1(name: str, release: Path) -> None:
-    """Fields, their types, their promise to be there, and words: all of a release is there today."""
+    """Every field of a release is still there, with its type and presence, and so is every enumeration value."""
     then, now = read(release / f"schemas/{name}.json"), read(DEFAULT_FOLDER / f"schemas/{name}.json")
 
-    assert taken_away(then, now) == []
+    assert removals(then, now) == []
 
 
-def taken_away(then: Json, now: Json) -> list[str]:
+def removals(then: Json, now: Json) -> list[str]:
     parts = dict(objects_of(now))
     faults = []
     for path, part in objects_of(then):
@@ -204,13 +208,13 @@ def taken_away(then: Json, now: Json) -> list[str]:
         if today is None:
             faults.append(f"{path} is gone")
             continue
-        faults += [f"{path} lost the word {each}" for each in missing(part, today, "enum")]
+        faults += [f"{path} lost the value {each}" for each in missing(part, today, "enum")]
         faults += [f"{path}.{each} may be missing" for each in missing(part, today, "required")]
-        for field, told in part.get("properties", {}).items():
-            if field not in today["properties"]:
-                faults.append(f"{path}.{field} is gone")
-            elif shape_of(told) != shape_of(today["properties"][field]):
-                faults.append(f"{path}.{field} has another type")
+        for name, field in part.get("properties", {}).items():
+            if name not in today["properties"]:
+                faults.append(f"{path}.{name} is gone")
+            elif shape_of(field) != shape_of(today["properties"][name]):
+                faults.append(f"{path}.{name} has another type")
     return faults
 
 
@@ -218,12 +222,12 @@ def missing(then: Json, now: Json, name: str) -> list[str]:
     return [each for each in then.get(name, ()) if each not in now.get(name, ())]
 
 
-def shape_of(told: Json) -> Json:
-    """A property's type, without words for people."""
-    return {name: value for name, value in told.items() if name not in ("description", "title", "default")}
+def shape_of(field: Json) -> Json:
+    """Return the schema of a field without its texts."""
+    return {name: value for name, value in field.items() if name not in ("description", "title", "default")}
 
 
-def test_what_is_taken_away_would_be_noticed() -> None:
+def test_removals_are_found() -> None:
     then = read(DEFAULT_FOLDER / "schemas/call-timeline.json")
     now = read(DEFAULT_FOLDER / "schemas/call-timeline.json")
     del now["properties"]["wait_s"]
@@ -232,12 +236,12 @@ def test_what_is_taken_away_would_be_noticed() -> None:
     now["$defs"]["Outcome"]["enum"].remove("busy")
     del now["$defs"]["Link"]
 
-    assert sorted(taken_away(then, now)) == [
+    assert sorted(removals(then, now)) == [
         ".ring_s may be missing",
         ".talk_s has another type",
         ".wait_s is gone",
         "Link is gone",
-        "Outcome lost the word busy",
+        "Outcome lost the value busy",
     ]
 
 
@@ -247,26 +251,26 @@ def test_release_copies_schemas_and_never_overwrites(
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
 
     assert main(["release", "--docs", str(docs)]) == 0
-    kept = docs / "contract/releases/9.0.0"
-    assert sorted(str(each.relative_to(kept)) for each in kept.rglob("*.json")) == sorted(
+    release = docs / "contract/releases/9.0.0"
+    assert sorted(str(each.relative_to(release)) for each in release.rglob("*.json")) == sorted(
         f"{part}/{name}.json" for part in ("examples", "schemas") for name in MODELS
     )
-    assert read(kept / "schemas/event.json") == read(docs / "contract/schemas/event.json")
+    assert read(release / "schemas/event.json") == read(docs / "contract/schemas/event.json")
     assert main(["release", "--docs", str(docs)]) == 1
     assert "releases/9.0.0 exists" in capsys.readouterr().err
 
 
-def test_a_version_in_preparation_is_kept_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_in_preparation_can_be_written_again(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
     assert main(["release", "--docs", str(docs)]) == 0
-    kept = docs / "contract/releases/9.0.0/schemas/event.json"
-    kept.write_text("{}", encoding="utf-8")
+    schema = docs / "contract/releases/9.0.0/schemas/event.json"
+    schema.write_text("{}", encoding="utf-8")
 
     assert main(["release", "--again", "--docs", str(docs)]) == 0
-    assert read(kept) == read(docs / "contract/schemas/event.json")
+    assert read(schema) == read(docs / "contract/schemas/event.json")
 
 
-def test_what_has_drifted_is_not_released(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drifted_files_are_not_released(docs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "project_version", lambda: "9.0.0")
     (docs / "contract/schemas/event.json").write_text("{}", encoding="utf-8")
 
@@ -274,5 +278,5 @@ def test_what_has_drifted_is_not_released(docs: Path, monkeypatch: pytest.Monkey
     assert not (docs / "contract/releases/9.0.0").exists()
 
 
-def test_the_version_is_that_of_the_source() -> None:
+def test_the_project_version_has_three_numbers() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", project_version())

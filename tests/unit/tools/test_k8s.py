@@ -1,4 +1,4 @@
-"""What the manifests say about us is true: topics, rights, settings, ports, probes, commands. No tool is needed; `make artefacts` has those."""
+"""The Kubernetes manifests match the code: topics, ACLs, settings, ports, probes, commands. `make artefacts` has the tests that need tools."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ def of_kind(kind: str, folder: str = "") -> list[Json]:
 
 
 def workloads() -> dict[str, Json]:
-    """By name: everything with pods, as it stands in the base or its component, without patches."""
+    """The workloads of the base and of components/topics by name, without patches."""
     return {
         each["metadata"]["name"]: each
         for each in [*documents("base"), *documents("components/topics")]
@@ -57,7 +57,7 @@ def containers() -> dict[str, Json]:
 
 
 def parts(value: Any) -> Iterator[Any]:
-    """Every value in it, at any depth, keys included."""
+    """Yield every value at any depth, keys included."""
     yield value
     for each in [*value.keys(), *value.values()] if isinstance(value, dict) else value or []:
         if isinstance(each, dict | list):
@@ -67,7 +67,7 @@ def parts(value: Any) -> Iterator[Any]:
 
 
 def variables() -> set[str]:
-    """Every VOIPEX_ word of the manifests, whether set, mounted as a file, or referred to."""
+    """The names of all VOIPEX_ variables in the manifests: set, mounted as a file, or referred to."""
     found: set[str] = set()
     for path in K8S.rglob("*.yaml"):
         for document in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader):
@@ -76,10 +76,10 @@ def variables() -> set[str]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------------- made files
+# ---------------------------------------------------------------------------------------------------- generated files
 
 
-def test_the_files_in_the_repository_are_what_their_sources_say() -> None:
+def test_committed_files_are_those_that_are_generated() -> None:
     assert generated.drifted(k8s.COMPONENTS, k8s.files()) == []
 
 
@@ -92,7 +92,7 @@ def test_the_files_in_the_repository_are_what_their_sources_say() -> None:
         "monitoring/dashboard.yaml",
     ],
 )
-def test_drift_is_noticed(name: str, tmp_path: Path) -> None:
+def test_drift_is_found(name: str, tmp_path: Path) -> None:
     generated.write(tmp_path, k8s.files())
     changed = tmp_path / name
     changed.write_text(changed.read_text(encoding="utf-8") + "\n")
@@ -100,8 +100,8 @@ def test_drift_is_noticed(name: str, tmp_path: Path) -> None:
     assert generated.drifted(tmp_path, k8s.files()) == [name]
 
 
-def test_a_dashboard_or_rule_is_copied_word_for_word() -> None:
-    """What is read back is what Prometheus and Grafana get without Kubernetes."""
+def test_dashboard_and_rules_are_copied_unchanged() -> None:
+    """With and without Kubernetes, Prometheus and Grafana get the same."""
     rules, dashboard = of_kind("PrometheusRule"), of_kind("ConfigMap", "components/monitoring")
 
     assert rules[0]["spec"] == yaml.load(k8s.RULES.read_text(encoding="utf-8"), yaml.CSafeLoader)
@@ -111,7 +111,7 @@ def test_a_dashboard_or_rule_is_copied_word_for_word() -> None:
 # ---------------------------------------------------------------------------------------------------- Kafka
 
 
-def test_strimzi_makes_the_topics_that_we_declare() -> None:
+def test_strimzi_topics_are_the_declared_topics() -> None:
     settings = Settings.model_fields
     made = {
         each["metadata"]["name"]: (
@@ -132,7 +132,7 @@ def test_strimzi_makes_the_topics_that_we_declare() -> None:
     }
 
 
-RIGHTS: Final = {
+ACLS: Final = {
     "voipex-bridge": {
         "topic voipex.call.events.v1": ["Write"],
         "topic voipex.agent.events.v1": ["Write"],
@@ -157,10 +157,10 @@ RIGHTS: Final = {
         "transactionalId voipex-agents.*": ["Write"],
     },
 }
-"""Written out once more, for people: a right that is added shows up here."""
+"""Spelled out, so that an added ACL shows up in review."""
 
 
-def test_each_service_has_the_rights_that_it_needs_and_no_others() -> None:
+def test_each_service_has_exactly_the_acls_it_needs() -> None:
     given = {
         user["metadata"]["name"]: {
             f"{acl['resource']['type']} {acl['resource']['name']}"
@@ -170,7 +170,7 @@ def test_each_service_has_the_rights_that_it_needs_and_no_others() -> None:
         for user in of_kind("KafkaUser")
     }
 
-    assert given == RIGHTS
+    assert given == ACLS
 
 
 def test_topics_and_users_of_several_pbxs_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,8 +183,8 @@ def test_topics_and_users_of_several_pbxs_can_be_printed(capsys: pytest.CaptureF
     assert len(printed[-3]["spec"]["authorization"]["acls"]) == 6
 
 
-def test_each_service_comes_as_its_user() -> None:
-    """The user of SASL, the Secret with its password, and KEDA's, are the KafkaUser of the service."""
+def test_each_service_authenticates_as_its_own_user() -> None:
+    """SASL user name, password Secret and KEDA's TriggerAuthentication name the KafkaUser of the service."""
     users = {each["metadata"]["name"] for each in of_kind("KafkaUser")}
     patches = {
         each["metadata"]["name"]: each["spec"]["template"]["spec"]
@@ -214,7 +214,7 @@ def test_no_more_instances_than_partitions_are_started() -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    """A typing error would leave the default in force."""
+    """A misspelt variable would leave the default in force."""
     known = {variable_of(name) for name in SETTING_NAMES} | {SECRETS_DIR_VARIABLE}
 
     assert {
@@ -226,8 +226,8 @@ def test_every_variable_is_a_setting() -> None:
     assert variables() - known == set()
 
 
-def test_no_variables_of_the_cluster_come_among_ours() -> None:
-    """A Service called voipex-bridge puts VOIPEX_BRIDGE_PORT=tcp://… into every pod of the namespace, unless told not to."""
+def test_services_add_no_variables_to_the_pods() -> None:
+    """A Service called voipex-bridge puts VOIPEX_BRIDGE_PORT=tcp://… into every pod of the namespace, unless disabled."""
     assert {name: pod["enableServiceLinks"] for name, pod in pods().items()} == dict.fromkeys(pods(), False)
 
 
@@ -239,7 +239,7 @@ def test_no_credential_is_in_the_manifests() -> None:
 # ---------------------------------------------------------------------------------------------------- pods
 
 
-def test_every_command_is_one_of_ours() -> None:
+def test_every_command_exists() -> None:
     for name, container in containers().items():
         program, *words = container["command"]
         command: Any = typer.main.get_command(
@@ -252,18 +252,18 @@ def test_every_command_is_one_of_ours() -> None:
     assert containers().keys() == workloads().keys()
 
 
-def test_probes_and_scrapes_ask_what_the_management_port_answers() -> None:
+def test_probes_and_scrapes_use_paths_of_the_management_port() -> None:
     management = build_management(lambda: Readiness(True, {}), CollectorRegistry())
     answered = {route.path for route in management.routes if isinstance(route, Route)}
     served = {name: each for name, each in containers().items() if name != "voipex-topics"}
 
     assert len(served) == 3
     for container in served.values():
-        asked = {
+        probes = {
             probe: (container[probe]["httpGet"]["path"], container[probe]["httpGet"]["port"])
             for probe in ("startupProbe", "livenessProbe", "readinessProbe")
         }
-        assert asked == {
+        assert probes == {
             "startupProbe": ("/live", "management"),
             "livenessProbe": ("/live", "management"),
             "readinessProbe": ("/ready", "management"),
@@ -288,8 +288,8 @@ def test_the_ports_are_those_that_the_services_open() -> None:
         assert service["spec"]["ports"] == [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}]
 
 
-def test_the_pod_is_given_the_time_that_a_drain_takes() -> None:
-    """preStop counts, too; what is cut off is not lost, but the next start has more to do."""
+def test_the_grace_period_covers_a_drain() -> None:
+    """preStop counts too. A shorter period loses nothing, but leaves more to the next start."""
     pod, defaults = pods()["voipex-bridge"], Settings.model_fields
     sleep_s = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     longest_s = sleep_s + defaults["request_timeout_s"].default + defaults["drain_s"].default
@@ -309,8 +309,8 @@ def test_spool_volume_outlives_pod_scaling_and_statefulset() -> None:
     assert [each for each in documents() if each["kind"] == "HorizontalPodAutoscaler"] == []
 
 
-def test_what_is_written_is_written_to_a_volume() -> None:
-    """The root is read-only."""
+def test_state_is_written_to_a_volume() -> None:
+    """The root file system is read-only."""
     for name in ("voipex-timelines", "voipex-agents"):
         container = containers()[name]
         environment = {each["name"]: each["value"] for each in container["env"]}
@@ -321,7 +321,7 @@ def test_what_is_written_is_written_to_a_volume() -> None:
 
 
 def test_every_pod_is_restricted() -> None:
-    """Pod Security "restricted", and what it does not ask for: numeric user, read-only root, no token."""
+    """Pod Security "restricted", and beyond it a numeric user, a read-only root and no token."""
     assert len(pods()) == 4
     for name, pod in pods().items():
         assert pod["automountServiceAccountToken"] is False, name
@@ -335,7 +335,7 @@ def test_every_pod_is_restricted() -> None:
         }, name
 
 
-def test_every_service_may_lose_one_pod_at_a_time_and_is_spread() -> None:
+def test_each_service_has_a_disruption_budget_and_is_spread() -> None:
     budgets = {each["metadata"]["name"]: each["spec"] for each in of_kind("PodDisruptionBudget")}
     served = {name: each for name, each in workloads().items() if name != "voipex-topics"}
 
