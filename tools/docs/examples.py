@@ -193,7 +193,7 @@ def _source_of(message: Message) -> TopicSpec:
 
 
 def _dead_letters(received: Received) -> list[Example]:
-    rejected = encode(received.event, received.at_us // 1000, DEFAULT_PARTITIONS)
+    rejected = encode(NormalizedEvent.from_event(received.event), received.at_us // 1000, DEFAULT_PARTITIONS)
     refused = undeliverable(rejected, "Kafka refused it: InvalidTimestamp", PBX, DEFAULT_PARTITIONS)
     unread = unreadable(
         b"1772435129.41",
