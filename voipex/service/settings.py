@@ -46,7 +46,8 @@ class ServiceSettings(KafkaSettings):
         ),
     ] = DEFAULT_PARTITIONS
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="Minimum level of the log lines.")
+        Literal["debug", "info", "warning", "error"],
+        Field(description="Minimum level of the log lines; at `debug` the bridge logs every request."),
     ] = "info"
     log_format: Annotated[
         Literal["json", "console"],
