@@ -89,9 +89,16 @@ class AgentActivity(BaseModel):
     )
     answered_at: str | None = Field(default=None, description="when it was answered")
     talk_started_at: str | None = Field(
-        default=None, description="when it got the caller; null for consult and monitor, and until then"
+        default=None,
+        description="when it got the caller; null for consult and monitor, and until then; of the caller of a local call the first answer of another line",
     )
     ended_at: str | None = Field(default=None, description="when the leg ended; null while it is open")
     result: LegResult | None = Field(default=None, description="what became of it; null while it is open")
     transferred_at: str | None = Field(default=None, description="when the agent gave the caller away")
     last_event_at: str = Field(description="time of the last event that touched the leg")
+    call_answered_at: str | None = Field(
+        default=None, description="when the call was first answered, `answered_at` of the timeline"
+    )
+    inferred: tuple[str, ...] = Field(
+        default=(), description="`agent` where no event names the agent, but the line was theirs then"
+    )

@@ -19,7 +19,7 @@ class CallStatus(StrEnum):
 
     - `new`: known, nothing rang yet
     - `ringing`: a line rings, nobody talks with the caller
-    - `talking`: somebody talks with the caller
+    - `talking`: a line has the caller, or one of several lines must have answered
     - `waiting`: something rang or talked, nothing does now (a queue between two attempts)
     - `ended`: by a Hangup or a CDR
     - `stale`: no end was reported; closed after a time without events, later events open it again
@@ -37,9 +37,9 @@ class Outcome(StrEnum):
     """
     How the call came out, as seen by the caller.
 
-    - `answered`: a line that is neither consulted nor listening in took it
-    - `missed`: nobody answered an incoming or internal call, or one of unknown direction
-    - `no_answer`: nobody answered an outgoing call
+    - `answered`: a line that is neither consulted nor listening in took it; the PBX itself (a queue, an announcement) is none
+    - `missed`: nobody answered an incoming call, or one of unknown direction
+    - `no_answer`: nobody answered an outgoing call, also an internal one seen from its caller
     - `busy`, `rejected`, `unreachable`, `failed`: unanswered, by the reason of the Hangup that ended it
     - `unknown`: nothing but CDRs came
     """
@@ -86,9 +86,9 @@ class TransferKind(StrEnum):
     """
     How the caller was given on.
 
-    - `attended`: after a consultation, by AttendedTransfer or by hanging up
+    - `attended`: reported by an AttendedTransfer, or by the Hangup of a line that consulted
     - `cancelled`: a consultation that ended with the caller taken back
-    - `blind_inferred`: not reported; one line left and another rang within 10 s
+    - `blind_inferred`: not reported; one line left and another rang or answered after it
     - `handover_inferred`: not reported; another line was rung and answered while the first still talked
     """
 
@@ -104,7 +104,7 @@ class Confidence(StrEnum):
 
     - `high`: reported by the PBX
     - `medium`: inferred from the order and times of events
-    - `low`: something that should belong to it was not reported
+    - `low`: something that should belong to it was not reported, or came long after
     """
 
     HIGH = "high"
@@ -139,7 +139,7 @@ class Effect(StrEnum):
     - `transferred`: it gave the caller on
     - `cancelled`: it ended a consultation
     - `cdr`: a CDR
-    - `filled`: it added details only
+    - `filled`: it gave details only, one device less, an answer or a transfer that was reported before, or an answer that came late
     - `none`: nothing, see `note`
     """
 
@@ -188,8 +188,9 @@ class Quality(StrEnum):
     """
     How far the timeline can be trusted.
 
-    - `exact`: every time in it was reported by an event
-    - `estimated`: something was inferred: fields named in `inferred`, an end by CDR, a transfer that was not reported
+    - `exact`: all that it shows was reported by events
+    - `estimated`: something was inferred, or events leave a doubt: fields named in `inferred`, an end by CDR, a transfer that was not
+      reported, an answer of nobody, an event left out as late
     - `partial`: NewCall or the start was not seen, or the call is stale
     """
 
@@ -205,12 +206,12 @@ class _Model(BaseModel):
 class Transfer(_Model):
     """The caller was given from one line to another, or nearly."""
 
-    at: str = Field(description="when the caller left the line that gave them away")
+    at: str = Field(
+        description="when it was reported; of an inferred one when the next line rang or answered, or when the first one left if that was later"
+    )
     kind: TransferKind = Field(description="how")
     from_line: str | None = Field(description="line that gave the caller away")
-    to_line: str | None = Field(
-        description="line that took the caller over; null when nobody is known to have done so"
-    )
+    to_line: str | None = Field(description="line that took the caller over; null until one has")
     confidence: Confidence = Field(description="how far to trust that it happened like this")
 
 
@@ -252,7 +253,9 @@ class Leg(_Model):
     parallel_rings: int = Field(description="further devices of the line that rang with it")
     reason: str | None = Field(description="reason of its Hangup, as sent")
     reason_class: ReasonClass | None = Field(description="class of `reason`")
-    inferred: tuple[str, ...] = Field(description="fields of this leg that no event reported")
+    inferred: tuple[str, ...] = Field(
+        description="fields of this leg that no event reports: `answered_at` (also once an answer of it was withdrawn), `ended_at`, `result`"
+    )
 
 
 class TimelineEvent(_Model):
@@ -280,7 +283,9 @@ class CallTimeline(_Model):
         description="numerically smallest UniqueId of the linked group; links are a later capability, until then it is `call_id`"
     )
     call_ids: tuple[str, ...] = Field(description="every UniqueId of the linked group")
-    direction: Direction | None = Field(description="first one reported, except `barge`")
+    direction: Direction | None = Field(
+        description="first one reported, except `barge`; `outgoing_local` replaces `incoming_local`, the other view of the same call"
+    )
     from_: str | None = Field(
         alias="from", description="the caller, as sent: of NewCall, else of the earliest event"
     )
@@ -297,7 +302,7 @@ class CallTimeline(_Model):
     status: CallStatus = Field(description="where the call stands")
     outcome: Outcome | None = Field(description="how it came out; null while open and unanswered")
     last_segment_outcome: Outcome | None = Field(
-        description="as outcome; if a customer leg rang unanswered after the last answer, that of a call never answered"
+        description="as outcome; that of a call never answered, if after the last talk a line rings or rang in vain, or the caller waited on until the end"
     )
     ended_by: EndedBy | None = Field(description="what ended the call; null while open")
     started_at: str | None = Field(
@@ -329,9 +334,11 @@ class CallTimeline(_Model):
         description="`ended_at` - `started_at`; null while open, when ended by `timeout`, or when no start was seen"
     )
     answered_by: tuple[str, ...] = Field(
-        description="lines (else logins) in the order of getting the caller, repeats kept; a consulted colleague only after the transfer"
+        description="lines (else logins) in the order of getting the caller, repeats kept; a consulted colleague only after the transfer; the caller of a local call only while no other line has a leg"
     )
-    final_line: str | None = Field(description="line that had the caller last")
+    final_line: str | None = Field(
+        description="line that had the caller last: of those that answered the one that left last"
+    )
     final_login: str | None = Field(description="login that had the caller last")
     transferred: bool = Field(description="the caller was given on at least once; not by `cancelled`")
     transfers: tuple[Transfer, ...] = Field(description="in order of time, cancelled ones too")

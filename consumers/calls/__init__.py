@@ -1,24 +1,15 @@
 """
 The fold of a call (pure): call events in, one timeline per call and one record per agent and leg out (contract 4 and 5.1).
 
-The path of an event: `projection` parses it and inserts its relevant fields (`events`) into the call's set of events, sorted by
-(received_at, event_id); `fold` applies it, and `rings`, `hangups` and `transfers` decide its effect on the legs of the `call`;
-`deadlines` applies the passing of time; `document` and `activities` build the published documents.
+A document is a function of the call's events, sorted by (received_at, event_id), and of a moment. It is made in passes:
 
-The function that implements each rule of contract 4:
+1. `fold` reads the events in their order; `attempts` (rules 3, 4, 11), `transfers` (7, 8, hand-overs of 9) and `ending` (5, 6, 10) find
+   which leg an event belongs to and what it says of it. A `call.Call` holds what was found: each value is `legs.Reported`, an event says
+   so, or `legs.Inferred` by a rule. Where a later event shows that an earlier one meant something else, `call.Hindsight` notes it, and
+   the events are read again with that knowledge: nothing inferred is ever undone by hand.
+2. `deadlines` adds what only time does as of the moment (5f, 10, 12).
+3. `handed_on` reads from the legs who had the caller after whom: blind transfers (9), takers, who answered.
+4. `quality` says how far to trust it; `document` and `activities` write it down. `links` is rule 13.
 
-    1   blank never replaces          legs.Party.fill, call.Call.touch, fold._update_call
-    2   NewCall                       fold._new_call
-    3   Ringing                       rings.ringing
-    4   Answered                      rings.answered
-    5   Hangup, a to f                hangups.hangup; the end of a call: call.Call.end
-    6   after the end                 hangups._after_the_end, call.Call.reopen
-    7   consultations                 transfers.consulter_of, hangups._consult_left
-    8   attended transfers            transfers.attended_transfer, transfer_on_hangup, cancel_attended_transfer
-    9   blind transfers, hand-overs   transfers.infer_blind_to, infer_blind_from, infer_handover
-    10  CDR                           fold._cdr, fold.end_by_cdr
-    11  barge                         rings.ringing, rings._monitor_answered, hangups._monitor_left
-    12  stale                         deadlines
-    13  links                         document.links_of
-    14  unknown events                fold._unknown
+`projection` is the fold as a task of the engine uses it. Rules 1, 2 and 14 are kept in `fold` and `parties`.
 """

@@ -1,55 +1,72 @@
-"""The records of a call for its agents: one AgentActivity per leg (contract 5.1), as plain dicts like the timeline."""
+"""What a call did to each of its agents: one AgentActivity per leg (contract 5.1), as plain dicts like the timeline."""
 
 from typing import Any
 
 from consumers.calls.call import Call
-from consumers.calls.document import Json, published_result, time_text
+from consumers.calls.document import Json, result_of_leg, text
+from consumers.calls.events import time_text
+from consumers.calls.handed_on import Handing
 from consumers.calls.legs import Leg
 from voipex.agent_activity import LegRole
-from voipex.call_timeline import Outcome
+from voipex.call_timeline import TransferKind
 from voipex.events import agent_key
 
 
-def activities(pbx: str, call_id: str, call: Call, timeline: Json) -> dict[int, Json]:
-    """Return records by leg number, without `revision`. A leg without an agent has none."""
+def activities(pbx: str, call_id: str, call: Call, timeline: Json, handing: Handing) -> dict[int, Json]:
+    """Records by leg, without `revision`; a leg that names no agent has none."""
+    given_us: dict[int, int] = {}
+    took_over_from = {leg.number: leg.took_over_from for leg in call.legs if leg.took_over_from}
+    for transfer, taker, _ in handing.transfers:
+        if transfer.kind is not TransferKind.CANCELLED:
+            given_us[transfer.giver] = transfer.at_us
+            if taker:
+                took_over_from[taker] = transfer.giver
     records = {}
     for_caller: dict[int, bool] = {}
     for leg in call.legs:
         agent = agent_key(leg.login, leg.line, leg.email)
-        if agent is not None:
-            records[leg.number] = _activity(pbx, call_id, call, leg, agent, timeline, for_caller)
+        if agent is None:
+            continue
+        records[leg.number] = {
+            "pbx": pbx,
+            "agent": agent,
+            "call_id": call_id,
+            "leg": leg.number,
+            "removed": False,
+            "login": leg.login,
+            "line": leg.line,
+            "email": leg.email,
+            "role": leg.role,
+            "queue": leg.queue,
+            "direction": call.direction,
+            "number": _number(call, leg, timeline, took_over_from, for_caller),
+            "ring_started_at": text(leg.ring_started_us),
+            "answered_at": text(leg.answered_us),
+            "talk_started_at": text(_talk_started_us(call, leg)),
+            "ended_at": text(leg.ended_us),
+            "result": result_of_leg(call, leg, handing),
+            "transferred_at": text(given_us.get(leg.number)),
+            "last_event_at": time_text(leg.touched_us),
+            "call_answered_at": timeline["answered_at"],
+            "inferred": (),
+        }
     return records
 
 
-def _activity(
-    pbx: str, call_id: str, call: Call, leg: Leg, agent: str, timeline: Json, for_caller: dict[int, bool]
-) -> Json:
-    outcome: Outcome | None = timeline["outcome"]
-    return {
-        "pbx": pbx,
-        "agent": agent,
-        "call_id": call_id,
-        "leg": leg.number,
-        "removed": False,
-        "login": leg.login,
-        "line": leg.line,
-        "email": leg.email,
-        "role": leg.role,
-        "queue": leg.queue,
-        "direction": call.direction,
-        "number": _number(call, leg, timeline, for_caller),
-        "ring_started_at": time_text(leg.ring_started_us),
-        "answered_at": time_text(leg.answered_us),
-        "talk_started_at": time_text(leg.caller_since_us),
-        "ended_at": time_text(leg.ended_us),
-        "result": published_result(call, leg, outcome),
-        "transferred_at": time_text(leg.transferred_us),
-        "last_event_at": time_text(leg.touched_us),
-    }
+def _talk_started_us(call: Call, leg: Leg) -> int | None:
+    """When the leg got the caller; for the caller of a local call with other legs the first answer among those."""
+    if not call.is_callers_own(leg):
+        return leg.caller_since_us
+    answers = (
+        other.answer.value
+        for other in call.legs
+        if other.answer is not None and other.role not in (LegRole.CALLER, LegRole.MONITOR)
+    )
+    return min(answers, default=None)
 
 
 def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_us: int) -> dict[str, Any]:
-    """Return the record that withdraws a leg: the revised timeline has no such leg of this agent."""
+    """The record that takes an agent's leg back: a revised timeline has no such leg of this agent any more."""
     return {
         "pbx": pbx,
         "agent": agent,
@@ -61,22 +78,28 @@ def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_
     }
 
 
-def _number(call: Call, leg: Leg, timeline: Json, for_caller: dict[int, bool]) -> Any:
-    """Return the number of the remote party: `to` for the caller and its successors, the consulting line for a consult, else `from`."""
+def _number(
+    call: Call, leg: Leg, timeline: Json, took_over_from: dict[int, int], for_caller: dict[int, bool]
+) -> Any:
+    """The other end: `to` for the caller and the lines that took over from it; for a consult the consulting line; else `from`."""
     if leg.role is LegRole.CONSULT:
         return call.leg(leg.consulter).line
-    return timeline["to"] if _speaks_for_the_caller(call, leg, for_caller) else timeline["from"]
+    speaks = _speaks_for_the_caller(call, leg, took_over_from, for_caller)
+    return timeline["to"] if speaks else timeline["from"]
 
 
-def _speaks_for_the_caller(call: Call, leg: Leg, known: dict[int, bool]) -> bool:
-    """Whether the chain of transfers to this leg starts at the caller. `known` caches results by leg number."""
+def _speaks_for_the_caller(
+    call: Call, leg: Leg, took_over_from: dict[int, int], known: dict[int, bool]
+) -> bool:
+    """Follow who took over from whom, back to the caller or to a line that took over from nobody. `known`: answers so far, by leg."""
     passed = []
     while leg.number not in known:
         known[leg.number] = leg.role is LegRole.CALLER
         passed.append(leg.number)
-        if known[leg.number] or not leg.took_over_from:
+        giver = took_over_from.get(leg.number)
+        if known[leg.number] or not giver:
             break
-        leg = call.leg(leg.took_over_from)
+        leg = call.leg(giver)
     answer = known[leg.number]
     known.update(dict.fromkeys(passed, answer))
     return answer

@@ -1,68 +1,150 @@
 """
-Call: the state of one call after some of its events, and the operations on its legs.
+Call: what the events of one call say so far, and the few things that can happen to its legs.
 
-The rules in `rings`, `hangups`, `transfers` and `fold` decide which event causes which operation; changes by time alone are in
-`deadlines`.
+The rules that make them happen are in `attempts`, `transfers` and `ending`; only `fold` reads events. What needs no order of reading is
+left to later passes over a finished Call: `handed_on`, `deadlines`, `document`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from consumers.calls.events import CallEvent
-from consumers.calls.legs import Leg, Party, PartyLike, result_of, same_party
+from consumers.calls.legs import DEVICE_REASONS, Found, Inferred, Leg, Reported, result_of
+from consumers.calls.parties import Named, Party, is_blank, same_party
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Anomaly, Confidence, Effect, EndedBy, TransferKind
-from voipex.events import Direction, ReasonClass
+from voipex.events import Direction, EventType, ReasonClass
 
 SECOND_US: Final = 1_000_000
-LATE_US: Final = 2 * SECOND_US
-"""An event within this time after the Hangup of its line was overtaken by that Hangup (rules 3 and 4)."""
+SOON_US: Final = 2 * SECOND_US
+"""Events of one moment reach the bridge within this time of each other."""
+
+LATE_US: Final = 20 * SECOND_US
+"""An event may be late by this much."""
+
+ROUND_US: Final = 3 * SECOND_US
+"""Phones of one round begin to ring within this time; queues ring a member again after 5 s at the earliest."""
+
+REMEMBERED: Final = 100
+"""Hangups, transfers and legs without a line that are looked back at: a call of a PBX has fewer, and each event would cost as much."""
+
+READ_AGAIN_LIMIT: Final = 10_000
+"""Events read again at most on behalf of one call. Only a call of thousands of contradictions gets there; it is then read straight on."""
 
 NO_EFFECT: Final = frozenset({Effect.FILLED, Effect.NONE, Effect.CDR})
-"""Effects that do not prove that the call is still alive (rule 12)."""
+"""Effects that do not show a living call (rule 12)."""
 
 OUTGOING: Final = frozenset({Direction.OUTGOING, Direction.OUTGOING_LOCAL})
 
 
-class Applied(NamedTuple):
-    """The effect of an event, the reason for it, and the leg it concerns (None: the call as a whole)."""
+class Step(NamedTuple):
+    """What an event did, why, and to which leg it belongs (None: to the call)."""
 
     effect: Effect
     note: str | None = None
     leg: Leg | None = None
 
 
+class ReadAgain(Exception):
+    """A later event showed that an earlier one meant something else: the call is read again, knowing that."""
+
+
+@dataclass(slots=True)
+class Hindsight:
+    """What later events say of earlier ones, by their places. It only grows while the events come in order."""
+
+    withdrawn: dict[int, int] = field(
+        default_factory=dict
+    )  # an Answered nobody talked after, by the Hangup that says so (5)
+    restored: dict[int, int] = field(
+        default_factory=dict
+    )  # the same, told by a further Hangup to be true (5)
+    decided: dict[int, int] = field(
+        default_factory=dict
+    )  # an Answered of nobody, and where the leg that it answered began (4e)
+    replaced: set[int] = field(
+        default_factory=set
+    )  # an Answered of nobody that one with a name replaced (4a)
+    read_again: int = 0  # events
+
+    @property
+    def is_open(self) -> bool:
+        return self.read_again < READ_AGAIN_LIMIT
+
+
 @dataclass(slots=True)
 class Transfer:
-    """The caller was transferred, or a consultation was cancelled. Legs are numbers, 0 if not known."""
+    """The caller changed hands by an event, or a consultation was cancelled. Legs by number, 0: not known."""
 
     at_us: int
+    place: int
     kind: TransferKind
     confidence: Confidence
-    transferor: int
-    target: int
-    party: PartyLike
-    """The transferor, as far as an event named it."""
-    reported_by: PartyLike | None = None
-    """The party named by the AttendedTransfer (or its cancellation) that reported this transfer; None if it was inferred."""
+    giver: int
+    taker: int
+    party: Named  # who gave the caller away, as far as an event named them
+    reported_by: CallEvent | None = None  # the AttendedTransfer (or its Cancel); None: inferred
+    by_hangup: bool = False  # of a leg that consulted (8)
+    after_consult: bool = False
+
+
+@dataclass(slots=True)
+class Undecided:
+    """An Answered of nobody while several attempts were open (4e)."""
+
+    place: int
+    at_us: int
+    candidates: list[Leg]
+    elsewhere: int = 0  # candidates that closed as answered elsewhere
+
+
+class Ended(NamedTuple):
+    """An end of the call, be it that it went on afterwards."""
+
+    place: int
+    at_us: int
+    rule: str
+
+
+class HungUp(NamedTuple):
+    """A Hangup, and the attempts that it closed."""
+
+    place: int
+    event: CallEvent
+    closed: tuple[Leg, ...]
+
+
+@dataclass(slots=True, eq=False)
+class LegsOfLine:
+    legs: list[Leg] = field(default_factory=list)
+    open: list[Leg] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Call:
-    index: int = 0  # of the event being folded, from 1
-    legs: list[Leg] = field(default_factory=list)
-    open: list[Leg] = field(
+    no: int = 0  # place of the event being read
+    seen: list[CallEvent] = field(default_factory=list)
+    effects: list[tuple[Effect, str | None]] = field(
         default_factory=list
-    )  # the open ones of `legs`, so that a step does not slow down as the call grows
+    )  # one per event, as when its turn came
+    hindsight: Hindsight = field(default_factory=Hindsight)
+    legs: list[Leg] = field(default_factory=list)
+    open: list[Leg] = field(default_factory=list)  # of these legs, so that a step does not grow with the call
+    by_line: dict[str | None, LegsOfLine] = field(default_factory=dict)
+    answers: list[Leg] = field(
+        default_factory=list
+    )  # customer legs, in the order in which they were answered
     transfers: list[Transfer] = field(default_factory=list)
-    effects: list[tuple[Effect, str | None]] = field(default_factory=list)  # (effect, note) of each event
-    anomalies: set[Anomaly] = field(default_factory=set)
+    undecided: Undecided | None = None
+    oddities: set[Anomaly] = field(default_factory=set)
     direction: Direction | None = None
     caller: Party | None = None
-    first: CallEvent | None = None  # the earliest event of a known type
+    first: CallEvent | None = None  # the earliest one of a kind we know
     new_call: CallEvent | None = None
     only_cdrs: bool = True
+    answers_of_nobody: int = 0
     queues: list[str] = field(default_factory=list)
     from_first: CallEvent | None = None
     to_first: CallEvent | None = None
@@ -70,14 +152,25 @@ class Call:
     to_all: list[str] = field(default_factory=list)
     pbx_started_us: int | None = None
     last_effect_us: int = 0
-    hangups: list[tuple[int, CallEvent]] = field(default_factory=list)  # (index, event) of the last 2 s
+    hangups: list[HungUp] = field(default_factory=list)  # of the last 20 s
+    empty_hangups: list[HungUp] = field(
+        default_factory=list
+    )  # each the last event of its party, and had nothing to end
+    legless: list[Named] = field(default_factory=list)  # parties that hung up without a leg
+    left_out: list[CallEvent] = field(default_factory=list)  # as late
     cdr: CallEvent | None = None
-    cdr_pending: bool = False  # the CDR ends the call unless an event follows
+    cdr_no: int = 0
+    grace_from_us: int | None = None  # the CDR by which the call is to end
     ended_us: int | None = None
+    ended_no: int = 0
     ended_by: EndedBy | None = None
+    ended_rule: str = ""
     ended_reason: ReasonClass | None = None
+    end_moved: bool = False  # by 5b
+    blank_hangup_since_end: bool = False
+    ends: list[Ended] = field(default_factory=list)
 
-    # ------------------------------------------------------------ queries
+    # ------------------------------------------------------------ who is there
 
     @property
     def is_outgoing(self) -> bool:
@@ -90,53 +183,121 @@ class Call:
     def leg(self, number: int) -> Leg:
         return self.legs[number - 1]
 
-    def open_legs(self) -> list[Leg]:
-        """Open legs except monitors, which do not keep a call open (rule 11)."""
-        return [leg for leg in self.open if leg.role is not LegRole.MONITOR]
+    def keeping_open(self) -> list[Leg]:
+        """Open legs but those that keep nothing open: monitors (11), and rings that a Hangup may have overtaken (5f)."""
+        return [leg for leg in self.open if leg.role is not LegRole.MONITOR and leg.overtaken_by is None]
+
+    def is_callers_own(self, leg: Leg) -> bool:
+        """The caller's leg of a local call: it has itself on the line, not the caller, once another party has a leg."""
+        return (
+            leg.role is LegRole.CALLER
+            and self.direction is Direction.OUTGOING_LOCAL
+            and self.another_has_a_leg(leg)
+        )
+
+    def another_has_a_leg(self, party: Named) -> bool:
+        return any(leg.role is not LegRole.MONITOR and not same_party(leg, party) for leg in self.legs)
+
+    def another_was_answered(self, party: Named) -> bool:
+        return any(
+            leg.answer is not None and leg.role is not LegRole.MONITOR and not same_party(leg, party)
+            for leg in self.legs
+        )
 
     def talking(self) -> list[Leg]:
-        return [leg for leg in self.open if leg.caller_since_us is not None]
+        """Open legs that have the caller on the line."""
+        legs = [leg for leg in self.open if leg.caller_since_us is not None]
+        if legs and self.direction is Direction.OUTGOING_LOCAL:
+            return [leg for leg in legs if not self.is_callers_own(leg)]
+        return legs
 
-    def legs_of(self, party: PartyLike, *, monitor: bool = False) -> Iterator[Leg]:
-        """Legs of a party, newest first."""
-        for leg in reversed(self.legs):
+    def legs_of(self, party: Named, *, monitor: bool = False) -> Iterator[Leg]:
+        """Newest first."""
+        for leg in self._maybe_of(party, open_only=False):
             if (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 yield leg
 
-    def newest_leg_of(self, party: PartyLike) -> Leg | None:
-        """The newest leg of a party; a monitor leg only if it has no other."""
+    def _maybe_of(self, party: Named, *, open_only: bool) -> Iterator[Leg]:
+        """
+        Those of its line and those without one, newest first; all for a party without a line but with another name. Of legs that are not
+        found by their line only the newest are looked at.
+        """
+        if party.line is None and not is_blank(party):
+            return reversed((self.open if open_only else self.legs)[-REMEMBERED:])
+        found: list[Leg] = []
+        for line in (party.line, None) if party.line is not None else (None,):
+            here = self.by_line.get(line)
+            legs = [] if here is None else here.open if open_only else here.legs
+            legs = legs if line is not None else legs[-REMEMBERED:]
+            if legs and found:
+                return iter(sorted((*legs, *found), key=_number, reverse=True))
+            found = legs or found
+        return reversed(found)
+
+    def newest_leg_of(self, party: Named) -> Leg | None:
+        """Its newest leg; one that barged in only if there is no other."""
         return next(self.legs_of(party), None) or next(self.legs_of(party, monitor=True), None)
 
-    def open_leg_of(self, party: PartyLike, *, monitor: bool = False) -> Leg | None:
-        for leg in reversed(self.open):
+    def open_leg_of(self, party: Named, *, monitor: bool = False) -> Leg | None:
+        for leg in self._maybe_of(party, open_only=True):
             if (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 return leg
         return None
 
-    def open_attempt_of(self, party: PartyLike, *, monitor: bool = False) -> Leg | None:
-        for leg in reversed(self.open):
-            if (
-                leg.answered_us is None
-                and (leg.role is LegRole.MONITOR) is monitor
-                and same_party(leg, party)
-            ):
+    def open_attempt_of(self, party: Named, *, monitor: bool = False) -> Leg | None:
+        for leg in self._maybe_of(party, open_only=True):
+            if leg.answer is None and (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 return leg
         return None
 
     def open_consults_of(self, consulter: Leg) -> list[Leg]:
         return [leg for leg in self.open if leg.consulter == consulter.number and leg.role is LegRole.CONSULT]
 
-    def is_caller(self, party: PartyLike) -> bool:
+    def is_caller(self, party: Named) -> bool:
         return self.caller is not None and same_party(self.caller, party)
 
-    def customer_role(self, party: PartyLike) -> LegRole:
+    def customer_role(self, party: Named) -> LegRole:
         return LegRole.CALLER if self.is_caller(party) else LegRole.AGENT
 
-    def late_hangups_of(self, party: PartyLike) -> list[int]:
-        """Indexes of the party's own Hangups of the last 2 s, newest first."""
-        return [index for index, hangup in self.hangups[::-1] if same_party(hangup, party)]
+    # ------------------------------------------------------------ late or not
 
-    # ------------------------------------------------------------ operations
+    def closed_for_good(self, party: Named) -> bool:
+        """What then comes of the party is late and opens nothing (contract 4, before rule 1)."""
+        if self.ended_us is None:
+            return False
+        if self.cdr is not None and self._has_hung_up(party):
+            return True
+        if self.ended_rule != "b" and not self.blank_hangup_since_end:
+            return False
+        return self.at_us - self.ended_us <= SOON_US or self.newest_leg_of(party) is not None
+
+    @property
+    def at_us(self) -> int:
+        """Of the event being read."""
+        return self.seen[self.no - 1].at_us
+
+    def _has_hung_up(self, party: Named) -> bool:
+        leg = self.newest_leg_of(party)
+        if leg is not None:
+            return leg.hangup_no > 0
+        return any(same_party(other, party) for other in self.legless)
+
+    def empty_hangup_of(self, party: Named) -> HungUp | None:
+        """The party's last event, when that was a Hangup that had nothing of it to end or fill (5f)."""
+        found = [hungup for hungup in self.empty_hangups if same_party(hungup.event, party)]
+        return found[-1] if found else None
+
+    def talked_meanwhile(self, attempt: Leg) -> bool:
+        """Another party has talked for over 10 s since the attempt began: a phone does not ring so long (4b, c)."""
+        for leg in self.answers:
+            if leg.caller_since_us is None or same_party(leg, attempt) or self.is_callers_own(leg):
+                continue
+            end_us = self.at_us if leg.end is None else leg.end.value
+            if end_us - max(leg.caller_since_us, attempt.began_us) > 10 * SECOND_US:
+                return True
+        return False
+
+    # ------------------------------------------------------------ what can happen
 
     def begin(self, event: CallEvent, role: LegRole, *, rings: bool) -> Leg:
         leg = Leg(
@@ -146,8 +307,7 @@ class Call:
             number=len(self.legs) + 1,
             role=role,
             began_us=event.at_us,
-            began_index=self.index,
-            last_index=self.index,
+            began_no=self.no,
             last_us=event.at_us,
             touched_us=event.at_us,
             queue=event.queue,
@@ -156,93 +316,197 @@ class Call:
         )
         self.legs.append(leg)
         self.open.append(leg)
+        here = self.by_line.setdefault(leg.line, LegsOfLine())
+        here.legs.append(leg)
+        here.open.append(leg)
         return leg
 
     def touch(self, leg: Leg, event: CallEvent) -> bool:
-        """Record *event* as the last event of *leg* and take over its details. Return True if a detail changed."""
-        leg.last_index = self.index
+        """Note that *event* is of *leg*, and take over its details. True when that taught something."""
         leg.last_us = leg.touched_us = event.at_us
-        changed = leg.fill(event)
+        leg.overtaken_by = None
+        line = leg.line
+        taught = leg.fill(event)
+        if line != leg.line:
+            self._file_again(leg, line)
         if event.queue is not None and event.queue != leg.queue:
             leg.queue = event.queue
-            changed = True
-        return changed
+            taught = True
+        return taught
 
-    def note(self, leg: Leg | None, event: CallEvent, why: str) -> Applied:
-        """Apply an event that changes only details of its leg."""
-        changed = leg is not None and self.touch(leg, event)
-        return Applied(Effect.FILLED if changed else Effect.NONE, why, leg)
+    def _file_again(self, leg: Leg, line: str | None) -> None:
+        """A leg without a line has learned its line."""
+        before, now = self.by_line[line], self.by_line.setdefault(leg.line, LegsOfLine())
+        before.legs.remove(leg)
+        now.legs.append(leg)
+        now.legs.sort(key=_number)
+        if leg.end is None:
+            before.open.remove(leg)
+            now.open.append(leg)
+            now.open.sort(key=_number)
 
-    def close(self, leg: Leg, at_us: int, result: LegResult, by: CallEvent | None = None) -> None:
-        """End a leg. `by` is the event that reports the end; its reason becomes that of the leg."""
+    def note(self, leg: Leg | None, event: CallEvent, why: str, effect: Effect = Effect.NONE) -> Step:
+        """The event changes nothing but details of its leg."""
+        taught = leg is not None and self.touch(leg, event)
+        return Step(Effect.FILLED if taught else effect, why, leg)
+
+    def late(self, event: CallEvent, why: str) -> Step:
+        """The event is left out, but for details."""
+        self.oddities.add(Anomaly.LATE_EVENT)
+        self.left_out.append(event)
+        return self.note(self.newest_leg_of(event), event, why)
+
+    def close(self, leg: Leg, end: Found[int], result: Found[LegResult], by: CallEvent | None = None) -> None:
+        """End a leg. `by`: the event that says so, whose reason it is then."""
         self.open.remove(leg)
-        leg.ended_us = at_us
-        leg.ended_index = self.index
-        leg.result = result
+        self.by_line[leg.line].open.remove(leg)
+        leg.end, leg.result = end, result
         if by is not None:
             leg.reason, leg.reason_class = by.reason, by.reason_class
             leg.touched_us = by.at_us
-        if leg.role is LegRole.CONSULT and result is not LegResult.TIMEOUT:
-            self.consultation_over(leg, at_us)
+        if leg.role is LegRole.CONSULT and result.value is not LegResult.TIMEOUT:
+            self.consultation_over(leg, end.value)
+        self._no_candidate(leg, result.value)
 
-    def close_inferred(self, leg: Leg, at_us: int, result: LegResult) -> None:
-        self.close(leg, at_us, result)
-        leg.infer("ended_at", "result")
+    def infer_end(self, leg: Leg, at_us: int, result: LegResult, rule: str) -> None:
+        self.close(leg, Inferred(at_us, self.no, rule), Inferred(result, self.no, rule))
+
+    def _no_candidate(self, leg: Leg, result: LegResult) -> None:
+        undecided = self.undecided
+        if undecided is None or leg not in undecided.candidates:
+            return
+        undecided.candidates.remove(leg)
+        undecided.elsewhere += result is LegResult.ANSWERED_ELSEWHERE
+        if not undecided.candidates:
+            self.undecided = None
+
+    def open_again(self, leg: Leg) -> None:
+        """What ended it is withdrawn: it rang on."""
+        leg.end = leg.result = leg.reason = leg.reason_class = None
+        leg.hangup_no = 0
+        self.open.append(leg)
+        self.open.sort(key=_number)
+        here = self.by_line[leg.line].open
+        here.append(leg)
+        here.sort(key=_number)
 
     def consultation_over(self, consult: Leg, at_us: int) -> None:
-        """Add the consultation until now to the consulting leg (`consult_s`)."""
-        if consult.answered_us is not None:
+        """What was consulted until now is part of the talk of the leg that consults (`consult_s`)."""
+        if consult.answer is not None:
             consulter = self.leg(consult.consulter)
-            consulter.consulted = (*consulter.consulted, (consult.answered_us, at_us))
+            consulter.consulted = (*consulter.consulted, (consult.answer.value, at_us))
 
-    def connect_caller(self, leg: Leg, at_us: int, index: int) -> None:
+    def get_caller(self, leg: Leg, at_us: int, place: int) -> None:
         leg.caller_since_us = at_us
-        leg.caller_since_index = index
+        leg.caller_since_no = place
+        self.answers.append(leg)
+        if len(self.answers) > 1 and self.answers[-2].caller_since_no > place:
+            self.answers.sort(key=_got_no)
 
-    def end(self, at_us: int, by: EndedBy, event: CallEvent | None = None) -> None:
-        """
-        End the call and every open leg: answered legs as completed, others by the reason of *event* (rule 5). Attempts superseded by
-        an answer end at that answer (5c).
-        """
-        self.close_superseded()
+    def first_answer_us(self, attempt: Leg) -> int | None:
+        """When first another party answered the same caller, or consulting leg, since an attempt began (4, 5a)."""
+        if attempt.role is LegRole.CONSULT:
+            answers = [
+                leg.answer.value
+                for leg in self.legs
+                if leg.answer is not None
+                and leg.consulter == attempt.consulter
+                and leg.answered_no > attempt.began_no
+                and not same_party(leg, attempt)
+            ]
+            return min(answers, default=None)
+        for leg in self.answers[bisect_right(self.answers, attempt.began_no, key=_got_no) :]:
+            took_over = leg.consult_until_us is not None  # which is no answer
+            if leg.role is not LegRole.CALLER and not took_over and not same_party(leg, attempt):
+                return leg.caller_since_us
+        return None
+
+    def add_transfer(self, transfer: Transfer) -> None:
+        self.transfers.append(transfer)
+        if transfer.giver and transfer.kind is not TransferKind.CANCELLED:
+            self.leg(transfer.giver).gave_away = True
+
+    def end(self, at_us: int, by: EndedBy, rule: str, event: CallEvent | None = None) -> None:
+        """The call is over: every open leg closes, answered ones as completed, others by the reason of *event* (rule 5)."""
+        self.end_overtaken()
         reason_class = None if event is None else event.reason_class
         for leg in list(self.open):
-            result = LegResult.COMPLETED if leg.answered_us is not None else result_of(reason_class)
-            self.close(leg, at_us, result, event)
+            result = LegResult.COMPLETED if leg.answer is not None else result_of(reason_class)
             if by is EndedBy.CDR:
-                leg.infer("ended_at", "result")
+                self.close(leg, Inferred(at_us, self.no, "10"), Inferred(result, self.no, "10"))
+            else:
+                self.close(leg, Reported(at_us, self.no), Reported(result, self.no), event)
+        self.undecided = None
+        self.set_end(at_us, by, rule, reason_class)
+        self.end_moved = self.blank_hangup_since_end = False
+        self.grace_from_us = None
+
+    def set_end(self, at_us: int, by: EndedBy, rule: str, reason_class: ReasonClass | None) -> None:
         self.ended_us = at_us
+        self.ended_no = self.no
         self.ended_by = by
+        self.ended_rule = rule
         self.ended_reason = reason_class
-        self.cdr_pending = False
+        self.ends.append(Ended(self.no, at_us, rule))
 
-    def close_superseded(self) -> None:
-        """Close attempts that an answer had superseded, which the end of the call proves (5c)."""
-        for leg in self.open_legs():
-            answer = self.superseding_answer(leg) if leg.answered_us is None else None
-            if answer is not None and answer.answered_us is not None:
-                self.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
+    def end_overtaken(self) -> None:
+        """5f: rings that a Hangup seems to have overtaken were over when they began."""
+        for leg in list(self.open):
+            if leg.overtaken_by is not None:
+                self.over_when_it_began(leg)
 
-    def superseding_answer(self, attempt: Leg) -> Leg | None:
-        """The first answer after the last event of the attempt: it stops the other lines from ringing (5c)."""
-        answers = [
-            leg
-            for leg in self.legs
-            if leg.caller_since_us is not None
-            and leg.consult_until_us is None
-            and leg.answered_index > attempt.last_index
-        ]
-        return min(answers, key=lambda leg: leg.answered_index, default=None)
+    def over_when_it_began(self, leg: Leg) -> None:
+        overtaken_by = leg.overtaken_by
+        result = result_of(None if overtaken_by is None else overtaken_by.reason_class)
+        self.infer_end(leg, leg.began_us, result, "5f")
+        if overtaken_by is not None:
+            leg.reason, leg.reason_class = overtaken_by.reason, overtaken_by.reason_class
 
     def reopen(self) -> None:
-        """Continue an ended call that rings or is answered again (rules 3 and 6)."""
+        """A call that ended and rings or is answered again goes on (rules 3 and 6)."""
         if self.ended:
             self.ended_us = self.ended_by = self.ended_reason = None
-            self.anomalies.add(Anomaly.REOPENED)
+            self.ended_rule = ""
+            self.end_moved = self.blank_hangup_since_end = False
+            self.oddities.add(Anomaly.REOPENED)
 
     def copy(self) -> "Call":
-        """Return a copy whose legs may be changed."""
-        call = replace(self)
-        call.legs = [leg.copy() for leg in self.legs]
-        call.open = [call.leg(leg.number) for leg in self.open]
-        return call
+        """A twin whose legs may be changed."""
+        twin = replace(self)
+        twin.legs = [leg.copy() for leg in self.legs]
+        twin.open = [twin.leg(leg.number) for leg in self.open]
+        twin.by_line = {
+            line: LegsOfLine(
+                [twin.leg(leg.number) for leg in here.legs], [twin.leg(leg.number) for leg in here.open]
+            )
+            for line, here in self.by_line.items()
+        }
+        twin.answers = [twin.leg(leg.number) for leg in self.answers]
+        twin.undecided = None if self.undecided is None else replace(self.undecided, candidates=[])
+        twin.ends = list(self.ends)
+        return twin
+
+
+def _number(leg: Leg) -> int:
+    return leg.number
+
+
+def _got_no(leg: Leg) -> int:
+    return leg.caller_since_no
+
+
+def closed_by_device(leg: Leg) -> bool:
+    """Its own Hangup closed it unanswered, with a device reason: another device of the line may have rung on."""
+    return leg.hangup_no > 0 and leg.answer is None and leg.reason_class in DEVICE_REASONS
+
+
+PARTY_EVENTS: Final = frozenset(
+    {
+        EventType.RINGING,
+        EventType.ANSWERED,
+        EventType.HANGUP,
+        EventType.ATTENDED_TRANSFER,
+        EventType.ATTENDED_TRANSFER_CANCELLED,
+    }
+)
+"""Events of a party, which say what it does."""

@@ -1,15 +1,15 @@
 """
-Changes by time alone: stale calls and released attempts (rule 12), and the end of the CDR's grace (rule 10).
+What only time does to a call: rule 12 (stale, attempts released), rings that a Hangup overtook (5f), the end of rule 10's grace.
 
-Deadlines change only the view of the call at a moment, never the folded call: a later event folds as if no deadline had passed, so it
-does not matter when a timer fires. An event at the time of a deadline precedes it.
+Deadlines shape the call at a moment; they leave nothing behind: a later event folds as if none had passed. So it never matters when a
+timer fired. An event at a deadline precedes it.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from consumers.calls.call import SECOND_US, Call
-from consumers.calls.fold import cdr_deadline_us, end_by_cdr
+from consumers.calls.call import LATE_US, SECOND_US, Call
+from consumers.calls.ending import cdr_deadline_us, end_by_cdr
 from consumers.calls.legs import Leg
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import CallStatus, EndedBy
@@ -19,10 +19,10 @@ MINUTE_US: Final = 60 * SECOND_US
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time without an effective event after which a call is considered stale (rule 12)."""
+    """After how long without a sign of life a call is given up (rule 12)."""
 
     ringing_us: int = 3 * MINUTE_US
-    waiting_us: int = 60 * MINUTE_US  # new calls too: a caller may wait in a queue without any event
+    waiting_us: int = 60 * MINUTE_US  # also while new: a caller may wait in a queue without any event
     talking_us: int = 240 * MINUTE_US
 
 
@@ -30,12 +30,15 @@ DEFAULT_LIMITS: Final = Limits()
 
 
 def status_of(call: Call) -> CallStatus:
-    """`talking`: a customer leg is answered; `ringing`: an attempt is open; `waiting`: there was a leg. Monitors do not count (11)."""
-    if call.ended:
+    """
+    `talking`: a line has the caller, or one of several must have answered (4e); `ringing`: an attempt is open; `waiting`: there was a leg.
+    Monitors count for nothing (11).
+    """
+    if call.ended_us is not None:
         return CallStatus.STALE if call.ended_by is EndedBy.TIMEOUT else CallStatus.ENDED
-    if call.talking():
+    if call.undecided is not None or call.talking():
         return CallStatus.TALKING
-    if any(leg.is_attempt for leg in call.open_legs()):
+    if any(leg.answer is None and leg.role is not LegRole.MONITOR for leg in call.open):
         return CallStatus.RINGING
     if any(leg.role is not LegRole.MONITOR for leg in call.legs):
         return CallStatus.WAITING
@@ -43,42 +46,57 @@ def status_of(call: Call) -> CallStatus:
 
 
 def as_of(call: Call, at_us: int, limits: Limits) -> Call:
-    """Apply the deadlines that have passed at *at_us*, which is not before the last event. Returns *call* itself or a changed copy."""
+    """The call as it looks at a moment not before its last event; *call* itself, or a changed twin."""
     if call.ended:
         return call
-    if call.cdr_pending and at_us >= cdr_deadline_us(call):
-        call = call.copy()
-        end_by_cdr(call)
-        return call
-    status = status_of(call)
-    stale_us = _stale_us(call, status, limits)
+    if call.grace_from_us is not None and at_us >= cdr_deadline_us(call):
+        twin = call.copy()
+        end_by_cdr(twin)
+        return twin
+    twin = call
+    for leg, until_us in _overtaken(call):
+        if until_us <= at_us:
+            twin = call.copy() if twin is call else twin
+            twin.over_when_it_began(twin.leg(leg.number))
+    status = status_of(twin)
+    stale_us = _stale_us(twin, status, limits)
     moment_us = min(at_us, stale_us)
-    overdue = [leg.number for leg, until_us in _attempts(call, status, limits) if until_us <= moment_us]
+    overdue = [
+        (leg.number, until_us) for leg, until_us in _attempts(twin, status, limits) if until_us <= moment_us
+    ]
     if not overdue and at_us < stale_us:
-        return call
-    call = call.copy()
-    for number in overdue:
-        _release(call, call.leg(number), limits)
+        return twin
+    twin = call.copy() if twin is call else twin
+    for number, until_us in overdue:
+        twin.infer_end(twin.leg(number), until_us, LegResult.TIMEOUT, "12")
     if at_us >= stale_us:
-        _give_up(call, stale_us)
-    return call
+        _give_up(twin, stale_us)
+    return twin
 
 
 def next_deadline(call: Call, after_us: int, limits: Limits) -> int | None:
     """The first moment after *after_us* at which time alone changes the call."""
     if call.ended:
         return None
-    deadlines = []
-    if call.cdr_pending:
+    moments = []
+    if call.grace_from_us is not None:
         if after_us >= cdr_deadline_us(call):
             return None
-        deadlines.append(cdr_deadline_us(call))
-    status = status_of(call)
-    stale_us = _stale_us(call, status, limits)
-    if after_us < stale_us:
-        attempts = _attempts(call, status, limits)
-        deadlines += [stale_us, *(until_us for _, until_us in attempts if until_us > after_us)]
-    return min(deadlines, default=None)
+        moments.append(cdr_deadline_us(call))
+    overtaken = [until_us for _, until_us in _overtaken(call) if until_us > after_us]
+    if overtaken:
+        return min(*moments, *overtaken) if moments else min(overtaken)
+    seen = as_of(call, after_us, limits)
+    if not seen.ended:
+        status = status_of(seen)
+        attempts = _attempts(seen, status, limits)
+        moments += [_stale_us(seen, status, limits), *(until_us for _, until_us in attempts)]
+    return min((at_us for at_us in moments if at_us > after_us), default=None)
+
+
+def _overtaken(call: Call) -> list[tuple[Leg, int]]:
+    """5f: rings that a Hangup seems to have overtaken, and until when they are shown."""
+    return [(leg, leg.overtaken_by.at_us + LATE_US) for leg in call.open if leg.overtaken_by is not None]
 
 
 def _stale_us(call: Call, status: CallStatus, limits: Limits) -> int:
@@ -90,25 +108,16 @@ def _stale_us(call: Call, status: CallStatus, limits: Limits) -> int:
 
 
 def _attempts(call: Call, status: CallStatus, limits: Limits) -> list[tuple[Leg, int]]:
-    """Return the attempts of a talking call, each with the time of its release."""
+    """While the call talks: the attempts that are open, and until when that is believed."""
     if status is not CallStatus.TALKING:
         return []
-    return [(leg, leg.last_us + limits.ringing_us) for leg in call.open if leg.answered_us is None]
-
-
-def _release(call: Call, leg: Leg, limits: Limits) -> None:
-    """Close an attempt without an event for 3 min: as no_answer at the answer that superseded it (5c), else as `timeout`."""
-    answer = None if leg.role is LegRole.MONITOR else call.superseding_answer(leg)
-    if answer is not None and answer.answered_us is not None:
-        call.close_inferred(leg, answer.answered_us, LegResult.NO_ANSWER)
-    else:
-        call.close_inferred(leg, leg.last_us + limits.ringing_us, LegResult.TIMEOUT)
+    return [(leg, leg.last_us + limits.ringing_us) for leg in call.open if leg.answer is None]
 
 
 def _give_up(call: Call, at_us: int) -> None:
-    """End a stale call at its deadline; open legs end with `timeout`."""
-    call.close_superseded()
+    """Stale: ended at its deadline, agents are released."""
     for leg in list(call.open):
-        call.close_inferred(leg, at_us, LegResult.TIMEOUT)
+        call.infer_end(leg, at_us, LegResult.TIMEOUT, "12")
+    call.undecided = None
     call.ended_us = at_us
     call.ended_by = EndedBy.TIMEOUT

@@ -1,44 +1,41 @@
 """
-The timeline of a call (contract 4): `document(call, …)` returns a dict with the fields of `CallTimeline`.
+The timeline of a call, in the words of the contract (4): `document(call, …)` has the fields of `CallTimeline`.
 
-It is a plain dict because validated models take ten times as long to build; tests compare it with the model.
+It is made as a plain dict, since making validated models takes ten times as long; tests hold it to the model.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from consumers.calls.call import SECOND_US, Call, Transfer
+from consumers.calls.call import SECOND_US, SOON_US, Call, Transfer
 from consumers.calls.deadlines import status_of
-from consumers.calls.events import CallEvent
+from consumers.calls.events import CallEvent, time_text
+from consumers.calls.handed_on import Handing, is_overtaken
 from consumers.calls.legs import Leg, Span, union_us
+from consumers.calls.links import links_of
+from consumers.calls.quality import anomalies_of, quality_of
 from voipex.agent_activity import LegResult, LegRole
-from voipex.call_timeline import (
-    Anomaly,
-    Confidence,
-    EndedBy,
-    Outcome,
-    Quality,
-    StartSource,
-    TransferKind,
-)
-from voipex.events import Direction, EventType, ReasonClass
-from voipex.timestamps import format_rfc3339_cached
+from voipex.call_timeline import Confidence, EndedBy, Outcome, StartSource, TransferKind
+from voipex.events import EventType, ReasonClass
 
 MAX_EVENTS: Final = 500
-CLOCK_SKEW_US: Final = 60 * SECOND_US
 
 Json = dict[str, Any]
 
 
-def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) -> Json:
-    """Return the timeline without `revision` and `updated_at`, which count published changes. *call* has its deadlines applied."""
-    customers = _by_connection_to_caller(call)
+def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, handing: Handing) -> Json:
+    """
+    Everything but `revision` and `updated_at`, which count the changes of one run. *call* is as of the moment asked for, *handing* reads it.
+    """
+    customers = handing.holders
     started_us, source = _start(call, events)
     start_seen = source is StartSource.NEW_CALL or source is StartSource.FIRST_EVENT
     answered_us = customers[0].caller_since_us if customers else None
     outcome = _outcome(call, answered=bool(customers))
-    from_event = _number_source(call, "from_")
-    to_event = _number_source(call, "to")
+    transfers = handing.transfers
+    from_event = _number_of(call, "from_")
+    to_event = _number_of(call, "to")
+    last = max(customers, key=_left_us, default=None)
     return {
         "pbx": pbx,
         "call_id": call_id,
@@ -54,16 +51,16 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
         "status": status_of(call),
         "outcome": outcome,
         "last_segment_outcome": _outcome(call, answered=False)
-        if _rang_in_vain_since(call, customers)
+        if _lost_after_the_last_talk(call, handing)
         else outcome,
         "ended_by": call.ended_by,
-        "started_at": time_text(started_us),
+        "started_at": text(started_us),
         "started_at_source": source,
-        "pbx_started_at": time_text(call.pbx_started_us),
-        "first_ring_at": time_text(_first_ring_us(call)),
-        "answered_at": time_text(answered_us),
-        "ended_at": time_text(call.ended_us),
-        "cdr_at": None if call.cdr is None else format_rfc3339_cached(call.cdr.at_us),
+        "pbx_started_at": text(call.pbx_started_us),
+        "first_ring_at": text(_first_ring_us(call)),
+        "answered_at": text(answered_us),
+        "ended_at": text(call.ended_us),
+        "cdr_at": None if call.cdr is None else time_text(call.cdr.at_us),
         "wait_s": _between(started_us if start_seen else None, answered_us),
         "ring_s": _sum_s(leg.ring_span() for leg in call.legs if _rang(leg)),
         "talk_s": _sum_s(leg.talk_span() for leg in customers),
@@ -72,20 +69,18 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
         if call.ended_by is EndedBy.TIMEOUT
         else _between(started_us if start_seen else None, call.ended_us),
         "answered_by": [leg.name for leg in customers if leg.name is not None],
-        "final_line": customers[-1].line if customers else None,
-        "final_login": customers[-1].login if customers else None,
-        "transferred": any(transfer.kind is not TransferKind.CANCELLED for transfer in call.transfers),
-        "transfers": [
-            _transfer(call, transfer) for transfer in sorted(call.transfers, key=lambda each: each.at_us)
-        ],
+        "final_line": None if last is None else last.line,
+        "final_login": None if last is None else last.login,
+        "transferred": any(transfer.kind is not TransferKind.CANCELLED for transfer, _, _ in transfers),
+        "transfers": [_transfer(call, *transfer) for transfer in transfers],
         "monitors": _monitors(call),
-        "legs": [_leg(call, leg, outcome) for leg in call.legs],
+        "legs": [_leg(leg, result_of_leg(call, leg, handing)) for leg in call.legs],
         "events": [
             {
                 "event_id": event.event_id,
                 "type": event.type,
                 "event_name": event.event_name,
-                "at": format_rfc3339_cached(event.at_us),
+                "at": time_text(event.at_us),
                 "line": event.line,
                 "effect": effect,
                 "note": note,
@@ -93,8 +88,8 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
             for event, (effect, note) in zip(events[:MAX_EVENTS], call.effects, strict=False)
         ],
         "events_dropped": max(0, len(events) - MAX_EVENTS),
-        "anomalies": _anomalies(call),
-        "quality": _quality(call, start_seen=start_seen),
+        "anomalies": anomalies_of(call),
+        "quality": quality_of(call, handing, transfers, started_us, start_seen=start_seen),
         "cdr": None if call.cdr is None else _cdr(call.cdr),
     }
 
@@ -102,13 +97,8 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call) ->
 # ---------------------------------------------------------------- times
 
 
-def links_of(call_id: str) -> Json:
-    """Return the fields that name other calls (rule 13). A fold sees one call, so each is a conversation of its own."""
-    return {"conversation_id": call_id, "call_ids": (call_id,), "links": ()}
-
-
-def time_text(at_us: int | None) -> str | None:
-    return None if at_us is None else format_rfc3339_cached(at_us)
+def text(at_us: int | None) -> str | None:
+    return None if at_us is None else time_text(at_us)
 
 
 def _between(begin_us: int | None, end_us: int | None) -> float | None:
@@ -116,7 +106,7 @@ def _between(begin_us: int | None, end_us: int | None) -> float | None:
 
 
 def _sum_s(spans: Iterable[Span | None]) -> float | None:
-    """Return the seconds of the union of spans. Spans that are None are left out: 0 without any span, None if all are None."""
+    """Seconds of the union; what has no duration is left out. 0 without any, null when all there is has none."""
     all_spans = list(spans)
     known = [span for span in all_spans if span is not None]
     if all_spans and not known:
@@ -126,8 +116,8 @@ def _sum_s(spans: Iterable[Span | None]) -> float | None:
 
 def _start(call: Call, events: Sequence[CallEvent]) -> tuple[int | None, StartSource | None]:
     """
-    Return the time of the earliest event and its source. Unknown events do not count unless there is no other (14). If the earliest
-    event is a Hangup or CDR, the start is the epoch in the UniqueId, at most the time of that event.
+    The earliest event's time; unknown events change nothing (14), unless there is no other. A Hangup or CDR saw no start: then the
+    epoch in the UniqueId, at most that event's time.
     """
     first = call.first or events[0]
     if first.type is EventType.NEW_CALL:
@@ -148,20 +138,19 @@ def _first_ring_us(call: Call) -> int | None:
     return min(rings, default=None)
 
 
-# ---------------------------------------------------------------- parties and outcome
+# ---------------------------------------------------------------- who and how it came out
 
 
-def _number_source(call: Call, name: str) -> CallEvent | None:
-    """Return the event that From or To is taken from: NewCall, else the earliest event."""
+def _number_of(call: Call, name: str) -> CallEvent | None:
+    """From and To: of NewCall, else of the earliest event."""
     if call.new_call is not None and getattr(call.new_call, name) is not None:
         return call.new_call
     return call.from_first if name == "from_" else call.to_first
 
 
-def _by_connection_to_caller(call: Call) -> list[Leg]:
-    legs = [leg for leg in call.legs if leg.caller_since_us is not None]
-    legs.sort(key=lambda leg: (leg.caller_since_us or 0, leg.caller_since_index))
-    return legs
+def _left_us(leg: Leg) -> tuple[bool, int, int]:
+    """`final_line`: the leg that was left last; open ones are left never, of several the one answered last."""
+    return (leg.end is None, 0 if leg.end is None else leg.end.value, leg.caller_since_no)
 
 
 def _outcome(call: Call, *, answered: bool) -> Outcome | None:
@@ -171,7 +160,7 @@ def _outcome(call: Call, *, answered: bool) -> Outcome | None:
         return None
     if call.only_cdrs:
         return Outcome.UNKNOWN
-    unanswered = Outcome.NO_ANSWER if call.direction is Direction.OUTGOING else Outcome.MISSED
+    unanswered = Outcome.NO_ANSWER if call.is_outgoing else Outcome.MISSED
     if call.ended_reason is None:
         return unanswered
     return _REFINED.get(call.ended_reason, unanswered)
@@ -186,22 +175,33 @@ _REFINED: Final = {
 }
 
 
-def _rang_in_vain_since(call: Call, customers: Sequence[Leg]) -> bool:
-    """Whether a customer leg began to ring after the last answer and was not answered."""
-    last_answer_index = max((leg.caller_since_index for leg in customers), default=0)
+def _lost_after_the_last_talk(call: Call, handing: Handing) -> bool:
+    """After the last talk a customer leg rings or rang in vain, or the caller waited on until the end (5b)."""
+    left_us = [leg.end.value for leg in handing.holders if leg.end is not None]
+    if not left_us or len(left_us) < len(handing.holders) or call.undecided is not None:
+        return False
+    last_us = max(left_us)
+    if call.ended_us is not None and call.ended_rule == "b" and call.ended_us - last_us > SOON_US:
+        return True
     return any(
-        leg.is_customer and leg.answered_us is None and leg.began_index > last_answer_index
+        leg.answer is None
+        and leg.ring_started_us is not None
+        and (leg.end is None or leg.end.value > last_us)
+        and not is_overtaken(leg)
+        and not handing.was_elsewhere(leg)
+        and leg.is_customer
+        and not call.is_callers_own(leg)
         for leg in call.legs
     )
 
 
-def _transfer(call: Call, transfer: Transfer) -> Json:
+def _transfer(call: Call, transfer: Transfer, taker: int, confidence: Confidence) -> Json:
     return {
-        "at": format_rfc3339_cached(transfer.at_us),
+        "at": time_text(transfer.at_us),
         "kind": transfer.kind,
-        "from_line": call.leg(transfer.transferor).line if transfer.transferor else transfer.party.line,
-        "to_line": call.leg(transfer.target).line if transfer.target else None,
-        "confidence": transfer.confidence,
+        "from_line": call.leg(transfer.giver).line if transfer.giver else transfer.party.line,
+        "to_line": call.leg(taker).line if taker else None,
+        "confidence": confidence,
     }
 
 
@@ -221,7 +221,7 @@ def _was_consulted(leg: Leg) -> bool:
     return leg.answered_us is not None and (leg.role is LegRole.CONSULT or leg.consult_until_us is not None)
 
 
-def _leg(call: Call, leg: Leg, outcome: Outcome | None) -> Json:
+def _leg(leg: Leg, result: LegResult | None) -> Json:
     return {
         "leg": leg.number,
         "line": leg.line,
@@ -229,10 +229,10 @@ def _leg(call: Call, leg: Leg, outcome: Outcome | None) -> Json:
         "email": leg.email,
         "queue": leg.queue,
         "role": leg.role,
-        "result": published_result(call, leg, outcome),
-        "ring_started_at": time_text(leg.ring_started_us),
-        "answered_at": time_text(leg.answered_us),
-        "ended_at": time_text(leg.ended_us),
+        "result": result,
+        "ring_started_at": text(leg.ring_started_us),
+        "answered_at": text(leg.answered_us),
+        "ended_at": text(leg.ended_us),
         "ring_s": _span_s(leg.ring_span()),
         "talk_s": _span_s(leg.talk_span()),
         "consult_s": _leg_consult_s(leg),
@@ -243,11 +243,16 @@ def _leg(call: Call, leg: Leg, outcome: Outcome | None) -> Json:
     }
 
 
-def published_result(call: Call, leg: Leg, outcome: Outcome | None) -> LegResult | None:
-    """5a: `answered_elsewhere` becomes `cancelled` when the call ends unanswered."""
-    if leg.result is LegResult.ANSWERED_ELSEWHERE and call.ended and outcome is not Outcome.ANSWERED:
+def result_of_leg(call: Call, leg: Leg, handing: Handing) -> LegResult | None:
+    """5a: where nobody answered, nobody answered elsewhere: once the call has ended such legs were cancelled."""
+    if (
+        leg.outcome is LegResult.ANSWERED_ELSEWHERE
+        and call.ended
+        and not handing.somebody_answered(leg)
+        and not handing.talked_at(leg.end)
+    ):
         return LegResult.CANCELLED
-    return leg.result
+    return leg.outcome
 
 
 def _span_s(span: Span | None) -> float | None:
@@ -255,56 +260,15 @@ def _span_s(span: Span | None) -> float | None:
 
 
 def _leg_consult_s(leg: Leg) -> float | None:
-    """Return the seconds of consulting and being consulted; None without any."""
+    """Being consulted, and consulting; null without any."""
     own = leg.consult_span()
     spans = [*leg.consulting_spans(), *(() if own is None else (own,))]
     return union_us(spans) / SECOND_US if spans else None
 
 
-# ---------------------------------------------------------------- quality
-
-
-def _anomalies(call: Call) -> list[Anomaly]:
-    found = set(call.anomalies)
-    if call.new_call is None:
-        found.add(Anomaly.NO_NEW_CALL)
-    if any(leg.answered_us is not None and not leg.ring_reported for leg in call.legs):
-        found.add(Anomaly.ANSWERED_WITHOUT_RING)
-    if _clock_skew(call):
-        found.add(Anomaly.CLOCK_SKEW)
-    if _end_inferred(call):
-        found.add(Anomaly.END_INFERRED)
-    return [anomaly for anomaly in Anomaly if anomaly in found] if found else []
-
-
-def _clock_skew(call: Call) -> bool:
-    """Whether the epoch in the UniqueId lies more than 60 s after the first event."""
-    if call.first is None or call.pbx_started_us is None:
-        return False
-    return call.pbx_started_us - call.first.at_us > CLOCK_SKEW_US
-
-
-def _end_inferred(call: Call) -> bool:
-    if call.ended_by is EndedBy.CDR or call.ended_by is EndedBy.TIMEOUT:
-        return True
-    return any("ended_at" in leg.inferred for leg in call.legs)
-
-
-def _quality(call: Call, *, start_seen: bool) -> Quality:
-    if call.new_call is None or not start_seen or call.ended_by is EndedBy.TIMEOUT:
-        return Quality.PARTIAL
-    if (
-        call.ended_by is EndedBy.CDR
-        or any(leg.inferred for leg in call.legs)
-        or any(transfer.confidence is not Confidence.HIGH for transfer in call.transfers)
-    ):
-        return Quality.ESTIMATED
-    return Quality.EXACT
-
-
 def _cdr(cdr: CallEvent) -> Json:
-    """Return the non-null fields of the last CDR, and its fields outside the mapping."""
-    fields: Json = {
+    """What the last CDR says: its non-null fields, and what lay outside the mapping."""
+    known: Json = {
         "from": cdr.from_,
         "to": cdr.to,
         "line": cdr.line,
@@ -313,4 +277,4 @@ def _cdr(cdr: CallEvent) -> Json:
         "queue": cdr.queue,
         "reason": cdr.reason,
     }
-    return {**{name: value for name, value in fields.items() if value is not None}, "extra": cdr.extra or {}}
+    return {**{name: value for name, value in known.items() if value is not None}, "extra": cdr.extra or {}}

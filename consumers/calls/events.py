@@ -1,4 +1,4 @@
-"""CallEvent: the fields of an Event that the call fold uses, and their compact form in the private state."""
+"""CallEvent: all of an Event that matters to the fold of a call; the compact form in which the private state keeps it."""
 
 import json
 from functools import lru_cache
@@ -7,11 +7,11 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from voipex.events import Direction, Event, EventType, ReasonClass
-from voipex.timestamps import parse_rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 
 
 class CallEvent(NamedTuple):
-    """Sorts by the total order of folds: (received_at, event_id) come first, and event_id is unique within a call."""
+    """Compares by the total order of folds: (received_at, event_id) come first, and no two events of a call share an event_id."""
 
     at_us: int
     event_id: str
@@ -32,13 +32,18 @@ class CallEvent(NamedTuple):
     extra: dict[str, Any] | None = None  # of CDRs only
 
 
+@lru_cache(maxsize=16384)  # a call's times are written again with each of its documents
+def time_text(at_us: int) -> str:
+    return format_rfc3339(at_us)
+
+
 @lru_cache(maxsize=16384)  # the same for all events of a call
 def _started_us(text: str) -> int:
     return parse_rfc3339(text)
 
 
 def call_event(event: Event) -> CallEvent:
-    """Take the relevant fields of *event*. Raises ValueError if one of its times cannot be parsed."""
+    """Take what matters. Raises ValueError when a time in it is none."""
     return CallEvent(
         parse_rfc3339(event.received_at),
         event.event_id,
@@ -61,7 +66,7 @@ def call_event(event: Event) -> CallEvent:
 
 
 def _storable(extra: dict[str, Any]) -> dict[str, Any]:
-    """Convert integers beyond 64 bits, which orjson cannot write, to floats: a PBX may add them to a CDR."""
+    """What a PBX adds to a CDR may hold integers beyond 64 bits, which our JSON cannot write: they become floats."""
     try:
         orjson.dumps(extra)
     except TypeError:
@@ -81,7 +86,7 @@ _REASONS: Final[dict[str | None, ReasonClass | None]] = {
 
 
 def from_state(values: list[Any]) -> CallEvent:
-    """Return the event that the state stores as *values*; changes the list."""
+    """Read an event back from the list that the state keeps of it (which is used up)."""
     values[_TYPE] = _TYPES[values[_TYPE]]
     values[_DIRECTION] = _DIRECTIONS[values[_DIRECTION]]
     values[_REASON_CLASS] = _REASONS[values[_REASON_CLASS]]
@@ -92,5 +97,5 @@ _TYPE, _DIRECTION, _REASON_CLASS = map(CallEvent._fields.index, ("type", "direct
 
 
 def earlier_copy(one: CallEvent, other: CallEvent) -> CallEvent:
-    """Choose between two copies of an event_id that differ (they should not), independent of their order of arrival."""
+    """Of two copies of one event_id that differ (they should not), the same one whichever came first."""
     return min(one, other, key=lambda event: (event.at_us, orjson.dumps(event[2:])))

@@ -1,61 +1,65 @@
-"""Legs of a call while it is folded, and the comparison of parties (rule "L is the event's party"). Times are microseconds."""
+"""
+A leg of a call while its events are read, and the two kinds of value in it.
+
+`Reported`: an event says so. `Inferred`: it only follows from others, by a rule of contract 4. A reported value replaces an inferred one
+whenever it comes, an inferred one replaces nothing; `inferred[]` of a document names the slots that hold an `Inferred`.
+Times are microseconds, places count the events of a call from 1.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Final, Protocol
+from typing import Final, Generic, TypeVar
 
+from consumers.calls.events import CallEvent
+from consumers.calls.parties import Party
 from voipex.agent_activity import LegResult, LegRole
 from voipex.events import ReasonClass
 
 Span = tuple[int, int]
-
-
-class PartyLike(Protocol):
-    """An object with the fields that identify a party: an event, a leg or the caller."""
-
-    @property
-    def line(self) -> str | None: ...
-    @property
-    def login(self) -> str | None: ...
-    @property
-    def email(self) -> str | None: ...
-
-
-def is_blank(party: PartyLike) -> bool:
-    return party.line is None and party.login is None and party.email is None
-
-
-def same_party(one: PartyLike, other: PartyLike) -> bool:
-    """Compare Line; if either has none, Login; else Email. A blank party equals only another blank party."""
-    if one.line is not None and other.line is not None:
-        return one.line == other.line
-    if one.login is not None and other.login is not None:
-        return one.login.casefold() == other.login.casefold()
-    if one.email is not None and other.email is not None:
-        return one.email.casefold() == other.email.casefold()
-    return is_blank(one) and is_blank(other)
+Value = TypeVar("Value")
 
 
 @dataclass(slots=True, eq=False)
-class Party:
-    """Compared by identity; `same_party` compares the fields."""
+class Reported(Generic[Value]):
+    """An event says so."""
 
-    line: str | None
-    login: str | None
-    email: str | None
+    value: Value
+    place: int  # of that event
 
-    def fill(self, other: PartyLike) -> bool:
-        """Take over the fields of *other*. A blank field never replaces a value (rule 1). Return True if a field changed."""
-        before = (self.line, self.login, self.email)
-        if other.line is not None:
-            self.line = other.line
-        if other.login is not None:
-            self.login = other.login
-        if other.email is not None:
-            self.email = other.email
-        return before != (self.line, self.login, self.email)
 
+@dataclass(slots=True, eq=False)
+class Inferred(Generic[Value]):
+    """It follows from other events by a rule of contract 4."""
+
+    value: Value
+    place: int  # of the event that it follows from
+    rule: str
+
+
+Found = Reported[Value] | Inferred[Value]
+
+DEVICE_REASONS: Final = frozenset(
+    {
+        ReasonClass.BUSY,
+        ReasonClass.REJECTED,
+        ReasonClass.UNREACHABLE,
+        ReasonClass.FAILED_NUMBER,
+        ReasonClass.FAILED_NETWORK,
+    }
+)
+"""One device says so, not its line."""
+
+NO_TALK_REASONS: Final = frozenset(
+    {
+        ReasonClass.BUSY,
+        ReasonClass.REJECTED,
+        ReasonClass.NO_ANSWER,
+        ReasonClass.UNREACHABLE,
+        ReasonClass.FAILED_NUMBER,
+    }
+)
+"""No talk ends so; a network can fail while one talks."""
 
 RESULTS: Final = {
     ReasonClass.BUSY: LegResult.BUSY,
@@ -68,7 +72,7 @@ RESULTS: Final = {
 
 
 def result_of(reason_class: ReasonClass | None) -> LegResult:
-    """Return the result of an attempt that ended unanswered for this reason."""
+    """Result of an attempt that ended unanswered for this reason."""
     if reason_class is None:
         return LegResult.NO_ANSWER
     return RESULTS.get(reason_class, LegResult.NO_ANSWER)
@@ -77,104 +81,125 @@ def result_of(reason_class: ReasonClass | None) -> LegResult:
 @dataclass(slots=True, eq=False)
 class Leg(Party):
     """
-    `*_index` fields are indexes of events in the call's total order. They decide "before" and "after", because times may be equal.
-    References to other legs are leg numbers, which count from 1.
+    One attempt to ring a line. "Before" and "after" are decided by places, since times may be equal. Other legs are named by their
+    number, which is their place among the legs from 1; 0: none.
     """
 
     number: int
     role: LegRole
     began_us: int
-    began_index: int
-    last_index: int  # of the last event of this leg
-    last_us: int
-    touched_us: int  # last_us, or the time of the event that closed the leg
+    began_no: int
+    last_us: int  # of its own last event
+    touched_us: int  # as last_us, or the event that closed it
     queue: str | None = None
     ring_started_us: int | None = None
-    ring_reported: bool = False  # a Ringing reported it, even if late
+    ring_reported: bool = False  # a Ringing came for it, be it late
+    ring_after_answer_no: int = 0
     parallel_rings: int = 0
-    answered_us: int | None = None
-    answered_index: int = 0
-    caller_since_us: int | None = None  # connected to the caller since
-    caller_since_index: int = 0
-    consult_until_us: int | None = None  # the consulted leg took the caller over at this time
-    ended_us: int | None = None
-    ended_index: int = 0
-    result: LegResult | None = None
-    own_hangup: bool = False
+    devices_left: int = 0  # of the parallel ones, those whose Hangup has not come
+    answer: Found[int] | None = None
+    answered_no: int = 0  # where the answer stands in the order
+    withdrawn: bool = False  # an answer of it was withdrawn (3, 5)
+    own_phone: bool = False  # the withdrawn one was its own phone's (3)
+    answered_again: bool = False  # a further Answered of a caller, a Ringing lay between (quality)
+    caller_since_us: int | None = None  # when it got the caller
+    caller_since_no: int = 0
+    consult_until_us: int | None = None  # when its consultation turned into a call
+    end: Found[int] | None = None
+    result: Found[LegResult] | None = None
+    hangup_no: int = 0  # of its own Hangup
     reason: str | None = None
     reason_class: ReasonClass | None = None
-    inferred: tuple[str, ...] = ()
-    consulter: int = 0  # of a consult leg: the number of the consulting leg
-    cancel_reported: bool = False  # a CancelAttendedTransfer reported its cancellation
-    consulted: tuple[Span, ...] = ()  # when the colleagues consulted by this leg were connected
-    took_over_from: int = 0
-    transferred_us: int | None = None
+    consulter: int = 0  # of a consult: the leg that consults it
+    has_consulted: bool = False
+    cancel_reported: bool = False  # a CancelAttendedTransfer counted for it
+    consulted: tuple[Span, ...] = ()  # when colleagues that this leg consults were on the line
+    took_over_from: int = 0  # by rule 8
+    gave_away: bool = False  # an event, or an answer, says that it gave the caller away
+    overtaken_by: CallEvent | None = None  # the Hangup that seems to have overtaken its Ringing (5f)
+    after_empty_hangup: bool = False  # began as its party's next event after a Hangup that had nothing to end
+    doubtful_pickup: bool = False  # began unrung, while others talked or shortly after a Hangup of its party
+
+    @property
+    def answered_us(self) -> int | None:
+        return None if self.answer is None else self.answer.value
+
+    @property
+    def ended_us(self) -> int | None:
+        return None if self.end is None else self.end.value
+
+    @property
+    def outcome(self) -> LegResult | None:
+        return None if self.result is None else self.result.value
 
     @property
     def is_open(self) -> bool:
-        return self.ended_us is None
+        return self.end is None
 
     @property
     def is_customer(self) -> bool:
-        """Whether the leg talks to the customer: neither consult nor monitor."""
+        """Neither consult nor monitor."""
         return self.role is LegRole.AGENT or self.role is LegRole.CALLER
 
     @property
     def is_attempt(self) -> bool:
         """Open and not answered yet."""
-        return self.ended_us is None and self.answered_us is None
-
-    @property
-    def talks(self) -> bool:
-        """Connected to the caller."""
-        return self.caller_since_us is not None and self.ended_us is None
+        return self.end is None and self.answer is None
 
     @property
     def name(self) -> str | None:
         return self.line if self.line is not None else self.login
 
-    def infer(self, *names: str) -> None:
-        """Mark fields as inferred: no event reported them."""
-        self.inferred = (*self.inferred, *(name for name in names if name not in self.inferred))
+    @property
+    def inferred(self) -> list[str]:
+        """Names of its fields that no event says."""
+        names = []
+        if self.withdrawn or isinstance(self.answer, Inferred):
+            names.append("answered_at")
+        if isinstance(self.end, Inferred):
+            names.append("ended_at")
+        if isinstance(self.result, Inferred):
+            names.append("result")
+        return names
 
-    def reported(self, *names: str) -> None:
-        """Mark fields as reported by an event after all."""
-        self.inferred = tuple(name for name in self.inferred if name not in names)
+    def ended_by_answer(self) -> bool:
+        """Another's answer ended this attempt (4), and no Hangup of its own has come."""
+        return isinstance(self.end, Inferred) and self.end.rule == "4" and not self.hangup_no
 
     def ring_span(self) -> Span | None:
-        """[ring, answered or ended). None without a ring, while ringing, and after a timeout."""
+        """[ring, answered or ended); None without ring, while ringing, or when it ended by time-out."""
         if self.ring_started_us is None:
             return None
-        if self.answered_us is not None:
-            return (self.ring_started_us, self.answered_us)
-        if self.ended_us is None or self.result is LegResult.TIMEOUT:
+        if self.answer is not None:
+            return (self.ring_started_us, self.answer.value)
+        if self.end is None or self.outcome is LegResult.TIMEOUT:
             return None
-        return (self.ring_started_us, self.ended_us)
+        return (self.ring_started_us, self.end.value)
 
     def talk_span(self) -> Span | None:
-        """[connected to the caller, ended). None if never connected, while talking, and after a timeout."""
-        if self.caller_since_us is None or self.ended_us is None or self.result is LegResult.TIMEOUT:
+        """[got the caller, left); None when it never did, still talks, or ended by time-out."""
+        if self.caller_since_us is None or self.end is None or self.outcome is LegResult.TIMEOUT:
             return None
-        return (self.caller_since_us, self.ended_us)
+        return (self.caller_since_us, self.end.value)
 
     def consult_span(self) -> Span | None:
-        """[answered, ended or took over) of a consulted leg. None while open and after a timeout."""
-        if self.answered_us is None:
+        """[answered, left or took over) of a leg that was consulted; None while open, or when it ended by time-out."""
+        if self.answer is None:
             return None
         if self.consult_until_us is not None:
-            return (self.answered_us, self.consult_until_us)
-        if self.role is not LegRole.CONSULT or self.ended_us is None or self.result is LegResult.TIMEOUT:
+            return (self.answer.value, self.consult_until_us)
+        if self.role is not LegRole.CONSULT or self.end is None or self.outcome is LegResult.TIMEOUT:
             return None
-        return (self.answered_us, self.ended_us)
+        return (self.answer.value, self.end.value)
 
     def consulting_spans(self) -> list[Span]:
-        """Spans in which the leg consulted others, clipped to its talk."""
+        """When it consulted others, as far as that is part of its talk."""
         if self.caller_since_us is None:
             return []
         spans = []
         for begin, end in self.consulted:
             begin = max(begin, self.caller_since_us)  # noqa: PLW2901  # clipping is the point
-            end = end if self.ended_us is None else min(end, self.ended_us)  # noqa: PLW2901
+            end = end if self.end is None else min(end, self.end.value)  # noqa: PLW2901
             if begin < end:
                 spans.append((begin, end))
         return spans
@@ -189,7 +214,7 @@ _values: Final = attrgetter(
 
 
 def union_us(spans: Iterable[Span]) -> int:
-    """Return the length of the union of intervals."""
+    """Length of the union of intervals."""
     total = 0
     reached: int | None = None
     for begin, end in sorted(spans):

@@ -1,8 +1,8 @@
 """
-CallProjection: the call fold as a projection of the engine (pure). Input: call events. Output: timelines and agent activity.
+CallProjection: the call fold as a task uses it (pure). In: call events. Out: timelines and what they mean for agents.
 
-The state holds the call's events in their total order, and a summary of the documents published last. The folded call is cached beside
-it, so that an event that arrives in order costs one step; a late event folds the call again.
+The state is the set of the call's events, sorted by their total order, and what was last produced of it. The folded call is kept
+beside it while events come in order, so that such an event costs one step; a late one folds the call anew.
 """
 
 import zlib
@@ -18,27 +18,27 @@ from consumers.calls.activities import activities, removal
 from consumers.calls.call import SECOND_US, Call
 from consumers.calls.deadlines import DEFAULT_LIMITS, Limits, as_of, next_deadline
 from consumers.calls.document import Json, document
-from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state
+from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
+from consumers.calls.handed_on import Handing
 from consumers.engine.projection import Document
 from voipex.call_timeline import CallTimeline
 from voipex.events import Event
-from voipex.timestamps import format_rfc3339_cached
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
 
 TIMELINE_TYPE: Final = "voipex.call.timeline.v1"
 ACTIVITY_TYPE: Final = "voipex.agent.activity.v1"
 
 RETENTION_US: Final = 30 * 24 * 60 * 60 * SECOND_US
-"""Retention of a timeline and its state in the topics."""
+"""As long as the topics keep a timeline and its state."""
 
 COMPRESS_FROM_BYTES: Final = 32 * 1024
-"""A state of this size (hundreds of events) is compressed, so that it stays below `max.message.bytes`."""
+"""A state this large (hundreds of events) is compressed: it must stay below the largest record that a topic takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducedActivity:
-    """Summary of a leg's published activity record: enough to detect a change and to withdraw the record."""
+    """What the topic of agents holds of a leg: enough to see a change, and to take it back."""
 
     agent: str
     role: str
@@ -48,7 +48,7 @@ class ProducedActivity:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """Summary of the documents published last."""
+    """What was last told of a call."""
 
     revision: int = 0
     updated_us: int = 0
@@ -60,8 +60,8 @@ class Produced:
 @dataclass(slots=True)
 class _Folded:
     """
-    Cache: the call after the first `count` events of a state. The next state takes the call over and this cache is emptied; its state
-    folds again when asked. So states are values although the call is changed in place.
+    The call after the first `count` events of a state. It moves on to the state that follows; one that was left behind folds anew, so
+    that a state never changes, whatever becomes of its successors.
     """
 
     call: Call | None = None
@@ -78,17 +78,17 @@ class CallState:
     folded: _Folded = field(default_factory=_Folded, compare=False, repr=False)
 
     def folded_call(self) -> Call:
-        """Return the call after all its events. Do not change it."""
+        """The call after all its events; not to be changed."""
         folded = self.folded
         if folded.call is None:
             folded.call, folded.count = fold(self.events), len(self.events)
         elif folded.count < len(self.events):
-            fold(self.events[folded.count :], folded.call)
+            folded.call = fold(self.events[folded.count :], folded.call)
             folded.count = len(self.events)
         return folded.call
 
     def call_until(self, as_of_us: int) -> tuple[Sequence[CallEvent], Call]:
-        """Return the events received until *as_of_us*, and the call after them."""
+        """The events received until a moment, and the call after them."""
         if not self.events or self.events[-1].at_us <= as_of_us:
             return self.events, self.folded_call()
         events = [event for event in self.events if event.at_us <= as_of_us]
@@ -139,7 +139,7 @@ class CallProjection:
         return CallState(pbx, key)
 
     def fold(self, state: CallState, kind: TopicSpec, value: bytes) -> CallState:
-        """Apply one call event. Raises ValueError if it is invalid or of another call."""
+        """Take one call event. Raises ValueError when it cannot be read, or is of another call."""
         if kind != CALL_EVENTS:
             raise ValueError(f"no input of this projection: {kind.suffix}")
         event = Event.model_validate_json(value)
@@ -148,7 +148,7 @@ class CallProjection:
         return self.take(state, call_event(event))
 
     def take(self, state: CallState, event: CallEvent) -> CallState:
-        """Insert an event; a copy of a known event changes nothing."""
+        """Add an event to the set; a copy of one that is there changes nothing."""
         known = state.find(event.event_id)
         if known is None:
             return state.with_event(event)
@@ -159,19 +159,20 @@ class CallProjection:
 
     def emit(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
         """
-        Return the timeline and the activity records that changed, as of *as_of_us* or the last publication, whichever is later: a late
-        event has an earlier time, and must not undo what was published.
+        The timeline and the agents' records that changed. What was told once is not taken back because a late event brought an
+        earlier moment with it: a call is never told as of before its last change.
         """
         as_of_us = max(as_of_us, state.produced.updated_us)
         events, call = state.call_until(as_of_us)
         if not events:
             return state, ()
         call = as_of(call, as_of_us, self.limits)
-        timeline = document(state.pbx, state.call_id, events, call)
+        handing = Handing(call)
+        timeline = document(state.pbx, state.call_id, events, call, handing)
         body = orjson.dumps(timeline)
         records = {
-            number: (_produced_activity(call, number, record), record)
-            for number, record in activities(state.pbx, state.call_id, call, timeline).items()
+            number: (_told_of(call, number, record), record)
+            for number, record in activities(state.pbx, state.call_id, call, timeline, handing).items()
         }
         before = state.produced
         now = Produced(
@@ -179,7 +180,7 @@ class CallProjection:
             as_of_us,
             _digest(body),
             str(timeline["status"]),
-            {number: produced for number, (produced, _) in records.items()},
+            {number: told for number, (told, _) in records.items()},
         )
         is_current = state.fold_version == FOLD_VERSION
         if is_current and now.digest == before.digest and now.activities == before.activities:
@@ -189,26 +190,26 @@ class CallProjection:
             if number not in records or records[number][0].agent != was.agent:
                 record = removal(state.pbx, state.call_id, number, was.agent, was.role, was.last_event_us)
                 documents.append(_activity_document(record, now.revision))
-        for number, (produced, record) in records.items():
-            if not is_current or before.activities.get(number) != produced:
+        for number, (told, record) in records.items():
+            if not is_current or before.activities.get(number) != told:
                 documents.append(_activity_document(record, now.revision))
         return CallState(state.pbx, state.call_id, state.events, now, FOLD_VERSION, state.folded), documents
 
     def next_timer(self, state: CallState) -> int | None:
         """
-        Return the next time at which the documents change without a new record: at a deadline, or at an event received after the last
-        publication. A state folded by another version of the rules is due at once.
+        The next moment after the last telling at which it would read differently: by time alone, or by an event received after it. A
+        state folded by older rules is due at once.
         """
-        published_us = state.produced.updated_us
+        told_us = state.produced.updated_us
         if state.fold_version != FOLD_VERSION:
-            return published_us
-        upcoming_us = next((event.at_us for event in state.events if event.at_us > published_us), None)
-        events, call = state.call_until(published_us)
-        deadline_us = next_deadline(call, published_us, self.limits) if events else None
+            return told_us
+        upcoming_us = next((event.at_us for event in state.events if event.at_us > told_us), None)
+        events, call = state.call_until(told_us)
+        deadline_us = next_deadline(call, told_us, self.limits) if events else None
         return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
 
     def expires_at(self, state: CallState) -> int:
-        """Return the time at which the topics delete the call: 30 days after its last event or change."""
+        """When the topics forget the call: 30 days after its last event or change."""
         last_us = state.events[-1].at_us if state.events else 0
         return max(last_us, state.produced.updated_us) + RETENTION_US
 
@@ -239,7 +240,7 @@ class CallProjection:
     def decode(self, value: bytes) -> CallState:
         if not value.startswith(b"["):
             value = zlib.decompress(value)
-        version, pbx, call_id, events, revision, updated_us, digest, status, activities = orjson.loads(value)
+        version, pbx, call_id, events, revision, updated_us, digest, status, told = orjson.loads(value)
         return CallState(
             pbx,
             call_id,
@@ -249,7 +250,7 @@ class CallProjection:
                 updated_us,
                 digest,
                 status,
-                {number: ProducedActivity(*each) for number, *each in activities},
+                {number: ProducedActivity(*each) for number, *each in told},
             ),
             version,
         )
@@ -258,7 +259,7 @@ class CallProjection:
 def timeline(
     pbx: str, call_id: str, events: Sequence[CallEvent], as_of_us: int, limits: Limits = DEFAULT_LIMITS
 ) -> CallTimeline | None:
-    """Return the timeline as of *as_of_us* from events of a call in any order, with repetitions; None without events by then."""
+    """The timeline as of a moment from any events of a call, in any order and number; None when none had come."""
     projection = CallProjection()
     projection.limits = limits
     state = projection.initial_state(pbx, call_id)
@@ -274,14 +275,14 @@ def _digest(body: bytes) -> str:
     return blake2b(body, digest_size=9).hexdigest()
 
 
-def _produced_activity(call: Call, number: int, record: Json) -> ProducedActivity:
+def _told_of(call: Call, number: int, record: Json) -> ProducedActivity:
     leg = call.leg(number)
     return ProducedActivity(record["agent"], leg.role, leg.touched_us, _digest(orjson.dumps(record)))
 
 
 def _timeline_document(call_id: str, body: bytes, now: Produced) -> Document:
-    """Build the document. `body`: the timeline without revision and updated_at."""
-    counted = orjson.dumps({"revision": now.revision, "updated_at": format_rfc3339_cached(now.updated_us)})
+    """`body` is the timeline but for what counts its changes."""
+    counted = orjson.dumps({"revision": now.revision, "updated_at": time_text(now.updated_us)})
     value = body[:-1] + b"," + counted[1:]
     return Document(CALL_TIMELINES, call_id, value, TIMELINE_TYPE, f"{call_id}@{now.revision}", now.revision)
 

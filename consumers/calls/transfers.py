@@ -1,162 +1,156 @@
-"""Consultations (rule 7), attended transfers (rule 8), blind transfers and hand-overs (rule 9)."""
+"""
+How the caller changes hands by events: consultations (rule 7), attended transfers (rule 8), hand-overs (rule 9).
+
+Blind transfers need no event of their own; `handed_on` infers them from the legs.
+"""
 
 from typing import Final
 
-from consumers.calls.call import SECOND_US, Applied, Call, Transfer
+from consumers.calls.call import LATE_US, REMEMBERED, Call, Step, Transfer
 from consumers.calls.events import CallEvent
-from consumers.calls.legs import Leg, PartyLike, is_blank, same_party
+from consumers.calls.handed_on import Handing
+from consumers.calls.legs import Leg, Reported
+from consumers.calls.parties import is_blank, same_party, same_person
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Confidence, Effect, TransferKind
+from voipex.events import Direction
 
-BLIND_US: Final = 10 * SECOND_US
-"""A blind transfer rings the target within this time before or after the transferor hangs up (rule 9)."""
+CONFIRMS: Final = "confirms what was inferred"
+KNOWN: Final = "this transfer was reported before"
 
 
 # ---------------------------------------------------------------- rule 7: consultations
 
 
 def consulter_of(call: Call, event: CallEvent) -> Leg | None:
-    """Rule 7: return the open answered customer leg whose Line is the From of the event that begins a leg."""
-    if event.from_ is None:
-        return None
-    for leg in reversed(call.talking()):
-        if leg.line == event.from_ and not same_party(leg, event):
+    """Rule 7: the open answered customer leg whose Line a beginning leg names as From."""
+    here = None if event.from_ is None else call.by_line.get(event.from_)
+    for leg in reversed(here.open) if here is not None else ():
+        if leg.caller_since_us is not None and not same_party(leg, event) and _may_consult(call, leg):
             return leg
     return None
 
 
+def _may_consult(call: Call, leg: Leg) -> bool:
+    """The caller of a local call consults nobody before another party has ever answered."""
+    if leg.role is not LegRole.CALLER or call.direction is not Direction.OUTGOING_LOCAL:
+        return True
+    return call.another_was_answered(leg)
+
+
 def begin_leg(call: Call, event: CallEvent, *, rings: bool) -> Leg:
-    """Open a leg: a consult leg if From is a talking line (rule 7), else a leg of the caller or an agent."""
+    """Open a leg in the role that it begins with: a consult while From says so (rule 7), else of the caller or an agent."""
     consulter = consulter_of(call, event)
     call.reopen()
     if consulter is None:
         return call.begin(event, call.customer_role(event), rings=rings)
+    consulter.has_consulted = True
     consult = call.begin(event, LegRole.CONSULT, rings=rings)
     consult.consulter = consulter.number
     return consult
 
 
+def role_after_consult(call: Call, consult: Leg) -> None:
+    """A consult that goes on after its consulting line has left rings for the caller."""
+    consulter = call.leg(consult.consulter)
+    if consulter.end is not None or consulter.caller_since_us is None:
+        consult.role = call.customer_role(consult)
+
+
 # ---------------------------------------------------------------- rule 8: attended transfers
 
 
-def attended_transfer(call: Call, event: CallEvent) -> Applied:
-    """Rule 8, AttendedTransfer(L): connect the caller to the party that L consulted."""
-    confirmed = _confirmed_transfer(call, event)
-    if confirmed is not None:
-        return _confirm(call, confirmed, event)
-    transferor = _own_talk(call, event) or _consulter_of_open_leg(call, event)
-    if transferor is None:
-        earlier = _transfer_by(call, event)
-        if earlier is not None:
-            return _confirm(call, earlier, event)
-        transferor = _who_consults(call, event)
-    if transferor is None and is_blank(event):
-        transferor = _only_talking_leg(call)
-    if transferor is None:
-        return _record_unexplained(call, event)
-    if same_party(transferor, event):
-        call.touch(transferor, event)
-    consults = call.open_consults_of(transferor)
-    complete_transfer(
-        call, transferor, event, Confidence.HIGH if consults else Confidence.LOW, reported_by=event
-    )
+def attended_transfer(call: Call, event: CallEvent) -> Step:
+    """Rule 8, AttendedTransfer(L): the caller goes from L to a line that L consulted."""
+    known = _reported_lately(call, event)
+    if known is not None:
+        return Step(Effect.FILLED, KNOWN, _giver(call, known))
+    inferred = _taken_over_by_hangup(call, event)
+    if inferred is not None:
+        return _confirm(call, inferred, event)
+    giver = _own_talk(call, event) or _consulter_of_own_leg(call, event)
+    if giver is None:
+        before = _given_away_by(call, event)
+        if before is not None:
+            return _confirm(call, before, event)
+        giver = _newest_consulter(call, event)
+    if giver is None and is_blank(event):
+        before = _inferred_lately(call, event)
+        if before is not None:
+            return _confirm(call, before, event)
+        talking = call.talking()
+        giver = talking[0] if len(talking) == 1 else None
+    if giver is None:
+        return _of_a_line_without_talk(call, event)
+    if same_party(giver, event):
+        call.touch(giver, event)
+    consults = call.open_consults_of(giver)
+    give_away(call, giver, event, Confidence.HIGH if consults else Confidence.LOW, reported=True)
     why = None if consults else "no consulted leg is known: nobody is known to have taken over"
-    return Applied(Effect.TRANSFERRED, why, transferor)
+    return Step(Effect.TRANSFERRED, why, giver)
 
 
-def transfer_on_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
-    """Rule 8, last sentence: a Hangup of a leg with an open consult leg transfers the caller to the consulted party."""
-    if not call.open_consults_of(leg):
+def take_over_by_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
+    """Rule 8, last sentence: consults of a leg that leaves by Hangup take the call just the same."""
+    if leg.caller_since_us is None or not call.open_consults_of(leg):
         return False
     call.touch(leg, event)
-    leg.own_hangup = True
-    complete_transfer(call, leg, event, Confidence.LOW, reported_by=None)
+    leg.hangup_no = call.no
+    give_away(call, leg, event, Confidence.LOW, reported=False)
     return True
 
 
-def complete_transfer(
-    call: Call, transferor: Leg, event: CallEvent, confidence: Confidence, *, reported_by: CallEvent | None
-) -> None:
-    """End the leg of the transferor as transferred. Its newest open consult leg gets the caller; the other consults follow."""
-    consults = call.open_consults_of(transferor)
-    call.close(transferor, event.at_us, LegResult.TRANSFERRED, event)
-    transferor.transferred_us = event.at_us
-    target = consults[-1] if consults else None
-    if target is not None:
-        _take_over(call, target, transferor, event.at_us)
-        for consult in consults[:-1]:
-            follow(call, consult, target, event.at_us)
-    number = 0 if target is None else target.number
-    call.transfers.append(
+def give_away(call: Call, giver: Leg, event: CallEvent, confidence: Confidence, *, reported: bool) -> None:
+    """The giver's leg ends; its newest answered consult takes the call, else all that ring now ring for the caller."""
+    consults = call.open_consults_of(giver)
+    call.close(giver, Reported(event.at_us, call.no), Reported(LegResult.TRANSFERRED, call.no), event)
+    answered = [consult for consult in consults if consult.answer is not None]
+    taker = answered[-1] if answered else None
+    for consult in consults:
+        if consult is taker:
+            call.consultation_over(consult, event.at_us)
+            consult.consult_until_us = event.at_us
+            call.get_caller(consult, event.at_us, call.no)
+        elif taker is not None:
+            follow(call, consult, taker, event.at_us)
+            continue
+        consult.role = call.customer_role(consult)
+        consult.took_over_from = giver.number
+    call.add_transfer(
         Transfer(
-            event.at_us, TransferKind.ATTENDED, confidence, transferor.number, number, transferor, reported_by
+            event.at_us,
+            call.no,
+            TransferKind.ATTENDED,
+            confidence,
+            giver.number,
+            0 if taker is None else taker.number,
+            giver,
+            reported_by=event if reported else None,
+            by_hangup=not reported,
+            after_consult=bool(consults),
         )
     )
-
-
-def _take_over(call: Call, target: Leg, transferor: Leg, at_us: int) -> None:
-    if target.answered_us is not None:
-        call.consultation_over(target, at_us)
-        target.consult_until_us = at_us
-        call.connect_caller(target, at_us, call.index)
-    target.role = call.customer_role(target)
-    target.took_over_from = transferor.number
 
 
 def follow(call: Call, consult: Leg, consulter: Leg, at_us: int) -> None:
-    """Assign a consultation to the leg that has the caller now."""
+    """The consultation goes on with the line that has the caller now."""
     call.consultation_over(consult, at_us)
     consult.consulter = consulter.number
-
-
-def cancel_attended_transfer(call: Call, event: CallEvent) -> Applied:
-    """Rule 8, CancelAttendedTransfer(L): close the consult leg; L continues. Applied once per consult."""
-    consult = _consult_meant(call, event)
-    if consult is None or consult.cancel_reported:
-        return Applied(Effect.NONE, "no consultation to cancel")
-    consult.cancel_reported = True
-    if consult.is_open:
-        unanswered = consult.answered_us is None
-        call.close(consult, event.at_us, LegResult.CANCELLED if unanswered else LegResult.COMPLETED, event)
-    consulter = call.leg(consult.consulter)
-    call.transfers.append(
-        Transfer(
-            event.at_us,
-            TransferKind.CANCELLED,
-            Confidence.HIGH,
-            consulter.number,
-            consult.number,
-            consulter,
-            event,
-        )
-    )
-    return Applied(Effect.CANCELLED, None, consult)
-
-
-def _consult_meant(call: Call, event: CallEvent) -> Leg | None:
-    """Return the consult leg of L itself, else the newest one that L consults; without an open leg of L the newest of all. Open legs first."""
-    own = call.open_leg_of(event)
-    if own is not None and own.role is LegRole.CONSULT:
-        return own
-    consults = [leg for leg in call.legs if leg.role is LegRole.CONSULT]
-    if own is not None:
-        consults = [leg for leg in consults if leg.consulter == own.number]
-    return max(consults, key=lambda leg: (leg.is_open, leg.number), default=None)
+    consulter.has_consulted = True
 
 
 def _own_talk(call: Call, event: CallEvent) -> Leg | None:
-    return next((leg for leg in call.talking()[::-1] if same_party(leg, event)), None)
+    leg = call.open_leg_of(event)
+    return leg if leg is not None and leg.caller_since_us is not None else None
 
 
-def _consulter_of_open_leg(call: Call, event: CallEvent) -> Leg | None:
-    own = call.open_leg_of(event)
-    if own is None or own.role is not LegRole.CONSULT:
-        return None
-    return call.leg(own.consulter)
+def _consulter_of_own_leg(call: Call, event: CallEvent) -> Leg | None:
+    leg = call.open_leg_of(event)
+    return call.leg(leg.consulter) if leg is not None and leg.role is LegRole.CONSULT else None
 
 
-def _who_consults(call: Call, event: CallEvent) -> Leg | None:
-    """For L without an open leg: return the consulting leg of the newest open consult."""
+def _newest_consulter(call: Call, event: CallEvent) -> Leg | None:
+    """L without an open leg means the line that consults, the newest."""
     if call.open_leg_of(event) is not None:
         return None
     for leg in reversed(call.open):
@@ -165,130 +159,198 @@ def _who_consults(call: Call, event: CallEvent) -> Leg | None:
     return None
 
 
-def _only_talking_leg(call: Call) -> Leg | None:
-    talking = call.talking()
-    return talking[0] if len(talking) == 1 else None
-
-
-def _confirmed_transfer(call: Call, event: CallEvent) -> Transfer | None:
-    """
-    Return the newest transfer if *event* reports it again: the same event repeated, or, after the transfer was inferred from the
-    transferor's Hangup, a blank event or one of the target. Events of the transferor are matched by `_transfer_by`.
-    """
+def _newest(call: Call) -> Transfer | None:
     newest = call.transfers[-1] if call.transfers else None
-    if newest is None or newest.kind is TransferKind.CANCELLED or event.at_us - newest.at_us > BLIND_US:
+    return None if newest is None or newest.kind is TransferKind.CANCELLED else newest
+
+
+def _consult_since(call: Call, transfer: Transfer) -> bool:
+    """A consult has begun since: an AttendedTransfer means that one."""
+    for leg in reversed(call.legs):
+        if leg.began_no <= transfer.place:
+            return False
+        if leg.role is LegRole.CONSULT and leg.end is None:
+            return True
+    return False
+
+
+def _reported_lately(call: Call, event: CallEvent) -> Transfer | None:
+    """Twice in the same words, or within 20 s by the taker or nobody: a note."""
+    newest = _newest(call)
+    if newest is None or newest.reported_by is None or event.at_us - newest.reported_by.at_us > LATE_US:
         return None
-    if any(leg.role is LegRole.CONSULT for leg in call.open):
-        return None  # the event is about this consultation
-    if newest.reported_by is not None:
-        return newest if same_party(newest.reported_by, event) else None
-    by_target = (
-        newest.kind is TransferKind.ATTENDED and newest.target and same_party(call.leg(newest.target), event)
-    )
-    return newest if is_blank(event) or by_target else None
+    if _consult_since(call, newest):
+        return None
+    taker = _taker(call, newest)
+    if is_blank(event) or (taker is not None and same_party(taker, event)):
+        return newest
+    has_caller_again = any(leg.caller_since_no > newest.place for leg in call.legs_of(event))
+    return newest if same_party(newest.reported_by, event) and not has_caller_again else None
 
 
-def _transfer_by(call: Call, party: PartyLike) -> Transfer | None:
-    """Return the newest transfer with this party as transferor."""
-    for transfer in reversed(call.transfers):
-        if transfer.kind is not TransferKind.CANCELLED and same_party(transfer.party, party):
-            return transfer
+def _giver(call: Call, transfer: Transfer) -> Leg | None:
+    return call.leg(transfer.giver) if transfer.giver else None
+
+
+def _taker(call: Call, transfer: Transfer) -> Leg | None:
+    if transfer.taker:
+        return call.leg(transfer.taker)
+    return Handing(call).next_holder(transfer.place)
+
+
+def _taken_over_by_hangup(call: Call, event: CallEvent) -> Transfer | None:
+    """The newest transfer, by the Hangup of a consulting line, reported by its taker or nobody, who has not consulted since."""
+    newest = _newest(call)
+    if newest is None or not newest.by_hangup or newest.reported_by is not None:
+        return None
+    if _consult_since(call, newest):
+        return None
+    taker = _taker(call, newest)
+    is_takers = taker is not None and same_party(taker, event)
+    return newest if is_blank(event) or is_takers else None
+
+
+def _inferred_lately(call: Call, event: CallEvent) -> Transfer | None:
+    """Of nobody: what was inferred within the last 20 s, and no line consults."""
+    newest = _newest(call)
+    blind = Handing(call).newest_blind()
+    if blind is not None and (newest is None or blind.place > newest.place):
+        newest = blind
+    if newest is None or newest.reported_by is not None or event.at_us - newest.at_us > LATE_US:
+        return None
+    return newest
+
+
+def _given_away_by(call: Call, event: CallEvent) -> Transfer | None:
+    """The newest time that L gave the caller away, reported or inferred."""
+    leg = next((leg for leg in call.legs_of(event) if leg.caller_since_us is not None), None)
+    blind = None if leg is None else Handing(call).blind_of(leg)
+    if blind is not None:
+        return blind
+    for transfer in reversed(call.transfers[-REMEMBERED:]):
+        if transfer.kind is not TransferKind.CANCELLED and same_party(transfer.party, event):
+            return transfer if leg is None or transfer.giver == leg.number or not transfer.giver else None
     return None
 
 
-def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Applied:
-    """Confirm an inferred transfer. A transfer that was reported before does not change."""
+def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Step:
+    """L had given the caller away before: this confirms it; twice it is a note."""
+    giver = _giver(call, transfer)
     if transfer.reported_by is not None:
-        return Applied(Effect.NONE, "this transfer was told before")
+        return Step(Effect.FILLED, KNOWN, giver)
+    if not any(each is transfer for each in call.transfers):
+        call.add_transfer(transfer)  # it was inferred from the legs
     transfer.reported_by = event
     transfer.kind = TransferKind.ATTENDED
     transfer.confidence = Confidence.HIGH
-    transferor = call.leg(transfer.transferor)
-    transferor.result = LegResult.TRANSFERRED
-    return Applied(Effect.TRANSFERRED, "confirms what was inferred", transferor)
+    transfer.after_consult = True
+    if giver is not None:
+        giver.result = Reported(LegResult.TRANSFERRED, call.no)
+        giver.touched_us = event.at_us
+    return Step(Effect.TRANSFERRED, CONFIRMS, giver)
 
 
-def _record_unexplained(call: Call, event: CallEvent) -> Applied:
-    """Record an AttendedTransfer without a consult leg, with low confidence."""
+def _of_a_line_without_talk(call: Call, event: CallEvent) -> Step:
+    """L had the caller and hung up otherwise: it gave him away, and the call goes on. Else kept with low confidence."""
     leg = next((leg for leg in call.legs_of(event) if leg.caller_since_us is not None), None)
-    if leg is not None:
-        leg.transferred_us = event.at_us
+    if call.closed_for_good(event):
+        return call.late(event, "came after the end of the call")
+    ended_surely = call.ended and (call.ended_rule in ("b", "e") or call.cdr is not None)
+    if leg is not None and leg.end is not None and not ended_surely:
+        call.touch(leg, event)
+        call.reopen()
+        leg.result = Reported(LegResult.TRANSFERRED, call.no)
+        _keep(call, event, leg, leg.end.place)
+        return Step(Effect.TRANSFERRED, "it had hung up: it gave the caller away", leg)
+    _keep(call, event, leg, call.no)
+    return Step(Effect.TRANSFERRED, "nobody is known to have consulted", leg)
+
+
+def _keep(call: Call, event: CallEvent, leg: Leg | None, place: int) -> None:
+    """An AttendedTransfer without any consult leg."""
     number = 0 if leg is None else leg.number
-    call.transfers.append(
-        Transfer(event.at_us, TransferKind.ATTENDED, Confidence.LOW, number, 0, event, event)
+    party = event if leg is None else leg
+    call.add_transfer(
+        Transfer(
+            event.at_us, place, TransferKind.ATTENDED, Confidence.LOW, number, 0, party, reported_by=event
+        )
     )
-    return Applied(Effect.TRANSFERRED, "nobody is known to have consulted", leg)
 
 
-# ---------------------------------------------------------------- rule 9: blind transfers and hand-overs
+def cancel_attended_transfer(call: Call, event: CallEvent) -> Step:
+    """Rule 8, CancelAttendedTransfer(L): the consult legs of the consulting line close, L goes on; once per consult."""
+    if call.closed_for_good(event):
+        return call.late(event, "came after the end of the call")
+    consulter = _consulter_meant(call, event)
+    if consulter is None:
+        return Step(Effect.NONE, "no consultation to cancel")
+    own = [
+        leg
+        for leg in call.legs
+        if leg.consulter == consulter.number and leg.role is LegRole.CONSULT and not leg.cancel_reported
+    ]
+    consults = [leg for leg in own if leg.end is None] or own[-1:]
+    if not consults:
+        return Step(Effect.NONE, "no consultation to cancel")
+    answered = [leg for leg in consults if leg.answer is not None]
+    target = (answered or consults)[-1]
+    for leg in consults:
+        leg.cancel_reported = True
+        if leg.end is None:
+            result = LegResult.CANCELLED if leg.answer is None else LegResult.COMPLETED
+            call.close(leg, Reported(event.at_us, call.no), Reported(result, call.no), event)
+    call.add_transfer(
+        Transfer(
+            event.at_us,
+            call.no,
+            TransferKind.CANCELLED,
+            Confidence.HIGH,
+            consulter.number,
+            target.number,
+            consulter,
+            reported_by=event,
+        )
+    )
+    return Step(Effect.CANCELLED, None, target)
 
 
-def infer_blind_to(call: Call, target: Leg, at_us: int) -> None:
-    """Rule 9: infer a blind transfer to *target*, which began to ring or was answered within 10 s after the talk of another line; no other leg talks."""
-    if any(leg is not target for leg in call.talking()):
-        return  # this includes every consult leg, whose consulting leg talks
-    last_us, transferor = -1, None
-    for leg in call.legs:  # the leg that the caller was connected to last
-        if leg.caller_since_us is not None and leg.ended_us is not None and leg.ended_us >= last_us:
-            last_us, transferor = leg.ended_us, leg
-    if transferor is not None and at_us - last_us <= BLIND_US:
-        _blind(call, transferor, target, last_us)
+def _consulter_meant(call: Call, event: CallEvent) -> Leg | None:
+    """L itself where it talks; L consulted, or without an open leg: the line that consults, open consults first, the newest."""
+    own = call.open_leg_of(event)
+    if own is not None and own.role is LegRole.CONSULT:
+        return call.leg(own.consulter)
+    if own is not None:
+        return own
+    consults = [leg for leg in call.legs if leg.role is LegRole.CONSULT]
+    newest = max(consults, key=lambda leg: (leg.end is None, leg.number), default=None)
+    return None if newest is None else call.leg(newest.consulter)
 
 
-def infer_blind_from(call: Call, transferor: Leg, at_us: int) -> None:
-    """Rule 9: infer a blind transfer from *transferor*, which left within 10 s after another, still open line began to ring or was answered; no other leg talks."""
-    for target in call.open_legs():
-        alone = target.is_customer and all(leg is target for leg in call.talking())
-        if alone and _began_lately(transferor, target, at_us):
-            _blind(call, transferor, target, at_us)
+# ---------------------------------------------------------------- rule 9: hand-overs
 
 
-def _began_lately(transferor: Leg, target: Leg, at_us: int) -> bool:
-    """Whether the target began after the answer of the transferor, and at most 10 s ago. Lines that rang in parallel are no targets."""
-    if target.began_index > transferor.caller_since_index and at_us - target.began_us <= BLIND_US:
-        return True
-    if target.answered_us is None:
-        return False
-    return target.answered_index > transferor.caller_since_index and at_us - target.answered_us <= BLIND_US
-
-
-def _blind(call: Call, transferor: Leg, target: Leg, at_us: int) -> None:
-    """Record a blind transfer to another line, once per leg. An AttendedTransfer without a target gets this target instead."""
-    if same_party(transferor, target):
-        return
-    if transferor.transferred_us is None:
-        _record_transfer(call, TransferKind.BLIND_INFERRED, transferor, target, at_us)
-        return
-    for transfer in call.transfers:
-        if transfer.transferor == transferor.number and not transfer.target:
-            transfer.target = target.number
-            target.took_over_from = transferor.number
-
-
-def infer_handover(call: Call, target: Leg) -> None:
+def infer_handover(call: Call, taker: Leg) -> None:
     """
-    Rule 9: *target*, just answered, began to ring while other lines talked to the caller. Those lines handed the caller over when the
-    target began to ring.
+    Rule 9: *taker*, just answered, began to ring after another line had got the caller, and that leg is open: the caller was handed over
+    when the taker began to ring.
     """
-    if target.ring_started_us is None:
+    if taker.ring_started_us is None or call.is_callers_own(taker):
         return
-    for transferor in call.talking():
-        if (
-            transferor is target
-            or same_party(transferor, target)
-            or transferor.caller_since_index >= target.began_index
-        ):
+    for giver in call.talking():
+        if giver is taker or giver.caller_since_no >= taker.began_no or same_person(giver, taker):
             continue
-        at_us = target.ring_started_us
-        for consult in call.open_consults_of(transferor):
-            follow(call, consult, target, at_us)
-        call.close_inferred(transferor, at_us, LegResult.TRANSFERRED)
-        _record_transfer(call, TransferKind.HANDOVER_INFERRED, transferor, target, at_us)
-
-
-def _record_transfer(call: Call, kind: TransferKind, transferor: Leg, target: Leg, at_us: int) -> None:
-    transferor.transferred_us = at_us
-    target.took_over_from = transferor.number
-    call.transfers.append(
-        Transfer(at_us, kind, Confidence.MEDIUM, transferor.number, target.number, transferor)
-    )
+        at_us = taker.ring_started_us
+        for consult in call.open_consults_of(giver):
+            follow(call, consult, taker, at_us)
+        call.infer_end(giver, at_us, LegResult.TRANSFERRED, "9")
+        call.add_transfer(
+            Transfer(
+                at_us,
+                call.no,
+                TransferKind.HANDOVER_INFERRED,
+                Confidence.MEDIUM,
+                giver.number,
+                taker.number,
+                giver,
+            )
+        )

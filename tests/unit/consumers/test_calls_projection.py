@@ -11,7 +11,7 @@ from consumers.calls.fold import FOLD_VERSION
 from consumers.calls.projection import CallProjection, CallState, timeline
 from consumers.engine.projection import Projection
 from tests.call_strategies import BASE_US, CALL_ID, S, event, value_of
-from tests.unit.consumers.test_calls_rules import (
+from tests.calls import (
     BARGE,
     CONSULT,
     FROM,
@@ -207,6 +207,7 @@ class TestAgents:
                 "answered_at": at(5),
                 "talk_started_at": at(5),
                 "last_event_at": at(5),
+                "call_answered_at": at(5),
             }
         )
 
@@ -275,10 +276,10 @@ class TestAgents:
 
         assert [each.number for each in made] == ["222333444", "222333444", FROM]
 
-    def test_also_along_a_chain_in_any_order_of_legs(self) -> None:
+    def test_also_from_hand_to_hand(self) -> None:
         made = records(
-            *(new(0, **OUT), ring(1, "20", **OUT), answer(2, "20", **OUT), ring(5, "202"), ring(6, "203")),
-            *(answer(7, "203"), answer(8, "202"), hangup(9, "203")),
+            *(new(0, **OUT), ring(1, "20", **OUT), answer(2, "20", **OUT), ring(6, "203"), answer(7, "203")),
+            *(ring(8, "202"), answer(9, "202"), hangup(12, "202")),
         )
 
         assert [each.number for each in made] == ["222333444"] * 3
@@ -316,12 +317,12 @@ class TestAgents:
     def test_who_gave_the_caller_away_blindly_transferred(self) -> None:
         made = records(*TALK, hangup(9, "201"), ring(10, "202"))
 
-        assert [(each.result, each.transferred_at) for each in made] == [("completed", at(9)), (None, None)]
+        assert [(each.result, each.transferred_at) for each in made] == [("completed", at(10)), (None, None)]
 
     def test_so_did_who_told_it_after_the_own_hangup(self) -> None:
         (made,) = records(*TALK, hangup(9, "201"), transfer(9.5, "201"))
 
-        assert (made.result, made.transferred_at) == ("completed", at(9.5))
+        assert (made.result, made.transferred_at) == ("transferred", at(9.5))
 
     def test_at_the_end_of_the_call_all_are_released(self) -> None:
         made = records(*TALK, ring(6, "202"), hangup(9))

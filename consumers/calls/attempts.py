@@ -1,0 +1,355 @@
+"""
+Who rang when, and who was answered: Ringing (rule 3), Answered (rule 4), those who barge in (rule 11).
+
+An answer ends the other attempts that ring for the same caller. What a later event takes back is not undone here: the call is read
+again, knowing it (`call.Hindsight`).
+"""
+
+from typing import Final
+
+from consumers.calls.call import (
+    LATE_US,
+    ROUND_US,
+    SOON_US,
+    Call,
+    HungUp,
+    ReadAgain,
+    Step,
+    Undecided,
+    closed_by_device,
+)
+from consumers.calls.events import CallEvent
+from consumers.calls.legs import NO_TALK_REASONS, Found, Inferred, Leg, Reported
+from consumers.calls.parties import is_blank, same_party
+from consumers.calls.transfers import begin_leg, infer_handover, role_after_consult
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Anomaly, Effect, EndedBy
+from voipex.events import Direction, ReasonClass
+
+UNRUNG: Final = "without a ring: a pickup, or a lost Ringing"
+
+
+# ---------------------------------------------------------------- rule 3
+
+
+def ringing(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule has as many cases
+    """Rule 3, Ringing(L). A `barge` rings a monitor leg beside all others (rule 11)."""
+    monitor = event.direction is Direction.BARGE
+    attempt = call.open_attempt_of(event, monitor=monitor)
+    _rings_again(call, attempt)
+    if attempt is not None and event.at_us - attempt.began_us <= ROUND_US:
+        return _second_device(call, attempt, event)
+    answered = call.open_leg_of(event, monitor=monitor) if attempt is None else None
+    if answered is not None:
+        if not monitor and _was_own_phone(call, answered):
+            return _rings_on(call, answered, event)
+        return _ring_after_answer(call, answered, event)
+    if call.ended:
+        if monitor:
+            return Step(Effect.NONE, "nothing to monitor any more")
+        if call.closed_for_good(event) or call.empty_hangup_of(event) is not None:
+            return _late_ring(call, event)
+    if attempt is not None:
+        call.infer_end(attempt, event.at_us, LegResult.NO_ANSWER, "3")
+    if monitor:
+        return Step(Effect.RANG, None, call.begin(event, LegRole.MONITOR, rings=True))
+    return _begin_attempt(
+        call, event, None if attempt is None else "its earlier attempt ended without an answer"
+    )
+
+
+def _rings_again(call: Call, attempt: Leg | None) -> None:
+    """4e: an attempt that rings again was not answered by nobody's Answered."""
+    undecided = call.undecided
+    if undecided is not None and attempt is not None and attempt in undecided.candidates:
+        undecided.candidates.remove(attempt)
+        if not undecided.candidates:
+            call.undecided = None
+        decide(call)
+
+
+def _second_device(call: Call, leg: Leg, event: CallEvent) -> Step:
+    call.touch(leg, event)
+    leg.parallel_rings += 1
+    leg.devices_left += 1
+    return Step(Effect.PARALLEL, "a second device of the line", leg)
+
+
+def _was_own_phone(call: Call, leg: Leg) -> bool:
+    """Click to dial: the caller's own phone was answered, and the far end rings now."""
+    return (
+        call.is_outgoing
+        and leg.role is LegRole.CALLER
+        and leg.ring_started_us is not None
+        and not leg.own_phone
+        and not call.another_has_a_leg(leg)
+    )
+
+
+def _rings_on(call: Call, leg: Leg, event: CallEvent) -> Step:
+    call.touch(leg, event)
+    leg.answer = None
+    leg.withdrawn = leg.own_phone = True
+    leg.caller_since_us = None
+    leg.caller_since_no = 0
+    call.answers.remove(leg)
+    return Step(Effect.RANG, "its own phone had answered, now the far end rings", leg)
+
+
+def _ring_after_answer(call: Call, leg: Leg, event: CallEvent) -> Step:
+    call.oddities.add(Anomaly.RING_AFTER_ANSWER)
+    leg.ring_reported = True
+    leg.ring_after_answer_no = call.no
+    return call.note(leg, event, "rings after its answer")
+
+
+def _late_ring(call: Call, event: CallEvent) -> Step:
+    leg = next(call.legs_of(event), None)
+    if leg is not None:
+        leg.ring_reported = True
+    return call.late(event, "came after the end of the call")
+
+
+def _begin_attempt(call: Call, event: CallEvent, why: str | None) -> Step:
+    empty = call.empty_hangup_of(event)
+    overtaken = empty is not None and not call.ended and event.at_us - empty.event.at_us <= LATE_US
+    leg = begin_leg(call, event, rings=True)
+    leg.after_empty_hangup = empty is not None
+    if overtaken and empty is not None:
+        leg.overtaken_by = empty.event
+        why = "a Hangup of its line seems to have overtaken it"
+    return Step(Effect.RANG, why, leg)
+
+
+# ---------------------------------------------------------------- rule 4
+
+
+def answered(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule has as many cases
+    """Rule 4, Answered(L): the first that fits."""
+    if event.direction is Direction.BARGE or means_monitor(call, event):
+        return _monitor_answered(call, event)
+    if is_blank(event):
+        call.answers_of_nobody += 1
+    if call.no in call.hindsight.withdrawn:
+        return _without_talk(call, event)
+    attempt = call.open_attempt_of(event)
+    if attempt is not None:
+        return _answer(call, attempt, event)  # a
+    leg = call.open_leg_of(event)
+    if leg is not None:
+        return _answered_before(call, leg, event)  # a
+    if call.closed_for_good(event):
+        return _after_the_end(call, event)  # a
+    attempt = _rang_on(call, event)
+    if attempt is not None:
+        return _goes_on(call, attempt, event, "it rang on")  # b, c
+    hangups = _late_after(call, event)
+    if hangups:
+        return _late_answer(call, event, hangups)  # d
+    if is_blank(event):
+        return _of_nobody(call, event)  # e
+    return _pickup(call, event)  # f
+
+
+def means_monitor(call: Call, event: CallEvent) -> bool:
+    """Rule 11: a Hangup or Answered of L without other open legs means L's monitor leg."""
+    return call.open_leg_of(event, monitor=True) is not None and call.open_leg_of(event) is None
+
+
+def _answer(call: Call, leg: Leg, event: CallEvent) -> Step:
+    call.touch(leg, event)
+    named = leg.ring_reported
+    _take(call, leg, Reported(event.at_us, call.no), call.no)
+    if leg.role is not LegRole.MONITOR and not is_blank(event):
+        call.undecided = None  # 4e: what nobody answered was the PBX's
+    return Step(Effect.ANSWERED, None if named else UNRUNG, leg)
+
+
+def _take(call: Call, leg: Leg, answer: Found[int], place: int) -> None:
+    """The leg is answered; other attempts of its round, or of the caller, end with that."""
+    leg.answer = answer
+    leg.answered_no = place
+    if leg.role is LegRole.MONITOR:
+        return
+    if leg.is_customer:
+        infer_handover(call, leg)
+        call.get_caller(leg, answer.value, place)
+    if leg.role is not LegRole.CALLER:
+        _end_others(call, leg, answer.value)
+
+
+def _end_others(call: Call, leg: Leg, at_us: int) -> None:
+    """An answer ends the other attempts that ring for the same caller, or for the same consulting leg."""
+    for other in list(call.open):
+        if (
+            other is leg
+            or other.role is not leg.role
+            or other.answer is not None
+            or (other.consulter != leg.consulter and leg.role is LegRole.CONSULT)
+            or other.overtaken_by is not None
+        ):
+            continue
+        one_round = leg.ring_started_us is None or abs(other.began_us - leg.began_us) <= ROUND_US
+        call.infer_end(other, at_us, LegResult.ANSWERED_ELSEWHERE if one_round else LegResult.NO_ANSWER, "4")
+
+
+def _answered_before(call: Call, leg: Leg, event: CallEvent) -> Step:
+    """Answered before by an Answered that named it: a note; by one of nobody: this is its time."""
+    if isinstance(leg.answer, Inferred) and not is_blank(event) and call.hindsight.is_open:
+        call.hindsight.replaced.add(leg.answer.place)
+        raise ReadAgain
+    if leg.ring_after_answer_no and leg.role is LegRole.CALLER:
+        leg.answered_again = True
+    return call.note(leg, event, "was answered before", Effect.FILLED)
+
+
+def _after_the_end(call: Call, event: CallEvent) -> Step:
+    """Closed for good: its newest attempt was answered at its end, where nothing told says otherwise."""
+    leg = next(call.legs_of(event), None)
+    if (
+        leg is not None
+        and leg.answer is None
+        and leg.reason_class not in NO_TALK_REASONS
+        and leg.outcome is not LegResult.ANSWERED_ELSEWHERE
+    ):
+        return _answered_at_its_end(call, leg, event)
+    return call.late(event, "came after the end of the call")
+
+
+def _rang_on(call: Call, event: CallEvent) -> Leg | None:
+    """b: L's newest attempt closed without a Hangup of its own; c: or by one with a device reason."""
+    leg = next(call.legs_of(event), None)
+    if leg is None or leg.answer is not None or (leg.hangup_no and not closed_by_device(leg)):
+        return None
+    return None if call.talked_meanwhile(leg) else leg
+
+
+def _goes_on(call: Call, leg: Leg, event: CallEvent, why: str) -> Step:
+    """What was inferred of its end is withdrawn: it is answered."""
+    call.open_again(leg)
+    if leg.role is LegRole.CONSULT:
+        role_after_consult(call, leg)
+    call.reopen()
+    return _answer(call, leg, event)._replace(note=why)
+
+
+def _late_after(call: Call, event: CallEvent) -> list[HungUp]:
+    """d: L's Hangups that an Answered may be late after; those of a device that closed an attempt are none (c)."""
+    found = []
+    for hungup in call.hangups[::-1]:
+        if not same_party(hungup.event, event):
+            continue
+        own = [leg for leg in hungup.closed if same_party(leg, event)]
+        if own and closed_by_device(own[-1]):
+            continue
+        unanswered = bool(own) and own[-1].answer is None
+        soon = event.at_us - hungup.event.at_us <= SOON_US
+        normal = hungup.event.reason_class is ReasonClass.NORMAL
+        if soon or (normal and unanswered and not call.keeping_open()):
+            found.append(hungup)
+    return found
+
+
+def _late_answer(call: Call, event: CallEvent, hangups: list[HungUp]) -> Step:
+    """d: no new leg; what that Hangup closed unanswered was answered at its end, or goes on where it was answered elsewhere."""
+    for hungup in hangups:
+        for leg in hungup.closed[::-1]:
+            if leg.answer is None and leg.end is not None and same_party(leg, event):
+                if leg.reason_class is ReasonClass.ANSWERED_ELSEWHERE:
+                    call.oddities.add(Anomaly.LATE_EVENT)
+                    return _goes_on(call, leg, event, "it was this line that answered")
+                return _answered_at_its_end(call, leg, event)
+    return call.late(event, "came after the Hangup of its line")
+
+
+def _answered_at_its_end(call: Call, leg: Leg, event: CallEvent) -> Step:
+    call.oddities.add(Anomaly.LATE_EVENT)
+    call.touch(leg, event)
+    if leg.end is None:
+        raise AssertionError("an open attempt is answered as such")
+    at_us, place = leg.end.value, leg.end.place
+    leg.answer = Inferred(at_us, call.no, "4d")
+    leg.answered_no = place
+    leg.result = Inferred(LegResult.COMPLETED, call.no, "4d")
+    if leg.is_customer:
+        call.get_caller(leg, at_us, place)
+        for other in call.keeping_open():
+            if other.is_attempt and other.role is LegRole.AGENT and other.began_no < place:
+                one_round = leg.ring_started_us is None or abs(other.began_us - leg.began_us) <= ROUND_US
+                result = LegResult.ANSWERED_ELSEWHERE if one_round else LegResult.NO_ANSWER
+                call.infer_end(other, at_us, result, "4")
+        if not call.ended and not call.keeping_open():
+            last_us = max(each.end.value for each in call.legs if each.end is not None)
+            call.end(last_us, EndedBy.HANGUP, "c")
+            call.ended_reason = leg.reason_class
+    return Step(Effect.FILLED, "came after the Hangup of its line: answered at its end", leg)
+
+
+def _of_nobody(call: Call, event: CallEvent) -> Step:
+    """e: the only open attempt; of several the one that later events leave over; none: the PBX itself."""
+    hindsight = call.hindsight
+    if call.undecided is not None:
+        return Step(Effect.NONE, "names nobody, as one before")
+    attempts = [leg for leg in call.open if leg.is_attempt and leg.role is not LegRole.MONITOR]
+    if call.no in hindsight.decided:
+        attempts = [leg for leg in attempts if leg.began_no == hindsight.decided[call.no]]
+    if not attempts or call.no in hindsight.replaced:
+        return Step(Effect.NONE, "the PBX itself answered")
+    if len(attempts) == 1:
+        leg = attempts[0]
+        call.touch(leg, event)
+        _take(call, leg, Inferred(event.at_us, call.no, "4e"), call.no)
+        return Step(Effect.ANSWERED, "names nobody: the only line that rings", leg)
+    call.undecided = Undecided(call.no, event.at_us, attempts)
+    return Step(Effect.ANSWERED, "names nobody: one of the lines that ring")
+
+
+def decide(call: Call, leg: Leg | None = None) -> None:
+    """4e: *leg*, or the only candidate left when others have closed as answered elsewhere, was answered by nobody's Answered."""
+    undecided = call.undecided
+    if undecided is None or not call.hindsight.is_open:
+        return
+    if leg is None and len(undecided.candidates) == 1 and undecided.elsewhere:
+        leg = undecided.candidates[0]
+    if leg is not None:
+        call.hindsight.decided[undecided.place] = leg.began_no
+        raise ReadAgain
+
+
+def _without_talk(call: Call, event: CallEvent) -> Step:
+    """5: a later Hangup says that nobody talked after this Answered."""
+    leg = call.open_attempt_of(event)
+    if leg is None and is_blank(event):
+        began_no = call.hindsight.decided.get(call.no)
+        attempts = [leg for leg in call.open if leg.is_attempt and leg.role is not LegRole.MONITOR]
+        if began_no is not None:
+            attempts = [leg for leg in attempts if leg.began_no == began_no]
+        leg = attempts[0] if len(attempts) == 1 else None
+    if leg is None:
+        leg = next(call.legs_of(event), None)
+    if leg is None:
+        leg = begin_leg(call, event, rings=False)
+    call.touch(leg, event)
+    leg.withdrawn = True
+    return Step(Effect.ANSWERED, "nobody talked", leg)
+
+
+def _pickup(call: Call, event: CallEvent) -> Step:
+    """f: a leg without ring."""
+    after_empty = call.empty_hangup_of(event) is not None
+    doubtful = bool(call.talking()) or any(same_party(each.event, event) for each in call.hangups)
+    leg = begin_leg(call, event, rings=False)
+    leg.after_empty_hangup = after_empty
+    leg.doubtful_pickup = doubtful
+    return _answer(call, leg, event)
+
+
+def _monitor_answered(call: Call, event: CallEvent) -> Step:
+    leg = call.open_leg_of(event, monitor=True)
+    if leg is None and call.ended:
+        return Step(Effect.NONE, "nothing to monitor any more")
+    if leg is not None and leg.answer is not None:
+        return call.note(leg, event, "was answered before", Effect.FILLED)
+    if leg is None:
+        leg = call.begin(event, LegRole.MONITOR, rings=False)
+    return _answer(call, leg, event)

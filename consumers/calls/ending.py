@@ -1,0 +1,400 @@
+"""
+How legs and the call end: Hangup (rule 5), what is left to say after the end (rule 6), the CDR (rule 10).
+
+No talk ends by a no-talk reason: such a Hangup takes an answer back, and a further one may restore it. Either way the call is read again
+with that knowledge (`call.Hindsight`), so that all that was inferred from the answer goes with it.
+"""
+
+from typing import Final
+
+from consumers.calls.attempts import decide, means_monitor
+from consumers.calls.call import SECOND_US, SOON_US, Call, HungUp, ReadAgain, Step, closed_by_device
+from consumers.calls.events import CallEvent
+from consumers.calls.legs import DEVICE_REASONS, NO_TALK_REASONS, Inferred, Leg, Reported, result_of
+from consumers.calls.parties import is_blank
+from consumers.calls.transfers import take_over_by_hangup
+from voipex.agent_activity import LegResult, LegRole
+from voipex.call_timeline import Anomaly, Effect, EndedBy
+from voipex.events import Direction, ReasonClass
+
+CDR_GRACE_US: Final = 5 * SECOND_US
+"""How long a Hangup may still come after the CDR (rule 10)."""
+
+
+def hangup(call: Call, event: CallEvent) -> Step:
+    """Rule 5: the first that fits of 11, a, 6, b, 7, the take-over of 8, e, c, d, f."""
+    elsewhere = event.reason_class is ReasonClass.ANSWERED_ELSEWHERE
+    legless = call.newest_leg_of(event) is None
+    if legless and not elsewhere and not is_blank(event):
+        call.oddities.add(Anomaly.HANGUP_WITHOUT_LEG)
+    if event.direction is Direction.BARGE or means_monitor(call, event):
+        return _monitor_left(call, event)  # 11
+    if legless and not is_blank(event):
+        call.legless.append(event)
+        del call.legless[:-100]
+    before = set(call.open) if is_blank(event) else call.open_attempt_of(event)
+    step = _left(call, event)
+    closed = (
+        tuple(leg for leg in call.legs if leg in before and leg.end is not None)
+        if isinstance(before, set)
+        else (before,)
+        if before is not None and before.end is not None
+        else ()
+    )
+    hungup = HungUp(call.no, event, closed)
+    call.hangups.append(hungup)
+    return step
+
+
+def _left(call: Call, event: CallEvent) -> Step:
+    restored = _restore(call, event)
+    if restored is not None:
+        return restored
+    other_device = _nobody_talked(call, event)
+    if other_device is not None:
+        return other_device
+    if event.reason_class is ReasonClass.ANSWERED_ELSEWHERE and not (
+        is_blank(event) and not call.talking() and call.undecided is None
+    ):
+        return _answered_elsewhere(call, event)  # a
+    if is_blank(event):
+        return _blank_after_the_end(call, event) if call.ended else _call_ends(call, event)  # b
+    if call.ended:
+        return _after_the_end(call, event)  # 6
+    return _of_a_party(call, event)
+
+
+def _of_a_party(call: Call, event: CallEvent) -> Step:
+    leg = call.open_leg_of(event)
+    if leg is not None and leg.role is LegRole.CONSULT:
+        return _attempt_ended(call, leg, event, "was consulted")  # 7
+    if leg is not None and take_over_by_hangup(call, leg, event):
+        return Step(Effect.TRANSFERRED, "left while consulting: the consulted line has the caller", leg)  # 8
+    if _is_callers(call, event):
+        return _caller_left(call, leg, event)  # e
+    if leg is None:
+        return _without_open_leg(call, event)  # f
+    if leg.answer is not None:
+        return _talk_ended(call, leg, event)  # c
+    return _attempt_ended(call, leg, event, None)  # d
+
+
+# ---------------------------------------------------------------- no talk ends by a no-talk reason
+
+
+def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
+    """
+    A no-talk reason on an answered customer leg: the answer is withdrawn, and the rule goes on as for an attempt.
+
+    Returns what the Hangup did where it is another device's, or known not to end the talk; None: the rule goes on.
+    """
+    leg = _answered_leg_meant(call, event)
+    if leg is None or leg.answer is None or not leg.is_customer or leg.hangup_no:
+        return None
+    if call.hindsight.restored.get(leg.answer.place) == call.no:
+        return call.note(leg, event, "a further Hangup says that it was answered")
+    if leg.end is None and leg.devices_left and event.reason_class in DEVICE_REASONS and not is_blank(event):
+        leg.devices_left -= 1
+        call.touch(leg, event)
+        return Step(Effect.FILLED, "another device of the line: one less", leg)
+    if not _says_that_nobody_talked(call, leg, event):
+        return None
+    answered_no = leg.answer.place
+    hindsight = call.hindsight
+    if hindsight.is_open and answered_no not in hindsight.restored:
+        hindsight.withdrawn[answered_no] = call.no
+        raise ReadAgain
+    return None
+
+
+def _says_that_nobody_talked(call: Call, leg: Leg, event: CallEvent) -> bool:
+    """By its reason, of an answered leg that neither took the caller over nor consulted anybody."""
+    by_nobody = isinstance(leg.answer, Inferred) and leg.answer.rule == "4e"
+    elsewhere = event.reason_class is ReasonClass.ANSWERED_ELSEWHERE and by_nobody and not is_blank(event)
+    if event.reason_class not in NO_TALK_REASONS and not elsewhere:
+        return False
+    gave_away = leg.outcome is LegResult.TRANSFERRED and isinstance(leg.result, Reported)
+    if leg.took_over_from or leg.has_consulted or gave_away:
+        return False
+    if leg.role is LegRole.CALLER:
+        return not call.another_was_answered(leg)
+    return leg.ring_started_us is not None
+
+
+def _answered_leg_meant(call: Call, event: CallEvent) -> Leg | None:
+    """L's, open or closed without a Hangup of its own; without party that of the caller of an outgoing call."""
+    if not is_blank(event):
+        return call.open_leg_of(event) or next(call.legs_of(event), None)
+    if call.caller is None or not call.is_outgoing:
+        return None
+    leg = call.open_leg_of(call.caller)
+    return leg if leg is not None and leg.role is LegRole.CALLER else None
+
+
+def _restore(call: Call, event: CallEvent) -> Step | None:
+    """A further Hangup of L as normal: the answer that an earlier one took back stands."""
+    if event.reason_class is not ReasonClass.NORMAL or is_blank(event) or not call.hindsight.withdrawn:
+        return None
+    leg = next(call.legs_of(event), None)
+    if leg is None or leg.end is None or not leg.withdrawn:
+        return None
+    hindsight = call.hindsight
+    for answered_no, hangup_no in hindsight.withdrawn.items():
+        if hangup_no in (leg.hangup_no, leg.end.place) and hindsight.is_open:
+            del hindsight.withdrawn[answered_no]
+            hindsight.restored[answered_no] = hangup_no
+            raise ReadAgain
+    return None
+
+
+# ---------------------------------------------------------------- 11, a, 6
+
+
+def _monitor_left(call: Call, event: CallEvent) -> Step:
+    """Rule 11: a party that barged in leaves; nothing else changes."""
+    leg = call.open_leg_of(event, monitor=True)
+    if leg is None:
+        return _fill(call, next(call.legs_of(event, monitor=True), None), event, "no open leg barged in")
+    _close_by_own(call, leg, event)
+    return Step(Effect.LEFT, None, leg)
+
+
+def _answered_elsewhere(call: Call, event: CallEvent) -> Step:
+    """5a: ends an attempt, never the call, and proves no answer."""
+    leg = call.open_attempt_of(event)
+    if leg is not None:
+        call.touch(leg, event)
+        leg.hangup_no = call.no
+        call.close(leg, _attempt_end(call, leg, event), _reported_result(call, event), event)
+        decide(call)
+        return Step(Effect.LEFT, None, leg)
+    leg = next(call.legs_of(event), None)
+    if leg is None or leg.answer is not None or (leg.hangup_no and not closed_by_device(leg)):
+        return _empty(call, event, call.note(leg, event, "answered elsewhere, but it does not ring"))
+    return _end_again(call, leg, event)
+
+
+def _attempt_end(call: Call, leg: Leg, event: CallEvent) -> Reported[int] | Inferred[int]:
+    """When an attempt ended that a Hangup reports now: at the first answer of another party, where that is over 2 s earlier."""
+    answer_us = call.first_answer_us(leg)
+    if answer_us is not None and event.at_us - answer_us > SOON_US:
+        return Inferred(answer_us, call.no, "5a")
+    at_us = event.at_us if call.ended_us is None else min(event.at_us, call.ended_us)
+    return Reported(at_us, call.no)
+
+
+def _reported_result(call: Call, event: CallEvent) -> Reported[LegResult]:
+    return Reported(result_of(event.reason_class), call.no)
+
+
+def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
+    """
+    A Hangup of an attempt that closed before: without one of its own (4, 6), or by a device reason, so that another device rang on (5d).
+    It gives reason and result; the end too where it follows an answer within 2 s, or where a device had closed it.
+    """
+    end = leg.end
+    if end is None or leg.result is None:
+        raise AssertionError("closed before")
+    before = (leg.reason, leg.outcome, leg.inferred)
+    taught = call.touch(leg, event)
+    if closed_by_device(leg) and leg.role is not LegRole.CALLER:
+        leg.end = _attempt_end(call, leg, event)
+    elif isinstance(end, Inferred) and end.rule == "4" and not call.ended:
+        if event.at_us - end.value <= SOON_US:
+            leg.end = Reported(event.at_us, call.no)
+    elif event.reason_class is ReasonClass.ANSWERED_ELSEWHERE:
+        answer_us = call.first_answer_us(leg)
+        if answer_us is not None and event.at_us - answer_us > SOON_US and answer_us < end.value:
+            leg.end = Inferred(answer_us, end.place, "5a")
+    reports_end = leg.end is not end and not call.ended
+    leg.hangup_no = call.no
+    if event.reason is not None:
+        leg.reason, leg.reason_class = event.reason, event.reason_class
+    result = leg.result.value if event.reason_class is None else result_of(event.reason_class)
+    leg.result = Reported(result, call.no)
+    if reports_end:
+        return Step(Effect.LEFT, "its leg had ended", leg)
+    taught = taught or leg.end is not end or before != (leg.reason, leg.outcome, leg.inferred)
+    return Step(Effect.FILLED if taught else Effect.NONE, "its leg had ended", leg)
+
+
+def _after_the_end(call: Call, event: CallEvent) -> Step:
+    """Rule 6; of the caller of an outgoing call that never had a leg: an attempt that failed before it rang (5f)."""
+    leg = call.newest_leg_of(event)
+    if leg is None and call.is_outgoing and call.is_caller(event):
+        return _empty(
+            call, event, Step(Effect.FILLED, "the call had ended", _failed_before_ringing(call, event))
+        )
+    return _fill(call, leg, event, "the call had ended")
+
+
+def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Step:
+    """Rule 6: give a closed leg its Login and reason, and the result if it closed unanswered without its own Hangup."""
+    if leg is None:
+        return _empty(call, event, Step(Effect.NONE, why))
+    if leg.answer is None and (
+        not leg.hangup_no or (closed_by_device(leg) and leg.role is not LegRole.CALLER)
+    ):
+        return _end_again(call, leg, event)
+    before = (leg.reason, leg.reason_class)
+    taught = call.touch(leg, event)
+    if event.reason is not None and (leg.reason is None or not leg.hangup_no):
+        leg.reason, leg.reason_class = event.reason, event.reason_class
+    taught = taught or before != (leg.reason, leg.reason_class)
+    step = Step(Effect.FILLED if taught else Effect.NONE, why, leg)
+    if leg.hangup_no and not taught:
+        return _empty(call, event, step)
+    leg.hangup_no = leg.hangup_no or call.no
+    return step
+
+
+def _empty(call: Call, event: CallEvent, step: Step) -> Step:
+    """5f: the Hangup had nothing of L to end or fill, so it may have overtaken its Ringing."""
+    if not is_blank(event):
+        call.empty_hangups.append(HungUp(call.no, event, ()))
+        del call.empty_hangups[:-100]
+    return step
+
+
+def _failed_before_ringing(call: Call, event: CallEvent) -> Leg:
+    """The caller's leg of an outgoing call opens and closes with its Hangup, at most at the call's end."""
+    leg = call.begin(event, LegRole.CALLER, rings=False)
+    leg.hangup_no = call.no
+    at_us = event.at_us if call.ended_us is None else min(event.at_us, call.ended_us)
+    leg.began_us = at_us
+    call.close(leg, Reported(at_us, call.no), _reported_result(call, event), event)
+    return leg
+
+
+# ---------------------------------------------------------------- b
+
+
+def _call_ends(call: Call, event: CallEvent) -> Step:
+    """5b: every open leg closes."""
+    call.end(event.at_us, EndedBy.HANGUP, "b", event)
+    return Step(Effect.ENDED, "names no line: the whole call")
+
+
+def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
+    """5b: over 2 s after an end by c or f without a CDR since, or after one by 10, this is the end. Else a note."""
+    call.blank_hangup_since_end = True
+    if call.ended_us is None:
+        raise AssertionError("the call has ended")
+    if call.ended_by is EndedBy.CDR:
+        for leg in call.legs:
+            if leg.end is not None and isinstance(leg.end, Inferred) and leg.end.rule == "10":
+                result = LegResult.COMPLETED if leg.answer is not None else result_of(event.reason_class)
+                _consulted_until(call, leg, event.at_us)
+                leg.end = Reported(event.at_us, call.no)
+                if not leg.hangup_no:
+                    leg.result = Reported(result, call.no)
+                    leg.reason, leg.reason_class = event.reason, event.reason_class
+                    leg.touched_us = event.at_us
+        call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
+        return Step(Effect.ENDED, "names no line: the whole call, after its CDR")
+    waited = call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
+    if not waited or call.cdr_no > call.ended_no:
+        return Step(Effect.NONE, "the call had ended")
+    call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
+    call.end_moved = True
+    return Step(Effect.ENDED, "names no line: the caller was waiting until now")
+
+
+def _consulted_until(call: Call, consult: Leg, at_us: int) -> None:
+    """The consultation that 10 had ended went on until then."""
+    if consult.role is LegRole.CONSULT and consult.answer is not None and consult.end is not None:
+        consulter = call.leg(consult.consulter)
+        was, now = (consult.answer.value, consult.end.value), (consult.answer.value, at_us)
+        consulter.consulted = tuple(now if span == was else span for span in consulter.consulted)
+
+
+# ---------------------------------------------------------------- 7, e, c, d, f
+
+
+def _is_callers(call: Call, event: CallEvent) -> bool:
+    """5e: of the caller of an outgoing call, unless its leg was transferred."""
+    if not call.is_outgoing or not call.is_caller(event):
+        return False
+    # A colleague may consult a caller who has given the call away: that leg makes nobody the caller again.
+    leg = next((leg for leg in call.legs_of(event) if leg.is_customer), None)
+    return leg is None or leg.outcome is not LegResult.TRANSFERRED
+
+
+def _caller_left(call: Call, leg: Leg | None, event: CallEvent) -> Step:
+    """5e: the caller's Hangup ends the call, answered or not."""
+    never = call.newest_leg_of(event) is None
+    if leg is not None:
+        _close_by_own(call, leg, event)
+    elif never:
+        leg = _failed_before_ringing(call, event)
+    call.end(event.at_us, EndedBy.HANGUP, "e", event)
+    step = Step(Effect.ENDED, "our caller left", leg)
+    return _empty(call, event, step) if never else step
+
+
+def _talk_ended(call: Call, leg: Leg, event: CallEvent) -> Step:
+    """5c: the answered leg ends; so does the call if no other leg is open."""
+    _close_by_own(call, leg, event)
+    if call.keeping_open():
+        return Step(Effect.LEFT, None, leg)
+    call.end(event.at_us, EndedBy.HANGUP, "c", event)
+    return Step(Effect.ENDED, None, leg)
+
+
+def _attempt_ended(call: Call, leg: Leg, event: CallEvent, why: str | None) -> Step:
+    """5d: by its reason; with a device reason and parallel rings left the attempt goes on. The call stays open."""
+    if leg.answer is None:
+        if leg.devices_left and event.reason_class in DEVICE_REASONS:
+            call.touch(leg, event)
+            leg.devices_left -= 1
+            return Step(Effect.FILLED, "one device less, the line rings on", leg)
+        undecided = call.undecided
+        if undecided is not None and leg in undecided.candidates and event.reason_class is ReasonClass.NORMAL:
+            decide(call, leg)
+    _close_by_own(call, leg, event)
+    decide(call)
+    return Step(Effect.LEFT, why, leg)
+
+
+def _without_open_leg(call: Call, event: CallEvent) -> Step:
+    """5f: of a party that never had a leg it ends the call only if no leg is open; of one whose legs are closed it fills (6)."""
+    leg = call.newest_leg_of(event)
+    if leg is not None:
+        return _fill(call, leg, event, "its leg had ended")
+    if call.keeping_open():
+        return _empty(
+            call, event, Step(Effect.NONE, "of a line that never rang, while others are on the line")
+        )
+    call.end(event.at_us, EndedBy.HANGUP, "f", event)
+    return _empty(call, event, Step(Effect.ENDED, "of a line that never rang, and nobody is on the line"))
+
+
+def _close_by_own(call: Call, leg: Leg, event: CallEvent) -> None:
+    call.touch(leg, event)
+    leg.hangup_no = call.no
+    result = LegResult.COMPLETED if leg.answer is not None else result_of(event.reason_class)
+    call.close(leg, Reported(event.at_us, call.no), Reported(result, call.no), event)
+
+
+# ---------------------------------------------------------------- rule 10
+
+
+def cdr(call: Call, event: CallEvent) -> Step:
+    """Rule 10: if the call is still open 5 s after the first CDR since it opened or went on, it ends at this moment."""
+    call.cdr = event
+    call.cdr_no = call.no
+    if call.ended:
+        return Step(Effect.CDR)
+    if call.grace_from_us is None:
+        call.grace_from_us = event.at_us
+    return Step(Effect.CDR, "ends the call, unless something else comes within 5 s")
+
+
+def cdr_deadline_us(call: Call) -> int:
+    return 0 if call.grace_from_us is None else call.grace_from_us + CDR_GRACE_US
+
+
+def end_by_cdr(call: Call) -> None:
+    """Rule 10: at that CDR, or at a later effect in the grace."""
+    if call.grace_from_us is not None:
+        call.end(max(call.grace_from_us, call.last_effect_us), EndedBy.CDR, "10")

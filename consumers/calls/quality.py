@@ -1,0 +1,133 @@
+"""
+How far to trust a timeline: `anomalies` and `quality` (contract 4).
+
+Both follow from the kinds of value in the call, and from the doubts below, each a clause of the contract. A wrong document must never
+call itself exact.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from math import inf
+from typing import Final
+
+from consumers.calls.call import ROUND_US, SECOND_US, Call, Transfer
+from consumers.calls.events import CallEvent
+from consumers.calls.handed_on import Handing
+from consumers.calls.legs import Leg
+from voipex.agent_activity import LegRole
+from voipex.call_timeline import Anomaly, Confidence, EndedBy, Quality
+from voipex.events import Direction, EventType, ReasonClass
+
+CLOCK_SKEW_US: Final = 60 * SECOND_US
+
+LONG_ATTEMPT_US: Final = 90 * SECOND_US
+"""No phone rings so long and then ends as normal: an Answered may be lost."""
+
+
+def anomalies_of(call: Call) -> list[Anomaly]:
+    found = set(call.oddities)
+    if call.new_call is None:
+        found.add(Anomaly.NO_NEW_CALL)
+    if any(leg.answer is not None and not leg.ring_reported for leg in call.legs):
+        found.add(Anomaly.ANSWERED_WITHOUT_RING)
+    if _clock_skew(call):
+        found.add(Anomaly.CLOCK_SKEW)
+    if _end_inferred(call):
+        found.add(Anomaly.END_INFERRED)
+    return [anomaly for anomaly in Anomaly if anomaly in found] if found else []
+
+
+def _clock_skew(call: Call) -> bool:
+    """The UniqueId's epoch lies over 60 s after the first event."""
+    if call.first is None or call.pbx_started_us is None:
+        return False
+    return call.pbx_started_us - call.first.at_us > CLOCK_SKEW_US
+
+
+def _end_inferred(call: Call) -> bool:
+    if call.ended_by is EndedBy.CDR or call.ended_by is EndedBy.TIMEOUT:
+        return True
+    return any("ended_at" in leg.inferred for leg in call.legs)
+
+
+def quality_of(
+    call: Call,
+    handing: Handing,
+    transfers: Sequence[tuple[Transfer, int, Confidence]],
+    started_us: int | None,
+    *,
+    start_seen: bool,
+) -> Quality:
+    if call.new_call is None or not start_seen or call.ended_by is EndedBy.TIMEOUT:
+        return Quality.PARTIAL
+    if (
+        call.ended_by is EndedBy.CDR
+        or call.end_moved
+        or call.answers_of_nobody
+        or any(confidence is not Confidence.HIGH for _, _, confidence in transfers)
+        or any(leg.inferred for leg in call.legs)
+        or any(_is_doubtful(leg, started_us) for leg in call.legs)
+        or any(doubt(call, handing) for doubt in _DOUBTS)
+    ):
+        return Quality.ESTIMATED
+    return Quality.EXACT
+
+
+def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
+    """Began right after a Hangup that had nothing to end, or as a doubtful pickup; a further Answered; a long attempt that ended as normal."""
+    if leg.after_empty_hangup or leg.answered_again or (leg.doubtful_pickup and not leg.ring_reported):
+        return True
+    if leg.answer is not None or leg.end is None or leg.reason_class is not ReasonClass.NORMAL:
+        return False
+    if leg.role is LegRole.MONITOR:
+        return False
+    since_us = started_us if leg.ring_started_us is None else leg.ring_started_us
+    return since_us is not None and leg.end.value - since_us > LONG_ATTEMPT_US
+
+
+def _only_the_caller_reports_an_answer(call: Call, _: Handing) -> bool:
+    """Of a local call."""
+    if call.direction is not Direction.OUTGOING_LOCAL:
+        return False
+    answered = [leg.role for leg in call.legs if leg.answer is not None and leg.role is not LegRole.MONITOR]
+    return bool(answered) and all(role is LegRole.CALLER for role in answered)
+
+
+def _late_and_not_shown(call: Call, _: Handing) -> bool:
+    """Something was left out as late that no leg shows."""
+    return any(not _is_shown(call, event) for event in call.left_out)
+
+
+def _is_shown(call: Call, event: CallEvent) -> bool:
+    leg = next(call.legs_of(event), None)
+    if leg is None:
+        return False
+    if event.type is EventType.RINGING:
+        return leg.ring_started_us is not None
+    if event.type is EventType.ANSWERED:
+        return leg.answer is not None
+    return any(each.giver == leg.number for each in call.transfers)
+
+
+def _rang_during_a_talk(call: Call, handing: Handing) -> bool:
+    """An attempt that began over 3 s after an answer while that talk went on, and was not answered."""
+    got_us = [leg.caller_since_us or 0 for leg in handing.holders]
+    last_left = list(accumulate((_left_no(leg) for leg in handing.holders), max))
+    for leg in call.legs:
+        if leg.answer is None and leg.role is LegRole.AGENT and leg.ring_started_us is not None:
+            number = bisect_left(got_us, leg.began_us - ROUND_US)
+            if number and last_left[number - 1] > leg.began_no:
+                return True
+    return False
+
+
+def _left_no(holder: Leg) -> float:
+    return inf if holder.end is None else holder.end.place
+
+
+_DOUBTS: Final[tuple[Callable[[Call, Handing], bool], ...]] = (
+    _only_the_caller_reports_an_answer,
+    _late_and_not_shown,
+    _rang_during_a_talk,
+)
