@@ -464,7 +464,7 @@ async def _batches(found: AsyncGenerator[DeadLetter, None]) -> AsyncGenerator[li
 _SAFE_TO_REPEAT: Final = "It is safe to replay everything again"
 _PARTITION_FAULTS: Final[Mapping[DeliveryFault, str]] = {
     DeliveryFault.UNKNOWN_TOPIC: "its topic or partition does not exist: voipex-bridge topics apply",
-    DeliveryFault.UNAUTHORIZED: "the right Write on its topic is missing",
+    DeliveryFault.UNAUTHORIZED: "the ACL for Write on its topic is missing",
 }
 
 

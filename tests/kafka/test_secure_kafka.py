@@ -459,7 +459,7 @@ REFUSALS: dict[Mistake, str] = {
     "VOIPEX_KAFKA_SASL_PASSWORD, and that this user has PLAIN credentials",
     unknown_authority: "the broker's certificate is signed by an unknown authority. "
     "Put that authority's certificate into VOIPEX_KAFKA_SSL_CA_FILE",
-    the_systems_authorities: "VOIPEX_KAFKA_SSL_CA_FILE (not set: the system decides)",
+    the_systems_authorities: "VOIPEX_KAFKA_SSL_CA_FILE (not set: the authorities of the system)",
     no_client_certificate: "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE",
     a_strangers_certificate: "the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE",
     another_name: "the broker's certificate is not valid for this name. Use one of its names in VOIPEX_KAFKA_BOOTSTRAP_SERVERS",
@@ -532,7 +532,7 @@ def test_events_accepted_with_wrong_settings_are_published_later(
 
     assert (answered, waiting) == (200, 1)
     assert records(secure, written(pbx)) == [1, 0, 0]
-    assert errors_of(bridge) == ["Kafka cannot be used; events are accepted and wait in the spool"]
+    assert errors_of(bridge) == ["kafka access failed"]
 
 
 def test_mended_certificate_files_are_taken_without_a_restart(
@@ -584,7 +584,7 @@ def test_setting_the_password_on_the_broker_drains_the_spool(
         bridge.await_drained()
 
     assert records(secure, written(pbx)) == [1, 0, 0]
-    assert errors_of(bridge) == ["Kafka cannot be used; events are accepted and wait in the spool"]
+    assert errors_of(bridge) == ["kafka access failed"]
 
 
 def test_a_wrong_certificate_of_an_advertised_address_is_named(secure: SecureKafka) -> None:
@@ -736,7 +736,9 @@ def test_topics_check_names_the_topics_it_may_not_describe(
     other = run_command({**bridge.environment, "VOIPEX_TOPIC_PARTITIONS": "2"}, "topics", "check")
 
     assert nothing.code == 1
-    assert f"the right Describe on topics {', '.join(events)} (Read or Write would include it)" in nothing.err
+    assert (
+        f"Kafka denies Describe on topics {', '.join(events)} (Read or Write would include it)" in nothing.err
+    )
     assert some.code == 0
     assert f"topic {state}: not checked, the ACL for Describe is missing" in some.out
     assert (
@@ -793,11 +795,11 @@ def test_replay_needs_read_on_dead_letters_and_write_on_targets(
     elsewhere = replay(("Write", dead_letters))
     replayed = replay(("Write", calls))
 
-    assert (unread.code, f"the right Read on topic {dead_letters}" in unread.err) == (1, True)
-    assert (unwritten.code, "the right Write on any topic" in unwritten.err) == (1, True)
+    assert (unread.code, f"Kafka denies Read on topic {dead_letters}" in unread.err) == (1, True)
+    assert (unwritten.code, "Kafka denies Write on any topic" in unwritten.err) == (1, True)
     assert (elsewhere.code, elsewhere.json["refused"]) == (1, 1)
     assert elsewhere.json["dead_letters"][0]["topic"] == calls
-    assert "the right Write on its topic is missing" in elsewhere.json["dead_letters"][0]["why"]
+    assert "the ACL for Write on its topic is missing" in elsewhere.json["dead_letters"][0]["why"]
     assert (replayed.code, replayed.json["replayed"]) == (0, 1)
     assert records(secure, (calls,)) == [1]
 
@@ -933,7 +935,7 @@ def test_an_acl_revoked_at_run_time_is_named_and_loses_nothing(
         asyncio.run(_lose_a_right(secure, worker, documents, pbx, logs))
 
     messages = [each["cause"] for each in logs if each["log_level"] == "error"]
-    assert any(f"the right Write on topic {documents.name}" in each for each in messages)
+    assert any(f"Kafka denies Write on topic {documents.name}" in each for each in messages)
 
 
 async def _lose_a_right(
