@@ -171,13 +171,13 @@ def replay(
             cpu_s = sum(cpu_seconds(each.process.pid) for each in services)
             samples.append((time.monotonic() - started, folded, cpu_s))
             first_s = first_s or (time.monotonic() - started if folded else 0.0)
-            # Also what agents do to themselves: activities are counted as they come.
+            # Activities are inputs of the agents service too, so the lag must be zero as well.
             lag = sum(each.get("voipex_consumer_lag_records", 0.0) for each in figures)
             if folded >= number and lag == 0:
                 break
         took_s = time.monotonic() - started
         last = figures[-1]
-        return _told(
+        return _print_row(
             {
                 "case": f"replay {name}",
                 "instances": instances,
@@ -197,7 +197,7 @@ def replay(
 
 
 def _slope(name: str, samples: list[tuple[float, float, float]], low: float, high: float) -> dict[str, float]:
-    """CPU per record between two shares of the way, in microseconds; nothing when the way was too short to say."""
+    """CPU per record in microseconds between two fractions of the run; empty if there are too few samples."""
     total = samples[-1][1]
     inside = [
         (folded, cpu_s) for _, folded, cpu_s in samples if low * total <= folded <= high * total and folded
@@ -219,7 +219,7 @@ def restart(name: str, pbx: str, folder: Path, broker: LocalKafka) -> dict[str, 
             figures["voipex_consumer_restore_duration_seconds_sum"]
             / figures["voipex_consumer_restore_duration_seconds_count"]
         )
-        return _told(
+        return _print_row(
             {
                 "case": f"restart {name}, {'warm' if warm else 'cold'}",
                 "instances": 1,
@@ -233,7 +233,7 @@ def restart(name: str, pbx: str, folder: Path, broker: LocalKafka) -> dict[str, 
         )
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _print_row(row: dict[str, Any]) -> dict[str, Any]:
     print("  ".join(f"{name} {value}" for name, value in row.items()), file=sys.stderr, flush=True)
     return row
 

@@ -62,12 +62,12 @@ def run(calls: int) -> dict[str, Any]:
             state = projection.fold(state, CALL_EVENTS, value)
             state.folded_call()
             folded = time.process_time()
-            state, told = projection.emit(state, at_us)
+            state, emitted = projection.emit(state, at_us)
             written = time.process_time()
             states[call_id] = projection.encode(state)
             fold_s += folded - started + time.process_time() - written
             document_s += written - folded
-            produced += len(told)
+            produced += len(emitted)
         seen += len(batch)
         folding.append(fold_s / len(batch) * 1e6)
         documents.append(document_s / len(batch) * 1e6)

@@ -1,5 +1,5 @@
 """
-The front door with everything on, against a bare uvicorn echo and the plain handler: same run, same options, same core, load from `wrk`.
+The complete ingress compared with a bare uvicorn echo and a plain handler: same run, options and core, load from `wrk`.
 
 The server has one core, `wrk` and Kafka have the other. The cases take turns, several rounds, each after a second of
 warming up; medians are reported. Needs `wrk`.

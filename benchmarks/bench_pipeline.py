@@ -1,7 +1,6 @@
 """
-1,000 events per second of simulated calls at an even pace, through the whole way: how long from a POST until a `read_committed` reader
-has a timeline that tells it. Bridge and timelines share one core; load, reader and Kafka the other, so the figures include their waiting
-for it.
+Latency from a POST until a `read_committed` consumer reads a timeline with its event, at an even 1,000 events per second of simulated calls.
+Bridge and timelines share one core; load, reader and Kafka share the other, so the figures include their waiting for it.
 """
 
 import argparse
@@ -28,7 +27,7 @@ from voipex.events import EVENT_TYPES
 _CONNECTIONS = 32
 _WARM_S = 10
 Sent = dict[tuple[str, str], deque[float]]
-"""By call and type of event: when those were sent that no timeline has told yet."""
+"""Send times of the events that are in no timeline yet, by call and event type."""
 
 
 def main() -> None:
@@ -72,7 +71,7 @@ async def measure(bridge: Bridge, broker: LocalKafka, rate: int, seconds: int) -
         {
             "case": "POST to timeline readable",
             **percentiles(readable),
-            "not_told": sum(map(len, sent.values())),
+            "unpublished": sum(map(len, sent.values())),
         },
     ]
 
@@ -80,7 +79,7 @@ async def measure(bridge: Bridge, broker: LocalKafka, rate: int, seconds: int) -
 async def _play(
     bridge: Bridge, rate: int, bodies: list[dict[str, str]], sent: Sent, answered: list[float]
 ) -> None:
-    """Post them at even intervals, whatever the answers do."""
+    """Post the bodies at even intervals, independently of the responses."""
     due: asyncio.Queue[tuple[dict[str, str], float] | None] = asyncio.Queue()
     workers = [asyncio.create_task(_post(bridge, due, answered)) for _ in range(_CONNECTIONS)]
     begun = time.perf_counter()
@@ -111,7 +110,7 @@ async def _post(
 
 
 async def _read(bootstrap_servers: str, sent: Sent, readable: list[float]) -> None:
-    """Note for each event when the first timeline was there that tells it."""
+    """Measure, for each event, the time until the first timeline that contains it."""
     consumer: Any = AIOKafkaConsumer(  # type: ignore[no-untyped-call]
         "voipex.call.timelines.v1",
         bootstrap_servers=bootstrap_servers,
@@ -119,14 +118,14 @@ async def _read(bootstrap_servers: str, sent: Sent, readable: list[float]) -> No
         auto_offset_reset="latest",
         fetch_max_wait_ms=5,
     )
-    told: dict[str, int] = {}
+    seen: dict[str, int] = {}
     await consumer.start()
     try:
         async for record in consumer:
             now, document = time.perf_counter(), orjson.loads(record.value)
             known = document["events"]
-            before = told.get(document["call_id"], 0)
-            told[document["call_id"]] = len(known)
+            before = seen.get(document["call_id"], 0)
+            seen[document["call_id"]] = len(known)
             for event in known[before:]:
                 waiting = sent.get((document["call_id"], event["type"]))
                 if waiting:

@@ -82,8 +82,8 @@ class Client:
 
 def parse_token_request(body: bytes, authorization: bytes | None) -> Client:
     """
-    Parse a token request: form or JSON, told apart by the first byte (VOIPEX sends a configured body under any content type); the client
-    in the body or in HTTP Basic.
+    Parse a token request: a form or JSON, distinguished by the first byte, because VOIPEX sends a configured body under any content type. The
+    client is in the body or in HTTP Basic.
 
     Raises:
         InvalidTokenRequest: neither a form nor a JSON object; a field is missing, repeated or not a string.
