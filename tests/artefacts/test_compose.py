@@ -1,6 +1,5 @@
 """
-`docker compose up --wait`: that the file is right, and that the system it starts keeps its promise with two PBXs while each of its
-containers is killed.
+`docker compose up --wait`: the file is valid, and the system loses no accepted event of two PBXs while each of its containers is killed.
 """
 
 import asyncio
@@ -39,7 +38,7 @@ UP = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", "240")
 # -------------------------------------------------------------------- the file
 
 
-def test_it_is_what_the_compose_specification_allows() -> None:
+def test_the_file_is_valid_by_the_compose_specification() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE, OVERRIDE)
 
 
@@ -49,7 +48,7 @@ def test_the_specification_finds_a_planted_fault(tmp_path: Path) -> None:
     assert "stop_grace" in fails("check-jsonschema", "--builtin-schema", "vendor.compose-spec", planted)
 
 
-def test_compose_itself_reads_it_with_and_without_the_override() -> None:
+def test_compose_reads_the_file_with_and_without_override() -> None:
     passes("docker", "compose", "--profile", "*", "config", "--quiet")
     both = ("compose", "-f", FILE, "-f", OVERRIDE, "config", "--quiet")
     passes("docker", *both, CREDENTIALS_FILE="/etc/hosts")
@@ -77,7 +76,7 @@ def test_compose_services_are_confined_and_bind_loopback_only() -> None:
     assert int(services["bridge"]["environment"]["VOIPEX_DRAIN_S"]) <= 20
 
 
-def test_what_is_mounted_from_here_is_here() -> None:
+def test_mounted_directories_of_the_repository_exist() -> None:
     mounted = [
         volume["source"]
         for service in configured()["services"].values()
@@ -89,7 +88,7 @@ def test_what_is_mounted_from_here_is_here() -> None:
 
 
 def configured() -> Any:
-    """The file as compose reads it with nothing set."""
+    """The file as compose reads it without any variables."""
     return json.loads(passes("docker", "compose", "--profile", "*", "config", "--format", "json"))
 
 
@@ -97,7 +96,7 @@ def configured() -> Any:
 
 
 class Stack:
-    """A project of its own on free ports."""
+    """A compose project of its own on free ports."""
 
     def __init__(self) -> None:
         tools.image()
@@ -152,7 +151,7 @@ class Stack:
             connection.close()
 
     def keys(self, topic: str) -> set[str]:
-        """Keys of what is committed in a topic, read from outside, through the published port."""
+        """Keys of the committed records of a topic, read through the published port."""
         return asyncio.run(_keys(f"127.0.0.1:{self.kafka_port}", topic))
 
     def await_keys(self, topic: str, wanted: set[str], within_s: float = WITHIN_S) -> None:
@@ -172,8 +171,8 @@ async def _keys(bootstrap_servers: str, topic: str) -> set[str]:
     return {record.key.decode() async for record in read(settings, topic) if record.key is not None}
 
 
-class NotingPbxs:
-    """Both PBXs, each with a new call and a new agent again and again; every 2xx is noted. What was not answered is not sent again."""
+class RecordingPbxs:
+    """Two PBXs that post new calls and agents all the time and record every 2xx. Nothing is sent twice."""
 
     def __init__(self, stack: Stack, first: int) -> None:
         self._stack, self._first = stack, first
@@ -194,7 +193,7 @@ class NotingPbxs:
         self._thread.join(30)
 
     def await_more_calls(self, number: int) -> None:
-        """Wait until so many more were accepted."""
+        """Wait until *number* further calls are accepted."""
         wanted = len(self.calls) + number
         eventually(lambda: len(self.calls) >= wanted, self._stack.logs)
 
@@ -236,7 +235,7 @@ def memory(stack: Stack) -> dict[str, str]:
     }
 
 
-def test_it_comes_up_in_order(stack: Stack) -> None:
+def test_services_start_in_order(stack: Stack) -> None:
     states = {name: stack.state(name)["State"] for name in (*SERVICES, *ONE_SHOTS)}
     assert {states[name]["Health"]["Status"] for name in SERVICES} == {"healthy"}
     assert {(states[name]["Status"], states[name]["ExitCode"]) for name in ONE_SHOTS} == {("exited", 0)}
@@ -262,7 +261,7 @@ def test_a_pbx_has_its_own_credential_and_topics(stack: Stack) -> None:
 
 @pytest.mark.parametrize("killed", SERVICES)
 def test_kill_loses_no_acknowledged_event(stack: Stack, killed: str) -> None:
-    with NotingPbxs(stack, first=1000 * (1 + SERVICES.index(killed))) as pbxs:
+    with RecordingPbxs(stack, first=1000 * (1 + SERVICES.index(killed))) as pbxs:
         pbxs.await_more_calls(10)
         stack.compose("kill", killed)
         if killed == "bridge":
@@ -290,11 +289,11 @@ def test_the_console_consumer_in_the_broker_reads_both_timelines(stack: Stack) -
         assert {json.loads(line)["pbx"] for line in printed.splitlines() if line.startswith("{")} == {pbx}
 
 
-def test_simulated_calls_run_through_the_front_door(stack: Stack) -> None:
+def test_simulated_calls_are_accepted(stack: Stack) -> None:
     before = stack.keys("voipex.call.timelines.v1")
-    said = stack.compose("run", "--rm", "sim", "--rate", "8", "--duration", "3")
-    sent = re.search(r"sent (\d+), accepted (\d+), given up 0; answers: \2 x 200", said)
-    assert sent is not None, said
+    output = stack.compose("run", "--rm", "sim", "--rate", "8", "--duration", "3")
+    sent = re.search(r"sent (\d+), accepted (\d+), given up 0; answers: \2 x 200", output)
+    assert sent is not None, output
     assert sent[1] == sent[2]
     eventually(lambda: len(stack.keys("voipex.call.timelines.v1") - before) >= 10, stack.logs, every_s=0.5)
 
@@ -310,7 +309,7 @@ def test_a_revoked_credential_does_not_come_back(stack: Stack) -> None:
     assert stack.post("voipex", event) == 200
 
 
-def test_a_credentials_file_of_ones_own_as_a_secret(stack: Stack, tmp_path: Path) -> None:
+def test_a_given_credentials_file_is_used_as_a_secret(stack: Stack, tmp_path: Path) -> None:
     own = tmp_path / "credentials.json"
     made = stack.compose(
         *("run", "--rm", "--env", "VOIPEX_CREDENTIALS_FILE=/tmp/own.json", "credentials", "sh", "-c"),

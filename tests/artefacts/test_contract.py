@@ -1,4 +1,4 @@
-"""The contract's documents, read by the tools that other teams read them with."""
+"""The contract checked by the tools that other teams use."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ SCHEMAS = sorted((CONTRACT / "schemas").glob("*.json"))
 CHECK = ROOT / "deploy" / "checks" / "asyncapi.mjs"
 
 
-def test_asyncapi_is_read_by_its_own_parser() -> None:
-    said = passes("node", CHECK, CONTRACT / "asyncapi.json", NODE_PATH=str(NODE_MODULES))
+def test_the_asyncapi_parser_accepts_the_document() -> None:
+    output = passes("node", CHECK, CONTRACT / "asyncapi.json", NODE_PATH=str(NODE_MODULES))
 
-    assert "AsyncAPI 3.1" in said
+    assert "AsyncAPI 3.1" in output
 
 
 def test_a_fault_in_asyncapi_is_found(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_fault_in_asyncapi_is_found(tmp_path: Path) -> None:
     assert "action" in fails("node", CHECK, faulty, NODE_PATH=str(NODE_MODULES))
 
 
-def test_schemas_are_json_schemas_of_2020_12() -> None:
+def test_schemas_are_valid_json_schemas_2020_12() -> None:
     assert SCHEMAS
     assert all("2020-12" in json.loads(each.read_text(encoding="utf-8"))["$schema"] for each in SCHEMAS)
     passes("check-jsonschema", "--check-metaschema", *SCHEMAS)
@@ -45,7 +45,7 @@ def test_a_fault_in_a_schema_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda path: path.stem)
-def test_examples_hold_against_their_schemas(schema: Path, tmp_path: Path) -> None:
+def test_examples_validate_with_their_schemas(schema: Path, tmp_path: Path) -> None:
     example = CONTRACT / "examples" / schema.name
     faulty = tmp_path / "example.json"
     faulty.write_text(

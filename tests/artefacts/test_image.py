@@ -1,4 +1,4 @@
-"""The image: what is in it, what is not, and that it needs no more than it is given."""
+"""The image: its content, and that it runs read-only and unprivileged."""
 
 import base64
 import json
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.artefacts
 
 LIMIT_BYTES = 120_000_000
-"""Most that our layers may add to python:3.13-slim."""
+"""Limit on the size of the layers added to python:3.13-slim."""
 RESTRAINED = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 
 
@@ -28,14 +28,14 @@ def inspected(name: str) -> Any:
 
 
 def inside(*command: str) -> str:
-    """Run it in a fresh container that may do as little as possible."""
+    """Run a command in a new container without network, capabilities or a writable root."""
     return passes("docker", "run", "--rm", "--network", "none", *RESTRAINED, image(), *command)
 
 
 # -------------------------------------------------------------------- the file
 
 
-def test_hadolint_has_nothing_to_say() -> None:
+def test_hadolint_finds_no_fault() -> None:
     passes("hadolint", "deploy/Dockerfile")
 
 
@@ -44,7 +44,7 @@ def test_hadolint_finds_a_planted_fault() -> None:
     assert "DL3006" in fails("hadolint", "-", text=text)
 
 
-def test_the_build_sees_only_what_the_image_is_made_of() -> None:
+def test_the_build_context_has_only_files_of_the_image() -> None:
     listing = "FROM python:3.13-slim\nCOPY . /context\nRUN find /context -not -name '*.py' -maxdepth 2 -mindepth 1 > /listing\n"
     name = "voipex-bridge:context"
     built = run("docker", "build", "--quiet", "-t", name, "-f", "-", ".", text=listing)
@@ -64,7 +64,7 @@ def test_the_build_sees_only_what_the_image_is_made_of() -> None:
 # -------------------------------------------------------------------- what is in it
 
 
-def test_labels_and_version() -> None:
+def test_the_image_has_labels_and_a_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     labels = inspected(image())["Config"]["Labels"]
     assert labels["org.opencontainers.image.version"] == version
@@ -74,14 +74,14 @@ def test_labels_and_version() -> None:
     assert inside("voipex-bridge", "--version") == f"voipex-bridge {version}\n"
 
 
-def test_both_commands_run_as_nobody_special() -> None:
+def test_both_commands_run_as_an_unprivileged_user() -> None:
     assert inspected(image())["Config"]["User"] == "10001:10001"
     assert inside("id", "-u").strip() == "10001"
     assert inside("id", "-G").strip() == "10001"
     assert "timelines" in inside("voipex-consumers", "--help")
 
 
-def test_no_java_no_pip_no_compiler() -> None:
+def test_the_image_has_no_java_pip_or_compiler() -> None:
     for program in ("java", "pip", "gcc", "cc", "git", "curl"):
         found = run("docker", "run", "--rm", image(), "sh", "-c", f"command -v {program}")
         assert found.returncode != 0, f"{program}: {found.stdout}"
@@ -90,10 +90,10 @@ def test_no_java_no_pip_no_compiler() -> None:
     assert "No module named pip" in run("docker", "run", "--rm", image(), "python", "-m", "pip").stderr
 
 
-def test_its_size() -> None:
+def test_the_image_is_small() -> None:
     size = inspected(image())["Size"]
     base = inspected("python:3.13-slim")["Size"]
-    tools.written("image", {"size_bytes": size, "base_bytes": base, "ours_bytes": size - base})
+    tools.written("image", {"size_bytes": size, "base_bytes": base, "added_bytes": size - base})
     assert size - base < LIMIT_BYTES
 
 
@@ -101,7 +101,7 @@ def test_its_size() -> None:
 
 
 class Started:
-    """The image's own command with fresh volumes and no Kafka, which a bridge does without for a while."""
+    """A container with the default command and new volumes, without Kafka."""
 
     def __init__(self, *options: str) -> None:
         self.name = f"voipex-check-{uuid.uuid4().hex[:8]}"
@@ -151,7 +151,7 @@ def started(request: pytest.FixtureRequest) -> Iterator[Started]:
 
 
 @pytest.mark.parametrize("started", [(*RESTRAINED, "--env=VOIPEX_DRAIN_S=3")], indirect=True)
-def test_it_serves_with_a_root_that_cannot_be_written(started: Started) -> None:
+def test_the_bridge_serves_with_a_read_only_root(started: Started) -> None:
     started.await_healthy()
     assert started.post() == 200
     assert passes("docker", "exec", started.name, "voipex-bridge", "health").strip() == "ready"
@@ -163,15 +163,15 @@ def test_it_serves_with_a_root_that_cannot_be_written(started: Started) -> None:
     assert "it waits in the spool" in passes("docker", "logs", started.name)
 
 
-def test_it_writes_nothing_outside_its_volumes(started: Started) -> None:
-    """Also where it could: the root is writable here."""
+def test_the_bridge_writes_nothing_outside_its_volumes(started: Started) -> None:
+    """Here the root is writable."""
     started.await_healthy()
     assert started.post() == 200
     assert passes("docker", "exec", started.name, "voipex-bridge", "spool", "status").count("1 waiting") == 1
     assert passes("docker", "diff", started.name).strip() == ""
 
 
-def test_the_health_check_fails_where_nothing_serves() -> None:
+def test_the_health_check_fails_without_a_service() -> None:
     check = inspected(image())["Config"]["Healthcheck"]["Test"]
     assert check == ["CMD", "python", "-m", "voipex.service.health", "--live"]
     done = run("docker", "run", "--rm", "--network", "none", image(), *check[1:])

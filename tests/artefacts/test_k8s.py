@@ -1,9 +1,9 @@
 """
-What is below deploy/k8s, judged by kustomize, by the schemas of Kubernetes, by a real API server, which a dry run does not change, and the
-rights of its users by a real broker.
+The manifests of deploy/k8s, checked by kustomize, the schemas of Kubernetes and dry runs of a real API server; the ACLs of their users are
+checked by a real broker.
 
-Any API server will do, also one of kind, that has the definitions of KEDA (keda.sh) and of the Prometheus operator (monitoring.coreos.com).
-KUBECONFIG must name it: nothing is sent to whatever cluster happens to be the current one.
+Any API server works, a kind cluster too, with the definitions of KEDA (keda.sh) and the Prometheus operator (monitoring.coreos.com).
+KUBECONFIG must name it, so that nothing is sent to the current cluster by accident.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ K8S: Final = ROOT / "deploy" / "k8s"
 OVERLAYS: Final = sorted(path.name for path in (K8S / "overlays").iterdir())
 KUBERNETES: Final = "1.35"
 WITHOUT_SCHEMA: Final = ("keda.sh/", "monitoring.coreos.com/", "kafka.strimzi.io/")
-"""Groups that are not Kubernetes' own: the API server judges the first two, `STRIMZI` the last."""
+"""API groups of other projects: the API server checks the first two, `STRIMZI` the last."""
 
 Json = Mapping[str, Any]
 
@@ -61,7 +61,7 @@ def written(name: str, text: str) -> Path:
 
 
 def kustomization(name: str, text: str) -> Path:
-    """A folder like an overlay; `{k8s}` leads to ours."""
+    """Write an overlay; `{k8s}` in *text* is the path to deploy/k8s."""
     path = written(f"{name}/kustomization.yaml", "")
     path.write_text(text.format(k8s=os.path.relpath(K8S, path.parent)), encoding="utf-8")
     return path.parent
@@ -81,7 +81,7 @@ def test_there_are_overlays() -> None:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_kustomize_builds_the_overlay(overlay: str) -> None:
-    """And nothing of its own is left unused or deprecated: kustomize says so on standard error."""
+    """Standard error must be empty: kustomize reports unused and deprecated fields there."""
     done = run("kubectl", "kustomize", K8S / "overlays" / overlay)
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -105,7 +105,7 @@ def test_a_fault_in_an_overlay_is_found(text: str) -> None:
 
 
 def test_without_strimzi_the_topics_job_has_its_own_user() -> None:
-    """The components fit together in another way than in the overlays."""
+    """A combination of components that no overlay has."""
     folder = kustomization(
         "no-strimzi",
         "resources: ['{k8s}/base']\ncomponents: ['{k8s}/components/topics', '{k8s}/components/kafka-access']\n",
@@ -132,7 +132,7 @@ def variables_of(container: Json, found: list[Json]) -> dict[str, str]:
 
 
 def loaded(workload: Json, found: list[Json], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the service makes of its environment and secret files, as Kubernetes would give them."""
+    """Load the settings of a service from the environment and secret files of its pod."""
     pod = workload["spec"]["template"]["spec"]
     container = pod["containers"][0]
     for name in [each for each in os.environ if each.startswith("VOIPEX_")]:
@@ -168,7 +168,7 @@ def test_the_services_accept_their_settings(
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_spool_fits_on_its_volume(overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is a fault, a full spool is an answer (503)."""
+    """A full spool is answered with 503, but a full disk is a failure."""
     found = documents(built(overlay))
     bridge = next(each for each in found if each["kind"] == "StatefulSet")
     claim = bridge["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"]
@@ -187,7 +187,7 @@ def test_the_spool_fits_on_its_volume(overlay: str, tmp_path: Path, monkeypatch:
         ("VOIPEX_KAFKA_SECURITY_PROTOCOL: SASL_SSL", "VOIPEX_KAFKA_SECURITY_PROTOCOL: SASL_TLS"),
     ],
 )
-def test_a_setting_that_is_not_accepted_is_found(
+def test_an_invalid_setting_is_found(
     old: str, new: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = documents(replaced(built("prod"), old, new))
@@ -201,7 +201,7 @@ def test_a_setting_that_is_not_accepted_is_found(
 
 
 def selected(text: str) -> dict[str, set[str]]:
-    """The pods that each NetworkPolicy of ours is for, by the policy's name."""
+    """The pods that each NetworkPolicy selects, by name of the policy."""
     found = documents(text)
     pods = {
         each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
@@ -222,8 +222,8 @@ def selected(text: str) -> dict[str, set[str]]:
 EVERYONE: Final = {"voipex-bridge", "voipex-timelines", "voipex-agents"}
 
 
-def test_each_network_policy_is_for_the_pods_that_it_means() -> None:
-    """No tool knows what we mean; a label that does not match leaves a pod open, or cut off."""
+def test_each_network_policy_selects_its_pods() -> None:
+    """No tool finds a label that does not match, which leaves a pod open or cut off."""
     assert selected(built("prod")) == {
         "voipex-deny": EVERYONE,
         "voipex-from-pbx": {"voipex-bridge"},
@@ -248,7 +248,7 @@ def test_a_pod_without_its_label_is_found() -> None:
 
 def complaints(text: str, name: str = "judged.yaml") -> list[str]:
     """
-    Of kubernetes-validate. A kind that it does not know is only a warning to it, exit 0: here it is a fault, unless its group is another
+    Return the faults that kubernetes-validate finds. An unknown kind, for which it only warns, counts as a fault unless its group is another
     project's.
     """
     done = run("kubernetes-validate", "--strict", "-k", KUBERNETES, written(name, text))
@@ -265,7 +265,7 @@ def complaints(text: str, name: str = "judged.yaml") -> list[str]:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_schemas_of_kubernetes(overlay: str) -> None:
+def test_manifests_are_valid_by_the_schemas_of_kubernetes(overlay: str) -> None:
     assert complaints(built(overlay), f"{overlay}.yaml") == []
 
 
@@ -278,7 +278,7 @@ def test_the_schemas_of_kubernetes(overlay: str) -> None:
         ("kind: PodDisruptionBudget", "kind: PodDisruptionBuget"),
     ],
 )
-def test_a_fault_against_the_schemas_is_found(old: str, new: str) -> None:
+def test_a_violation_of_the_schemas_is_found(old: str, new: str) -> None:
     assert complaints(replaced(built("dev"), old, new), "planted.yaml") != []
 
 
@@ -292,7 +292,7 @@ NO_SERVER: Final = (
 
 @pytest.fixture(scope="module")
 def namespace() -> Iterator[str]:
-    """Pods in it must be "restricted". The one thing that is really made, since a dry run wants it; taken away again."""
+    """A namespace with Pod Security "restricted", which dry runs need; deleted afterwards."""
     if not os.environ.get("KUBECONFIG"):
         pytest.fail(NO_SERVER, pytrace=False)
     asked = run("kubectl", "version", "--request-timeout", "10s")
@@ -308,27 +308,35 @@ def namespace() -> Iterator[str]:
 
 
 def objections(text: str, namespace: str) -> str:
-    """Of the API server, its warnings included: a workload whose pods would be refused is only warned of."""
-    ours = [dict(each) for each in documents(text) if not each["apiVersion"].startswith("kafka.strimzi.io/")]
-    for each in ours:
+    """Return errors and warnings of the API server, which only warns of a workload whose pods it would reject."""
+    manifests = [
+        dict(each) for each in documents(text) if not each["apiVersion"].startswith("kafka.strimzi.io/")
+    ]
+    for each in manifests:
         each["metadata"] = {**each["metadata"], "namespace": namespace}
     done = run(
-        "kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", text=yaml.safe_dump_all(ours)
+        "kubectl",
+        "apply",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        "-",
+        text=yaml.safe_dump_all(manifests),
     )
     judged = [line for line in done.stdout.splitlines() if line.endswith("(server dry run)")]
     if done.returncode == 0 and "Warning" not in done.stderr:
-        assert len(judged) == len(ours), done.stdout
+        assert len(judged) == len(manifests), done.stdout
         return ""
     return done.stderr
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_the_api_server_takes_it(overlay: str, namespace: str) -> None:
+def test_the_api_server_accepts_the_overlay(overlay: str, namespace: str) -> None:
     assert objections(built(overlay), namespace) == ""
 
 
 @pytest.mark.parametrize(
-    ("overlay", "old", "new", "said"),
+    ("overlay", "old", "new", "message"),
     [
         ("dev", "runAsNonRoot: true", "runAsNonRoot: false", "would violate PodSecurity"),
         ("dev", "type: RuntimeDefault", "type: Unconfined", "would violate PodSecurity"),
@@ -344,10 +352,10 @@ def test_the_api_server_takes_it(overlay: str, namespace: str) -> None:
         ("prod", "kind: PrometheusRule", "kind: PrometheusRules", "no matches for kind"),
     ],
 )
-def test_what_the_api_server_does_not_take_is_found(
-    overlay: str, old: str, new: str, said: str, namespace: str
+def test_manifests_that_the_api_server_rejects_are_found(
+    overlay: str, old: str, new: str, message: str, namespace: str
 ) -> None:
-    assert said in objections(replaced(built(overlay), old, new), namespace) != ""
+    assert message in objections(replaced(built(overlay), old, new), namespace) != ""
 
 
 # ---------------------------------------------------------------------------------------------------- Strimzi
@@ -439,11 +447,11 @@ STRIMZI: Final[Mapping[str, Json]] = {
         ),
     ),
 }
-"""What of Strimzi's API (v1) we use, from its reference; its definitions are too large to be kept here."""
+"""The part of Strimzi's API (v1) that is used here, by its reference; the complete definitions are too large to commit."""
 
 
-def strangers(found: list[Json]) -> list[str]:
-    """Faults of all resources of Strimzi."""
+def strimzi_faults(found: list[Json]) -> list[str]:
+    """Return the faults of all Strimzi resources."""
     return [
         f"{each['metadata']['name']}: {error.json_path} {error.message}"
         for each in found
@@ -452,13 +460,13 @@ def strangers(found: list[Json]) -> list[str]:
     ]
 
 
-def test_topics_and_users_are_what_strimzi_knows() -> None:
+def test_topics_and_users_are_valid_by_strimzis_api() -> None:
     found = documents(built("prod"))
     topics = [each["metadata"]["name"] for each in found if each["kind"] == "KafkaTopic"]
 
     assert sorted(topics) == sorted(topic.name for topic in topics_for(["voipex"]))
     assert len([each for each in found if each["kind"] == "KafkaUser"]) == 3
-    assert strangers(found) == []
+    assert strimzi_faults(found) == []
 
 
 @pytest.mark.parametrize(
@@ -474,7 +482,7 @@ def test_topics_and_users_are_what_strimzi_knows() -> None:
     ],
 )
 def test_a_fault_in_a_topic_or_user_is_found(old: str, new: str) -> None:
-    assert strangers(documents(replaced(built("prod"), old, new))) != []
+    assert strimzi_faults(documents(replaced(built("prod"), old, new))) != []
 
 
 # ---------------------------------------------------------------------------------------------------- rights
@@ -489,7 +497,7 @@ Acl = tuple[int, str, int, str, str, int, int]
 
 
 def acls() -> dict[str, list[Acl]]:
-    """What Strimzi's User Operator would ask the brokers for, by user."""
+    """The ACLs that Strimzi's User Operator would create, by user."""
     return {
         user["metadata"]["name"]: [
             (
@@ -510,7 +518,7 @@ def acls() -> dict[str, list[Acl]]:
 
 
 class GuardedKafka:
-    """A broker that lets in the users of the manifests, with SCRAM, and allows nothing that they were not given."""
+    """A broker with SCRAM for the users of the manifests, which allows only what an ACL grants."""
 
     def __init__(self, folder: Path) -> None:
         plain, sasl, controller = free_port(), free_port(), free_port()
@@ -596,8 +604,8 @@ def records_of(guarded: GuardedKafka, topic: str) -> int:
     return asyncio.run(count())
 
 
-def test_the_rights_of_the_users_are_enough(guarded: GuardedKafka, tmp_path: Path) -> None:
-    """A webhook becomes a timeline and a status on a broker that allows nothing else; KEDA can read the lag as the service's user."""
+def test_the_acls_of_the_users_are_sufficient(guarded: GuardedKafka, tmp_path: Path) -> None:
+    """A webhook becomes a timeline and a status on a broker that allows nothing else; KEDA reads the lag as the user of the service."""
     bridge = BridgeProcess(
         tmp_path, guarded.sasl, VOIPEX_TOPIC_PARTITIONS="1", **guarded.environment_of("voipex-bridge")
     )
@@ -632,13 +640,13 @@ def test_the_rights_of_the_users_are_enough(guarded: GuardedKafka, tmp_path: Pat
             )
         )
         assert [each.committed is not None for each in read.values()] == [True]
-        said = [bridge.log(), *(each.log() for each in services)]
-    assert [line for log in said for line in log.splitlines() if '"level":"error"' in line] == []
+        logs = [bridge.log(), *(each.log() for each in services)]
+    assert [line for log in logs for line in log.splitlines() if '"level":"error"' in line] == []
 
 
 @pytest.mark.parametrize("taken", ["voipex.call.state.v1", "voipex-timelines", "voipex-timelines."])
-def test_a_right_that_is_missing_is_found(taken: str, guarded: GuardedKafka, tmp_path: Path) -> None:
-    """Without it the service never becomes ready: the test above would fail."""
+def test_a_missing_acl_is_found(taken: str, guarded: GuardedKafka, tmp_path: Path) -> None:
+    """Without the ACL the service does not become ready, so the test above would fail."""
     rights = [each for each in acls()["voipex-timelines"] if each[1] == taken]
     assert rights
     for right in rights:

@@ -1,4 +1,4 @@
-"""YAML below deploy/ (and beside it) and every shell script, judged by yamllint and shellcheck."""
+"""YAML below deploy/ (and beside it) and every shell script, checked by yamllint and shellcheck."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ from tests.artefacts.tools import BUILD, ROOT, run
 
 pytestmark = pytest.mark.artefacts
 
-_NOT_OURS = {".git", ".venv", "build", "node_modules"}
+_NOT_COMMITTED = {".git", ".venv", "build", "node_modules"}
 
 
-def ours() -> Iterator[Path]:
-    """Every file of the repository."""
+def repository_files() -> Iterator[Path]:
+    """Yield every file of the repository."""
     for path in sorted(ROOT.iterdir()):
-        if path.name not in _NOT_OURS and not path.name.endswith("_cache"):
+        if path.name not in _NOT_COMMITTED and not path.name.endswith("_cache"):
             yield from (each for each in ([path] if path.is_file() else path.rglob("*")) if each.is_file())
 
 
@@ -25,12 +25,12 @@ def is_shell(path: Path) -> bool:
     return path.suffix == ".sh" or (first.startswith(b"#!") and first.split()[-1].endswith(b"sh"))
 
 
-YAML = [path for path in ours() if path.suffix in {".yaml", ".yml"}]
-SHELL = [path for path in ours() if is_shell(path)]
+YAML = [path for path in repository_files() if path.suffix in {".yaml", ".yml"}]
+SHELL = [path for path in repository_files() if is_shell(path)]
 
 
 def yamllint(*files: Path) -> str:
-    """What it complains of; warnings count."""
+    """Return the complaints, warnings included."""
     done = run("yamllint", "--strict", "--format", "parsable", "-c", ROOT / ".yamllint.yml", *files)
     assert done.returncode in {0, 1, 2}, done.stderr
     return done.stdout + done.stderr
@@ -49,7 +49,7 @@ def planted(name: str, text: str) -> Path:
     return path
 
 
-def test_yaml() -> None:
+def test_yamllint_finds_no_fault() -> None:
     assert ROOT / "deploy" / "k8s" / "base" / "bridge.yaml" in YAML
     assert yamllint(*YAML) == ""
 
@@ -67,7 +67,7 @@ def test_a_fault_in_yaml_is_found(text: str, rule: str) -> None:
     assert f"({rule})" in yamllint(planted("planted.yaml", text))
 
 
-def test_shell() -> None:
+def test_shellcheck_finds_no_fault() -> None:
     assert ROOT / ".ci" / "run" in SHELL
     assert shellcheck(*SHELL) == ""
 

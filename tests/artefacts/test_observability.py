@@ -1,7 +1,7 @@
 """
-Rules, their tests, the configuration, the queries of dashboard and runbooks, judged by promtool and amtool; and real scrapes of the three services.
+Rules, their tests, configurations, queries of dashboard and runbooks, and scrapes of the running services, checked by promtool and amtool.
 
-Each alert's tests are tried on an alert that never fires and on one that always does: they must notice both.
+The tests of each alert are also run with an alert that never fires and one that always does: both must fail.
 """
 
 import json
@@ -34,7 +34,7 @@ Json = Any
 
 
 def written(folder: str, name: str, content: object) -> Path:
-    """A file below build/; what is no text is written as YAML."""
+    """Write a file below build/; content that is no text is written as YAML."""
     path = BUILD / "observability" / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
@@ -43,7 +43,7 @@ def written(folder: str, name: str, content: object) -> Path:
 
 
 def complaint(name: str, *arguments: str | Path, text: str | None = None) -> str:
-    """What the tool says of a file with a fault; AssertionError if it is content."""
+    """Return the output of a tool that must fail; AssertionError if it succeeds."""
     done = run(name, *arguments, text=text)
     assert done.returncode != 0, f"{name} {arguments} notices nothing"
     return done.stdout + done.stderr
@@ -61,12 +61,12 @@ ALERTS: Final = {rule["alert"]: rule for group in GROUPS for rule in group["rule
 # ---------------------------------------------------------------------------------------------------- rules
 
 
-def test_the_rules_are_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     assert f"{len(RECORDED) + len(ALERTS)} rules found" in passes("promtool", "check", "rules", RULES)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("voipex_bridge_kafka_reachable == 0", "voipex_bridge_kafka_reachable ==", "parse error"),
         ("for: 3m", "for: 3 minutes", "not a valid duration"),
@@ -74,22 +74,22 @@ def test_the_rules_are_rules() -> None:
         ("alert: VoipexPbxSilent", "allert: VoipexPbxSilent", "field allert not found"),
     ],
 )
-def test_a_fault_in_the_rules_is_noticed(old: str, new: str, said: str) -> None:
+def test_a_fault_in_the_rules_is_found(old: str, new: str, message: str) -> None:
     text = RULES.read_text(encoding="utf-8")
     assert old in text
 
-    assert said in complaint(
+    assert message in complaint(
         "promtool", "check", "rules", written("fault", "rules.yml", text.replace(old, new, 1))
     )
 
 
 @pytest.mark.parametrize("name", TESTS)
-def test_the_alerts_fire_and_are_silent_as_they_should(name: str) -> None:
+def test_the_alerts_fire_as_their_tests_expect(name: str) -> None:
     assert "SUCCESS" in passes("promtool", "test", "rules", PROMETHEUS / name)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_an_alert_that_never_or_always_fires_is_noticed(alert: str) -> None:
+def test_an_alert_that_never_or_always_fires_is_found(alert: str) -> None:
     as_it_is = exit_code_with(alert, ALERTS[alert]["expr"])
     never = exit_code_with(alert, "vector(0) > 1")
     always = exit_code_with(alert, "vector(1)")
@@ -98,7 +98,7 @@ def test_an_alert_that_never_or_always_fires_is_noticed(alert: str) -> None:
 
 
 def exit_code_with(alert: str, expression: str) -> int:
-    """promtool's exit code for the tests of one alert that has this expression."""
+    """Return promtool's exit code for the tests of an alert with *expression* instead of its own."""
     changed = {**ALERTS[alert], "expr": expression}
     folder = f"alone/{alert}"
     written(folder, "rules.yml", {"groups": [{"name": "alone", "rules": [*RECORDED, changed]}]})
@@ -115,7 +115,7 @@ def exit_code_with(alert: str, expression: str) -> int:
 # ---------------------------------------------------------------------------------------------------- configuration
 
 
-def test_prometheus_takes_its_configuration_with_the_rules() -> None:
+def test_prometheus_accepts_its_configuration_with_the_rules() -> None:
     assert "1 rule files found" in passes("promtool", "check", "config", PROMETHEUS / "prometheus.yml")
 
 
@@ -123,7 +123,7 @@ def test_prometheus_takes_its_configuration_with_the_rules() -> None:
     ("old", "new"),
     [("rules.yml", "rule.yml"), ("scrape_interval: 15s", "scrape_interval: 15"), ("job_name:", "job:")],
 )
-def test_a_fault_in_its_configuration_is_noticed(old: str, new: str) -> None:
+def test_a_fault_in_its_configuration_is_found(old: str, new: str) -> None:
     text = (PROMETHEUS / "prometheus.yml").read_text(encoding="utf-8")
     assert old in text
     written("config", "rules.yml", RULES.read_text(encoding="utf-8"))
@@ -131,12 +131,12 @@ def test_a_fault_in_its_configuration_is_noticed(old: str, new: str) -> None:
     complaint("promtool", "check", "config", written("config", "prometheus.yml", text.replace(old, new)))
 
 
-def test_alertmanager_takes_its_configuration() -> None:
+def test_alertmanager_accepts_its_configuration() -> None:
     assert "2 receivers" in passes("amtool", "check-config", ALERTMANAGER)
 
 
 @pytest.mark.parametrize(("old", "new"), [("receiver: page", "receiver: pager"), ("equal:", "equals:")])
-def test_a_fault_in_alertmanagers_configuration_is_noticed(old: str, new: str) -> None:
+def test_a_fault_in_alertmanagers_configuration_is_found(old: str, new: str) -> None:
     text = ALERTMANAGER.read_text(encoding="utf-8")
     assert old in text
 
@@ -156,7 +156,7 @@ def test_an_alert_goes_to_the_receiver_of_its_severity(severity: str) -> None:
 
 
 def as_rules(expressions: Iterable[str]) -> Mapping[str, Json]:
-    """Queries with Grafana's variables filled in, as recording rules, which promtool can read."""
+    """Write queries as recording rules, which promtool parses, with Grafana's variables replaced."""
     variables = {"$__rate_interval": "1m", "$pbx": "voipex|brno"}
     rules = []
     for number, expression in enumerate(expressions):
@@ -174,7 +174,7 @@ def queries() -> list[str]:
     return asked + [each["expr"] for each in dashboard["annotations"]["list"]]
 
 
-def test_prometheus_can_read_all_queries_of_the_dashboard() -> None:
+def test_prometheus_parses_all_queries_of_the_dashboard() -> None:
     asked = queries()
 
     assert f"{len(asked)} rules found" in passes(
@@ -182,7 +182,7 @@ def test_prometheus_can_read_all_queries_of_the_dashboard() -> None:
     )
 
 
-def test_prometheus_can_read_all_queries_of_the_runbooks() -> None:
+def test_prometheus_parses_all_queries_of_the_runbooks() -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in RUNBOOKS.glob("*.md"))
     asked = re.findall(r"`([^`\n]*voipex_(?:bridge|consumer)_[^`\n]*)`", pages)
 
@@ -192,7 +192,7 @@ def test_prometheus_can_read_all_queries_of_the_runbooks() -> None:
     )
 
 
-def test_a_fault_in_a_query_is_noticed() -> None:
+def test_a_fault_in_a_query_is_found() -> None:
     asked = [*queries(), "sum by (topic (voipex_bridge_publish_total)"]
 
     assert "parse error" in complaint(
@@ -205,7 +205,7 @@ def test_a_fault_in_a_query_is_noticed() -> None:
 
 @pytest.fixture(scope="module")
 def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
-    """What the three services tell after a call, an agent's login, a dead letter and a wrong password went through them."""
+    """/metrics of the three services after a call, an agent's login, a dead letter and a wrong password."""
     folder = tmp_path_factory.mktemp("scrapes")
     broker = LocalKafka(
         folder / "kafka", JARS, port=free_port(), controller_port=free_port(), properties=TEST_PROPERTIES
@@ -238,7 +238,7 @@ def scrapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
 
 
 def scraped(port: int, series: str) -> str:
-    """`/metrics`, once it has this series."""
+    """Return /metrics, once it has *series*."""
 
     def found() -> str | None:
         try:
@@ -259,12 +259,12 @@ def test_prometheus_finds_no_fault_in_a_scrape(service: str, scrapes: Mapping[st
 
 
 @pytest.mark.parametrize(
-    ("planted", "said"),
+    ("planted", "message"),
     [
         ("# TYPE voipex_bridge_nothing gauge\nvoipex_bridge_nothing 1\n", "no help text"),
         ("# HELP voipex_waits_ms x\n# TYPE voipex_waits_ms gauge\nvoipex_waits_ms 1\n", "abbreviated units"),
         ("# HELP voipex_seen x\n# TYPE voipex_seen counter\nvoipex_seen 1\n", "_total"),
     ],
 )
-def test_a_fault_in_a_scrape_is_noticed(planted: str, said: str, scrapes: Mapping[str, str]) -> None:
-    assert said in complaint("promtool", "check", "metrics", text=scrapes["bridge"] + planted)
+def test_a_fault_in_a_scrape_is_found(planted: str, message: str, scrapes: Mapping[str, str]) -> None:
+    assert message in complaint("promtool", "check", "metrics", text=scrapes["bridge"] + planted)

@@ -1,6 +1,5 @@
 """
-What the image is made of: an SBOM (build/artefacts/sbom.cdx.json, CycloneDX) and the licences (build/artefacts/licences.md), both from the
-packages that lie in the image, not from what a file says should.
+SBOM (build/artefacts/sbom.cdx.json, CycloneDX) and licences (build/artefacts/licences.md) of the packages that are really in the image.
 """
 
 import json
@@ -32,12 +31,12 @@ ALLOWED: Final = (
         "Mozilla",
     ),  # in any of their spellings
 )
-"""Licences that do not ask for the source of what is made with them (MPL asks for that of its own files, unchanged here)."""
+"""Licences that do not require the source of a combined work (MPL requires only that of its own files, unchanged here)."""
 
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
-    """An environment of ours with exactly the packages of the image in it; nothing of it is run."""
+    """A local environment with exactly the packages of the image. Nothing in it is executed."""
     folder = BUILD / "image-env"
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=False)
@@ -52,7 +51,7 @@ def packages() -> Path:
 
 @pytest.fixture(scope="module")
 def sbom(packages: Path) -> Any:
-    """Written, and held against CycloneDX's schema by the tool itself."""
+    """The SBOM, validated by the tool that writes it."""
     passes(
         *("cyclonedx-py", "environment", packages, "--pyproject", "pyproject.toml", "--validate"),
         *("--output-reproducible", "--sv", "1.6", "--of", "JSON", "-o", SBOM),
@@ -61,7 +60,7 @@ def sbom(packages: Path) -> Any:
 
 
 def installed() -> dict[str, str]:
-    """Name and version of every distribution, as the image's own Python sees them."""
+    """Name and version of every distribution, read with the image's Python."""
     script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
     found = json.loads(passes("docker", "run", "--rm", "--network", "none", image(), "python", "-c", script))
     return {_normal(name): version for name, version in found.items()}
@@ -71,18 +70,20 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_sbom_lists_what_is_in_the_image_and_nothing_else(sbom: Any) -> None:
+def test_the_sbom_lists_exactly_the_packages_of_the_image(sbom: Any) -> None:
     listed = {_normal(each["name"]): each["version"] for each in sbom["components"]}
-    ours = sbom["metadata"]["component"]
-    assert ours["name"] == "voipex-bridge"
-    assert {**listed, "voipex-bridge": ours["version"]} == installed()
+    component = sbom["metadata"]["component"]
+    assert component["name"] == "voipex-bridge"
+    assert {**listed, "voipex-bridge": component["version"]} == installed()
     assert len(listed) > 20
     assert all(
-        each["purl"].startswith("pkg:pypi/") for each in sbom["components"] if each["name"] != ours["name"]
+        each["purl"].startswith("pkg:pypi/")
+        for each in sbom["components"]
+        if each["name"] != component["name"]
     )
 
 
-def test_what_is_in_the_image_is_what_is_locked() -> None:
+def test_the_image_has_the_locked_versions() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     locked = dict(
         line.split(" ", 1)[0].split(";")[0].split("==")
@@ -95,7 +96,7 @@ def test_what_is_in_the_image_is_what_is_locked() -> None:
 
 
 def test_the_validation_of_sboms_finds_a_planted_fault(sbom: Any, tmp_path: Path) -> None:
-    """By the library that the tool validates with."""
+    """Validates with the library that the tool uses."""
     planted = tmp_path / "planted.json"
     planted.write_text(json.dumps({**sbom, "components": [{"type": "library"}]}))
     script = (
@@ -110,7 +111,7 @@ def licences(packages: Path, *options: str | Path) -> tuple[str | Path, ...]:
     return ("pip-licenses", "--python", packages / "bin" / "python", "--from=mixed", *options)
 
 
-def test_every_licence_lets_us_ship_it(packages: Path) -> None:
+def test_every_licence_is_allowed(packages: Path) -> None:
     command = licences(packages, "--with-system", "--partial-match", "--allow-only", ";".join(ALLOWED))
     passes(str(command[0]), *command[1:])
     table = licences(packages, "--with-system", "--with-urls", "--format=markdown", "--output-file", LICENCES)

@@ -1,4 +1,4 @@
-"""The GitHub workflow: what it may say, and that it runs what a person runs."""
+"""The GitHub workflow is valid and runs the documented commands."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def steps(job: Any, key: str) -> list[str]:
     return [step[key] for step in job["steps"] if key in step]
 
 
-def test_it_is_a_workflow() -> None:
+def test_the_workflow_is_valid() -> None:
     passes("check-jsonschema", "--builtin-schema", "vendor.github-workflows", WORKFLOW)
 
 
@@ -49,7 +49,7 @@ def test_workflow_publishes_only_after_the_checks(jobs: Any) -> None:
     assert all("permissions" not in jobs[name] for name in ("check", "artefacts"))
 
 
-def test_it_pulls_the_images_that_are_used(jobs: Any) -> None:
+def test_the_workflow_pulls_the_images_that_are_used(jobs: Any) -> None:
     pulled = " ".join(steps(jobs["artefacts"], "run"))
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["kafka"]["image"]
     base = (ROOT / "deploy/Dockerfile").read_text().split("FROM ")[-1].split()[0]

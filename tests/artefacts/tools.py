@@ -1,6 +1,6 @@
 """
-The tools of other ecosystems that judge what is shipped. `make artefacts` installs those that pip and npm have; the others (docker with
-compose, kubectl, promtool, node) must be on the PATH. A tool that is missing fails the check, with what to install.
+Tools of other ecosystems that check the artefacts. `make artefacts` installs those of pip and npm; the others (docker with compose, kubectl,
+promtool, node) must be on the PATH. A missing tool fails the test with a hint how to install it.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 BUILD: Final = ROOT / "build" / "artefacts"
-"""Whatever the checks write; not committed."""
+"""Output of the checks; not committed."""
 _BIN: Final = BUILD / "venv" / "bin"
 NODE_MODULES: Final = BUILD / "npm" / "node_modules"
 
@@ -28,7 +28,7 @@ _HINTS: Final = {
 
 
 def tool(name: str) -> str:
-    """The executable of that name; AssertionError says how to get one that is missing."""
+    """Return the path of a tool. Raises AssertionError with a hint if it is missing."""
     own = _BIN / name
     if own.exists():
         return str(own)
@@ -46,7 +46,7 @@ def run(
     **more: str,
 ) -> "subprocess.CompletedProcess[str]":
     """
-    Run the tool from the repository's root; never raises for its exit code. `text` is its standard input; `variables` and `more` are
+    Run a tool in the root of the repository, whatever its exit code. `text` is its standard input; `variables` and `more` are
     added to its environment.
     """
     return subprocess.run(
@@ -62,7 +62,7 @@ def run(
 
 
 def passes(name: str, *arguments: str | Path, timeout_s: float = 120, **environment: str) -> str:
-    """Run it; AssertionError with all it said unless it ends with 0. Returns its standard output."""
+    """Run a tool and return its standard output. Raises AssertionError with its output unless its exit code is 0."""
     done = run(name, *arguments, timeout_s=timeout_s, variables=environment)
     assert done.returncode == 0, (
         f"{name} {' '.join(map(str, arguments))}: {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -71,21 +71,21 @@ def passes(name: str, *arguments: str | Path, timeout_s: float = 120, **environm
 
 
 def fails(name: str, *arguments: str | Path, text: str | None = None, **more: str) -> str:
-    """For planted faults: run it; AssertionError unless it ends with another code than 0. Returns all it said."""
+    """Run a tool on a planted fault and return its output. Raises AssertionError if its exit code is 0."""
     done = run(name, *arguments, text=text, variables=more)
     assert done.returncode != 0, f"{name} {' '.join(map(str, arguments))} found nothing\n{done.stdout}"
     return done.stdout + done.stderr
 
 
 def engine() -> None:
-    """AssertionError unless docker and compose are there and an engine answers."""
+    """Raise AssertionError unless docker, compose and a running engine are available."""
     for command in (("version",), ("compose", "version")):
         done = run("docker", *command)
         assert done.returncode == 0, f"docker {' '.join(command)}: {done.stderr}\n{_HINTS['docker']}"
 
 
 def written(name: str, found: object) -> None:
-    """Keep what was measured, for people: build/artefacts/<name>.json."""
+    """Write measurements to build/artefacts/<name>.json."""
     BUILD.mkdir(parents=True, exist_ok=True)
     (BUILD / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -95,7 +95,7 @@ IMAGE: Final = "voipex-bridge:artefacts"
 
 @cache
 def image() -> str:
-    """Our image, built once from what lies here now; its name."""
+    """Build the image from the working tree, once, and return its name."""
     engine()
     passes("docker", "build", "--quiet", "-f", "deploy/Dockerfile", "-t", IMAGE, ".", timeout_s=900)
     return IMAGE
