@@ -157,7 +157,7 @@ def measure_late(states: dict[str, bytes], late_us: int) -> float:
     projection = AgentProjection()
     costs = []
     for agent, encoded in states.items():
-        at_us = projection.decode(encoded).told_us
+        at_us = projection.decode(encoded).emitted_us
         event = {
             "event_id": "late",
             "type": "agent_wrapup",

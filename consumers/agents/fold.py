@@ -56,7 +56,7 @@ from consumers.agents.legs import (
     phases,
     precedence_of,
 )
-from consumers.agents.presence import IN, OUT, UNNAMED, AgentEvent, Presence, Standing
+from consumers.agents.presence import IN, OUT, UNNAMED, AgentEvent, Presence, PresenceSummary
 from voipex.agent_status import AgentPresence, AgentState
 
 BEGINNING: Final = -(1 << 62)
@@ -80,10 +80,10 @@ _STATE_OF_ACTIVITY: Final = {
 }
 
 _NO_PRESENCE: Final = Presence()
-_NO_STANDING: Final = _NO_PRESENCE.standing()
+_NO_SUMMARY: Final = _NO_PRESENCE.summary()
 
-Told = list[Any]
-"""[order, value]: a value that was told, and its place in the order: [at_us, source, id, leg]. The greatest is the last."""
+Register = list[Any]
+"""[order, value]: a reported value and its order, [at_us, source, id, leg]. The greatest is the latest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +100,7 @@ class Picture:
     """The last moment of an agent event or a call; None: nothing is known of this agent."""
     last_event_us: int = BEGINNING
     took_calls: bool = False
-    standing: Standing = _NO_STANDING
+    summary: PresenceSummary = _NO_SUMMARY
     state: str | None = None
     """The last state of any length."""
     since_us: int = BEGINNING
@@ -108,9 +108,9 @@ class Picture:
     """The state before it: (state, since_us)."""
     pause: str | None = None
     """Name of the pause of all queues that ran last until now."""
-    login: Told | None = None
-    line: Told | None = None
-    email: Told | None = None
+    login: Register | None = None
+    line: Register | None = None
+    email: Register | None = None
     days: dict[str, DayTotals] = field(default_factory=dict)
     queue_days: dict[str, dict[str, QueueTotals]] = field(default_factory=dict)
     read_presence: Presence | None = _NO_PRESENCE
@@ -124,7 +124,7 @@ class Picture:
 
     @property
     def presence(self) -> Presence:
-        """The register of agent events; read only when one comes, the rest is in `standing`."""
+        """The register of agent events; read only when one comes, the rest is in `summary`."""
         if self.read_presence is None:
             self.read_presence = Presence.from_json(self.kept_presence)
         return self.read_presence
@@ -132,18 +132,18 @@ class Picture:
     @presence.setter
     def presence(self, presence: Presence) -> None:
         self.read_presence = presence
-        self.standing = presence.standing()
+        self.summary = presence.summary()
 
     def copy(self) -> "Picture":
-        twin = Picture(*_values_of_picture(self))
-        twin.days = self.days.copy()
-        twin.queue_days = self.queue_days.copy()
-        return twin
+        duplicate = Picture(*_values_of_picture(self))
+        duplicate.days = self.days.copy()
+        duplicate.queue_days = self.queue_days.copy()
+        return duplicate
 
     def to_json(self) -> list[Any]:
-        """All but what has been JSON already: `presence_json` and `standing.queues`."""
+        """All but what has been JSON already: `presence_json` and `summary.queues`."""
         *kept, _read_presence, _kept_presence = _values_of_picture(self)
-        kept[_STANDING] = self.standing[:-1]
+        kept[_SUMMARY] = self.summary[:-1]
         return kept
 
     def presence_json(self) -> bytes:
@@ -151,12 +151,12 @@ class Picture:
 
     @classmethod
     def from_json(cls, kept: list[Any], presence: bytes, queues: bytes) -> "Picture":
-        kept[_STANDING] = Standing._make((*kept[_STANDING], queues))
+        kept[_SUMMARY] = PresenceSummary._make((*kept[_SUMMARY], queues))
         return cls(*[*kept, None, presence])
 
     def to_bytes(self) -> bytes:
         """The picture alone, in JSON."""
-        return orjson.dumps((self.to_json(), self.presence_json().decode(), self.standing.queues.decode()))
+        return orjson.dumps((self.to_json(), self.presence_json().decode(), self.summary.queues.decode()))
 
     @classmethod
     def from_bytes(cls, kept: bytes) -> "Picture":
@@ -167,19 +167,19 @@ class Picture:
         """True once nothing was seen for 24 hours; an event at that very moment precedes it. Of an agent without an open leg."""
         return self.seen_us is not None and at_us >= self.seen_us + SILENCE_US
 
-    def hear_from(self, teller: "AgentEvent | Leg", order: Told) -> None:
-        """Login, line and email: each the last that was told."""
+    def update_identity(self, source: "AgentEvent | Leg", order: Register) -> None:
+        """Set login, line and e-mail to the value reported last."""
         self.last_event_us = max(self.last_event_us, order[0])
-        if teller.login is not None and (self.login is None or order > self.login[0]):
-            self.login = [order, teller.login]
-        if teller.line is not None and (self.line is None or order > self.line[0]):
-            self.line = [order, teller.line]
-        if teller.email is not None and (self.email is None or order > self.email[0]):
-            self.email = [order, teller.email]
+        if source.login is not None and (self.login is None or order > self.login[0]):
+            self.login = [order, source.login]
+        if source.line is not None and (self.line is None or order > self.line[0]):
+            self.line = [order, source.line]
+        if source.email is not None and (self.email is None or order > self.email[0]):
+            self.email = [order, source.email]
 
 
 _values_of_picture: Final = attrgetter(*(each.name for each in fields(Picture)))
-_STANDING: Final = 4  # place of `standing` among them
+_SUMMARY: Final = 4  # place of `summary` among them
 
 
 class Walk:
@@ -267,7 +267,7 @@ class Walk:
         """Let legs say who the agent is; but for those that were forgotten on the way."""
         for leg in legs:
             if leg.latest_us > self._forgot_us:
-                self.picture.hear_from(leg, [leg.last_event_us, 0, leg.call_id, leg.leg])
+                self.picture.update_identity(leg, [leg.last_event_us, 0, leg.call_id, leg.leg])
 
     def branch(self) -> None:
         """From here on carry on a copy: the picture stays as it is."""
@@ -289,7 +289,7 @@ class Walk:
         presence = self._owned.get("presence")
         if presence is None:
             presence = self._owned["presence"] = picture.presence.copy()
-        picture.hear_from(event, [event.at_us, 1, event.event_id, 0])
+        picture.update_identity(event, [event.at_us, 1, event.event_id, 0])
         heir = presence.apply(event)
         picture.presence = presence
         if UNNAMED in picture.queue_days:
@@ -298,7 +298,7 @@ class Walk:
     def _settle_unnamed(self, heir: str | None) -> None:
         """A pause of an unnamed queue is counted for the queue that continues it, or for none."""
         picture = self.picture
-        if UNNAMED in picture.standing.paused:
+        if UNNAMED in picture.summary.paused:
             return
         for day, totals in picture.queue_days.pop(UNNAMED).items():
             self._owned.pop((UNNAMED, day), None)
@@ -392,19 +392,19 @@ class Walk:
 
     def _add_presence(self, until_us: int) -> None:
         """Sum up login and pauses, which have not changed since they were summed up last."""
-        start_us, standing = self._presence_us, self.picture.standing
+        start_us, summary = self._presence_us, self.picture.summary
         if until_us <= start_us:
             return
         self._presence_us = until_us
-        if standing.status != IN:
+        if summary.status != IN:
             return
         for day, length_us in self._days_of(start_us, until_us):
             totals = self._totals(day)
             totals[LOGIN_US] += length_us
-            if standing.pause is not None:
+            if summary.pause is not None:
                 totals[PAUSED_US] += length_us
-                totals[PAUSE_US][standing.pause] = totals[PAUSE_US].get(standing.pause, 0) + length_us
-            for queue in standing.paused:
+                totals[PAUSE_US][summary.pause] = totals[PAUSE_US].get(summary.pause, 0) + length_us
+            for queue in summary.paused:
                 self._queue_totals(queue, day)[PAUSED_HERE_US] += length_us
 
     def _days_of(self, start_us: int, end_us: int) -> Sequence[tuple[str, int]]:
@@ -433,7 +433,7 @@ class Walk:
             if picture.state is not None:
                 picture.previous = (picture.state, picture.since_us)
             picture.state, picture.since_us = state, at_us
-        pause = picture.standing.pause
+        pause = picture.summary.pause
         if pause != picture.pause:
             picture.pause = pause
             if pause is not None and at_us >= self._floor_us:
@@ -469,7 +469,7 @@ def presence_of(picture: Picture, *, silent: bool) -> str:
     """Logged in or out as agent events say; who never logs in but has calls is implicit; nothing certain: unknown."""
     if silent:
         return UNKNOWN
-    status = picture.standing.status
+    status = picture.summary.status
     if status == IN:
         return LOGGED_IN
     if status == OUT:
@@ -479,10 +479,10 @@ def presence_of(picture: Picture, *, silent: bool) -> str:
 
 def availability_of(picture: Picture, presence: str) -> str | None:
     """Paused in all logged queues, in some, or in none; None when offline or unknown."""
-    return None if presence in (OFFLINE, UNKNOWN) else picture.standing.availability
+    return None if presence in (OFFLINE, UNKNOWN) else picture.summary.availability
 
 
 def _idle_state(picture: Picture, *, silent: bool) -> str:
     """What to show without a call: the availability of who is logged in, else the presence."""
     presence = presence_of(picture, silent=silent)
-    return picture.standing.availability if presence == LOGGED_IN else presence
+    return picture.summary.availability if presence == LOGGED_IN else presence

@@ -110,10 +110,10 @@ class AgentState:
     revision: int = 0
     digest: int = 0
     """Of the document published last, but for revision and updated_at; 0 when there is none."""
-    standing: str = ""
+    status: str = ""
     """`state` of that document; empty when there is none."""
     due_us: int | None = None
-    told_us: int = BEGINNING
+    emitted_us: int = BEGINNING
     """The moment of the last document asked for: they do not go back."""
     touched_us: int = BEGINNING
     """The latest moment of any record."""
@@ -159,7 +159,7 @@ def take_event(memory: AgentState, event: AgentEvent) -> AgentState:
             return memory
         first_us = min(first_us, known.at_us)
     if first_us <= memory.head.at_us:
-        memory = go_back(memory, lambda at_us: at_us < first_us)
+        memory = rewind(memory, lambda at_us: at_us < first_us)
     memory = memory.copy()
     memory.events = {**memory.events, event.event_id: event}
     memory.touched_us = max(memory.touched_us, event.at_us)
@@ -196,7 +196,7 @@ def take_leg(memory: AgentState, leg: Leg) -> AgentState:
         return past_of(leg, at_us) == (() if known is None else past_of(known, at_us))
 
     if mark or not agrees(memory.head.at_us):
-        memory = go_back(memory, agrees, mark)
+        memory = rewind(memory, agrees, mark)
     memory = memory.copy()
     memory.legs = {**memory.legs, key: leg}
     memory.touched_us = max(memory.touched_us, leg.latest_us)
@@ -237,7 +237,7 @@ def _with_line(memory: AgentState, line: bytes, leg: Leg) -> AgentState:
     return memory
 
 
-def go_back(memory: AgentState, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentState:
+def rewind(memory: AgentState, agrees: Callable[[int], bool], mark: bytes = b"") -> AgentState:
     """
     Back to the latest stage whose moment *agrees* with what came, or to the base, with all that became over since out of its lines.
 
@@ -265,7 +265,7 @@ def go_back(memory: AgentState, agrees: Callable[[int], bool], mark: bytes = b""
 # ---------------------------------------------------------------- walking on and forgetting
 
 
-def walk_on(
+def advance(
     memory: AgentState, as_of_us: int, until_us: int, local_days: LocalDays
 ) -> tuple[AgentState, Walk]:
     """
@@ -328,14 +328,14 @@ def _advance(memory: AgentState, walk: Walk, until_us: int, over_us: int) -> Age
     legs = [leg for leg in memory.legs.values() if leg.latest_us <= over_us and not leg.is_open]
     if events or legs:
         walk.identify([leg for leg in legs if not leg.removed])
-        memory = _put_away(memory, events, legs)
+        memory = _archive(memory, events, legs)
     memory = memory.copy()
     memory.head = head
     return memory
 
 
-def _put_away(memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentState:
-    """Write down what is over, after the last stage."""
+def _archive(memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentState:
+    """Append events and legs that are over to the lines of the last stage."""
     writer = archive.Writer(memory.words)
     later_events, later_legs = memory.events.copy(), memory.legs.copy()
     for event in events:
@@ -450,7 +450,7 @@ def _fold_half(memory: AgentState, floor_us: int, local_days: LocalDays) -> Agen
 
 
 def back_to_base(memory: AgentState) -> AgentState:
-    return go_back(memory, lambda _: False)
+    return rewind(memory, lambda _: False)
 
 
 # ---------------------------------------------------------------- days that are over
@@ -531,7 +531,7 @@ def encode(memory: AgentState) -> bytes:
     head, stages, past = memory.head, memory.stages, memory.past
     # JSON has no tabs but those that we put.
     queue_days = b"\t".join([each for named in past.queue_days.items() for each in named])
-    parts = [head.presence_json(), head.standing.queues, past.days, queue_days]
+    parts = [head.presence_json(), head.summary.queues, past.days, queue_days]
     kept_stages = []
     for at_us, picture, until, is_quiet, (lines, pieces, sizes, traces) in stages:
         kept_stages.append((at_us, until, is_quiet, sizes))
@@ -543,9 +543,9 @@ def encode(memory: AgentState) -> bytes:
             memory.key,
             memory.revision,
             memory.digest,
-            memory.standing,
+            memory.status,
             memory.due_us,
-            memory.told_us,
+            memory.emitted_us,
             memory.touched_us,
             head.to_json(),
             [tuple(event) for event in memory.events.values()],
@@ -571,7 +571,7 @@ def decode(value: bytes) -> AgentState:
     for length in fields[-1]:
         parts.append(value[end : end + length])
         end += length
-    version, pbx, key, revision, digest, standing, due_us, told_us, touched_us = fields[:9]
+    version, pbx, key, revision, digest, status, due_us, emitted_us, touched_us = fields[:9]
     head, events, legs, kept_stages, words, past_first, past_until, kept_us, trim_us = fields[9:-1]
     presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
@@ -584,9 +584,9 @@ def decode(value: bytes) -> AgentState:
         key,
         revision,
         digest,
-        standing,
+        status,
         due_us,
-        told_us,
+        emitted_us,
         touched_us,
         Picture.from_json(head, presence, queues),
         {kept[1]: AgentEvent(*kept) for kept in events},

@@ -79,8 +79,8 @@ class QueueRegister:
 _values_of_queue: Final = attrgetter(*(each.name for each in fields(QueueRegister)))
 
 
-class Standing(NamedTuple):
-    """What the register comes to. Kept with it, since most records leave it as it is."""
+class PresenceSummary(NamedTuple):
+    """Values derived from the register. Cached with it, since most records do not change it."""
 
     status: str
     availability: str
@@ -176,11 +176,11 @@ class Presence:
         queue = self.queues.get(event.queue)
         return () if queue is None else (queue,)
 
-    def standing(self) -> "Standing":
+    def summary(self) -> "PresenceSummary":
         paused = [(q.paused_since_us, q.pause_id, name) for name, q in self.queues.items() if q.is_paused]
         last = self.queues[max(paused)[2]] if paused else None
         all_paused = last is not None and len(paused) == len(self.queues)
-        return Standing(
+        return PresenceSummary(
             self.status,
             "paused" if all_paused else "available" if last is None else "partially_paused",
             last.pause_name or "" if last is not None and all_paused else None,

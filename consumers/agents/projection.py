@@ -59,10 +59,10 @@ class AgentProjection:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
     def emit(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
-        # Records may be ahead of this moment (another clock, the other topic): a document is never older than what it tells.
-        until_us = max(as_of_us, state.touched_us, state.told_us)
+        # Records may be ahead of this moment (another clock, the other topic): a document is never older than its content.
+        until_us = max(as_of_us, state.touched_us, state.emitted_us)
         window = self._local_days.window(until_us)
-        state, walk = memories.walk_on(state, as_of_us, until_us, self._local_days)
+        state, walk = memories.advance(state, as_of_us, until_us, self._local_days)
         walk.branch()
         walk.over(until_us)
         picture = walk.picture
@@ -76,17 +76,22 @@ class AgentProjection:
         content = _content(state, picture, running, until_us, window)
         digest = _digest(content)
         revision = state.revision if digest == state.digest else state.revision + 1
-        told = state.copy()
-        told.digest, told.standing, told.due_us, told.told_us = digest, picture.state or "", due_us, until_us
+        emitted = state.copy()
+        emitted.digest, emitted.status, emitted.due_us, emitted.emitted_us = (
+            digest,
+            picture.state or "",
+            due_us,
+            until_us,
+        )
         if revision == state.revision:
-            return told, ()
-        told.revision = revision
+            return emitted, ()
+        emitted.revision = revision
         value = b'%b,"revision":%d,"updated_at":"%b"}' % (
             content,
             revision,
             format_rfc3339_cached(until_us).encode(),
         )
-        return told, (_document(state.key, value, revision),)
+        return emitted, (_document(state.key, value, revision),)
 
     def next_timer(self, state: AgentState) -> int | None:
         return state.due_us
@@ -100,7 +105,7 @@ class AgentProjection:
 
     def status(self, state: AgentState) -> str:
         """`state` of the status: available, paused, on_call and so on; empty when there is none."""
-        return state.standing
+        return state.status
 
     def encode(self, state: AgentState) -> bytes:
         return memories.encode(state)
@@ -111,7 +116,7 @@ class AgentProjection:
 
 def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Window) -> int | None:
     """The next moment that changes the document; None when there is none to change: the agent is unknown or forgotten."""
-    if picture.seen_us is None or picture.last_event_us == BEGINNING:  # or all that was told was taken back
+    if picture.seen_us is None or picture.last_event_us == BEGINNING:  # or everything reported was revoked
         return None
     if running:
         return window.day.end_us
@@ -120,17 +125,17 @@ def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Wind
     silence_us = picture.seen_us + SILENCE_US
     if until_us >= silence_us:
         return picture.seen_us + FORGET_US
-    return min(silence_us, window.day.end_us) if picture.standing.status == IN else silence_us
+    return min(silence_us, window.day.end_us) if picture.summary.status == IN else silence_us
 
 
 def _forgotten(state: AgentState, until_us: int) -> tuple[AgentState, Sequence[Document]]:
     """Nothing is known of this agent (any more): delete the document, should there be one."""
     expires_us = state.touched_us + FORGET_US
     state = state.copy()
-    state.told_us, state.due_us = until_us, expires_us if until_us < expires_us else None
+    state.emitted_us, state.due_us = until_us, expires_us if until_us < expires_us else None
     if not state.digest:
         return state, ()
-    state.digest, state.standing, state.revision = 0, "", state.revision + 1
+    state.digest, state.status, state.revision = 0, "", state.revision + 1
     return state, (_document(state.key, None, state.revision),)
 
 
@@ -157,14 +162,14 @@ def _content(
         "since": format_rfc3339_cached(picture.since_us),
         "previous": picture.previous
         and {"state": picture.previous[0], "since": format_rfc3339_cached(picture.previous[1])},
-        "pause_name": picture.standing.pause_name,
+        "pause_name": picture.summary.pause_name,
         "current_calls": [_call(phase) for phase in running if phase.activity != RINGING],
         "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
         "last_event_at": format_rfc3339_cached(picture.last_event_us),
     }
     return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
         orjson.dumps(head)[:-1],
-        picture.standing.queues,
+        picture.summary.queues,
         memories.members_of(state.past.days, picture.days, published_day, window.first_shown),
         _queue_days(state.past.queue_days, picture, window.first_shown),
     )

@@ -1,7 +1,7 @@
 """
-AgentStatus by brute force: every moment is looked at anew, over all records that there are. Nothing is remembered, settled or cached.
+AgentStatus by brute force: each time is computed from all records. Nothing is stored or cached.
 
-It shares with the fold what single rules mean (`Presence.apply`, `phases`), which have exact tests of their own.
+It shares single rules with the fold (`Presence.apply`, `phases`), which have exact tests of their own.
 """
 
 from collections.abc import Iterable, Sequence
@@ -180,9 +180,9 @@ class Reference:
         return {
             "pbx": "voipex",
             "agent": "janecek",
-            "login": self.told("login"),
-            "line": self.told("line"),
-            "email": self.told("email"),
+            "login": self.latest("login"),
+            "line": self.latest("line"),
+            "email": self.latest("email"),
             "presence": self.presence_name(now),
             "availability": self.availability(now),
             "activity": max(running, key=_by_weight).activity if running else "idle",
@@ -215,7 +215,7 @@ class Reference:
             "queue_days": queue_days,
         }
 
-    def told(self, name: str) -> str | None:
+    def latest(self, name: str) -> str | None:
         values = [((event.at_us, 1, event.event_id, 0), getattr(event, name)) for event in self.events]
         values += [((leg.last_event_us, 0, leg.call_id, leg.leg), getattr(leg, name)) for leg in self.legs]
         values = [(order, value) for order, value in values if value is not None]

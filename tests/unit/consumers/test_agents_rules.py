@@ -1,4 +1,4 @@
-"""One test or more per sentence of contract 5, with exact results."""
+"""The rules of AgentStatus, with exact results."""
 
 from hashlib import blake2b
 from typing import Any
@@ -36,8 +36,8 @@ def text(at_us: int) -> str:
     return format_rfc3339(at_us)
 
 
-def day(told: dict[str, Any], date: str = TODAY) -> dict[str, Any]:
-    totals: dict[str, Any] = told["days"][date]
+def day(document: dict[str, Any], date: str = TODAY) -> dict[str, Any]:
+    totals: dict[str, Any] = document["days"][date]
     return totals
 
 
@@ -45,17 +45,17 @@ def day(told: dict[str, Any], date: str = TODAY) -> dict[str, Any]:
 
 
 def test_a_login_makes_the_agent_available() -> None:
-    told = status(event(T, "login", "NOC", email="nejaky@email.cz"), as_of=T)
+    document = status(event(T, "login", "NOC", email="nejaky@email.cz"), as_of=T)
 
-    assert (told["presence"], told["availability"], told["activity"], told["state"]) == (
+    assert (document["presence"], document["availability"], document["activity"], document["state"]) == (
         "logged_in",
         "available",
         "idle",
         "available",
     )
-    assert told["since"] == text(T)
-    assert told["previous"] is None
-    assert told["queues"] == {
+    assert document["since"] == text(T)
+    assert document["previous"] is None
+    assert document["queues"] == {
         "NOC": {
             "logged_in": True,
             "since": text(T),
@@ -65,9 +65,9 @@ def test_a_login_makes_the_agent_available() -> None:
             "inferred": False,
         }
     }
-    assert (told["login"], told["line"], told["email"]) == ("janecek", "163", "nejaky@email.cz")
-    assert (told["last_event_at"], told["updated_at"], told["revision"]) == (text(T), text(T), 1)
-    assert (told["days"], told["queue_days"]) == ({}, {})
+    assert (document["login"], document["line"], document["email"]) == ("janecek", "163", "nejaky@email.cz")
+    assert (document["last_event_at"], document["updated_at"], document["revision"]) == (text(T), text(T), 1)
+    assert (document["days"], document["queue_days"]) == ({}, {})
 
 
 def test_the_document_is_an_agent_status() -> None:
@@ -77,23 +77,23 @@ def test_the_document_is_an_agent_status() -> None:
     assert documents[0].key == "janecek"
     assert documents[0].ce_type == "voipex.agent.status.v1"
     assert documents[0].ce_id == "janecek@1"
-    told = AgentStatus.model_validate_json(documents[0].value or b"")
-    assert told.model_dump(mode="json") == orjson.loads(documents[0].value or b"")
+    document = AgentStatus.model_validate_json(documents[0].value or b"")
+    assert document.model_dump(mode="json") == orjson.loads(documents[0].value or b"")
 
 
-def test_a_second_queue_adds_and_a_repeated_login_changes_nothing() -> None:
-    told = status(
+def test_a_second_queue_is_added_and_a_repeated_login_ignored() -> None:
+    document = status(
         event(T, "login", "A"), event(T + 10, "login", "B"), event(T + 20, "login", "A"), as_of=T + 20
     )
 
-    assert {name: queue["since"] for name, queue in told["queues"].items()} == {
+    assert {name: queue["since"] for name, queue in document["queues"].items()} == {
         "A": text(T),
         "B": text(T + 10),
     }
 
 
 def test_the_last_logout_means_offline_and_closes_the_pause() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T, "login", "B", event_id="b"),
         event(T + HOUR, "paused", "A", pause_name="Oběd"),
@@ -103,28 +103,32 @@ def test_the_last_logout_means_offline_and_closes_the_pause() -> None:
         as_of=T + 4 * HOUR,
     )
 
-    assert (told["presence"], told["availability"], told["state"]) == ("offline", None, "offline")
-    assert (told["queues"], told["pause_name"]) == ({}, None)
-    assert told["since"] == text(T + 3 * HOUR)
-    assert told["previous"] == {"state": "paused", "since": text(T + HOUR)}
-    assert day(told)["login_s"] == 3 * 3600
-    assert (day(told)["paused_s"], day(told)["pauses"], day(told)["pause_s"]) == (7200, 1, {"Oběd": 7200})
-    assert told["queue_days"]["A"][TODAY]["paused_s"] == 3600
-    assert told["queue_days"]["B"][TODAY]["paused_s"] == 7200
+    assert (document["presence"], document["availability"], document["state"]) == ("offline", None, "offline")
+    assert (document["queues"], document["pause_name"]) == ({}, None)
+    assert document["since"] == text(T + 3 * HOUR)
+    assert document["previous"] == {"state": "paused", "since": text(T + HOUR)}
+    assert day(document)["login_s"] == 3 * 3600
+    assert (day(document)["paused_s"], day(document)["pauses"], day(document)["pause_s"]) == (
+        7200,
+        1,
+        {"Oběd": 7200},
+    )
+    assert document["queue_days"]["A"][TODAY]["paused_s"] == 3600
+    assert document["queue_days"]["B"][TODAY]["paused_s"] == 7200
 
 
 def test_logout_of_one_of_two_queues_leaves_the_agent_logged_in() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"), event(T + 1, "login", "B"), event(T + 2, "logout", "A"), as_of=T + 2
     )
 
-    assert told["presence"] == "logged_in"
-    assert list(told["queues"]) == ["B"]
+    assert document["presence"] == "logged_in"
+    assert list(document["queues"]) == ["B"]
 
 
 @pytest.mark.parametrize("name", ["paused", "unpaused"])
 def test_after_a_logout_of_all_pauses_are_ignored(name: str) -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + 1, "logout", "A"),
         event(T + 2, name, "A"),
@@ -132,12 +136,12 @@ def test_after_a_logout_of_all_pauses_are_ignored(name: str) -> None:
         as_of=T + 3,
     )
 
-    assert (told["presence"], told["queues"]) == ("offline", {})
-    assert told["last_event_at"] == text(T + 3)
+    assert (document["presence"], document["queues"]) == ("offline", {})
+    assert document["last_event_at"] == text(T + 3)
 
 
 def test_after_a_logout_of_that_queue_a_pause_there_is_ignored() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T, "login", "B", event_id="b"),
         event(T + 1, "logout", "A"),
@@ -145,12 +149,12 @@ def test_after_a_logout_of_that_queue_a_pause_there_is_ignored() -> None:
         as_of=T + 2,
     )
 
-    assert list(told["queues"]) == ["B"]
-    assert told["state"] == "available"
+    assert list(document["queues"]) == ["B"]
+    assert document["state"] == "available"
 
 
 def test_logging_in_again_lets_pauses_count_again() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + 1, "logout", "A"),
         event(T + 2, "login", "A"),
@@ -158,12 +162,12 @@ def test_logging_in_again_lets_pauses_count_again() -> None:
         as_of=T + 3,
     )
 
-    assert told["state"] == "paused"
-    assert told["queues"]["A"]["since"] == text(T + 2)
+    assert document["state"] == "paused"
+    assert document["queues"]["A"]["since"] == text(T + 2)
 
 
 def test_a_second_pause_keeps_the_first_start() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + 100, "paused", "A", pause_name="Oběd"),
         event(T + 400, "paused", "A", pause_name="Oběd"),
@@ -171,13 +175,13 @@ def test_a_second_pause_keeps_the_first_start() -> None:
         as_of=T + 500,
     )
 
-    assert told["queues"]["A"]["paused_since"] == text(T + 100)
-    assert told["queues"]["A"]["pause_name"] == told["pause_name"] == "Oběd"
-    assert day(told)["pauses"] == 1
+    assert document["queues"]["A"]["paused_since"] == text(T + 100)
+    assert document["queues"]["A"]["pause_name"] == document["pause_name"] == "Oběd"
+    assert day(document)["pauses"] == 1
 
 
 def test_another_pause_name_splits_the_interval() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + HOUR, "paused", "A"),
         event(T + 2 * HOUR, "paused", "A", pause_name="Oběd"),
@@ -186,25 +190,25 @@ def test_another_pause_name_splits_the_interval() -> None:
         as_of=T + 6 * HOUR,
     )
 
-    assert day(told)["pause_s"] == {"": 3600, "Oběd": 3600, "Káva": 7200}
-    assert day(told)["paused_s"] == 4 * 3600
-    assert day(told)["pauses"] == 3
-    assert told["previous"] == {"state": "paused", "since": text(T + HOUR)}
+    assert day(document)["pause_s"] == {"": 3600, "Oběd": 3600, "Káva": 7200}
+    assert day(document)["paused_s"] == 4 * 3600
+    assert day(document)["pauses"] == 3
+    assert document["previous"] == {"state": "paused", "since": text(T + HOUR)}
 
 
 def test_unpaused_without_paused_does_nothing() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"), event(T + 1, "unpaused", "A"), event(T + 2, "unpaused", "X"), as_of=T + 2
     )
 
-    assert told["state"] == "available"
-    assert list(told["queues"]) == ["A"]
+    assert document["state"] == "available"
+    assert list(document["queues"]) == ["A"]
 
 
 def test_unpaused_of_an_agent_never_seen_leaves_presence_unknown() -> None:
-    told = status(event(T, "unpaused", "A"), as_of=T)
+    document = status(event(T, "unpaused", "A"), as_of=T)
 
-    assert (told["presence"], told["availability"], told["state"], told["queues"]) == (
+    assert (document["presence"], document["availability"], document["state"], document["queues"]) == (
         "unknown",
         None,
         "unknown",
@@ -212,17 +216,21 @@ def test_unpaused_of_an_agent_never_seen_leaves_presence_unknown() -> None:
     )
 
 
-def test_who_takes_calls_and_never_logs_in_is_implicit_also_after_an_unpaused() -> None:
-    told = status(event(T, "unpaused", "A"), leg(ring=T + 1, ended=T + 2, result="busy"), as_of=T + 2)
+def test_an_agent_with_calls_but_no_login_is_implicit() -> None:
+    document = status(event(T, "unpaused", "A"), leg(ring=T + 1, ended=T + 2, result="busy"), as_of=T + 2)
 
-    assert (told["presence"], told["availability"], told["state"]) == ("implicit", "available", "implicit")
+    assert (document["presence"], document["availability"], document["state"]) == (
+        "implicit",
+        "available",
+        "implicit",
+    )
 
 
 def test_a_pause_in_a_queue_never_seen_means_logged_in_there() -> None:
-    told = status(event(T, "login", "A"), event(T + 1, "paused", "B", pause_name="Oběd"), as_of=T + 1)
+    document = status(event(T, "login", "A"), event(T + 1, "paused", "B", pause_name="Oběd"), as_of=T + 1)
 
-    assert told["state"] == told["availability"] == "partially_paused"
-    assert told["queues"]["B"] == {
+    assert document["state"] == document["availability"] == "partially_paused"
+    assert document["queues"]["B"] == {
         "logged_in": True,
         "since": text(T + 1),
         "paused": True,
@@ -233,17 +241,17 @@ def test_a_pause_in_a_queue_never_seen_means_logged_in_there() -> None:
 
 
 def test_a_pause_of_an_agent_never_seen_means_logged_in() -> None:
-    told = status(event(T, "paused", "B"), as_of=T)
+    document = status(event(T, "paused", "B"), as_of=T)
 
-    assert (told["presence"], told["state"], told["pause_name"]) == ("logged_in", "paused", None)
-    assert told["queues"]["B"]["inferred"] is True
+    assert (document["presence"], document["state"], document["pause_name"]) == ("logged_in", "paused", None)
+    assert document["queues"]["B"]["inferred"] is True
 
 
 def test_a_logout_of_an_agent_never_seen_means_offline() -> None:
     assert status(event(T, "logout", "A"), as_of=T)["presence"] == "offline"
 
 
-def test_a_logout_where_the_agent_is_not_logged_in_leaves_the_rest() -> None:
+def test_a_logout_of_another_queue_changes_nothing() -> None:
     assert status(event(T, "login", "A"), event(T + 1, "logout", "B"), as_of=T + 1)["state"] == "available"
 
 
@@ -266,7 +274,7 @@ def test_an_empty_queue_means_those_logged_in() -> None:
 
 
 def test_an_empty_queue_of_a_login_means_all_ever_named() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + 1, "logout", "A"),
         event(T + 2, "unpaused", "B"),
@@ -274,13 +282,13 @@ def test_an_empty_queue_of_a_login_means_all_ever_named() -> None:
         as_of=T + 3,
     )
 
-    assert {name: queue["since"] for name, queue in told["queues"].items()} == {
+    assert {name: queue["since"] for name, queue in document["queues"].items()} == {
         "A": text(T + 3),
         "B": text(T + 3),
     }
 
 
-def test_a_login_without_any_queue_is_continued_by_the_first_named_one() -> None:
+def test_a_login_without_queue_continues_in_the_first_named_one() -> None:
     records = [event(T, "login"), event(T + 1, "login"), event(T + 2, "paused", pause_name="Oběd")]
     unnamed = status(*records, as_of=T + 2)
     named = status(*records, event(T + 3 * SECOND, "login", "A"), as_of=T + 4 * SECOND)
@@ -302,8 +310,8 @@ def test_a_login_without_any_queue_is_continued_by_the_first_named_one() -> None
     assert day(named)["pauses"] == 1
 
 
-def test_a_pause_of_no_queue_that_ends_unnamed_counts_for_no_queue() -> None:
-    told = status(
+def test_a_pause_without_queue_counts_for_no_queue() -> None:
+    document = status(
         event(T, "login"),
         event(T + 1, "paused"),
         event(T + SECOND, "unpaused"),
@@ -311,19 +319,19 @@ def test_a_pause_of_no_queue_that_ends_unnamed_counts_for_no_queue() -> None:
         as_of=T + 3 * SECOND,
     )
 
-    assert told["queue_days"] == {}
-    assert day(told)["paused_s"] == 0.999999
+    assert document["queue_days"] == {}
+    assert day(document)["paused_s"] == 0.999999
 
 
-def test_the_first_named_queue_continues_also_where_only_a_pause_named_it() -> None:
-    told = status(event(T, "login"), event(T + 1, "paused", "A"), as_of=T + 1)
+def test_a_queue_named_by_a_pause_continues_an_unnamed_login() -> None:
+    document = status(event(T, "login"), event(T + 1, "paused", "A"), as_of=T + 1)
 
-    assert told["queues"]["A"]["inferred"] is True
-    assert told["queues"]["A"]["since"] == text(T)
+    assert document["queues"]["A"]["inferred"] is True
+    assert document["queues"]["A"]["since"] == text(T)
 
 
-def test_a_login_of_all_queues_continues_an_unnamed_pause_in_the_first_of_them() -> None:
-    told = status(
+def test_a_login_of_all_queues_continues_a_pause_in_the_first() -> None:
+    document = status(
         event(T, "unpaused", "A"),
         event(T + 1, "unpaused", "B"),
         event(T + 2, "paused"),
@@ -331,10 +339,10 @@ def test_a_login_of_all_queues_continues_an_unnamed_pause_in_the_first_of_them()
         as_of=T + 3,
     )
 
-    assert {name: queue["paused"] for name, queue in told["queues"].items()} == {"A": True, "B": False}
+    assert {name: queue["paused"] for name, queue in document["queues"].items()} == {"A": True, "B": False}
 
 
-def test_the_pause_of_the_agent_runs_under_the_name_of_the_one_begun_last() -> None:
+def test_the_pause_name_is_that_of_the_latest_pause() -> None:
     records = [
         event(T, "login", "A"),
         event(T, "login", "B", event_id="b"),
@@ -351,8 +359,8 @@ def test_the_pause_of_the_agent_runs_under_the_name_of_the_one_begun_last() -> N
     assert day(wholly)["paused_s"] == 3600
 
 
-def test_of_pauses_begun_at_one_moment_the_event_id_tells_the_last() -> None:
-    told = status(
+def test_pauses_of_the_same_time_are_ordered_by_event_id() -> None:
+    document = status(
         event(T, "login", "A", event_id="1"),
         event(T, "login", "B", event_id="2"),
         event(T + 1, "paused", "A", event_id="4", pause_name="Oběd"),
@@ -360,33 +368,33 @@ def test_of_pauses_begun_at_one_moment_the_event_id_tells_the_last() -> None:
         as_of=T + 1,
     )
 
-    assert told["pause_name"] == "Oběd"
+    assert document["pause_name"] == "Oběd"
 
 
-def test_pauses_count_by_their_first_day_and_are_cut_at_local_midnight() -> None:
+def test_pauses_count_on_their_first_day_and_split_at_midnight() -> None:
     evening = at("2026-03-02T23:00:00+01:00")
-    told = status(
+    document = status(
         event(evening, "login", "A"),
         event(evening + HOUR // 2, "paused", "A", pause_name="Oběd"),
         event(evening + 3 * HOUR, "unpaused", "A"),
         as_of=evening + 3 * HOUR,
     )
 
-    assert day(told)["pauses"] == 1
-    assert (day(told)["paused_s"], day(told)["login_s"]) == (1800, 3600)
-    assert day(told, "2026-03-03")["pauses"] == 0
-    assert day(told, "2026-03-03")["pause_s"] == {"Oběd": 7200}
+    assert day(document)["pauses"] == 1
+    assert (day(document)["paused_s"], day(document)["login_s"]) == (1800, 3600)
+    assert day(document, "2026-03-03")["pauses"] == 0
+    assert day(document, "2026-03-03")["pause_s"] == {"Oběd": 7200}
 
 
 def test_a_pause_that_begins_now_counts_already() -> None:
-    told = status(event(T, "login", "A"), event(T + 1, "paused", "A", pause_name="Oběd"), as_of=T + 1)
+    document = status(event(T, "login", "A"), event(T + 1, "paused", "A", pause_name="Oběd"), as_of=T + 1)
 
-    assert day(told)["pauses"] == 1
-    assert day(told)["pause_s"] == {"Oběd": 0}
+    assert day(document)["pauses"] == 1
+    assert day(document)["pause_s"] == {"Oběd": 0}
 
 
 def test_states_of_no_length_are_none() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A", event_id="1"),
         event(T, "paused", "A", event_id="2"),
         event(T + 10, "unpaused", "A", event_id="3"),
@@ -395,15 +403,15 @@ def test_states_of_no_length_are_none() -> None:
         as_of=T + 30,
     )
 
-    assert (told["state"], told["since"]) == ("available", text(T + 20))
-    assert told["previous"] == {"state": "paused", "since": text(T)}
-    assert day(told)["pauses"] == 1
+    assert (document["state"], document["since"]) == ("available", text(T + 20))
+    assert document["previous"] == {"state": "paused", "since": text(T)}
+    assert day(document)["pauses"] == 1
 
 
 # ---------------------------------------------------------------- silence and the end
 
 
-def test_after_24_hours_without_anything_presence_is_unknown_and_time_stops() -> None:
+def test_presence_is_unknown_after_24_hours_of_silence() -> None:
     records = [event(T, "login", "A"), event(T + HOUR, "paused", "A", pause_name="Oběd")]
     before = status(*records, as_of=T + 25 * HOUR - 1)
     after = status(*records, as_of=T + 25 * HOUR)
@@ -419,17 +427,17 @@ def test_after_24_hours_without_anything_presence_is_unknown_and_time_stops() ->
 
 
 def test_time_grows_again_from_the_next_event_or_call() -> None:
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(T + 1, "paused", "A", pause_name="Oběd"),
         leg(ring=T + 3 * DAY, ended=T + 3 * DAY + MINUTE, result="no_answer"),
         as_of=T + 3 * DAY + HOUR,
     )
 
-    assert (told["state"], told["since"]) == ("paused", text(T + 3 * DAY + MINUTE))
-    assert day(told, "2026-03-05")["login_s"] == 3600
-    assert "2026-03-04" not in told["days"]
-    assert [day(told, date)["pauses"] for date in told["days"]] == [1, 0, 0]
+    assert (document["state"], document["since"]) == ("paused", text(T + 3 * DAY + MINUTE))
+    assert day(document, "2026-03-05")["login_s"] == 3600
+    assert "2026-03-04" not in document["days"]
+    assert [day(document, date)["pauses"] for date in document["days"]] == [1, 0, 0]
 
 
 def test_silence_counts_from_the_last_event_of_a_call() -> None:
@@ -440,12 +448,12 @@ def test_silence_counts_from_the_last_event_of_a_call() -> None:
 
 
 def test_an_open_call_is_no_silence() -> None:
-    told = status(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2), as_of=T + 3 * DAY)
+    document = status(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2), as_of=T + 3 * DAY)
 
-    assert (told["presence"], told["state"]) == ("logged_in", "on_call")
+    assert (document["presence"], document["state"]) == ("logged_in", "on_call")
 
 
-def test_unseen_for_90_days_the_agent_is_deleted_and_starts_empty() -> None:
+def test_an_agent_unseen_for_90_days_is_deleted() -> None:
     state, documents = PRAGUE.emit(folded(event(T, "login", "A")), T)
     assert documents[0].value is not None
     assert PRAGUE.expires_at(state) == T + 90 * DAY
@@ -464,13 +472,13 @@ def test_unseen_for_90_days_the_agent_is_deleted_and_starts_empty() -> None:
 
 
 def test_an_event_at_the_90th_day_precedes_the_deadline() -> None:
-    told = status(event(T, "login", "A"), event(T + 90 * DAY, "paused"), as_of=T + 90 * DAY)
+    document = status(event(T, "login", "A"), event(T + 90 * DAY, "paused"), as_of=T + 90 * DAY)
 
-    assert list(told["queues"]) == ["A"]
+    assert list(document["queues"]) == ["A"]
 
 
-def test_an_agent_whose_only_leg_was_taken_back_is_no_agent() -> None:
-    """A leg of `line:201` whose Login came later belongs to the Login: nobody sees a phantom."""
+def test_an_agent_whose_only_leg_is_revoked_is_deleted() -> None:
+    """A leg of `line:201` whose Login came later belongs to the Login: the agent `line:201` disappears."""
     state, documents = PRAGUE.emit(folded(leg(ring=T)), T)
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
     state, deletion = PRAGUE.emit(state, T + 1)
@@ -482,7 +490,7 @@ def test_an_agent_whose_only_leg_was_taken_back_is_no_agent() -> None:
     assert PRAGUE.emit(state, T + 2)[1] == ()
 
 
-def test_while_a_leg_is_open_nobody_knows_when_the_agent_is_forgotten() -> None:
+def test_an_agent_with_an_open_leg_has_no_expiry() -> None:
     state = folded(event(T, "login", "A"), leg(ring=T + 1, answered=T + 2))
     ended = leg(ring=T + 1, answered=T + 2, ended=T + HOUR, result="completed", revision=2)
 
@@ -490,18 +498,18 @@ def test_while_a_leg_is_open_nobody_knows_when_the_agent_is_forgotten() -> None:
     assert PRAGUE.expires_at(PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)) == T + HOUR + 90 * DAY
 
 
-def test_the_standing_is_the_state_that_was_told_last() -> None:
+def test_the_status_is_the_state_published_last() -> None:
     state, documents = PRAGUE.emit(folded(event(T, "login", "A"), event(T + 1, "paused", "A")), T + 1)
-    told = orjson.loads(documents[0].value or b"")
+    document = orjson.loads(documents[0].value or b"")
     unpaused = PRAGUE.fold(state, AGENT_EVENTS, event(T + 2, "unpaused", "A").value)
 
-    assert PRAGUE.status(state) == told["state"] == "paused"
+    assert PRAGUE.status(state) == document["state"] == "paused"
     assert PRAGUE.status(PRAGUE.decode(PRAGUE.encode(state))) == "paused"
     assert PRAGUE.status(unpaused) == "paused"
     assert PRAGUE.status(PRAGUE.emit(unpaused, T + 2)[0]) == "available"
 
 
-def test_nothing_is_told_of_an_agent_of_whom_nothing_came() -> None:
+def test_an_agent_without_records_has_no_document() -> None:
     state, documents = PRAGUE.emit(PRAGUE.initial_state("voipex", "janecek"), T)
 
     assert documents == ()
@@ -532,13 +540,13 @@ def test_due_is_silence_then_the_end() -> None:
 
 
 def test_at_midnight_the_day_is_complete() -> None:
-    told = status(event(T, "login", "A"), as_of=MIDNIGHT)
+    document = status(event(T, "login", "A"), as_of=MIDNIGHT)
 
-    assert day(told)["login_s"] == 16 * 3600
-    assert "2026-03-03" not in told["days"]
+    assert day(document)["login_s"] == 16 * 3600
+    assert "2026-03-03" not in document["days"]
 
 
-def test_a_document_that_did_not_change_is_not_told_again() -> None:
+def test_an_unchanged_document_is_not_published_again() -> None:
     state, first = PRAGUE.emit(folded(event(T, "login", "A"), event(T + 1, "logout", "A")), T + 1)
     state, second = PRAGUE.emit(state, T + HOUR)
 
@@ -546,14 +554,14 @@ def test_a_document_that_did_not_change_is_not_told_again() -> None:
     assert second == ()
 
 
-def test_a_document_is_never_older_than_what_it_tells_nor_than_the_one_before() -> None:
+def test_updated_at_never_goes_back() -> None:
     state, documents = PRAGUE.emit(folded(event(T + HOUR, "login", "A")), T)
     assert orjson.loads(documents[0].value or b"")["updated_at"] == text(T + HOUR)
 
     state, _ = PRAGUE.emit(state, T + 2 * HOUR)
     _, documents = PRAGUE.emit(PRAGUE.fold(state, AGENT_EVENTS, event(T, "login", "B").value), T + HOUR)
-    told = orjson.loads(documents[0].value or b"")
-    assert (told["updated_at"], told["revision"]) == (text(T + 2 * HOUR), 3)
+    document = orjson.loads(documents[0].value or b"")
+    assert (document["updated_at"], document["revision"]) == (text(T + 2 * HOUR), 3)
 
 
 # ---------------------------------------------------------------- calls: activity and state
@@ -573,13 +581,13 @@ def test_a_document_is_never_older_than_what_it_tells_nor_than_the_one_before() 
         (leg(answered=T), "on_call_in", "on_call"),
     ],
 )
-def test_what_a_leg_means_by_its_role(record: Record, activity: str, state: str) -> None:
-    told = status(record, as_of=T + 2)
+def test_the_role_of_a_leg_gives_activity_and_state(record: Record, activity: str, state: str) -> None:
+    document = status(record, as_of=T + 2)
 
-    assert (told["activity"], told["state"]) == (activity, state)
+    assert (document["activity"], document["state"]) == (activity, state)
 
 
-def test_of_several_on_call_begun_last_then_monitoring_consulting_ringing() -> None:
+def test_the_activity_of_several_legs_is_the_most_important_one() -> None:
     ringing = leg("1.1", ring=T)
     consulting = leg("1.2", role="consult", ring=T, answered=T)
     monitoring = leg("1.3", role="monitor", ring=T)
@@ -597,25 +605,25 @@ def test_of_several_on_call_begun_last_then_monitoring_consulting_ringing() -> N
 
 def test_a_call_is_shown_before_presence() -> None:
     records = [event(T, "login", "A"), event(T + 1, "paused", "A"), leg(ring=T + 2, queue="A")]
-    told = status(*records, as_of=T + 3)
+    document = status(*records, as_of=T + 3)
 
-    assert (told["state"], told["availability"]) == ("ringing", "paused")
-    assert told["previous"] == {"state": "paused", "since": text(T + 1)}
+    assert (document["state"], document["availability"]) == ("ringing", "paused")
+    assert document["previous"] == {"state": "paused", "since": text(T + 1)}
     assert status(event(T, "logout"), leg(ring=T + 2), as_of=T + 3)["presence"] == "offline"
 
 
 def test_current_calls_are_all_but_the_ringing_ones() -> None:
-    told = status(
+    document = status(
         leg("1.1", ring=T, queue="A", number="777", direction="incoming"),
         leg("1.2", role="caller", ring=T + 1, answered=T + 9, direction="outgoing", number="601"),
         leg("1.3", ring=T, answered=T + 5),
         as_of=T + 10,
     )
 
-    assert told["ringing_calls"] == [
+    assert document["ringing_calls"] == [
         {"call_id": "1.1", "queue": "A", "number": "777", "direction": "incoming", "since": text(T)}
     ]
-    assert told["current_calls"] == [
+    assert document["current_calls"] == [
         {"call_id": "1.2", "queue": None, "number": "601", "direction": "outgoing", "since": text(T + 1)},
         {
             "call_id": "1.3",
@@ -629,22 +637,24 @@ def test_current_calls_are_all_but_the_ringing_ones() -> None:
 
 def test_a_colleague_who_took_over_consulted_before() -> None:
     taken = leg(ring=T, answered=T + 10 * SECOND, talk=T + 30 * SECOND)
-    told = status(taken, as_of=T + 40 * SECOND)
+    document = status(taken, as_of=T + 40 * SECOND)
 
-    assert told["previous"] == {"state": "consulting", "since": text(T + 10 * SECOND)}
-    assert told["current_calls"][0]["since"] == text(T + 30 * SECOND)
-    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["answered_in"]) == (10, 10, 1)
+    assert document["previous"] == {"state": "consulting", "since": text(T + 10 * SECOND)}
+    assert document["current_calls"][0]["since"] == text(T + 30 * SECOND)
+    assert (day(document)["talk_s"], day(document)["ring_s"], day(document)["answered_in"]) == (10, 10, 1)
 
 
 def test_a_caller_who_consulted_first_is_on_the_call_from_then() -> None:
-    told = status(leg(role="caller", ring=T, answered=T + SECOND, talk=T + 2 * SECOND), as_of=T + 3 * SECOND)
+    document = status(
+        leg(role="caller", ring=T, answered=T + SECOND, talk=T + 2 * SECOND), as_of=T + 3 * SECOND
+    )
 
-    assert told["current_calls"][0]["since"] == text(T + 2 * SECOND)
-    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["answered_out"]) == (1, 0, 1)
+    assert document["current_calls"][0]["since"] == text(T + 2 * SECOND)
+    assert (day(document)["talk_s"], day(document)["ring_s"], day(document)["answered_out"]) == (1, 0, 1)
 
 
-def test_login_line_and_email_are_the_last_that_were_told() -> None:
-    told = status(
+def test_login_line_and_email_are_those_reported_last() -> None:
+    document = status(
         event(T, "login", "A", login="Janecek", line="163", email="a@b.cz"),
         leg(ring=T + 1, login="janecek", line="164", email=None),
         event(T + 2, "paused", "A", login="JANECEK", line=None, email="c@d.cz"),
@@ -652,15 +662,15 @@ def test_login_line_and_email_are_the_last_that_were_told() -> None:
         as_of=T + 3,
     )
 
-    assert (told["login"], told["line"], told["email"]) == ("JANECEK", "164", "c@d.cz")
+    assert (document["login"], document["line"], document["email"]) == ("JANECEK", "164", "c@d.cz")
 
 
 # ---------------------------------------------------------------- calls: totals
 
 
-def test_answers_count_on_the_day_they_begin_and_talk_is_cut_at_midnight() -> None:
+def test_answers_count_on_their_first_day_and_talk_is_split() -> None:
     evening = at("2026-03-02T23:50:00+01:00")
-    told = status(
+    document = status(
         leg(
             ring=evening,
             answered=evening + MINUTE,
@@ -671,9 +681,9 @@ def test_answers_count_on_the_day_they_begin_and_talk_is_cut_at_midnight() -> No
         as_of=evening + HOUR,
     )
 
-    assert (day(told)["answered_in"], day(told)["ring_s"], day(told)["talk_s"]) == (1, 60, 540)
-    assert (day(told, "2026-03-03")["answered_in"], day(told, "2026-03-03")["talk_s"]) == (0, 1200)
-    assert told["queue_days"] == {
+    assert (day(document)["answered_in"], day(document)["ring_s"], day(document)["talk_s"]) == (1, 60, 540)
+    assert (day(document, "2026-03-03")["answered_in"], day(document, "2026-03-03")["talk_s"]) == (0, 1200)
+    assert document["queue_days"] == {
         "A": {
             "2026-03-02": {"answered": 1, "missed_rings": 0, "talk_s": 540, "paused_s": 0},
             "2026-03-03": {"answered": 0, "missed_rings": 0, "talk_s": 1200, "paused_s": 0},
@@ -683,7 +693,7 @@ def test_answers_count_on_the_day_they_begin_and_talk_is_cut_at_midnight() -> No
 
 def test_the_rest_counts_on_the_day_it_ends() -> None:
     evening = at("2026-03-02T23:59:50+01:00")
-    told = status(
+    document = status(
         leg("1.1", ring=evening, ended=evening + 20 * SECOND, result="no_answer", queue="A"),
         leg("1.2", role="caller", ring=evening, ended=evening + 20 * SECOND, result="no_answer"),
         leg("1.3", ring=evening, ended=evening + 20 * SECOND, result="answered_elsewhere"),
@@ -692,9 +702,9 @@ def test_the_rest_counts_on_the_day_it_ends() -> None:
     )
 
     counts = ("missed_rings", "unanswered_out", "answered_elsewhere", "transfers")
-    assert [day(told)[name] for name in counts] == [0, 0, 0, 0]
-    assert [day(told, "2026-03-03")[name] for name in counts] == [1, 1, 1, 1]
-    assert told["queue_days"]["A"] == {
+    assert [day(document)[name] for name in counts] == [0, 0, 0, 0]
+    assert [day(document, "2026-03-03")[name] for name in counts] == [1, 1, 1, 1]
+    assert document["queue_days"]["A"] == {
         "2026-03-03": {"answered": 0, "missed_rings": 1, "talk_s": 0, "paused_s": 0}
     }
 
@@ -712,26 +722,26 @@ def test_the_rest_counts_on_the_day_it_ends() -> None:
         ("timeout", 0),
     ],
 )
-def test_missed_rings_are_attempts_of_role_agent_that_ended_so(result: str, missed: int) -> None:
-    told = status(leg(ring=T, ended=T + MINUTE, result=result), as_of=T + HOUR)
+def test_missed_rings_are_unanswered_attempts_of_role_agent(result: str, missed: int) -> None:
+    document = status(leg(ring=T, ended=T + MINUTE, result=result), as_of=T + HOUR)
     consult = status(
         leg(role="consult", ring=T, ended=T + MINUTE, result=result), leg("1.2", ring=T), as_of=T + HOUR
     )
 
-    assert told["days"].get(TODAY, {"missed_rings": 0})["missed_rings"] == missed
+    assert document["days"].get(TODAY, {"missed_rings": 0})["missed_rings"] == missed
     assert day(consult)["missed_rings"] == 0
 
 
 def test_a_blind_transfer_counts_too() -> None:
-    told = status(
+    document = status(
         leg(answered=T, ended=T + MINUTE, result="completed", transferred=T + MINUTE), as_of=T + HOUR
     )
 
-    assert day(told)["transfers"] == 1
+    assert day(document)["transfers"] == 1
 
 
-def test_a_consult_gives_no_caller_away() -> None:
-    told = status(
+def test_a_consult_leg_counts_no_transfer() -> None:
+    document = status(
         leg(
             role="consult",
             ring=T,
@@ -743,11 +753,11 @@ def test_a_consult_gives_no_caller_away() -> None:
         as_of=T + HOUR,
     )
 
-    assert "transfers" not in told["days"] or day(told)["transfers"] == 0
+    assert "transfers" not in document["days"] or day(document)["transfers"] == 0
 
 
 def test_talk_and_ring_are_unions() -> None:
-    told = status(
+    document = status(
         leg("1.1", ring=T, answered=T + 10 * SECOND, ended=T + 60 * SECOND, result="completed", queue="A"),
         leg("1.2", ring=T, answered=T + 20 * SECOND, ended=T + 70 * SECOND, result="completed", queue="B"),
         leg(
@@ -765,58 +775,65 @@ def test_talk_and_ring_are_unions() -> None:
         as_of=T + HOUR,
     )
 
-    assert (day(told)["talk_s"], day(told)["ring_s"]) == (60, 25)
-    assert {queue: days[TODAY]["talk_s"] for queue, days in told["queue_days"].items()} == {"A": 50, "B": 50}
+    assert (day(document)["talk_s"], day(document)["ring_s"]) == (60, 25)
+    assert {queue: days[TODAY]["talk_s"] for queue, days in document["queue_days"].items()} == {
+        "A": 50,
+        "B": 50,
+    }
 
 
-def test_time_outs_count_in_no_sum() -> None:
-    told = status(
+def test_legs_ended_by_timeout_add_to_no_total() -> None:
+    document = status(
         leg("1.1", ring=T, answered=T + SECOND, ended=T + HOUR, result="timeout", queue="A"),
         leg("1.2", ring=T, ended=T + MINUTE, result="timeout"),
         leg("1.3", role="caller", ring=T, ended=T + MINUTE, result="timeout"),
         as_of=T + 2 * HOUR,
     )
 
-    assert (day(told)["talk_s"], day(told)["ring_s"]) == (0, 1)
-    assert (day(told)["answered_in"], day(told)["unanswered_out"]) == (1, 1)
+    assert (day(document)["talk_s"], day(document)["ring_s"]) == (0, 1)
+    assert (day(document)["answered_in"], day(document)["unanswered_out"]) == (1, 1)
 
 
 def test_open_intervals_count_up_to_updated_at() -> None:
-    told = status(leg(ring=T, answered=T + SECOND), as_of=T + MINUTE)
+    document = status(leg(ring=T, answered=T + SECOND), as_of=T + MINUTE)
 
-    assert (day(told)["talk_s"], told["updated_at"]) == (59, text(T + MINUTE))
+    assert (day(document)["talk_s"], document["updated_at"]) == (59, text(T + MINUTE))
 
 
 def test_the_highest_revision_counts_and_replaces() -> None:
     first = leg(ring=T, ended=T + MINUTE, result="no_answer", revision=2)
     revised = leg(ring=T, answered=T + SECOND, ended=T + MINUTE, result="completed", revision=3)
     for records in ([first, revised], [revised, first], [revised, revised, first, first]):
-        told = status(*records, as_of=T + HOUR)
+        document = status(*records, as_of=T + HOUR)
 
-        assert (day(told)["missed_rings"], day(told)["answered_in"], day(told)["talk_s"]) == (0, 1, 59)
+        assert (day(document)["missed_rings"], day(document)["answered_in"], day(document)["talk_s"]) == (
+            0,
+            1,
+            59,
+        )
 
 
-def test_a_leg_taken_back_counts_for_nothing() -> None:
-    kept = leg("1.2", ring=T, ended=T + MINUTE, result="busy")
-    told = status(
+def test_a_revoked_leg_counts_for_nothing() -> None:
+    other = leg("1.2", ring=T, ended=T + MINUTE, result="busy")
+    document = status(
         leg(ring=T, ended=T + MINUTE, result="no_answer"),
         leg(ring=T, revision=2, removed=True),
-        kept,
+        other,
         as_of=T + HOUR,
     )
 
-    assert day(told)["missed_rings"] == 1
+    assert day(document)["missed_rings"] == 1
 
 
-def test_times_that_contradict_each_other_make_no_negative_length() -> None:
-    told = status(
+def test_contradictory_times_give_no_negative_duration() -> None:
+    document = status(
         leg("1.1", ring=T + MINUTE, answered=T, ended=T - MINUTE, result="completed", talk=T - HOUR),
         leg("1.2", ended=T - MINUTE, last=T, result="busy"),
         leg("1.3", ended=T + MINUTE, last=T, result="busy"),
         as_of=T + HOUR,
     )
 
-    assert day(told)["talk_s"] == day(told)["ring_s"] - 60 == 0
+    assert day(document)["talk_s"] == day(document)["ring_s"] - 60 == 0
 
 
 # ---------------------------------------------------------------- days
@@ -828,30 +845,30 @@ def test_times_that_contradict_each_other_make_no_negative_length() -> None:
 def test_a_day_has_23_to_25_hours(date: str, hours: int) -> None:
     """Clocks in Prague: forward on 29 March 2026, back on 25 October 2026."""
     start = at(f"{date}T00:00:00+02:00") - 3 * HOUR
-    told = status(
+    document = status(
         *(event(start + hour * 6 * HOUR, "login", "A") for hour in range(8)), as_of=start + 48 * HOUR
     )
 
-    assert day(told, date)["login_s"] == hours * 3600
+    assert day(document, date)["login_s"] == hours * 3600
 
 
 def test_seven_local_days_are_shown() -> None:
     records = [event(T + n * DAY, "login", "A") for n in range(10)]
-    told = status(*records, as_of=T + 9 * DAY)
+    document = status(*records, as_of=T + 9 * DAY)
 
-    assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (5, 6, 7, 8, 9, 10, 11)]
+    assert list(document["days"]) == [f"2026-03-{n:02d}" for n in (5, 6, 7, 8, 9, 10, 11)]
 
 
 def test_days_are_those_of_the_time_zone() -> None:
     tokyo = AgentProjection("Asia/Tokyo")
-    told = status(
+    document = status(
         event(T, "login", "A"),
         event(at("2026-03-03T01:00:00+09:00"), "logout", "A"),
         as_of=T + DAY,
         projection=tokyo,
     )
 
-    assert {date: totals["login_s"] for date, totals in told["days"].items()} == {
+    assert {date: totals["login_s"] for date, totals in document["days"].items()} == {
         "2026-03-02": 8 * 3600,
         "2026-03-03": 3600,
     }
@@ -876,7 +893,7 @@ def test_a_clock_that_skips_midnight_begins_the_day_later() -> None:
     assert (day.start_us, day.end_us - day.start_us) == (at("2026-03-29T00:00:00+02:00"), 23 * HOUR)
 
 
-def test_a_calendar_of_many_years_forgets_the_days_it_was_asked_for() -> None:
+def test_days_of_many_years_have_their_lengths() -> None:
     days = LocalDays(ZoneInfo("Europe/Prague"))
     lengths = {day.end_us - day.start_us for day in (days.day_of(T + n * DAY) for n in range(1500))}
 
@@ -934,7 +951,7 @@ def test_an_activity_that_cannot_be_read_is_a_value_error(changes: dict[str, Any
     ],
 )
 def test_a_record_of_another_agent_is_a_value_error(record: Record) -> None:
-    """It lies under the wrong key: taken, it would count for somebody else."""
+    """Its key is wrong: folded, it would count for the wrong agent."""
     with pytest.raises(ValueError, match="another agent"):
         PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), record.kind, record.value)
 
@@ -957,24 +974,24 @@ def test_an_agent_is_known_by_login_else_line_else_email(key: str, names: dict[s
     assert PRAGUE.emit(state, T)[1][0].key == key
 
 
-def test_a_type_of_agent_event_that_is_new_shows_that_the_agent_is_there() -> None:
-    told = status(event(T, "login", "A"), event(T + 20 * HOUR, "wrapup", "A"), as_of=T + 30 * HOUR)
+def test_an_unknown_agent_event_is_a_sign_of_life() -> None:
+    document = status(event(T, "login", "A"), event(T + 20 * HOUR, "wrapup", "A"), as_of=T + 30 * HOUR)
 
-    assert told["state"] == "available"
-    assert told["last_event_at"] == text(T + 20 * HOUR)
+    assert document["state"] == "available"
+    assert document["last_event_at"] == text(T + 20 * HOUR)
 
 
 def test_times_with_an_offset_are_read_too() -> None:
-    told = status(event(T, "login", "A", received_at="2026-03-02T08:00:00+01:00"), as_of=T)
+    document = status(event(T, "login", "A", received_at="2026-03-02T08:00:00+01:00"), as_of=T)
 
-    assert told["since"] == text(T)
+    assert document["since"] == text(T)
 
 
 # ---------------------------------------------------------------- memory: late, twice, old
 
 
 def produced(*records: Record, then: int) -> Any:
-    """A state whose past is settled."""
+    """Fold and emit record by record, so that the past is archived."""
     state = PRAGUE.initial_state("voipex", "janecek")
     for record in records:
         state = PRAGUE.fold(state, record.kind, record.value)
@@ -984,80 +1001,84 @@ def produced(*records: Record, then: int) -> Any:
 
 
 def changed(state: Any, **fields: Any) -> Any:
-    twin = state.copy()
+    duplicate = state.copy()
     for name, value in fields.items():
-        setattr(twin, name, value)
-    return twin
+        setattr(duplicate, name, value)
+    return duplicate
 
 
-def told_of(state: Any, as_of: int) -> dict[str, Any]:
+def document_of(state: Any, as_of: int) -> dict[str, Any]:
     _, documents = PRAGUE.emit(changed(state, digest=0), as_of)
-    told: dict[str, Any] = orjson.loads(documents[0].value or b"")
-    return told
+    document: dict[str, Any] = orjson.loads(documents[0].value or b"")
+    return document
 
 
 def lines_of(state: Any) -> bytes:
-    """What is over, a line each."""
+    """The archived lines of a state."""
     return b"".join(archive.all_of(stage.lines) for stage in state.stages)
 
 
 CALL = (leg(ring=T, queue="A"), leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=2))
 
 
-def test_what_is_settled_is_kept_as_lines() -> None:
+def test_settled_records_are_archived_as_lines() -> None:
     state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
 
     assert (state.events, state.legs) == ({}, {})
     assert lines_of(state).count(b"\n") == 2
 
 
-def test_a_copy_of_what_is_settled_changes_nothing() -> None:
+def test_a_copy_of_an_archived_record_changes_nothing() -> None:
     login = event(T - HOUR, "login", "A")
     state = produced(login, *CALL, then=T + HOUR)
     for record in (login, *CALL):
         assert PRAGUE.fold(state, record.kind, record.value) is state
 
 
-def test_a_revision_without_news_only_takes_the_place_of_the_old_one() -> None:
+def test_an_equal_revision_only_replaces_the_old_one() -> None:
     state = produced(*CALL, then=T + HOUR)
     again = leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=9)
     revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
 
     assert (revised.legs, revised.events) == ({}, {})
-    assert told_of(revised, T + HOUR)["days"] == told_of(state, T + HOUR)["days"]
+    assert document_of(revised, T + HOUR)["days"] == document_of(state, T + HOUR)["days"]
     assert PRAGUE.fold(revised, AGENT_ACTIVITY, leg(ring=T, queue="A", revision=8).value) is revised
 
 
-def test_a_revision_with_news_of_what_is_settled_changes_the_totals() -> None:
+def test_a_revision_of_an_archived_leg_changes_the_totals() -> None:
     state = produced(*CALL, then=T + HOUR)
     answered = leg(ring=T, answered=T + SECOND, ended=T + MINUTE, result="completed", queue="A", revision=3)
-    told = told_of(PRAGUE.fold(state, AGENT_ACTIVITY, answered.value), T + HOUR)
+    document = document_of(PRAGUE.fold(state, AGENT_ACTIVITY, answered.value), T + HOUR)
 
-    assert (day(told)["missed_rings"], day(told)["answered_in"], day(told)["talk_s"]) == (0, 1, 59)
+    assert (day(document)["missed_rings"], day(document)["answered_in"], day(document)["talk_s"]) == (
+        0,
+        1,
+        59,
+    )
 
 
-def test_a_long_call_does_not_keep_what_happens_meanwhile_from_being_settled() -> None:
+def test_records_during_a_long_call_are_archived() -> None:
     """A Hangup that is lost leaves a leg open for hours; its revisions may end it, or turn out to be something else."""
     pauses = [event(T + n * HOUR, "paused" if n % 2 else "unpaused", "A") for n in range(1, 6)]
     state = produced(
         event(T, "login", "A"), leg(ring=T, answered=T + MINUTE, queue="A"), *pauses, then=T + 6 * HOUR
     )
     assert (state.events, list(state.legs)) == ({}, [("1.1", 1)])
-    assert day(told_of(state, T + 6 * HOUR))["talk_s"] == 6 * 3600 - 60
+    assert day(document_of(state, T + 6 * HOUR))["talk_s"] == 6 * 3600 - 60
 
     ended = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="completed", revision=2)
     goes_on = PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)
     assert (goes_on.head, goes_on.stages) == (state.head, state.stages)
-    assert day(told_of(goes_on, T + 7 * HOUR))["talk_s"] == 6 * 3600 - 60
-    assert told_of(goes_on, T + 7 * HOUR)["state"] == "paused"
+    assert day(document_of(goes_on, T + 7 * HOUR))["talk_s"] == 6 * 3600 - 60
+    assert document_of(goes_on, T + 7 * HOUR)["state"] == "paused"
 
     timed_out = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="timeout", revision=3)
     anew = PRAGUE.fold(goes_on, AGENT_ACTIVITY, timed_out.value)
     assert len(anew.events) == 6
-    assert day(told_of(anew, T + 7 * HOUR))["talk_s"] == 0
+    assert day(document_of(anew, T + 7 * HOUR))["talk_s"] == 0
 
 
-def test_what_happens_at_the_very_moment_that_is_settled_counts_once() -> None:
+def test_records_at_the_time_of_the_head_count_once() -> None:
     """The head lies at the last record; here an answer, an end and a pause lie exactly there, and more comes for that moment."""
     records = [
         event(T, "login", "A"),
@@ -1066,23 +1087,23 @@ def test_what_happens_at_the_very_moment_that_is_settled_counts_once() -> None:
         event(T + MINUTE, "paused", "A", pause_name="Oběd"),
     ]
     state = produced(*records, then=T + 2 * MINUTE)
-    told = told_of(state, T + 2 * MINUTE)
+    document = document_of(state, T + 2 * MINUTE)
 
     assert state.head.at_us == T + MINUTE
     assert (state.events, list(state.legs)) == ({}, [("1.1", 1)])
-    assert (day(told)["answered_in"], day(told)["missed_rings"], day(told)["pauses"]) == (1, 1, 1)
-    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["paused_s"]) == (60, 60, 60)
+    assert (day(document)["answered_in"], day(document)["missed_rings"], day(document)["pauses"]) == (1, 1, 1)
+    assert (day(document)["talk_s"], day(document)["ring_s"], day(document)["paused_s"]) == (60, 60, 60)
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg("1.3", answered=T + MINUTE).value)
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + MINUTE, "unpaused", "A", event_id="z").value)
-    told = told_of(state, T + 2 * MINUTE)
-    assert (day(told)["answered_in"], day(told)["missed_rings"], day(told)["pauses"]) == (2, 1, 0)
-    assert (day(told)["talk_s"], day(told)["ring_s"], day(told)["paused_s"]) == (60, 60, 0)
+    document = document_of(state, T + 2 * MINUTE)
+    assert (day(document)["answered_in"], day(document)["missed_rings"], day(document)["pauses"]) == (2, 1, 0)
+    assert (day(document)["talk_s"], day(document)["ring_s"], day(document)["paused_s"]) == (60, 60, 0)
 
 
 def test_the_first_moment_of_the_oldest_day_counts() -> None:
     midnight = at("2026-03-02T00:00:00+01:00")
-    told = status(
+    document = status(
         event(midnight - HOUR, "login", "A"),
         event(midnight, "paused", "A"),
         leg("1.1", answered=midnight, ended=midnight, result="completed", queue="A"),
@@ -1090,9 +1111,9 @@ def test_the_first_moment_of_the_oldest_day_counts() -> None:
         as_of=midnight + 6 * DAY,
     )
 
-    assert (day(told)["pauses"], day(told)["answered_in"], day(told)["missed_rings"]) == (1, 1, 1)
-    assert day(told)["login_s"] == 24 * 3600
-    assert day(told)["ring_s"] == 0
+    assert (day(document)["pauses"], day(document)["answered_in"], day(document)["missed_rings"]) == (1, 1, 1)
+    assert day(document)["login_s"] == 24 * 3600
+    assert day(document)["ring_s"] == 0
 
 
 def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
@@ -1101,27 +1122,35 @@ def test_a_late_hangup_that_only_fills_is_a_sign_of_life() -> None:
     state, _ = PRAGUE.emit(PRAGUE.fold(state, AGENT_ACTIVITY, filled.value), T + HOUR)
 
     assert list(state.legs) == [("1.1", 1)]
-    assert told_of(state, T + HOUR)["last_event_at"] == text(T + HOUR)
+    assert document_of(state, T + HOUR)["last_event_at"] == text(T + HOUR)
     assert PRAGUE.next_timer(state) == T + 25 * HOUR
 
     state, _ = PRAGUE.emit(PRAGUE.fold(state, AGENT_EVENTS, event(T + 2 * MINUTE, "logout").value), T + HOUR)
     assert state.head.at_us == T + HOUR
     assert list(state.legs) == [("1.1", 1)]
-    told = told_of(state, T + HOUR)
-    assert (told["last_event_at"], told["line"], day(told)["missed_rings"]) == (text(T + HOUR), "163", 1)
+    document = document_of(state, T + HOUR)
+    assert (document["last_event_at"], document["line"], day(document)["missed_rings"]) == (
+        text(T + HOUR),
+        "163",
+        1,
+    )
     assert PRAGUE.next_timer(state) == T + 25 * HOUR
 
 
-def test_a_leg_taken_back_counts_for_nothing_when_it_is_settled_either() -> None:
+def test_an_archived_leg_that_is_revoked_counts_for_nothing() -> None:
     removed = leg("1.2", ring=T, answered=T, ended=T + MINUTE, result="completed", removed=True)
     state = produced(event(T, "login", "A"), removed, then=T + HOUR)
-    told = told_of(state, T + HOUR)
+    document = document_of(state, T + HOUR)
 
     assert lines_of(state).count(b"\n") == 2
-    assert (day(told)["answered_in"], day(told)["talk_s"], told["last_event_at"]) == (0, 0, text(T))
+    assert (day(document)["answered_in"], day(document)["talk_s"], document["last_event_at"]) == (
+        0,
+        0,
+        text(T),
+    )
 
 
-def test_no_day_is_told_twice() -> None:
+def test_no_day_is_counted_twice() -> None:
     evening = at("2026-03-02T23:30:00+01:00")
     state = produced(
         event(evening, "login", "A"),
@@ -1139,21 +1168,21 @@ def test_no_day_is_told_twice() -> None:
     )
 
 
-def test_two_records_of_one_event_id_that_are_no_copies_count_as_the_first() -> None:
+def test_of_different_records_with_one_event_id_the_first_counts() -> None:
     early, late = event(T, "login", "A", event_id="x"), event(T + HOUR, "login", "B", event_id="x")
     same_time = event(T, "login", "B", event_id="x")
 
     for records in ([early, late], [late, early], [early, same_time, late], [same_time, late, early]):
         assert list(status(*records, as_of=T + HOUR)["queues"]) == ["A"]
     assert list(
-        told_of(PRAGUE.fold(produced(late, then=T + DAY), AGENT_EVENTS, early.value), T + DAY)["queues"]
+        document_of(PRAGUE.fold(produced(late, then=T + DAY), AGENT_EVENTS, early.value), T + DAY)["queues"]
     ) == ["A"]
     assert list(
-        told_of(PRAGUE.fold(produced(early, then=T + DAY), AGENT_EVENTS, late.value), T + DAY)["queues"]
+        document_of(PRAGUE.fold(produced(early, then=T + DAY), AGENT_EVENTS, late.value), T + DAY)["queues"]
     ) == ["A"]
 
 
-def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
+def test_records_before_the_retained_days_are_truncated() -> None:
     logins = [event(T + n * DAY // 2, "login", "A") for n in range(24)]
     state = produced(*logins, then=T + 12 * DAY)
     oldest = at("2026-03-07T00:00:00+01:00")
@@ -1162,17 +1191,17 @@ def test_what_lies_before_the_kept_days_is_folded_in_for_good() -> None:
     assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "logout", "A").value) is state
     assert PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, ended=T + 1, result="busy").value) is state
     late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest + SECOND, "login", "B").value)
-    assert told_of(late, T + 12 * DAY)["queues"]["B"]["since"] == text(oldest + SECOND)
-    assert told_of(late, T + 12 * DAY)["queues"]["A"]["since"] == text(T)
+    assert document_of(late, T + 12 * DAY)["queues"]["B"]["since"] == text(oldest + SECOND)
+    assert document_of(late, T + 12 * DAY)["queues"]["A"]["since"] == text(T)
 
 
-def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
+def test_an_open_leg_is_never_truncated() -> None:
     """Timelines may stand for a week, and then take the leg back."""
     state = PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
     for days in range(12):
         state, documents = PRAGUE.emit(state, T + days * DAY)
     assert state.stages[0].at_us < T
-    assert (told_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
+    assert (document_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
     state, deletion = PRAGUE.emit(state, T + 12 * DAY)
@@ -1180,7 +1209,7 @@ def test_a_leg_that_goes_on_is_not_folded_in_for_good_however_long() -> None:
     assert [document.value for document in deletion] == [None]
 
 
-def test_where_too_much_is_kept_a_leg_that_goes_on_is_folded_in_and_can_still_be_taken_back(
+def test_an_open_leg_over_the_limit_can_still_be_revoked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", 100)
@@ -1201,9 +1230,9 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
     assert state.stages[0].at_us > T + 3 * MINUTE
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2).value)
-    told = told_of(state, T + 12 * DAY)
+    document = document_of(state, T + 12 * DAY)
 
-    assert (told["state"], len(told["ringing_calls"])) == ("ringing", 1)
+    assert (document["state"], len(document["ringing_calls"])) == ("ringing", 1)
 
 
 def test_stages_of_one_moment_are_thinned_out_too() -> None:
@@ -1219,19 +1248,19 @@ def test_stages_of_one_moment_are_thinned_out_too() -> None:
     assert b"".join(stage.lines.plain for stage in stages) == b"\n[]" * 7
 
 
-def test_days_that_are_not_shown_any_more_are_forgotten_without_new_records() -> None:
+def test_old_days_are_dropped_without_new_records() -> None:
     state = produced(
         event(T, "login", "A"),
         event(T + HOUR, "paused", "A"),
         event(T + DAY, "logout", "A"),
         then=T + 2 * DAY,
     )
-    assert list(told_of(state, T + 6 * DAY)["days"]) == ["2026-03-02", "2026-03-03"]
-    assert list(told_of(state, T + 7 * DAY)["days"]) == ["2026-03-03"]
-    assert told_of(state, T + 8 * DAY)["queue_days"] == {}
+    assert list(document_of(state, T + 6 * DAY)["days"]) == ["2026-03-02", "2026-03-03"]
+    assert list(document_of(state, T + 7 * DAY)["days"]) == ["2026-03-03"]
+    assert document_of(state, T + 8 * DAY)["queue_days"] == {}
 
 
-def test_a_record_ahead_of_its_time_moves_the_days_that_are_shown() -> None:
+def test_a_record_in_the_future_moves_the_days_shown() -> None:
     """Its document is as of that record; days that are out of its sight are forgotten, and so are queues with nothing else."""
     records = [
         event(T, "login", "A"),
@@ -1242,12 +1271,12 @@ def test_a_record_ahead_of_its_time_moves_the_days_that_are_shown() -> None:
     ]
     state = produced(*records, then=T + 3 * DAY)
     ahead = PRAGUE.fold(state, AGENT_EVENTS, event(T + 7 * DAY, "login", "A").value)
-    told = told_of(ahead, T + 3 * DAY)
+    document = document_of(ahead, T + 3 * DAY)
 
-    assert list(told_of(state, T + 3 * DAY)["days"]) == ["2026-03-02", "2026-03-03", "2026-03-04"]
-    assert list(told["days"]) == ["2026-03-03", "2026-03-04"]
-    assert list(told["queue_days"]) == ["A", "B"]
-    far = told_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + 3 * DAY)
+    assert list(document_of(state, T + 3 * DAY)["days"]) == ["2026-03-02", "2026-03-03", "2026-03-04"]
+    assert list(document["days"]) == ["2026-03-03", "2026-03-04"]
+    assert list(document["queue_days"]) == ["A", "B"]
+    far = document_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + 3 * DAY)
     assert (far["days"], far["queue_days"], far["updated_at"]) == ({}, {}, text(T + 10 * DAY))
 
 
@@ -1255,9 +1284,9 @@ def test_a_record_far_ahead_puts_today_out_of_sight() -> None:
     state = produced(
         event(T, "login", "A"), event(T + 1, "paused", "A"), event(T + MINUTE, "logout"), then=T + HOUR
     )
-    told = told_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + HOUR)
+    document = document_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + HOUR)
 
-    assert (told["days"], told["queue_days"]) == ({}, {})
+    assert (document["days"], document["queue_days"]) == ({}, {})
 
 
 def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
@@ -1268,13 +1297,16 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
         leg(ring=T + 3 * HOUR, answered=T + 3 * HOUR),
         then=T + 8 * DAY,
     )
-    told = told_of(state, T + 8 * DAY)
+    document = document_of(state, T + 8 * DAY)
 
-    assert list(told["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
-    assert told["queue_days"] == {}
+    assert list(document["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
+    assert document["queue_days"] == {}
     assert state.stages[0].at_us < T + 3 * HOUR
-    assert (told["current_calls"][0]["since"], told["since"]) == (text(T + 3 * HOUR), text(T + 3 * HOUR))
-    assert list(told_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
+    assert (document["current_calls"][0]["since"], document["since"]) == (
+        text(T + 3 * HOUR),
+        text(T + 3 * HOUR),
+    )
+    assert list(document_of(state, T + 9 * DAY)["days"]) == [f"2026-03-{n:02d}" for n in range(5, 12)]
 
 
 def test_queues_of_old_days_are_forgotten_with_them() -> None:
@@ -1288,7 +1320,7 @@ def test_queues_of_old_days_are_forgotten_with_them() -> None:
         then=T + 12 * DAY,
     )
 
-    assert list(told_of(state, T + 12 * DAY)["queue_days"]) == ["B"]
+    assert list(document_of(state, T + 12 * DAY)["queue_days"]) == ["B"]
     assert state.head.queue_days.keys() | set(map(orjson.loads, state.past.queue_days)) == {"B"}
     assert b'"A":' not in PRAGUE.encode(produced(event(T + 20 * DAY, "login"), then=T + 20 * DAY))
 
@@ -1317,18 +1349,18 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
 
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
     revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
-    assert told_of(revised, T + 6 * HOUR) == told_of(state, T + 6 * HOUR)
+    assert document_of(revised, T + 6 * HOUR) == document_of(state, T + 6 * HOUR)
     assert [stage.at_us for stage in revised.stages] == [stage.at_us for stage in state.stages]
     resealed, _ = PRAGUE.emit(
         PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
     )
     assert len(resealed.stages[1].lines.sizes) == 1
     answered = leg("9.0", answered=T, ended=T + SECOND, result="completed", revision=3)
-    told = told_of(PRAGUE.fold(revised, AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
-    assert (day(told)["missed_rings"], day(told)["answered_in"]) == (4, 1)
+    document = document_of(PRAGUE.fold(revised, AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
+    assert (day(document)["missed_rings"], day(document)["answered_in"]) == (4, 1)
 
 
-def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
+def test_thousands_of_events_a_day_fit_into_a_record() -> None:
     """And their totals stay right: only lateness is met for less long."""
     state = PRAGUE.initial_state("voipex", "janecek")
     pauses = 0
@@ -1350,13 +1382,13 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
         if n % 500 == 499:
             state, _ = PRAGUE.emit(state, record.at_us)
             state = PRAGUE.decode(PRAGUE.encode(state))
-    told = told_of(state, T + 40000 * SECOND)
+    document = document_of(state, T + 40000 * SECOND)
 
     assert len(PRAGUE.encode(state)) < 200_000
     assert state.stages[0].at_us > T
-    assert day(told)["login_s"] == 40000
-    assert sum(totals["pauses"] for totals in told["days"].values()) == pauses
-    assert sum(totals["paused_s"] for totals in told["days"].values()) == pauses * 5
+    assert day(document)["login_s"] == 40000
+    assert sum(totals["pauses"] for totals in document["days"].values()) == pauses
+    assert sum(totals["paused_s"] for totals in document["days"].values()) == pauses * 5
 
     state, _ = PRAGUE.emit(state, T + DAY)
     base_us = state.stages[0].at_us
@@ -1364,7 +1396,7 @@ def test_thousands_of_events_a_day_stay_below_the_limit_of_a_record() -> None:
     assert state.stages[0].at_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
     state, _ = PRAGUE.emit(state, T + 10 * DAY)
-    assert told_of(state, T + 10 * DAY)["queue_days"] == {}
+    assert document_of(state, T + 10 * DAY)["queue_days"] == {}
     assert len(PRAGUE.encode(state)) < 3000
 
 
@@ -1373,7 +1405,7 @@ def test_a_state_of_an_older_version_is_folded_anew() -> None:
     older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[1,", b"[0,", 1))
 
     assert len(older.events) + len(older.legs) == 2
-    assert told_of(older, T + HOUR)["days"] == told_of(state, T + HOUR)["days"]
+    assert document_of(older, T + HOUR)["days"] == document_of(state, T + HOUR)["days"]
 
 
 def daily_calls(days: int) -> list[Record]:
@@ -1386,20 +1418,22 @@ def daily_calls(days: int) -> list[Record]:
     ]
 
 
-def test_a_leg_of_which_only_its_end_is_known_counts_on_the_day_it_ended() -> None:
+def test_a_leg_with_only_an_end_counts_on_that_day() -> None:
     """Its last event, a Hangup that only fills, comes after midnight."""
     midnight = at("2026-03-03T00:00:00+01:00")
-    told = status(leg(ended=midnight - SECOND, result="busy", last=midnight + SECOND), as_of=midnight + HOUR)
+    document = status(
+        leg(ended=midnight - SECOND, result="busy", last=midnight + SECOND), as_of=midnight + HOUR
+    )
 
-    assert told["days"]["2026-03-02"]["missed_rings"] == 1
-    assert "2026-03-03" not in told["days"] or told["days"]["2026-03-03"]["missed_rings"] == 0
+    assert document["days"]["2026-03-02"]["missed_rings"] == 1
+    assert "2026-03-03" not in document["days"] or document["days"]["2026-03-03"]["missed_rings"] == 0
 
 
 def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days that are over are dropped with their lines."""
     state = produced(*daily_calls(8), then=T + 8 * DAY - HOUR)
     lines = lines_of(state).count(b"\n")
-    monkeypatch.setattr(memory, "go_back", None)
+    monkeypatch.setattr(memory, "rewind", None)
 
     state, _ = PRAGUE.emit(state, T + 9 * DAY)
 
@@ -1409,24 +1443,24 @@ def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_days_of_calls_without_a_queue_are_forgotten_like_any_other(late: bool) -> None:
+def test_days_of_calls_without_queue_are_dropped_too(late: bool) -> None:
     calls = daily_calls(20)
     if late:  # so the days before are taken back, and shown again
         calls.append(leg("late", ring=T + 15 * DAY + 2 * HOUR, ended=T + 15 * DAY + 3 * HOUR, result="busy"))
     state = produced(*calls, then=T + 20 * DAY)
 
-    told = told_of(state, T + 20 * DAY)
-    assert told["days"] == status(*calls, as_of=T + 20 * DAY)["days"]
-    assert list(told["days"]) == [f"2026-03-{number:02d}" for number in range(16, 22)]
+    document = document_of(state, T + 20 * DAY)
+    assert document["days"] == status(*calls, as_of=T + 20 * DAY)["days"]
+    assert list(document["days"]) == [f"2026-03-{number:02d}" for number in range(16, 22)]
 
 
-def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> None:
+def test_a_late_record_is_replayed_from_the_start_of_its_day() -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
     late = event(T + 3 * DAY + 30 * MINUTE, "login", "A")
 
     back = PRAGUE.fold(state, AGENT_EVENTS, late.value)
     assert len(back.legs) == 9
-    assert told_of(back, T + 6 * DAY - HOUR) == {
+    assert document_of(back, T + 6 * DAY - HOUR) == {
         **status(*daily_calls(6), late, as_of=T + 6 * DAY - HOUR),
         "revision": state.revision + 1,
     }
@@ -1438,35 +1472,35 @@ def test_what_is_days_late_costs_a_walk_from_the_beginning_of_its_day_only() -> 
     ]
 
 
-def test_words_of_lines_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strings_of_dropped_lines_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else an agent whose pauses have ever new names would outgrow a record in the end."""
     monkeypatch.setattr(memory, "WORDS_LIMIT_BYTES", 200)
     pauses = [event(T + n * DAY, "paused", "A", pause_name=f"a name for day {n}") for n in range(14)]
     state = produced(event(T - HOUR, "login", "A"), *pauses, then=T + 14 * DAY)
-    told = told_of(state, T + 14 * DAY)
+    document = document_of(state, T + 14 * DAY)
 
     assert "a name for day 13" in state.words
     assert "a name for day 3" not in state.words
-    assert told["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
+    assert document["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
 
 
-def test_where_days_are_too_much_the_oldest_are_folded_in_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_days_are_truncated_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
     limit = 500  # less than six days and more than one
     monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", limit)
-    monkeypatch.setattr(memory, "go_back", None)
+    monkeypatch.setattr(memory, "rewind", None)
 
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 6 * DAY, "wrapup").value)
     state, _ = PRAGUE.emit(state, T + 6 * DAY)
-    days = told_of(state, T + 6 * DAY)["days"]
+    days = document_of(state, T + 6 * DAY)["days"]
     state, _ = PRAGUE.emit(state, T + 6 * DAY)
 
     assert state.stages[0].at_us > T + DAY
     assert 0 < memory._kept_bytes(state.stages) <= limit // 2
-    assert told_of(state, T + 6 * DAY)["days"] == days
+    assert document_of(state, T + 6 * DAY)["days"] == days
 
 
-def test_a_pause_of_no_queue_over_midnight_counts_for_the_queue_that_continues_it() -> None:
+def test_an_unnamed_pause_over_midnight_counts_for_its_queue() -> None:
     state = produced(
         event(T, "login"),
         event(T + HOUR, "paused"),
@@ -1475,9 +1509,9 @@ def test_a_pause_of_no_queue_over_midnight_counts_for_the_queue_that_continues_i
         event(T + 30 * HOUR, "login", "A"),
         then=T + 31 * HOUR,
     )
-    told = told_of(state, T + 31 * HOUR)
+    document = document_of(state, T + 31 * HOUR)
 
-    assert {date: totals["paused_s"] for date, totals in told["queue_days"]["A"].items()} == {
+    assert {date: totals["paused_s"] for date, totals in document["queue_days"]["A"].items()} == {
         "2026-03-02": 15 * 3600,
         "2026-03-03": 15 * 3600,
     }
