@@ -356,7 +356,7 @@ def test_headers_of_unreadable_records_are_added_to_their_own(stage: str) -> Non
     assert texts(dead_letter.headers)["bridge-stage"] == stage
 
 
-def test_every_dead_letter_belongs_to_the_dead_letter_topic() -> None:
+def test_every_kind_of_dead_letter_is_in_the_dead_letters_topic() -> None:
     kinds = (REFUSED_WEBHOOK, UNDELIVERABLE_RECORD, UNREADABLE_RECORD)
 
     assert [each for each in MESSAGES if each.kind == DEAD_LETTERS] == list(kinds)
@@ -459,7 +459,7 @@ def test_every_link_of_a_page_leads_somewhere(file: Path) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_walkthrough_has_every_event_and_the_final_timeline() -> None:
+def test_the_walkthrough_has_every_event_and_the_final_timeline() -> None:
     text = page("example-call.md")
     timeline = json.loads(page("examples/call-timeline.json"))
     blocks = [json.loads(each) for each in re.findall(r"```json\n(.*?)\n```", text, re.DOTALL)]
