@@ -144,7 +144,7 @@ def test_a_fault_in_alertmanagers_configuration_is_found(old: str, new: str) -> 
 
 
 @pytest.mark.parametrize("severity", ["page", "ticket"])
-def test_an_alert_goes_to_the_receiver_of_its_severity(severity: str) -> None:
+def test_an_alert_is_routed_by_its_severity(severity: str) -> None:
     routed = passes(
         "amtool", "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}"
     )

@@ -28,9 +28,7 @@ def lag_of_at_most(records: int, environment: dict[str, str]) -> "subprocess.Com
     return done if json.loads(done.stdout)["lag"] <= records else None
 
 
-def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_lag_counts_unfolded_records_and_falls_to_zero(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     Traffic(kafka.bootstrap_servers, pbx).publish(200)
     timelines, agents = (
@@ -49,7 +47,7 @@ def test_lag_counts_what_is_not_folded_yet_and_falls_to_nothing(
     assert after.returncode == 0, after.stderr
 
 
-def test_without_kafka_lag_says_so(tmp_path: Path) -> None:
+def test_lag_without_kafka_is_an_error(tmp_path: Path) -> None:
     away = ConsumerProcess(tmp_path, "timelines", "127.0.0.1:1", "voipex")
 
     shown = lag(away.environment)

@@ -26,7 +26,7 @@ from tests.waiting import WITHIN_S, eventually
 from voipex.errors import PortInUse
 
 
-def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx: str) -> None:
+def test_data_and_cluster_id_survive_a_restart(own_kafka: LocalKafka, pbx: str) -> None:
     topic = f"{pbx}.call.events.v1"
     make_event_topics(own_kafka.bootstrap_servers, pbx, partitions=1)
     console_producer(own_kafka.bootstrap_servers, topic, [("1.1", "kept")])
@@ -42,7 +42,7 @@ def test_data_and_cluster_id_are_kept_between_starts(own_kafka: LocalKafka, pbx:
     assert own_kafka.cluster_id == cluster_id
 
 
-def test_data_are_kept_through_a_kill_and_on_other_ports(own_kafka: LocalKafka, pbx: str) -> None:
+def test_data_survive_a_kill_and_a_change_of_ports(own_kafka: LocalKafka, pbx: str) -> None:
     """`make run KAFKA_PORT=…` changes the ports of an existing data folder."""
     topic = f"{pbx}.call.events.v1"
     make_event_topics(own_kafka.bootstrap_servers, pbx, partitions=1)
@@ -98,7 +98,7 @@ def test_a_failed_start_is_reported_with_the_last_log_lines(tmp_path: Path) -> N
     assert broker.pid is None
 
 
-def test_a_data_folder_that_cannot_be_formatted_says_why(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_formatted_is_reported(tmp_path: Path) -> None:
     broker = LocalKafka(
         tmp_path, JARS, port=free_port(), controller_port=free_port(), properties={"process.roles": "king"}
     )

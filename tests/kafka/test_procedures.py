@@ -156,7 +156,7 @@ def test_a_pbx_is_added(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     assert len(read(kafka.bootstrap_servers, new, CALL_TIMELINES)[CALL_TIMELINES]) == 1
 
 
-def test_another_cluster_takes_over(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_a_second_cluster_can_take_over(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """
     The event topics are copied, partition by partition, nothing else. The services fold them anew there: their caches and the old
     cluster's offsets count for nothing.
@@ -258,7 +258,7 @@ def test_a_deleted_topic_of_documents_is_filled_again(
         await_published(kafka.bootstrap_servers, pbx)
 
 
-def test_a_deleted_topic_of_events_halts_who_reads_it(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_a_deleted_event_topic_halts_its_consumers(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """A recreated topic begins at offset 0 without the folded records: the partition halts, and no offset is reset."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=33)

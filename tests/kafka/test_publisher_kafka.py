@@ -417,7 +417,7 @@ async def test_an_oversized_record_does_not_block_its_partition(kafka: Broker, p
 
 
 @pytest.mark.anyio
-async def test_a_low_limit_of_the_topic_only_makes_smaller_batches(kafka: Broker, pbx: str) -> None:
+async def test_a_low_message_limit_of_the_topic_shrinks_the_batches(kafka: Broker, pbx: str) -> None:
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx, partitions=1)
     await set_limit(kafka, pbx, 60_000)
     publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)

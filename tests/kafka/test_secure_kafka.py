@@ -535,7 +535,7 @@ def test_events_accepted_with_wrong_settings_are_published_later(
     assert errors_of(bridge) == ["kafka access failed"]
 
 
-def test_mended_certificate_files_are_taken_without_a_restart(
+def test_repaired_certificate_files_are_used_without_a_restart(
     secure: SecureKafka, pbx: str, tmp_path: Path
 ) -> None:
     secure.make_topics(pbx)
@@ -723,9 +723,7 @@ def test_topics_apply_prints_the_command_for_each_missing_acl(
     assert ladder == ["Describe on 8", "Create on 8", "DescribeConfigs on 8", "AlterConfigs on 1"]
 
 
-def test_topics_check_names_the_topics_it_may_not_describe(
-    secure: SecureKafka, pbx: str, tmp_path: Path
-) -> None:
+def test_topics_check_names_topics_without_describe(secure: SecureKafka, pbx: str, tmp_path: Path) -> None:
     secure.make_topics(pbx)
     state, events = f"{pbx}.call.state.v1", written(pbx)
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "looker"))
@@ -749,7 +747,7 @@ def test_topics_check_names_the_topics_it_may_not_describe(
     assert f"{events[0]} has 1 partitions, not 2" in other.err
 
 
-def test_tail_needs_read_and_says_so(secure: SecureKafka, pbx: str, tmp_path: Path) -> None:
+def test_tail_without_read_names_the_acl(secure: SecureKafka, pbx: str, tmp_path: Path) -> None:
     secure.make_topics(pbx)
     topic = topic_name(pbx, CALL_EVENTS)
     bridge = bridge_of(tmp_path, pbx, secure.by_password("PLAIN", "reader"))

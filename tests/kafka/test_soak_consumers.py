@@ -94,7 +94,7 @@ def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
 
 
-def test_instances_come_and_go_again_and_again(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_instances_that_join_and_leave_many_times(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     come_and_go(kafka, pbx, tmp_path, rounds=30)
 
 
@@ -194,7 +194,7 @@ def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
         each.kill()
 
 
-def test_of_three_brokers_each_may_be_killed(
+def test_any_of_three_brokers_can_be_killed(
     three_brokers: list[LocalKafka], pbx: str, tmp_path: Path
 ) -> None:
     """Replication 3, min.insync.replicas 2: the group goes on with any two brokers."""

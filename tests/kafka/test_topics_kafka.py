@@ -135,7 +135,7 @@ def test_a_low_max_message_bytes_of_events_is_a_mismatch(kafka: Broker, pbx: str
     assert check(kafka, (events,)) == ()
 
 
-def test_what_the_cluster_refuses_is_said_in_its_words(kafka: Broker, pbx: str) -> None:
+def test_an_error_of_the_cluster_is_reported_with_its_message(kafka: Broker, pbx: str) -> None:
     with pytest.raises(TopicMismatch, match=r"create topic .*InvalidReplicationFactorError, .*replicat"):
         apply(kafka, topics_for([pbx])[:1], replication=3)
 

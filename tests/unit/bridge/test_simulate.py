@@ -185,7 +185,7 @@ def test_some_agents_never_log_in() -> None:
     assert len(rung - logged_in) == 2
 
 
-def test_numbers_and_addresses_belong_to_nobody() -> None:
+def test_numbers_and_addresses_are_reserved_examples() -> None:
     for _, body in ONE_HOUR:
         for number in (body[key] for key in ("From", "To") if key in body):
             assert len(number) == len("200") or number.startswith(("60100", "+447700900", "222333"))

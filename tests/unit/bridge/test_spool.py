@@ -407,7 +407,7 @@ async def test_a_spool_may_be_closed_twice(root: Path) -> None:
     await spool.close()
 
 
-async def test_stats_count_what_waits(root: Path) -> None:
+async def test_stats_count_waiting_records(root: Path) -> None:
     spool = open_spool(root)
     await append(spool, [record(0), record(1)])
     await append(spool, [record(2)])

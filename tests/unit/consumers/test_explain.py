@@ -208,7 +208,7 @@ def test_calls_are_sorted_by_pbx_and_numeric_id() -> None:
     ]
 
 
-def test_a_login_that_comes_later_leaves_no_phantom_agent() -> None:
+def test_a_later_login_leaves_no_agent_of_the_line() -> None:
     body = {"Line": "201", "UniqueId": "1.1"}
     lines = [
         line(body={"EventName": "Ringing", **body}),
@@ -363,7 +363,7 @@ def test_an_empty_trace_and_invalid_lines_are_drawn() -> None:
     assert "1  no JSON" in drawn([b"{", line()])
 
 
-def test_a_long_call_says_how_many_events_are_left_out() -> None:
+def test_a_long_call_reports_the_number_of_hidden_events() -> None:
     body = {"EventName": "Whatever", "UniqueId": "1.1"}
     lines = [line(f"2026-03-02T08:{n // 60:02d}:{n % 60:02d}Z", body) for n in range(502)]
 

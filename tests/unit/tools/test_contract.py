@@ -185,7 +185,7 @@ def test_the_examples_of_documents_are_those_beside_it(asyncapi: Json) -> None:
         assert example["payload"] == json.loads(file.read_text(encoding="utf-8"))
 
 
-def test_keys_of_examples_are_those_that_the_message_says(asyncapi: Json) -> None:
+def test_keys_of_examples_match_the_described_keys(asyncapi: Json) -> None:
     for example in EXAMPLES:
         key = asyncapi["components"]["messages"][example.message.name]["bindings"]["kafka"]["key"]
 

@@ -71,7 +71,7 @@ def test_a_malformed_line_of_the_list_is_an_error() -> None:
         parse("# fine\nword -> other\n")
 
 
-def test_reads_what_git_tracks_but_no_generated_file(tmp_path: Path) -> None:
+def test_tracked_files_are_read_except_generated_ones(tmp_path: Path) -> None:
     (tmp_path / "docs" / "contract").mkdir(parents=True)
     for name in ("README.md", "docs/contract/event.md", "untracked.md"):
         (tmp_path / name).write_text("text\n")

@@ -116,7 +116,7 @@ def test_any_other_header_is_unauthorized(header: bytes | None) -> None:
         (basic("site-7", "wrong"), "wrong password"),
     ],
 )
-def test_the_error_says_what_is_wrong(header: bytes | None, message: str) -> None:
+def test_the_error_names_the_reason(header: bytes | None, message: str) -> None:
     with pytest.raises(Unauthorized, match=message):
         authenticate(header, CREDENTIALS, NOW_S)
 
