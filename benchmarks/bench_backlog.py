@@ -86,7 +86,7 @@ def waits(bridge: Bridge) -> float:
 
 
 def keep_coming(bridge: Bridge, stop: threading.Event) -> None:
-    """About 1,000 events/s: one connection, as fast as it is answered."""
+    """Post about 1,000 events/s: one connection, each request after the response to the one before."""
     while not stop.is_set():
         wrk(bridge.port, bridge.token, 1, 1)
 

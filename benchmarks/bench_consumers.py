@@ -45,7 +45,7 @@ PARTITIONS = 12
 BATCH = 20_000
 OPEN_CALLS = 100_000
 IN_A_DAY = 1_800_000
-"""Of 5 calls a second: the broker refuses what is written with a timestamp of the future."""
+"""At 5 calls a second: the broker rejects timestamps in the future."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -83,7 +83,7 @@ def measure(folder: Path, broker: LocalKafka, number: int) -> list[dict[str, Any
 async def publish(
     settings: KafkaSettings, pbx: str, records: Iterator[Record], number: int
 ) -> tuple[int, int]:
-    """Write so many events, as the bridge's publisher does; how many of calls, and of agents."""
+    """Write *number* events like the bridge's publisher. Returns the numbers of call and agent events."""
     await apply_topics(settings, topics_for([pbx], PARTITIONS), 1, 1)
     counts: Counter[str] = Counter()
     left = number
@@ -95,7 +95,7 @@ async def publish(
 
 
 def _records(pbx: str, many: int) -> Iterator[Record]:
-    """A busy day, as in life up to `IN_A_DAY` events; more are pressed into the same day."""
+    """The events of a busy day, up to `IN_A_DAY` at a realistic rate; more are compressed into the same day."""
     pressed = min(1.0, IN_A_DAY / many)
     plan = SimulationPlan(seed=1, agents=200, queues=8, calls_per_s=5.0, speed=1.0)
     start_us = time.time_ns() // 1000 - 24 * 3600 * 1_000_000
@@ -106,7 +106,7 @@ def _records(pbx: str, many: int) -> Iterator[Record]:
 
 
 def _open_calls(pbx: str) -> Iterator[Record]:
-    """Calls that were answered in the last minutes and go on."""
+    """Calls that were answered in the last minutes and are still open."""
     start_us = time.time_ns() // 1000 - 600 * 1_000_000
     number = 0
     while True:
@@ -136,7 +136,7 @@ class Service(NamedTuple):
 
 @contextlib.contextmanager
 def serving(name: str, pbx: str, folder: Path, broker: LocalKafka, instances: int) -> Iterator[list[Service]]:
-    """So many processes of a service, on the server's core, from their start to SIGTERM."""
+    """Run processes of a service on the server's core, from their start to SIGTERM."""
     services = []
     for number in range(instances):
         port = free_port()
@@ -244,7 +244,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def scrape(port: int) -> dict[str, float]:
-    """Sums over all labels, by sample name; empty while nobody answers."""
+    """Sums over all labels, by sample name; empty while nothing listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()

@@ -81,7 +81,7 @@ def run(agents: int, hours: float) -> dict[str, Any]:
 
 
 def measure(records: Sequence[Traffic], *, is_cold: bool = False) -> tuple[list[float], dict[str, bytes]]:
-    """CPU per record by batches, in microseconds, with nothing measured inside of a batch."""
+    """CPU per record by batches, in microseconds, measured around each batch only."""
     projection = AgentProjection()
     states: dict[str, bytes] = {}
     at_hand: dict[str, AgentState] = {}
@@ -126,7 +126,7 @@ def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float],
 
 
 def measure_batched(records: Sequence[Traffic]) -> list[float]:
-    """CPU per record when an agent's records come ten at once, in microseconds."""
+    """CPU per record in microseconds, with ten records of an agent at a time."""
     projection = AgentProjection()
     at_hand: dict[str, AgentState] = {}
     waiting: dict[str, list[Traffic]] = {}
@@ -153,7 +153,7 @@ def measure_batched(records: Sequence[Traffic]) -> list[float]:
 
 
 def measure_late(states: dict[str, bytes], late_us: int) -> float:
-    """CPU of one agent event that comes late, in microseconds: median over the agents."""
+    """CPU of a late agent event in microseconds: median over the agents."""
     projection = AgentProjection()
     costs = []
     for agent, encoded in states.items():
@@ -173,7 +173,7 @@ def measure_late(states: dict[str, bytes], late_us: int) -> float:
 
 
 def day(agents: int, hours: float) -> list[Traffic]:
-    """Agent events and activity records of a simulated day; calls whose Hangup never comes are ended by their timers."""
+    """Agent events and activity records of a simulated day; calls with a lost Hangup are ended by their timers."""
     calls_per_s = agents * CALLS_PER_AGENT_AND_HOUR / 3600
     plan = SimulationPlan(seed=1, agents=agents, queues=4, calls_per_s=calls_per_s, speed=1.0)
     calls = CallProjection()

@@ -27,7 +27,7 @@ from voipex.webhook import parse
 
 BATCH = 5000
 KEPT_CALLS = 100_000
-"""States kept in memory: all calls that are open and most that have ended, whatever the length of the run."""
+"""Limit of the states in memory: all open calls and most ended ones, however long the run."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def run(calls: int) -> dict[str, Any]:
-    """Fold the events of so many calls in batches; what makes the events is not counted."""
+    """Fold the events in batches; generating them is not measured."""
     projection = CallProjection()
     states: OrderedDict[str, bytes] = OrderedDict()
     folding, documents = [], []
@@ -88,7 +88,7 @@ def run(calls: int) -> dict[str, Any]:
 
 
 def _records() -> Iterator[tuple[str, int, bytes]]:
-    """(call id, received_at, record value) of the call events of a busy day that does not end."""
+    """Yield (call id, received_at, record value) of the call events of an endless busy day."""
     plan = SimulationPlan(seed=1, agents=200, queues=8, calls_per_s=5.0, speed=1.0)
     for number, (at_s, words) in enumerate(events(plan)):
         if "UniqueId" not in words:

@@ -70,7 +70,7 @@ class Played:
 
 
 class Pace:
-    """Events at even intervals, whatever the answers do (an event waits for a free connection, and that counts)."""
+    """Post events at even intervals, independently of the responses; waiting for a free connection is measured too."""
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
@@ -111,7 +111,7 @@ class Pace:
 
 
 async def consume(bootstrap_servers: str, seen: dict[str, float]) -> None:
-    """Note when each record was there."""
+    """Record the arrival time of each record."""
     consumer: Any = AIOKafkaConsumer(  # type: ignore[no-untyped-call]
         "voipex.call.events.v1",
         bootstrap_servers=bootstrap_servers,

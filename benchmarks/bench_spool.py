@@ -144,7 +144,7 @@ async def append(root: Path, appenders: int) -> dict[str, float]:
 
 
 async def backlog(root: Path, gigabytes: float) -> dict[str, Any]:
-    """A backlog of *gigabytes* from an outage; then the start on it, and draining it."""
+    """Write *gigabytes* as in an outage, then measure the start and the drain."""
     directory, record = root / "backlog", sample()
     spool = Spool.open(directory, limit_bytes=LIMIT_BYTES)
     while spool.stats().bytes < gigabytes * 1e9:
@@ -179,7 +179,7 @@ async def backlog(root: Path, gigabytes: float) -> dict[str, Any]:
 
 
 class Pauses:
-    """How long others had to wait for the event loop."""
+    """Measure the delays of the event loop."""
 
     longest_s = 0.0
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of whole processes share: a broker, a bridge, load from `wrk`, and a look at a process."""
+"""Shared by the benchmarks of processes: a broker, a bridge, load from `wrk`, figures of a process."""
 
 import base64
 import contextlib
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 class Bridge(NamedTuple):
-    """Where a bridge will run, and with which settings."""
+    """Ports, directories and settings of a bridge."""
 
     folder: Path
     port: int
@@ -72,7 +72,7 @@ def start_kafka(broker: LocalKafka) -> None:
 
 
 def prepare(folder: Path, broker: LocalKafka, **changes: str) -> Bridge:
-    """A credential and the topics."""
+    """Create a credential and the topics."""
     port, management_port = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
@@ -102,7 +102,7 @@ def prepare(folder: Path, broker: LocalKafka, **changes: str) -> Bridge:
 def serving(
     command: list[str], environment: Mapping[str, str], ready_url: str
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A server on its own core, from ready to SIGTERM."""
+    """Run a server on its own core, from ready to SIGTERM."""
     process = subprocess.Popen(
         ["taskset", "-c", SERVER_CORE, sys.executable, *command], env=environment, stdout=subprocess.DEVNULL
     )
@@ -121,7 +121,7 @@ def serving_bridge(bridge: Bridge) -> "contextlib.AbstractContextManager[subproc
 
 
 def await_answer(url: str) -> None:
-    """Until it answers anything but 503."""
+    """Wait for a response other than 503."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
@@ -138,7 +138,7 @@ def await_answer(url: str) -> None:
 
 
 def wrk(port: int, token: str, connections: int, seconds: float) -> dict[str, float]:
-    """Load as fast as it is answered; requests, duration_us, p50_us, p99_us, not_2xx, socket_errors."""
+    """Run wrk; return requests, duration_us, p50_us, p99_us, not_2xx and socket_errors."""
     out = subprocess.run(
         ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(_LUA),
          f"http://127.0.0.1:{port}/voipex", "--", token],
@@ -168,7 +168,7 @@ def rss_mib(pid: int) -> float:
 
 
 def percentiles(samples_s: list[float]) -> dict[str, Any]:
-    """p50, p99 and the longest, in ms."""
+    """Return p50, p99 and the maximum in ms."""
     ordered = sorted(samples_s)
     return {
         "n": len(ordered),

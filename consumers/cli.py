@@ -101,7 +101,7 @@ def lag_command(
     Show how far the services have read: committed offset, end and lag of each partition. Exit 1: Kafka is unreachable, or a service has
     never committed an offset although there are records.
     """
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our errors say the same, better
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the errors of the commands name the cause
     loaded = settings.load()
     found = {name: asyncio.run(_lag(name, loaded)) for name in SERVICES}
     if as_json:

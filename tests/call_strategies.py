@@ -1,5 +1,5 @@
 """
-Calls for property tests: plausible ones (scripts of what a PBX does) with things lost, repeated and delayed, and hostile ones in which
+Calls for property tests: plausible ones (scripts of what a PBX does) with events lost, repeated and delayed, and hostile ones in which
 anything may follow anything. Few lines and logins, so that they collide; times cluster around the limits of the rules.
 """
 
@@ -104,7 +104,7 @@ _TYPE = st.sampled_from(
 
 @st.composite
 def hostile(draw: st.DrawFn, max_size: int = 14) -> list[CallEvent]:
-    """Anything after anything."""
+    """Events of any type in any order."""
     direction = draw(_DIRECTION)
     at_us = 0
     events = []
@@ -245,7 +245,7 @@ def value_of(source: CallEvent) -> bytes:
 
 
 def moments(events: Sequence[CallEvent]) -> st.SearchStrategy[int]:
-    """Moments worth looking at: at, just before and some time after an event."""
+    """Times at, just before and some time after each event."""
     around = st.sampled_from((-1, 0, 1, *GAPS_US, 5 * 3600 * S))
     return st.builds(
         lambda at_us, more_us: at_us + more_us, st.sampled_from([each.at_us for each in events]), around

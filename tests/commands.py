@@ -1,4 +1,4 @@
-"""The command line, as an operator calls it: as a process, or within this one where a broker makes a test long enough."""
+"""Run the command line as a process, or in this process where a test with a broker takes long enough."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ class CommandResult(NamedTuple):
 
 
 def voipex_bridge(environment: Mapping[str, str], *arguments: str) -> CommandResult:
-    """Run it with these `VOIPEX_` variables and no others."""
+    """Run `voipex-bridge` with these `VOIPEX_` variables and no others."""
     done = subprocess.run(
         [sys.executable, "-m", "bridge", *arguments],
         env=environment_with(**environment),
@@ -39,7 +39,7 @@ def voipex_bridge(environment: Mapping[str, str], *arguments: str) -> CommandRes
 
 
 def run_in_process(environment: Mapping[str, str], *arguments: str) -> CommandResult:
-    """The same without a process: what it leaves open is a warning here, so an error."""
+    """Run it in this process, where unclosed resources are warnings and so fail the test."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     code: Any = 0
     with (

@@ -1,11 +1,11 @@
-"""Hypothesis looks at the same examples in every run of `make test`; `make soak` looks at many more, and at others each time."""
+"""Hypothesis uses the same examples in every run of `make test`; `make soak` uses many more, new ones each time."""
 
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-# The time that an example takes says nothing on a loaded machine, nor does the time that ten of them take to be drawn.
+# No deadlines and no check for slow generation: on a loaded machine these times mean nothing.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", UNTIMED, max_examples=10, stateful_step_count=15, derandomize=True)
 settings.register_profile("test", UNTIMED, max_examples=100, stateful_step_count=30, derandomize=True)
@@ -15,5 +15,5 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run what is marked `anyio` on asyncio only."""
+    """Run tests marked `anyio` on asyncio only."""
     return "asyncio"

@@ -1,6 +1,6 @@
 """
-A service that kills itself: `python -m tests.crash_injection <service> <step> <countdown>`: with -9, the n-th time that it comes to a step of
-a batch (consumers/engine/task.py).
+A service that kills itself with SIGKILL: `python -m tests.crash_injection <service> <step> <countdown>`, the n-th time that it reaches a step
+of a batch (consumers/engine/task.py).
 """
 
 import asyncio
@@ -44,7 +44,7 @@ def _after(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]
 
 
 def _during(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The request is on its way; nobody waits for the answer."""
+    """Die after the request is sent, without waiting for the response."""
 
     async def wrapped(*arguments: Any) -> Any:
         going = asyncio.ensure_future(call(*arguments))

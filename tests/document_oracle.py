@@ -1,4 +1,4 @@
-"""The oracle: what the consumers should have published, by a batch fold of the event topics, and how it differs from what is there."""
+"""The oracle: computes the expected documents by a batch fold of the event topics and compares them with the published ones."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,10 +37,10 @@ def await_published(
     forgotten: Mapping[Any, Sequence[ConsumerRecord]] | None = None,
 ) -> None:
     """
-    Wait until the documents are what they should be; see `differences`.
+    Wait until the documents are as expected; see `differences`.
 
     Raises:
-        AssertionError: what differs, should it still do so at the end.
+        AssertionError: the differences that remain at the end.
     """
     found: list[str] = []
 
@@ -105,7 +105,7 @@ def call_differences(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterat
         yield from _compared(
             f"call {call_id}", document, orjson.loads(expected.model_dump_json(by_alias=True))
         )
-        # The topic is written at least once, the document tells each event once.
+        # The topic may have copies of an event; the document has each event once.
         document_ids = [each["event_id"] for each in document["events"]]
         sent_ids = {each.event_id for each in its_events}
         if sorted(document_ids) != sorted(sent_ids):

@@ -1,4 +1,4 @@
-"""Small makers of what tests need again and again."""
+"""Factories of webhook bodies and receipts."""
 
 from typing import Any
 

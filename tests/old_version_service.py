@@ -1,6 +1,6 @@
 """
-A service of the version before: `python -m tests.old_version_service <service>`. Its rules are today's, under a smaller number; so it takes what the
-newer one wrote for another version's, as a real one would.
+A service of the previous version: `python -m tests.old_version_service <service>`. It has today's rules under a smaller version number, so it
+treats the states of the newer one as those of another version, like a real one.
 """
 
 import sys

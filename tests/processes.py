@@ -26,7 +26,7 @@ USER = "site-7"
 
 
 def free_port(wanted: int = 1) -> int:
-    """A port on which nothing listens, and so many - 1 behind it; below those that the system gives to outgoing connections."""
+    """Return the first of *wanted* consecutive free ports, below the range for outgoing connections."""
     while True:
         first = random.randrange(15_000, 32_000)
         try:
@@ -63,11 +63,11 @@ class ServiceProcess:
         self.management_port = management_port
         self.log_path = log_path
         self.wrapper: tuple[str, ...] = ()
-        """A command that runs it."""
+        """The command that runs the service."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def launch(self, *command: str) -> None:
-        """Start the process; its log goes on."""
+        """Start the process; its log file is continued."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, sys.executable, *command], env=self.environment, stdout=log, stderr=log
@@ -90,7 +90,7 @@ class ServiceProcess:
             return 0, str(error).encode()
 
     def ready_details(self) -> dict[str, Any]:
-        """What `/ready` says, whatever its status; empty while nothing listens."""
+        """The JSON body of `/ready`, whatever its status; empty while nothing listens."""
         status, body = self.ready()
         details: dict[str, Any] = json.loads(body) if status else {}
         return details
@@ -119,7 +119,7 @@ class ServiceProcess:
         self.running.wait()
 
     def ended(self, within_s: float = WITHIN_S) -> int:
-        """Wait for the end of the process; its exit code."""
+        """Wait for the process to exit, and return its exit code."""
         try:
             return self.running.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -141,7 +141,7 @@ class ServiceProcess:
 
 
 class BridgeProcess(ServiceProcess):
-    """`voipex-bridge serve` with a spool and a credential of its own below *folder*; ports are kept over restarts."""
+    """`voipex-bridge serve` with a spool and a credential of its own below *folder*; ports stay the same over restarts."""
 
     def __init__(self, folder: Path, bootstrap_servers: str, pbx: str = "voipex", **changes: str) -> None:
         self.folder = folder
@@ -186,7 +186,7 @@ class BridgeProcess(ServiceProcess):
         )
 
     def post(self, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """One POST on a connection of its own; status and body of the response."""
+        """POST on a new connection; return status and body of the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WITHIN_S)
         try:
             connection.request("POST", "/voipex", body, {**self.authorization(), **(headers or {})})
@@ -234,17 +234,17 @@ class ConsumerProcess(ServiceProcess):
         )
 
     def start(self) -> Self:
-        """Start it, and do not wait until it is ready."""
+        """Start the service without waiting until it is ready."""
         self.launch(*self.command)
         return self
 
     def start_crashing(self, step: str, countdown: int) -> Self:
-        """Start one that kills itself the n-th time that it comes to a step of a batch (`crash_injection`)."""
+        """Start a service that kills itself the n-th time it reaches a step of a batch (`crash_injection`)."""
         self.launch("-m", "tests.crash_injection", self.service, step, str(countdown))
         return self
 
     def start_old_version(self) -> Self:
-        """Start one of the version before (`old_version_service`)."""
+        """Start a service of the previous version (`old_version_service`)."""
         self.launch("-m", "tests.old_version_service", self.service)
         return self
 

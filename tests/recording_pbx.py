@@ -1,4 +1,4 @@
-"""A PBX that records what the bridge promised."""
+"""A PBX that records the webhooks which the bridge acknowledged."""
 
 import http.client
 import json
@@ -15,7 +15,7 @@ from tests.waiting import WITHIN_S, eventually
 
 @dataclass
 class Obligations:
-    """What the bridge was given: `sent` in order per key, and which of it was answered 2xx and so must be in Kafka."""
+    """The webhooks `sent`, in order per key, and those answered with 2xx, which must be in Kafka."""
 
     sent: dict[str, list[int]] = field(default_factory=dict)
     promised: set[tuple[str, int]] = field(default_factory=set)
@@ -55,12 +55,12 @@ class RecordingPbx:
             thread.join(WITHIN_S)
 
     def count(self, status: int) -> int:
-        """How many responses had this status."""
+        """Count the responses with this status."""
         with self._lock:
             return self.obligations.statuses.get(status, 0)
 
     def await_more(self, number: int, status: int = 200) -> None:
-        """Wait until so many more responses came with this status."""
+        """Wait for *number* further responses with this status."""
         wanted = self.count(status) + number
         eventually(lambda: self.count(status) >= wanted, lambda: self.obligations.statuses)
 

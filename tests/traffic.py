@@ -29,7 +29,7 @@ class Traffic:
 
 
 async def write(settings: KafkaSettings, records: Iterable[Record]) -> None:
-    """As the bridge's publisher does: acknowledged when this returns, those of a partition in order."""
+    """Write records like the bridge's publisher: in order per partition, and acknowledged when this returns."""
     producer = KafkaProducer(settings)
     await producer.start()
     try:

@@ -62,7 +62,7 @@ def _root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # its causes are in the errors of the commands
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the errors of the commands name the cause
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Secrets and tokens of a running bridge: changed under load without a single refusal of a good one, and ended at once."""
+"""Rotation of secrets and tokens of a running bridge under load: valid ones are never rejected, revoked ones always."""
 
 import base64
 import http.client
@@ -46,7 +46,7 @@ def token_of(bridge: BridgeProcess, password: str) -> str:
 
 
 class Posting:
-    """Threads that POST on kept connections, each with what `authorization` says at that moment; every status is noted."""
+    """Threads that POST on persistent connections with the current result of `authorization`, and record every status."""
 
     def __init__(self, bridge: BridgeProcess, *authorizations: Callable[[], str]) -> None:
         self.statuses: dict[int, int] = {}
@@ -69,7 +69,7 @@ class Posting:
             thread.join(WITHIN_S)
 
     def await_round(self) -> None:
-        """Wait until no request is on its way any more that had begun before this call."""
+        """Wait until every request that began before this call has ended."""
         wanted = [done + 2 for done in self._done]
         eventually(lambda: all(done >= number for done, number in zip(self._done, wanted, strict=True)))
 
@@ -98,7 +98,7 @@ def test_rotation_under_load_rejects_no_valid_secret(bridge: BridgeProcess) -> N
             eventually(lambda new=new: status_with(bridge, basic(new)) == 200)  # type: ignore[misc]
             old_token = good["token"]
             good.update(password=new, token=token_of(bridge, new))
-            posting.await_round()  # those with the old ones
+            posting.await_round()  # requests with the old secrets
             manage.revoke(path, USER, old=True)
             eventually(lambda old=old: status_with(bridge, basic(old)) == 401)  # type: ignore[misc]
             refused_old.append(status_with(bridge, old_token))

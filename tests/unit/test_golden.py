@@ -45,7 +45,7 @@ from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, topic_name
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
 
 
-# ================================================================ the services, as this module drives them
+# ================================================================ the services
 
 TIME_ZONE: Final = "Europe/Prague"
 UNPINNED_HEADERS: Final = {"bridge-fold-version"}
@@ -145,7 +145,7 @@ def explained(lines: Iterable[bytes], as_of: str) -> bytes:
 
 
 def registries() -> Mapping[str, CollectorRegistry]:
-    """The registries of both processes with all that they can show."""
+    """The registries of both processes with every metric."""
     bridge, consumers = BridgeMetrics("0"), ConsumerMetrics("0")
     bridge.watch_certificate(lambda: 0.0)
     bridge.watch_spool(_NoSpool, lambda: 0)

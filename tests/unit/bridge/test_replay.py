@@ -1,4 +1,4 @@
-"""What a replay publishes for a dead found, and which dead letters a filter selects."""
+"""What a replay publishes for a dead letter, and which dead letters a filter selects."""
 
 import dataclasses
 

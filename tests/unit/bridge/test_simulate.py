@@ -219,7 +219,7 @@ FULL = (503, {"Content-Length": "0", "Retry-After": "0"})
 
 
 class FakeBridge(ThreadingHTTPServer):
-    """Responds as `respond` says, and keeps what it received."""
+    """Responds with the result of `respond` and records the events."""
 
     def __init__(self, respond: Respond) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

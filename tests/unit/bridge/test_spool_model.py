@@ -182,7 +182,7 @@ class SpoolMachine(RuleBasedStateMachine):
         shutil.rmtree(self.home)
 
     def _drain(self) -> None:
-        self.restart()  # what was taken and not acknowledged comes again
+        self.restart()  # unacknowledged records are taken again
         self.spool.seal()
         while taken := self.loop.run_until_complete(self.spool.take(100, 1 << 20)):
             for spooled in taken:

@@ -1,4 +1,4 @@
-"""Checks before a service reads: which topics and ACLs it needs, under which name it asks, and how a missing ACL is reported."""
+"""Checks before a service reads: topics, ACLs, client ids, and the report of a missing ACL."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ TIMELINES_ADMIN = admin_client_id(group_of("timelines"))
 
 
 class UnreachableAdmin:
-    """An admin client without brokers, which notes the name of its connections."""
+    """An admin client without brokers that records its client id."""
 
     client_ids: list[str]
 

@@ -149,7 +149,7 @@ def test_unknown_user_and_wrong_password_look_alike() -> None:
 
 @pytest.mark.parametrize("user", ["nobody", "site-7", "brno"])
 def test_every_attempt_costs_one_digest_and_two_comparisons(user: str) -> None:
-    """Also for an unknown user, and for one with a single secret: the time of an answer tells nothing."""
+    """Also for an unknown user, and for one with a single secret: the response time must reveal nothing."""
     with (
         patch.object(auth, "compare_digest", wraps=hmac.compare_digest) as compared,
         patch.object(auth, "sha256", wraps=hashlib.sha256) as hashed,

@@ -270,7 +270,7 @@ def test_writing_through_a_symbolic_link_keeps_it(path: Path, tmp_path: Path) ->
 
 
 def faulty(path: Path, **changes: Any) -> str:
-    """Change a good file's only credential (or the file itself: keys in capitals), and return the complaint."""
+    """Change the only credential of a valid file (keys in capitals: the file), and return the error message."""
     issue(path)
     document = orjson.loads(path.read_bytes())
     document.update({key.lower(): value for key, value in changes.items() if key.isupper()})
@@ -370,7 +370,7 @@ def test_digests_and_signing_key_are_hidden_in_repr(path: Path) -> None:
 
 @pytest.mark.parametrize(("mode", "reader"), [(0o600, "owner"), (0o440, "group"), (0o644, "everyone")])
 def test_other_readers_of_the_file_are_reported(path: Path, mode: int, reader: str) -> None:
-    """Kubernetes mounts secrets 0440 or 0644; a warning is right, a refusal is not."""
+    """Kubernetes mounts secrets 0440 or 0644; so the bridge warns and does not refuse."""
     issue(path)
     path.chmod(mode)
 

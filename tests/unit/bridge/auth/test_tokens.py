@@ -1,4 +1,4 @@
-"""Bearer tokens: what they verify_secret, for how long, and how a client gets one."""
+"""Bearer tokens: verification, lifetime, and the token endpoint."""
 
 import asyncio
 import hashlib
