@@ -159,7 +159,7 @@ async def _check_topics(
         )
     }
     checks = [
-        Check("topics", "skipped", f"skipped: the right {right} is missing on {_join_names(which)}")
+        Check("topics", "skipped", f"skipped: the ACL for {right} is missing on {_join_names(which)}")
         for right, which in (("Describe", hidden), ("DescribeConfigs", without_config))
         if which
     ]
