@@ -1,4 +1,4 @@
-"""Time and names of webhooks."""
+"""ReceiptClock: received_at and event_id of webhooks."""
 
 import uuid
 
@@ -19,7 +19,7 @@ def test_received_at_never_goes_back_when_the_clock_does() -> None:
     ]
 
 
-def test_event_ids_are_uuid7_and_sort_as_they_were_given_whatever_the_clock_does() -> None:
+def test_event_ids_are_uuid7_and_sort_whatever_the_clock_does() -> None:
     ticks = iter([7_000_000, 7_000_900, 7_001_000, 2_000_000, 2_000_000, 7_002_000, 8_000_000])
     clock = ReceiptClock(now_ns=lambda: next(ticks), seed=b"same")
 
