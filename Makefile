@@ -51,6 +51,7 @@ check: $(READY) ## format, lint, types, import contracts, generated documents, l
 	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
 	@$(BIN)/python -m tools.docs check
 	@$(BIN)/python -m tools.k8s check
+	@$(BIN)/python -m tools.test_names
 
 format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
