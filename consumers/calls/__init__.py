@@ -8,7 +8,7 @@ A document is a function of the call's events, sorted by (received_at, event_id)
    so, or `legs.Inferred` by a rule. Where a later event shows that an earlier one meant something else, `call.Hindsight` notes it, and
    the events are read again with that knowledge: nothing inferred is ever undone by hand.
 2. `deadlines` adds what only time does as of the moment (5f, 10, 12).
-3. `handed_on` reads from the legs who had the caller after whom: blind transfers (9), takers, who answered.
+3. `holders` reads from the legs who had the caller after whom: blind transfers (9), targets, who answered.
 4. `quality` says how far to trust it; `document` and `activities` write it down. `links` is rule 13.
 
 `projection` is the fold as a task of the engine uses it. Rules 1, 2 and 14 are kept in `fold` and `parties`.

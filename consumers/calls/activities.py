@@ -5,22 +5,22 @@ from typing import Any
 from consumers.calls.call import Call
 from consumers.calls.document import Json, result_of_leg, text
 from consumers.calls.events import time_text
-from consumers.calls.handed_on import Handing
+from consumers.calls.holders import Holders
 from consumers.calls.legs import Leg
 from voipex.agent_activity import LegRole
 from voipex.call_timeline import TransferKind
 from voipex.events import agent_key
 
 
-def activities(pbx: str, call_id: str, call: Call, timeline: Json, handing: Handing) -> dict[int, Json]:
+def activities(pbx: str, call_id: str, call: Call, timeline: Json, holders: Holders) -> dict[int, Json]:
     """Records by leg, without `revision`; a leg that names no agent has none."""
     given_us: dict[int, int] = {}
     took_over_from = {leg.number: leg.took_over_from for leg in call.legs if leg.took_over_from}
-    for transfer, taker, _ in handing.transfers:
+    for transfer, target, _ in holders.transfers:
         if transfer.kind is not TransferKind.CANCELLED:
-            given_us[transfer.giver] = transfer.at_us
-            if taker:
-                took_over_from[taker] = transfer.giver
+            given_us[transfer.transferor] = transfer.at_us
+            if target:
+                took_over_from[target] = transfer.transferor
     records = {}
     for_caller: dict[int, bool] = {}
     for leg in call.legs:
@@ -44,7 +44,7 @@ def activities(pbx: str, call_id: str, call: Call, timeline: Json, handing: Hand
             "answered_at": text(leg.answered_us),
             "talk_started_at": text(_talk_started_us(call, leg)),
             "ended_at": text(leg.ended_us),
-            "result": result_of_leg(call, leg, handing),
+            "result": result_of_leg(call, leg, holders),
             "transferred_at": text(given_us.get(leg.number)),
             "last_event_at": time_text(leg.touched_us),
             "call_answered_at": timeline["answered_at"],
@@ -96,10 +96,10 @@ def _speaks_for_the_caller(
     while leg.number not in known:
         known[leg.number] = leg.role is LegRole.CALLER
         passed.append(leg.number)
-        giver = took_over_from.get(leg.number)
-        if known[leg.number] or not giver:
+        transferor = took_over_from.get(leg.number)
+        if known[leg.number] or not transferor:
             break
-        leg = call.leg(giver)
+        leg = call.leg(transferor)
     answer = known[leg.number]
     known.update(dict.fromkeys(passed, answer))
     return answer

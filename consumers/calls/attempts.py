@@ -19,7 +19,7 @@ from consumers.calls.call import (
     closed_by_device,
 )
 from consumers.calls.events import CallEvent
-from consumers.calls.legs import NO_TALK_REASONS, Found, Inferred, Leg, Reported
+from consumers.calls.legs import NO_TALK_REASONS, Finding, Inferred, Leg, Reported
 from consumers.calls.parties import is_blank, same_party
 from consumers.calls.transfers import begin_leg, infer_handover, role_after_consult
 from voipex.agent_activity import LegResult, LegRole
@@ -91,15 +91,15 @@ def _rings_on(call: Call, leg: Leg, event: CallEvent) -> Step:
     leg.answer = None
     leg.withdrawn = leg.own_phone = True
     leg.caller_since_us = None
-    leg.caller_since_no = 0
+    leg.caller_since_place = 0
     call.answers.remove(leg)
     return Step(Effect.RANG, "its own phone had answered, now the far end rings", leg)
 
 
 def _ring_after_answer(call: Call, leg: Leg, event: CallEvent) -> Step:
-    call.oddities.add(Anomaly.RING_AFTER_ANSWER)
+    call.anomalies.add(Anomaly.RING_AFTER_ANSWER)
     leg.ring_reported = True
-    leg.ring_after_answer_no = call.no
+    leg.ring_after_answer_place = call.place
     return call.note(leg, event, "rings after its answer")
 
 
@@ -129,8 +129,8 @@ def answered(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule
     if event.direction is Direction.BARGE or means_monitor(call, event):
         return _monitor_answered(call, event)
     if is_blank(event):
-        call.answers_of_nobody += 1
-    if call.no in call.hindsight.withdrawn:
+        call.anonymous_answers += 1
+    if call.place in call.hindsight.withdrawn:
         return _without_talk(call, event)
     attempt = call.open_attempt_of(event)
     if attempt is not None:
@@ -147,7 +147,7 @@ def answered(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule
     if hangups:
         return _late_answer(call, event, hangups)  # d
     if is_blank(event):
-        return _of_nobody(call, event)  # e
+        return _anonymous_answer(call, event)  # e
     return _pickup(call, event)  # f
 
 
@@ -159,16 +159,16 @@ def means_monitor(call: Call, event: CallEvent) -> bool:
 def _answer(call: Call, leg: Leg, event: CallEvent) -> Step:
     call.touch(leg, event)
     named = leg.ring_reported
-    _take(call, leg, Reported(event.at_us, call.no), call.no)
+    _take(call, leg, Reported(event.at_us, call.place), call.place)
     if leg.role is not LegRole.MONITOR and not is_blank(event):
         call.undecided = None  # 4e: what nobody answered was the PBX's
     return Step(Effect.ANSWERED, None if named else UNRUNG, leg)
 
 
-def _take(call: Call, leg: Leg, answer: Found[int], place: int) -> None:
+def _take(call: Call, leg: Leg, answer: Finding[int], place: int) -> None:
     """The leg is answered; other attempts of its round, or of the caller, end with that."""
     leg.answer = answer
-    leg.answered_no = place
+    leg.answered_place = place
     if leg.role is LegRole.MONITOR:
         return
     if leg.is_customer:
@@ -198,13 +198,13 @@ def _answered_before(call: Call, leg: Leg, event: CallEvent) -> Step:
     if isinstance(leg.answer, Inferred) and not is_blank(event) and call.hindsight.is_open:
         call.hindsight.replaced.add(leg.answer.place)
         raise ReadAgain
-    if leg.ring_after_answer_no and leg.role is LegRole.CALLER:
+    if leg.ring_after_answer_place and leg.role is LegRole.CALLER:
         leg.answered_again = True
     return call.note(leg, event, "was answered before", Effect.FILLED)
 
 
 def _after_the_end(call: Call, event: CallEvent) -> Step:
-    """Closed for good: its newest attempt was answered at its end, where nothing told says otherwise."""
+    """Closed for good: its newest attempt was answered at its end, where nothing produced says otherwise."""
     leg = next(call.legs_of(event), None)
     if (
         leg is not None
@@ -219,7 +219,7 @@ def _after_the_end(call: Call, event: CallEvent) -> Step:
 def _rang_on(call: Call, event: CallEvent) -> Leg | None:
     """b: L's newest attempt closed without a Hangup of its own; c: or by one with a device reason."""
     leg = next(call.legs_of(event), None)
-    if leg is None or leg.answer is not None or (leg.hangup_no and not closed_by_device(leg)):
+    if leg is None or leg.answer is not None or (leg.hangup_place and not closed_by_device(leg)):
         return None
     return None if call.talked_meanwhile(leg) else leg
 
@@ -256,25 +256,25 @@ def _late_answer(call: Call, event: CallEvent, hangups: list[HungUp]) -> Step:
         for leg in hungup.closed[::-1]:
             if leg.answer is None and leg.end is not None and same_party(leg, event):
                 if leg.reason_class is ReasonClass.ANSWERED_ELSEWHERE:
-                    call.oddities.add(Anomaly.LATE_EVENT)
+                    call.anomalies.add(Anomaly.LATE_EVENT)
                     return _goes_on(call, leg, event, "it was this line that answered")
                 return _answered_at_its_end(call, leg, event)
     return call.late(event, "came after the Hangup of its line")
 
 
 def _answered_at_its_end(call: Call, leg: Leg, event: CallEvent) -> Step:
-    call.oddities.add(Anomaly.LATE_EVENT)
+    call.anomalies.add(Anomaly.LATE_EVENT)
     call.touch(leg, event)
     if leg.end is None:
         raise AssertionError("an open attempt is answered as such")
     at_us, place = leg.end.value, leg.end.place
-    leg.answer = Inferred(at_us, call.no, "4d")
-    leg.answered_no = place
-    leg.result = Inferred(LegResult.COMPLETED, call.no, "4d")
+    leg.answer = Inferred(at_us, call.place, "4d")
+    leg.answered_place = place
+    leg.result = Inferred(LegResult.COMPLETED, call.place, "4d")
     if leg.is_customer:
         call.get_caller(leg, at_us, place)
         for other in call.keeping_open():
-            if other.is_attempt and other.role is LegRole.AGENT and other.began_no < place:
+            if other.is_attempt and other.role is LegRole.AGENT and other.began_place < place:
                 one_round = leg.ring_started_us is None or abs(other.began_us - leg.began_us) <= ROUND_US
                 result = LegResult.ANSWERED_ELSEWHERE if one_round else LegResult.NO_ANSWER
                 call.infer_end(other, at_us, result, "4")
@@ -285,22 +285,22 @@ def _answered_at_its_end(call: Call, leg: Leg, event: CallEvent) -> Step:
     return Step(Effect.FILLED, "came after the Hangup of its line: answered at its end", leg)
 
 
-def _of_nobody(call: Call, event: CallEvent) -> Step:
+def _anonymous_answer(call: Call, event: CallEvent) -> Step:
     """e: the only open attempt; of several the one that later events leave over; none: the PBX itself."""
     hindsight = call.hindsight
     if call.undecided is not None:
         return Step(Effect.NONE, "names nobody, as one before")
     attempts = [leg for leg in call.open if leg.is_attempt and leg.role is not LegRole.MONITOR]
-    if call.no in hindsight.decided:
-        attempts = [leg for leg in attempts if leg.began_no == hindsight.decided[call.no]]
-    if not attempts or call.no in hindsight.replaced:
+    if call.place in hindsight.decided:
+        attempts = [leg for leg in attempts if leg.began_place == hindsight.decided[call.place]]
+    if not attempts or call.place in hindsight.replaced:
         return Step(Effect.NONE, "the PBX itself answered")
     if len(attempts) == 1:
         leg = attempts[0]
         call.touch(leg, event)
-        _take(call, leg, Inferred(event.at_us, call.no, "4e"), call.no)
+        _take(call, leg, Inferred(event.at_us, call.place, "4e"), call.place)
         return Step(Effect.ANSWERED, "names nobody: the only line that rings", leg)
-    call.undecided = Undecided(call.no, event.at_us, attempts)
+    call.undecided = Undecided(call.place, event.at_us, attempts)
     return Step(Effect.ANSWERED, "names nobody: one of the lines that ring")
 
 
@@ -312,7 +312,7 @@ def decide(call: Call, leg: Leg | None = None) -> None:
     if leg is None and len(undecided.candidates) == 1 and undecided.elsewhere:
         leg = undecided.candidates[0]
     if leg is not None:
-        call.hindsight.decided[undecided.place] = leg.began_no
+        call.hindsight.decided[undecided.place] = leg.began_place
         raise ReadAgain
 
 
@@ -320,10 +320,10 @@ def _without_talk(call: Call, event: CallEvent) -> Step:
     """5: a later Hangup says that nobody talked after this Answered."""
     leg = call.open_attempt_of(event)
     if leg is None and is_blank(event):
-        began_no = call.hindsight.decided.get(call.no)
+        began_place = call.hindsight.decided.get(call.place)
         attempts = [leg for leg in call.open if leg.is_attempt and leg.role is not LegRole.MONITOR]
-        if began_no is not None:
-            attempts = [leg for leg in attempts if leg.began_no == began_no]
+        if began_place is not None:
+            attempts = [leg for leg in attempts if leg.began_place == began_place]
         leg = attempts[0] if len(attempts) == 1 else None
     if leg is None:
         leg = next(call.legs_of(event), None)

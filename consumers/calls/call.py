@@ -2,7 +2,7 @@
 Call: what the events of one call say so far, and the few things that can happen to its legs.
 
 The rules that make them happen are in `attempts`, `transfers` and `ending`; only `fold` reads events. What needs no order of reading is
-left to later passes over a finished Call: `handed_on`, `deadlines`, `document`.
+left to later passes over a finished Call: `holders`, `deadlines`, `document`.
 """
 
 from bisect import bisect_right
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from consumers.calls.events import CallEvent
-from consumers.calls.legs import DEVICE_REASONS, Found, Inferred, Leg, Reported, result_of
-from consumers.calls.parties import Named, Party, is_blank, same_party
+from consumers.calls.legs import DEVICE_REASONS, Finding, Inferred, Leg, Reported, result_of
+from consumers.calls.parties import Party, PartyLike, is_blank, same_party
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Anomaly, Confidence, Effect, EndedBy, TransferKind
 from voipex.events import Direction, EventType, ReasonClass
@@ -60,7 +60,7 @@ class Hindsight:
     )  # an Answered nobody talked after, by the Hangup that says so (5)
     restored: dict[int, int] = field(
         default_factory=dict
-    )  # the same, told by a further Hangup to be true (5)
+    )  # the same, produced by a further Hangup to be true (5)
     decided: dict[int, int] = field(
         default_factory=dict
     )  # an Answered of nobody, and where the leg that it answered began (4e)
@@ -82,9 +82,9 @@ class Transfer:
     place: int
     kind: TransferKind
     confidence: Confidence
-    giver: int
-    taker: int
-    party: Named  # who gave the caller away, as far as an event named them
+    transferor: int
+    target: int
+    party: PartyLike  # who gave the caller away, as far as an event named them
     reported_by: CallEvent | None = None  # the AttendedTransfer (or its Cancel); None: inferred
     by_hangup: bool = False  # of a leg that consulted (8)
     after_consult: bool = False
@@ -100,7 +100,7 @@ class Undecided:
     elsewhere: int = 0  # candidates that closed as answered elsewhere
 
 
-class Ended(NamedTuple):
+class CallEnd(NamedTuple):
     """An end of the call, be it that it went on afterwards."""
 
     place: int
@@ -124,7 +124,7 @@ class LegsOfLine:
 
 @dataclass(slots=True)
 class Call:
-    no: int = 0  # place of the event being read
+    place: int = 0  # place of the event being read
     seen: list[CallEvent] = field(default_factory=list)
     effects: list[tuple[Effect, str | None]] = field(
         default_factory=list
@@ -138,13 +138,13 @@ class Call:
     )  # customer legs, in the order in which they were answered
     transfers: list[Transfer] = field(default_factory=list)
     undecided: Undecided | None = None
-    oddities: set[Anomaly] = field(default_factory=set)
+    anomalies: set[Anomaly] = field(default_factory=set)
     direction: Direction | None = None
     caller: Party | None = None
     first: CallEvent | None = None  # the earliest one of a kind we know
     new_call: CallEvent | None = None
     only_cdrs: bool = True
-    answers_of_nobody: int = 0
+    anonymous_answers: int = 0
     queues: list[str] = field(default_factory=list)
     from_first: CallEvent | None = None
     to_first: CallEvent | None = None
@@ -156,19 +156,19 @@ class Call:
     empty_hangups: list[HungUp] = field(
         default_factory=list
     )  # each the last event of its party, and had nothing to end
-    legless: list[Named] = field(default_factory=list)  # parties that hung up without a leg
+    hung_up_without_leg: list[PartyLike] = field(default_factory=list)  # parties that hung up without a leg
     left_out: list[CallEvent] = field(default_factory=list)  # as late
     cdr: CallEvent | None = None
-    cdr_no: int = 0
+    cdr_place: int = 0
     grace_from_us: int | None = None  # the CDR by which the call is to end
     ended_us: int | None = None
-    ended_no: int = 0
+    ended_place: int = 0
     ended_by: EndedBy | None = None
     ended_rule: str = ""
     ended_reason: ReasonClass | None = None
     end_moved: bool = False  # by 5b
     blank_hangup_since_end: bool = False
-    ends: list[Ended] = field(default_factory=list)
+    ends: list[CallEnd] = field(default_factory=list)
 
     # ------------------------------------------------------------ who is there
 
@@ -195,10 +195,10 @@ class Call:
             and self.another_has_a_leg(leg)
         )
 
-    def another_has_a_leg(self, party: Named) -> bool:
+    def another_has_a_leg(self, party: PartyLike) -> bool:
         return any(leg.role is not LegRole.MONITOR and not same_party(leg, party) for leg in self.legs)
 
-    def another_was_answered(self, party: Named) -> bool:
+    def another_was_answered(self, party: PartyLike) -> bool:
         return any(
             leg.answer is not None and leg.role is not LegRole.MONITOR and not same_party(leg, party)
             for leg in self.legs
@@ -211,13 +211,13 @@ class Call:
             return [leg for leg in legs if not self.is_callers_own(leg)]
         return legs
 
-    def legs_of(self, party: Named, *, monitor: bool = False) -> Iterator[Leg]:
+    def legs_of(self, party: PartyLike, *, monitor: bool = False) -> Iterator[Leg]:
         """Newest first."""
         for leg in self._maybe_of(party, open_only=False):
             if (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 yield leg
 
-    def _maybe_of(self, party: Named, *, open_only: bool) -> Iterator[Leg]:
+    def _maybe_of(self, party: PartyLike, *, open_only: bool) -> Iterator[Leg]:
         """
         Those of its line and those without one, newest first; all for a party without a line but with another name. Of legs that are not
         found by their line only the newest are looked at.
@@ -234,17 +234,17 @@ class Call:
             found = legs or found
         return reversed(found)
 
-    def newest_leg_of(self, party: Named) -> Leg | None:
+    def newest_leg_of(self, party: PartyLike) -> Leg | None:
         """Its newest leg; one that barged in only if there is no other."""
         return next(self.legs_of(party), None) or next(self.legs_of(party, monitor=True), None)
 
-    def open_leg_of(self, party: Named, *, monitor: bool = False) -> Leg | None:
+    def open_leg_of(self, party: PartyLike, *, monitor: bool = False) -> Leg | None:
         for leg in self._maybe_of(party, open_only=True):
             if (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 return leg
         return None
 
-    def open_attempt_of(self, party: Named, *, monitor: bool = False) -> Leg | None:
+    def open_attempt_of(self, party: PartyLike, *, monitor: bool = False) -> Leg | None:
         for leg in self._maybe_of(party, open_only=True):
             if leg.answer is None and (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 return leg
@@ -253,15 +253,15 @@ class Call:
     def open_consults_of(self, consulter: Leg) -> list[Leg]:
         return [leg for leg in self.open if leg.consulter == consulter.number and leg.role is LegRole.CONSULT]
 
-    def is_caller(self, party: Named) -> bool:
+    def is_caller(self, party: PartyLike) -> bool:
         return self.caller is not None and same_party(self.caller, party)
 
-    def customer_role(self, party: Named) -> LegRole:
+    def customer_role(self, party: PartyLike) -> LegRole:
         return LegRole.CALLER if self.is_caller(party) else LegRole.AGENT
 
     # ------------------------------------------------------------ late or not
 
-    def closed_for_good(self, party: Named) -> bool:
+    def closed_for_good(self, party: PartyLike) -> bool:
         """What then comes of the party is late and opens nothing (contract 4, before rule 1)."""
         if self.ended_us is None:
             return False
@@ -274,15 +274,15 @@ class Call:
     @property
     def at_us(self) -> int:
         """Of the event being read."""
-        return self.seen[self.no - 1].at_us
+        return self.seen[self.place - 1].at_us
 
-    def _has_hung_up(self, party: Named) -> bool:
+    def _has_hung_up(self, party: PartyLike) -> bool:
         leg = self.newest_leg_of(party)
         if leg is not None:
-            return leg.hangup_no > 0
-        return any(same_party(other, party) for other in self.legless)
+            return leg.hangup_place > 0
+        return any(same_party(other, party) for other in self.hung_up_without_leg)
 
-    def empty_hangup_of(self, party: Named) -> HungUp | None:
+    def empty_hangup_of(self, party: PartyLike) -> HungUp | None:
         """The party's last event, when that was a Hangup that had nothing of it to end or fill (5f)."""
         found = [hungup for hungup in self.empty_hangups if same_party(hungup.event, party)]
         return found[-1] if found else None
@@ -307,7 +307,7 @@ class Call:
             number=len(self.legs) + 1,
             role=role,
             began_us=event.at_us,
-            began_no=self.no,
+            began_place=self.place,
             last_us=event.at_us,
             touched_us=event.at_us,
             queue=event.queue,
@@ -322,17 +322,17 @@ class Call:
         return leg
 
     def touch(self, leg: Leg, event: CallEvent) -> bool:
-        """Note that *event* is of *leg*, and take over its details. True when that taught something."""
+        """Note that *event* is of *leg*, and take over its details. True when that changed something."""
         leg.last_us = leg.touched_us = event.at_us
         leg.overtaken_by = None
         line = leg.line
-        taught = leg.fill(event)
+        changed = leg.fill(event)
         if line != leg.line:
             self._file_again(leg, line)
         if event.queue is not None and event.queue != leg.queue:
             leg.queue = event.queue
-            taught = True
-        return taught
+            changed = True
+        return changed
 
     def _file_again(self, leg: Leg, line: str | None) -> None:
         """A leg without a line has learned its line."""
@@ -347,16 +347,18 @@ class Call:
 
     def note(self, leg: Leg | None, event: CallEvent, why: str, effect: Effect = Effect.NONE) -> Step:
         """The event changes nothing but details of its leg."""
-        taught = leg is not None and self.touch(leg, event)
-        return Step(Effect.FILLED if taught else effect, why, leg)
+        changed = leg is not None and self.touch(leg, event)
+        return Step(Effect.FILLED if changed else effect, why, leg)
 
     def late(self, event: CallEvent, why: str) -> Step:
         """The event is left out, but for details."""
-        self.oddities.add(Anomaly.LATE_EVENT)
+        self.anomalies.add(Anomaly.LATE_EVENT)
         self.left_out.append(event)
         return self.note(self.newest_leg_of(event), event, why)
 
-    def close(self, leg: Leg, end: Found[int], result: Found[LegResult], by: CallEvent | None = None) -> None:
+    def close(
+        self, leg: Leg, end: Finding[int], result: Finding[LegResult], by: CallEvent | None = None
+    ) -> None:
         """End a leg. `by`: the event that says so, whose reason it is then."""
         self.open.remove(leg)
         self.by_line[leg.line].open.remove(leg)
@@ -369,7 +371,7 @@ class Call:
         self._no_candidate(leg, result.value)
 
     def infer_end(self, leg: Leg, at_us: int, result: LegResult, rule: str) -> None:
-        self.close(leg, Inferred(at_us, self.no, rule), Inferred(result, self.no, rule))
+        self.close(leg, Inferred(at_us, self.place, rule), Inferred(result, self.place, rule))
 
     def _no_candidate(self, leg: Leg, result: LegResult) -> None:
         undecided = self.undecided
@@ -383,7 +385,7 @@ class Call:
     def open_again(self, leg: Leg) -> None:
         """What ended it is withdrawn: it rang on."""
         leg.end = leg.result = leg.reason = leg.reason_class = None
-        leg.hangup_no = 0
+        leg.hangup_place = 0
         self.open.append(leg)
         self.open.sort(key=_number)
         here = self.by_line[leg.line].open
@@ -398,10 +400,10 @@ class Call:
 
     def get_caller(self, leg: Leg, at_us: int, place: int) -> None:
         leg.caller_since_us = at_us
-        leg.caller_since_no = place
+        leg.caller_since_place = place
         self.answers.append(leg)
-        if len(self.answers) > 1 and self.answers[-2].caller_since_no > place:
-            self.answers.sort(key=_got_no)
+        if len(self.answers) > 1 and self.answers[-2].caller_since_place > place:
+            self.answers.sort(key=_caller_since_place)
 
     def first_answer_us(self, attempt: Leg) -> int | None:
         """When first another party answered the same caller, or consulting leg, since an attempt began (4, 5a)."""
@@ -411,11 +413,11 @@ class Call:
                 for leg in self.legs
                 if leg.answer is not None
                 and leg.consulter == attempt.consulter
-                and leg.answered_no > attempt.began_no
+                and leg.answered_place > attempt.began_place
                 and not same_party(leg, attempt)
             ]
             return min(answers, default=None)
-        for leg in self.answers[bisect_right(self.answers, attempt.began_no, key=_got_no) :]:
+        for leg in self.answers[bisect_right(self.answers, attempt.began_place, key=_caller_since_place) :]:
             took_over = leg.consult_until_us is not None  # which is no answer
             if leg.role is not LegRole.CALLER and not took_over and not same_party(leg, attempt):
                 return leg.caller_since_us
@@ -423,8 +425,8 @@ class Call:
 
     def add_transfer(self, transfer: Transfer) -> None:
         self.transfers.append(transfer)
-        if transfer.giver and transfer.kind is not TransferKind.CANCELLED:
-            self.leg(transfer.giver).gave_away = True
+        if transfer.transferor and transfer.kind is not TransferKind.CANCELLED:
+            self.leg(transfer.transferor).gave_away = True
 
     def end(self, at_us: int, by: EndedBy, rule: str, event: CallEvent | None = None) -> None:
         """The call is over: every open leg closes, answered ones as completed, others by the reason of *event* (rule 5)."""
@@ -433,9 +435,9 @@ class Call:
         for leg in list(self.open):
             result = LegResult.COMPLETED if leg.answer is not None else result_of(reason_class)
             if by is EndedBy.CDR:
-                self.close(leg, Inferred(at_us, self.no, "10"), Inferred(result, self.no, "10"))
+                self.close(leg, Inferred(at_us, self.place, "10"), Inferred(result, self.place, "10"))
             else:
-                self.close(leg, Reported(at_us, self.no), Reported(result, self.no), event)
+                self.close(leg, Reported(at_us, self.place), Reported(result, self.place), event)
         self.undecided = None
         self.set_end(at_us, by, rule, reason_class)
         self.end_moved = self.blank_hangup_since_end = False
@@ -443,11 +445,11 @@ class Call:
 
     def set_end(self, at_us: int, by: EndedBy, rule: str, reason_class: ReasonClass | None) -> None:
         self.ended_us = at_us
-        self.ended_no = self.no
+        self.ended_place = self.place
         self.ended_by = by
         self.ended_rule = rule
         self.ended_reason = reason_class
-        self.ends.append(Ended(self.no, at_us, rule))
+        self.ends.append(CallEnd(self.place, at_us, rule))
 
     def end_overtaken(self) -> None:
         """5f: rings that a Hangup seems to have overtaken were over when they began."""
@@ -468,36 +470,36 @@ class Call:
             self.ended_us = self.ended_by = self.ended_reason = None
             self.ended_rule = ""
             self.end_moved = self.blank_hangup_since_end = False
-            self.oddities.add(Anomaly.REOPENED)
+            self.anomalies.add(Anomaly.REOPENED)
 
     def copy(self) -> "Call":
-        """A twin whose legs may be changed."""
-        twin = replace(self)
-        twin.legs = [leg.copy() for leg in self.legs]
-        twin.open = [twin.leg(leg.number) for leg in self.open]
-        twin.by_line = {
+        """A copied whose legs may be changed."""
+        copied = replace(self)
+        copied.legs = [leg.copy() for leg in self.legs]
+        copied.open = [copied.leg(leg.number) for leg in self.open]
+        copied.by_line = {
             line: LegsOfLine(
-                [twin.leg(leg.number) for leg in here.legs], [twin.leg(leg.number) for leg in here.open]
+                [copied.leg(leg.number) for leg in here.legs], [copied.leg(leg.number) for leg in here.open]
             )
             for line, here in self.by_line.items()
         }
-        twin.answers = [twin.leg(leg.number) for leg in self.answers]
-        twin.undecided = None if self.undecided is None else replace(self.undecided, candidates=[])
-        twin.ends = list(self.ends)
-        return twin
+        copied.answers = [copied.leg(leg.number) for leg in self.answers]
+        copied.undecided = None if self.undecided is None else replace(self.undecided, candidates=[])
+        copied.ends = list(self.ends)
+        return copied
 
 
 def _number(leg: Leg) -> int:
     return leg.number
 
 
-def _got_no(leg: Leg) -> int:
-    return leg.caller_since_no
+def _caller_since_place(leg: Leg) -> int:
+    return leg.caller_since_place
 
 
 def closed_by_device(leg: Leg) -> bool:
     """Its own Hangup closed it unanswered, with a device reason: another device of the line may have rung on."""
-    return leg.hangup_no > 0 and leg.answer is None and leg.reason_class in DEVICE_REASONS
+    return leg.hangup_place > 0 and leg.answer is None and leg.reason_class in DEVICE_REASONS
 
 
 PARTY_EVENTS: Final = frozenset(

@@ -46,32 +46,32 @@ def status_of(call: Call) -> CallStatus:
 
 
 def as_of(call: Call, at_us: int, limits: Limits) -> Call:
-    """The call as it looks at a moment not before its last event; *call* itself, or a changed twin."""
+    """The call as it looks at a moment not before its last event; *call* itself, or a changed copied."""
     if call.ended:
         return call
     if call.grace_from_us is not None and at_us >= cdr_deadline_us(call):
-        twin = call.copy()
-        end_by_cdr(twin)
-        return twin
-    twin = call
+        copied = call.copy()
+        end_by_cdr(copied)
+        return copied
+    copied = call
     for leg, until_us in _overtaken(call):
         if until_us <= at_us:
-            twin = call.copy() if twin is call else twin
-            twin.over_when_it_began(twin.leg(leg.number))
-    status = status_of(twin)
-    stale_us = _stale_us(twin, status, limits)
+            copied = call.copy() if copied is call else copied
+            copied.over_when_it_began(copied.leg(leg.number))
+    status = status_of(copied)
+    stale_us = _stale_us(copied, status, limits)
     moment_us = min(at_us, stale_us)
     overdue = [
-        (leg.number, until_us) for leg, until_us in _attempts(twin, status, limits) if until_us <= moment_us
+        (leg.number, until_us) for leg, until_us in _attempts(copied, status, limits) if until_us <= moment_us
     ]
     if not overdue and at_us < stale_us:
-        return twin
-    twin = call.copy() if twin is call else twin
+        return copied
+    copied = call.copy() if copied is call else copied
     for number, until_us in overdue:
-        twin.infer_end(twin.leg(number), until_us, LegResult.TIMEOUT, "12")
+        copied.infer_end(copied.leg(number), until_us, LegResult.TIMEOUT, "12")
     if at_us >= stale_us:
-        _give_up(twin, stale_us)
-    return twin
+        _give_up(copied, stale_us)
+    return copied
 
 
 def next_deadline(call: Call, after_us: int, limits: Limits) -> int | None:

@@ -10,9 +10,8 @@ from typing import Any, Final
 from consumers.calls.call import SECOND_US, SOON_US, Call, Transfer
 from consumers.calls.deadlines import status_of
 from consumers.calls.events import CallEvent, time_text
-from consumers.calls.handed_on import Handing, is_overtaken
+from consumers.calls.holders import Holders, is_overtaken
 from consumers.calls.legs import Leg, Span, union_us
-from consumers.calls.links import links_of
 from consumers.calls.quality import anomalies_of, quality_of
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Confidence, EndedBy, Outcome, StartSource, TransferKind
@@ -23,23 +22,25 @@ MAX_EVENTS: Final = 500
 Json = dict[str, Any]
 
 
-def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, handing: Handing) -> Json:
+def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, holders: Holders) -> Json:
     """
-    Everything but `revision` and `updated_at`, which count the changes of one run. *call* is as of the moment asked for, *handing* reads it.
+    Everything but `revision` and `updated_at`, which count the changes of one run. *call* is as of the moment asked for, *holders* reads it.
     """
-    customers = handing.holders
+    customers = holders.legs
     started_us, source = _start(call, events)
     start_seen = source is StartSource.NEW_CALL or source is StartSource.FIRST_EVENT
     answered_us = customers[0].caller_since_us if customers else None
     outcome = _outcome(call, answered=bool(customers))
-    transfers = handing.transfers
+    transfers = holders.transfers
     from_event = _number_of(call, "from_")
     to_event = _number_of(call, "to")
     last = max(customers, key=_left_us, default=None)
     return {
         "pbx": pbx,
         "call_id": call_id,
-        **links_of(call_id),
+        "conversation_id": call_id,  # rule 13: the fold sees one call, and calls are never merged
+        "call_ids": (call_id,),
+        "links": (),
         "direction": call.direction,
         "from": None if from_event is None else from_event.from_,
         "to": None if to_event is None else to_event.to,
@@ -51,7 +52,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, ha
         "status": status_of(call),
         "outcome": outcome,
         "last_segment_outcome": _outcome(call, answered=False)
-        if _lost_after_the_last_talk(call, handing)
+        if _lost_after_the_last_talk(call, holders)
         else outcome,
         "ended_by": call.ended_by,
         "started_at": text(started_us),
@@ -74,7 +75,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, ha
         "transferred": any(transfer.kind is not TransferKind.CANCELLED for transfer, _, _ in transfers),
         "transfers": [_transfer(call, *transfer) for transfer in transfers],
         "monitors": _monitors(call),
-        "legs": [_leg(leg, result_of_leg(call, leg, handing)) for leg in call.legs],
+        "legs": [_leg(leg, result_of_leg(call, leg, holders)) for leg in call.legs],
         "events": [
             {
                 "event_id": event.event_id,
@@ -89,7 +90,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, ha
         ],
         "events_dropped": max(0, len(events) - MAX_EVENTS),
         "anomalies": anomalies_of(call),
-        "quality": quality_of(call, handing, transfers, started_us, start_seen=start_seen),
+        "quality": quality_of(call, holders, transfers, started_us, start_seen=start_seen),
         "cdr": None if call.cdr is None else _cdr(call.cdr),
     }
 
@@ -150,7 +151,7 @@ def _number_of(call: Call, name: str) -> CallEvent | None:
 
 def _left_us(leg: Leg) -> tuple[bool, int, int]:
     """`final_line`: the leg that was left last; open ones are left never, of several the one answered last."""
-    return (leg.end is None, 0 if leg.end is None else leg.end.value, leg.caller_since_no)
+    return (leg.end is None, 0 if leg.end is None else leg.end.value, leg.caller_since_place)
 
 
 def _outcome(call: Call, *, answered: bool) -> Outcome | None:
@@ -175,10 +176,10 @@ _REFINED: Final = {
 }
 
 
-def _lost_after_the_last_talk(call: Call, handing: Handing) -> bool:
+def _lost_after_the_last_talk(call: Call, holders: Holders) -> bool:
     """After the last talk a customer leg rings or rang in vain, or the caller waited on until the end (5b)."""
-    left_us = [leg.end.value for leg in handing.holders if leg.end is not None]
-    if not left_us or len(left_us) < len(handing.holders) or call.undecided is not None:
+    left_us = [leg.end.value for leg in holders.legs if leg.end is not None]
+    if not left_us or len(left_us) < len(holders.legs) or call.undecided is not None:
         return False
     last_us = max(left_us)
     if call.ended_us is not None and call.ended_rule == "b" and call.ended_us - last_us > SOON_US:
@@ -188,19 +189,19 @@ def _lost_after_the_last_talk(call: Call, handing: Handing) -> bool:
         and leg.ring_started_us is not None
         and (leg.end is None or leg.end.value > last_us)
         and not is_overtaken(leg)
-        and not handing.was_elsewhere(leg)
+        and not holders.was_elsewhere(leg)
         and leg.is_customer
         and not call.is_callers_own(leg)
         for leg in call.legs
     )
 
 
-def _transfer(call: Call, transfer: Transfer, taker: int, confidence: Confidence) -> Json:
+def _transfer(call: Call, transfer: Transfer, target: int, confidence: Confidence) -> Json:
     return {
         "at": time_text(transfer.at_us),
         "kind": transfer.kind,
-        "from_line": call.leg(transfer.giver).line if transfer.giver else transfer.party.line,
-        "to_line": call.leg(taker).line if taker else None,
+        "from_line": call.leg(transfer.transferor).line if transfer.transferor else transfer.party.line,
+        "to_line": call.leg(target).line if target else None,
         "confidence": confidence,
     }
 
@@ -243,13 +244,13 @@ def _leg(leg: Leg, result: LegResult | None) -> Json:
     }
 
 
-def result_of_leg(call: Call, leg: Leg, handing: Handing) -> LegResult | None:
+def result_of_leg(call: Call, leg: Leg, holders: Holders) -> LegResult | None:
     """5a: where nobody answered, nobody answered elsewhere: once the call has ended such legs were cancelled."""
     if (
         leg.outcome is LegResult.ANSWERED_ELSEWHERE
         and call.ended
-        and not handing.somebody_answered(leg)
-        and not handing.talked_at(leg.end)
+        and not holders.somebody_answered(leg)
+        and not holders.talked_at(leg.end)
     ):
         return LegResult.CANCELLED
     return leg.outcome

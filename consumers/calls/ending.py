@@ -24,14 +24,14 @@ CDR_GRACE_US: Final = 5 * SECOND_US
 def hangup(call: Call, event: CallEvent) -> Step:
     """Rule 5: the first that fits of 11, a, 6, b, 7, the take-over of 8, e, c, d, f."""
     elsewhere = event.reason_class is ReasonClass.ANSWERED_ELSEWHERE
-    legless = call.newest_leg_of(event) is None
-    if legless and not elsewhere and not is_blank(event):
-        call.oddities.add(Anomaly.HANGUP_WITHOUT_LEG)
+    never_had_leg = call.newest_leg_of(event) is None
+    if never_had_leg and not elsewhere and not is_blank(event):
+        call.anomalies.add(Anomaly.HANGUP_WITHOUT_LEG)
     if event.direction is Direction.BARGE or means_monitor(call, event):
         return _monitor_left(call, event)  # 11
-    if legless and not is_blank(event):
-        call.legless.append(event)
-        del call.legless[:-100]
+    if never_had_leg and not is_blank(event):
+        call.hung_up_without_leg.append(event)
+        del call.hung_up_without_leg[:-100]
     before = set(call.open) if is_blank(event) else call.open_attempt_of(event)
     step = _left(call, event)
     closed = (
@@ -41,7 +41,7 @@ def hangup(call: Call, event: CallEvent) -> Step:
         if before is not None and before.end is not None
         else ()
     )
-    hungup = HungUp(call.no, event, closed)
+    hungup = HungUp(call.place, event, closed)
     call.hangups.append(hungup)
     return step
 
@@ -89,9 +89,9 @@ def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
     Returns what the Hangup did where it is another device's, or known not to end the talk; None: the rule goes on.
     """
     leg = _answered_leg_meant(call, event)
-    if leg is None or leg.answer is None or not leg.is_customer or leg.hangup_no:
+    if leg is None or leg.answer is None or not leg.is_customer or leg.hangup_place:
         return None
-    if call.hindsight.restored.get(leg.answer.place) == call.no:
+    if call.hindsight.restored.get(leg.answer.place) == call.place:
         return call.note(leg, event, "a further Hangup says that it was answered")
     if leg.end is None and leg.devices_left and event.reason_class in DEVICE_REASONS and not is_blank(event):
         leg.devices_left -= 1
@@ -99,10 +99,10 @@ def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
         return Step(Effect.FILLED, "another device of the line: one less", leg)
     if not _says_that_nobody_talked(call, leg, event):
         return None
-    answered_no = leg.answer.place
+    answered_place = leg.answer.place
     hindsight = call.hindsight
-    if hindsight.is_open and answered_no not in hindsight.restored:
-        hindsight.withdrawn[answered_no] = call.no
+    if hindsight.is_open and answered_place not in hindsight.restored:
+        hindsight.withdrawn[answered_place] = call.place
         raise ReadAgain
     return None
 
@@ -139,10 +139,10 @@ def _restore(call: Call, event: CallEvent) -> Step | None:
     if leg is None or leg.end is None or not leg.withdrawn:
         return None
     hindsight = call.hindsight
-    for answered_no, hangup_no in hindsight.withdrawn.items():
-        if hangup_no in (leg.hangup_no, leg.end.place) and hindsight.is_open:
-            del hindsight.withdrawn[answered_no]
-            hindsight.restored[answered_no] = hangup_no
+    for answered_place, hangup_place in hindsight.withdrawn.items():
+        if hangup_place in (leg.hangup_place, leg.end.place) and hindsight.is_open:
+            del hindsight.withdrawn[answered_place]
+            hindsight.restored[answered_place] = hangup_place
             raise ReadAgain
     return None
 
@@ -164,12 +164,12 @@ def _answered_elsewhere(call: Call, event: CallEvent) -> Step:
     leg = call.open_attempt_of(event)
     if leg is not None:
         call.touch(leg, event)
-        leg.hangup_no = call.no
+        leg.hangup_place = call.place
         call.close(leg, _attempt_end(call, leg, event), _reported_result(call, event), event)
         decide(call)
         return Step(Effect.LEFT, None, leg)
     leg = next(call.legs_of(event), None)
-    if leg is None or leg.answer is not None or (leg.hangup_no and not closed_by_device(leg)):
+    if leg is None or leg.answer is not None or (leg.hangup_place and not closed_by_device(leg)):
         return _empty(call, event, call.note(leg, event, "answered elsewhere, but it does not ring"))
     return _end_again(call, leg, event)
 
@@ -178,13 +178,13 @@ def _attempt_end(call: Call, leg: Leg, event: CallEvent) -> Reported[int] | Infe
     """When an attempt ended that a Hangup reports now: at the first answer of another party, where that is over 2 s earlier."""
     answer_us = call.first_answer_us(leg)
     if answer_us is not None and event.at_us - answer_us > SOON_US:
-        return Inferred(answer_us, call.no, "5a")
+        return Inferred(answer_us, call.place, "5a")
     at_us = event.at_us if call.ended_us is None else min(event.at_us, call.ended_us)
-    return Reported(at_us, call.no)
+    return Reported(at_us, call.place)
 
 
 def _reported_result(call: Call, event: CallEvent) -> Reported[LegResult]:
-    return Reported(result_of(event.reason_class), call.no)
+    return Reported(result_of(event.reason_class), call.place)
 
 
 def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
@@ -196,26 +196,26 @@ def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
     if end is None or leg.result is None:
         raise AssertionError("closed before")
     before = (leg.reason, leg.outcome, leg.inferred)
-    taught = call.touch(leg, event)
+    changed = call.touch(leg, event)
     if closed_by_device(leg) and leg.role is not LegRole.CALLER:
         leg.end = _attempt_end(call, leg, event)
     elif isinstance(end, Inferred) and end.rule == "4" and not call.ended:
         if event.at_us - end.value <= SOON_US:
-            leg.end = Reported(event.at_us, call.no)
+            leg.end = Reported(event.at_us, call.place)
     elif event.reason_class is ReasonClass.ANSWERED_ELSEWHERE:
         answer_us = call.first_answer_us(leg)
         if answer_us is not None and event.at_us - answer_us > SOON_US and answer_us < end.value:
             leg.end = Inferred(answer_us, end.place, "5a")
     reports_end = leg.end is not end and not call.ended
-    leg.hangup_no = call.no
+    leg.hangup_place = call.place
     if event.reason is not None:
         leg.reason, leg.reason_class = event.reason, event.reason_class
     result = leg.result.value if event.reason_class is None else result_of(event.reason_class)
-    leg.result = Reported(result, call.no)
+    leg.result = Reported(result, call.place)
     if reports_end:
         return Step(Effect.LEFT, "its leg had ended", leg)
-    taught = taught or leg.end is not end or before != (leg.reason, leg.outcome, leg.inferred)
-    return Step(Effect.FILLED if taught else Effect.NONE, "its leg had ended", leg)
+    changed = changed or leg.end is not end or before != (leg.reason, leg.outcome, leg.inferred)
+    return Step(Effect.FILLED if changed else Effect.NONE, "its leg had ended", leg)
 
 
 def _after_the_end(call: Call, event: CallEvent) -> Step:
@@ -233,25 +233,25 @@ def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Step:
     if leg is None:
         return _empty(call, event, Step(Effect.NONE, why))
     if leg.answer is None and (
-        not leg.hangup_no or (closed_by_device(leg) and leg.role is not LegRole.CALLER)
+        not leg.hangup_place or (closed_by_device(leg) and leg.role is not LegRole.CALLER)
     ):
         return _end_again(call, leg, event)
     before = (leg.reason, leg.reason_class)
-    taught = call.touch(leg, event)
-    if event.reason is not None and (leg.reason is None or not leg.hangup_no):
+    changed = call.touch(leg, event)
+    if event.reason is not None and (leg.reason is None or not leg.hangup_place):
         leg.reason, leg.reason_class = event.reason, event.reason_class
-    taught = taught or before != (leg.reason, leg.reason_class)
-    step = Step(Effect.FILLED if taught else Effect.NONE, why, leg)
-    if leg.hangup_no and not taught:
+    changed = changed or before != (leg.reason, leg.reason_class)
+    step = Step(Effect.FILLED if changed else Effect.NONE, why, leg)
+    if leg.hangup_place and not changed:
         return _empty(call, event, step)
-    leg.hangup_no = leg.hangup_no or call.no
+    leg.hangup_place = leg.hangup_place or call.place
     return step
 
 
 def _empty(call: Call, event: CallEvent, step: Step) -> Step:
     """5f: the Hangup had nothing of L to end or fill, so it may have overtaken its Ringing."""
     if not is_blank(event):
-        call.empty_hangups.append(HungUp(call.no, event, ()))
+        call.empty_hangups.append(HungUp(call.place, event, ()))
         del call.empty_hangups[:-100]
     return step
 
@@ -259,10 +259,10 @@ def _empty(call: Call, event: CallEvent, step: Step) -> Step:
 def _failed_before_ringing(call: Call, event: CallEvent) -> Leg:
     """The caller's leg of an outgoing call opens and closes with its Hangup, at most at the call's end."""
     leg = call.begin(event, LegRole.CALLER, rings=False)
-    leg.hangup_no = call.no
+    leg.hangup_place = call.place
     at_us = event.at_us if call.ended_us is None else min(event.at_us, call.ended_us)
     leg.began_us = at_us
-    call.close(leg, Reported(at_us, call.no), _reported_result(call, event), event)
+    call.close(leg, Reported(at_us, call.place), _reported_result(call, event), event)
     return leg
 
 
@@ -285,15 +285,15 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
             if leg.end is not None and isinstance(leg.end, Inferred) and leg.end.rule == "10":
                 result = LegResult.COMPLETED if leg.answer is not None else result_of(event.reason_class)
                 _consulted_until(call, leg, event.at_us)
-                leg.end = Reported(event.at_us, call.no)
-                if not leg.hangup_no:
-                    leg.result = Reported(result, call.no)
+                leg.end = Reported(event.at_us, call.place)
+                if not leg.hangup_place:
+                    leg.result = Reported(result, call.place)
                     leg.reason, leg.reason_class = event.reason, event.reason_class
                     leg.touched_us = event.at_us
         call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
         return Step(Effect.ENDED, "names no line: the whole call, after its CDR")
     waited = call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
-    if not waited or call.cdr_no > call.ended_no:
+    if not waited or call.cdr_place > call.ended_place:
         return Step(Effect.NONE, "the call had ended")
     call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
     call.end_moved = True
@@ -371,9 +371,9 @@ def _without_open_leg(call: Call, event: CallEvent) -> Step:
 
 def _close_by_own(call: Call, leg: Leg, event: CallEvent) -> None:
     call.touch(leg, event)
-    leg.hangup_no = call.no
+    leg.hangup_place = call.place
     result = LegResult.COMPLETED if leg.answer is not None else result_of(event.reason_class)
-    call.close(leg, Reported(event.at_us, call.no), Reported(result, call.no), event)
+    call.close(leg, Reported(event.at_us, call.place), Reported(result, call.place), event)
 
 
 # ---------------------------------------------------------------- rule 10
@@ -382,7 +382,7 @@ def _close_by_own(call: Call, leg: Leg, event: CallEvent) -> None:
 def cdr(call: Call, event: CallEvent) -> Step:
     """Rule 10: if the call is still open 5 s after the first CDR since it opened or went on, it ends at this moment."""
     call.cdr = event
-    call.cdr_no = call.no
+    call.cdr_place = call.place
     if call.ended:
         return Step(Effect.CDR)
     if call.grace_from_us is None:

@@ -70,9 +70,9 @@ def _step(call: Call, event: CallEvent, before: tuple[Effect, str | None] | None
     """`before`: what it did when its turn came, where the call is read again."""
     if call.grace_from_us is not None and event.at_us > cdr_deadline_us(call):
         end_by_cdr(call)  # an event at a deadline precedes it
-    if call.no == 0:
+    if call.place == 0:
         call.last_effect_us = event.at_us
-    call.no += 1
+    call.place += 1
     call.seen.append(event)
     handler = HANDLERS.get(event.type)
     if handler is None:
@@ -94,7 +94,7 @@ def _take(
         call.last_effect_us = event.at_us
     if event.type is not EventType.CDR:
         call.only_cdrs = False
-    _learn(call, event)
+    _update_call(call, event)
     empty = call.empty_hangups
     last = [each for each in empty if same_party(each.event, event)] if empty else []
     step = handler(call, event)
@@ -102,7 +102,7 @@ def _take(
         _no_longer_last(call, last)
     effect = step.effect if before is None else before[0]
     call.effects.append((effect, step.note) if before is None else before)
-    _learn_numbers(call, event, step)
+    _update_numbers(call, event, step)
     if effect not in NO_EFFECT:
         call.last_effect_us = event.at_us
         if event.type in _GOES_ON and (step.leg is None or step.leg.role is not LegRole.MONITOR):
@@ -121,7 +121,7 @@ def _no_longer_last(call: Call, last: list[HungUp]) -> None:
 # ---------------------------------------------------------------- what any event says
 
 
-def _learn(call: Call, event: CallEvent) -> None:
+def _update_call(call: Call, event: CallEvent) -> None:
     """Registers of the call; blank never replaces a value (rule 1)."""
     if event.direction is not None and event.direction is not Direction.BARGE:
         views = (call.direction, event.direction)
@@ -132,13 +132,13 @@ def _learn(call: Call, event: CallEvent) -> None:
     if call.pbx_started_us is None:
         call.pbx_started_us = event.pbx_started_us
     if event.reason_class is ReasonClass.OTHER:
-        call.oddities.add(Anomaly.UNKNOWN_REASON)
+        call.anomalies.add(Anomaly.UNKNOWN_REASON)
     while call.hangups and (event.at_us - call.hangups[0].event.at_us > LATE_US or len(call.hangups) > 100):
         del call.hangups[0]
-    _learn_caller(call, event)
+    _update_caller(call, event)
 
 
-def _learn_caller(call: Call, event: CallEvent) -> None:
+def _update_caller(call: Call, event: CallEvent) -> None:
     """On an outgoing call: the first party of a NewCall, Ringing, Answered or Hangup of such direction (its own, else the call's)."""
     if not call.is_outgoing:
         return
@@ -163,7 +163,7 @@ _NAMES_CALLER: Final = frozenset(
 )
 
 
-def _learn_numbers(call: Call, event: CallEvent, step: Step) -> None:
+def _update_numbers(call: Call, event: CallEvent, step: Step) -> None:
     """From and To, but not of transfers, consult and monitor legs: those name colleagues."""
     if event.type in _TRANSFERS or (step.leg is not None and not step.leg.is_customer):
         return
@@ -189,19 +189,19 @@ _OF_LEGS: Final = frozenset({EventType.RINGING, EventType.ANSWERED, EventType.HA
 def _new_call(call: Call, event: CallEvent) -> Step:
     """Rule 2: opens a call. Late, it gives from and to, not started_at, and never reopens."""
     is_first = call.first is event
-    taught = call.new_call is None
+    changed = call.new_call is None
     if call.new_call is None:
         call.new_call = event
     if is_first:
         return Step(Effect.OPENED)
-    call.oddities.add(Anomaly.LATE_EVENT)
-    return Step(Effect.FILLED if taught else Effect.NONE, "came after other events of the call")
+    call.anomalies.add(Anomaly.LATE_EVENT)
+    return Step(Effect.FILLED if changed else Effect.NONE, "came after other events of the call")
 
 
 def _unknown(call: Call, event: CallEvent) -> Step:
     """Rule 14: kept, changes nothing."""
     if event.type is EventType.UNKNOWN:
-        call.oddities.add(Anomaly.UNKNOWN_EVENT)
+        call.anomalies.add(Anomaly.UNKNOWN_EVENT)
         return Step(Effect.NONE, "an event we do not know")
     return Step(Effect.NONE, "of an agent, not of the call")
 

@@ -37,7 +37,7 @@ class Inferred(Generic[Value]):
     rule: str
 
 
-Found = Reported[Value] | Inferred[Value]
+Finding = Reported[Value] | Inferred[Value]
 
 DEVICE_REASONS: Final = frozenset(
     {
@@ -88,26 +88,26 @@ class Leg(Party):
     number: int
     role: LegRole
     began_us: int
-    began_no: int
+    began_place: int
     last_us: int  # of its own last event
     touched_us: int  # as last_us, or the event that closed it
     queue: str | None = None
     ring_started_us: int | None = None
     ring_reported: bool = False  # a Ringing came for it, be it late
-    ring_after_answer_no: int = 0
+    ring_after_answer_place: int = 0
     parallel_rings: int = 0
     devices_left: int = 0  # of the parallel ones, those whose Hangup has not come
-    answer: Found[int] | None = None
-    answered_no: int = 0  # where the answer stands in the order
+    answer: Finding[int] | None = None
+    answered_place: int = 0  # where the answer stands in the order
     withdrawn: bool = False  # an answer of it was withdrawn (3, 5)
     own_phone: bool = False  # the withdrawn one was its own phone's (3)
     answered_again: bool = False  # a further Answered of a caller, a Ringing lay between (quality)
     caller_since_us: int | None = None  # when it got the caller
-    caller_since_no: int = 0
+    caller_since_place: int = 0
     consult_until_us: int | None = None  # when its consultation turned into a call
-    end: Found[int] | None = None
-    result: Found[LegResult] | None = None
-    hangup_no: int = 0  # of its own Hangup
+    end: Finding[int] | None = None
+    result: Finding[LegResult] | None = None
+    hangup_place: int = 0  # of its own Hangup
     reason: str | None = None
     reason_class: ReasonClass | None = None
     consulter: int = 0  # of a consult: the leg that consults it
@@ -164,7 +164,7 @@ class Leg(Party):
 
     def ended_by_answer(self) -> bool:
         """Another's answer ended this attempt (4), and no Hangup of its own has come."""
-        return isinstance(self.end, Inferred) and self.end.rule == "4" and not self.hangup_no
+        return isinstance(self.end, Inferred) and self.end.rule == "4" and not self.hangup_place
 
     def ring_span(self) -> Span | None:
         """[ring, answered or ended); None without ring, while ringing, or when it ended by time-out."""

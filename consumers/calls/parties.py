@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class Named(Protocol):
+class PartyLike(Protocol):
     """Whatever names a party: an event, a leg, the caller."""
 
     @property
@@ -15,11 +15,11 @@ class Named(Protocol):
     def email(self) -> str | None: ...
 
 
-def is_blank(party: Named) -> bool:
+def is_blank(party: PartyLike) -> bool:
     return party.line is None and party.login is None and party.email is None
 
 
-def same_party(one: Named, other: Named) -> bool:
+def same_party(one: PartyLike, other: PartyLike) -> bool:
     """Same Line; where either has none, same Login, else same Email; a blank party equals only a blank one."""
     if one.line is not None and other.line is not None:
         return one.line == other.line
@@ -30,7 +30,7 @@ def same_party(one: Named, other: Named) -> bool:
     return is_blank(one) and is_blank(other)
 
 
-def same_person(one: Named, other: Named) -> bool:
+def same_person(one: PartyLike, other: PartyLike) -> bool:
     """Same party, or the same Login at another line: the opposite of *another person*."""
     if same_party(one, other):
         return True
@@ -47,8 +47,8 @@ class Party:
     login: str | None
     email: str | None
 
-    def fill(self, other: Named) -> bool:
-        """Take over what *other* knows; blank never replaces a value (rule 1). True when that taught something."""
+    def fill(self, other: PartyLike) -> bool:
+        """Take over what *other* knows; blank never replaces a value (rule 1). True when that changed something."""
         before = (self.line, self.login, self.email)
         if other.line is not None:
             self.line = other.line

@@ -20,7 +20,7 @@ from consumers.calls.deadlines import DEFAULT_LIMITS, Limits, as_of, next_deadli
 from consumers.calls.document import Json, document
 from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
-from consumers.calls.handed_on import Handing
+from consumers.calls.holders import Holders
 from consumers.engine.projection import Document
 from voipex.call_timeline import CallTimeline
 from voipex.events import Event
@@ -48,7 +48,7 @@ class ProducedActivity:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What was last told of a call."""
+    """What was last produced of a call."""
 
     revision: int = 0
     updated_us: int = 0
@@ -159,20 +159,20 @@ class CallProjection:
 
     def emit(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
         """
-        The timeline and the agents' records that changed. What was told once is not taken back because a late event brought an
-        earlier moment with it: a call is never told as of before its last change.
+        The timeline and the agents' records that changed. What was produced once is not taken back because a late event brought an
+        earlier moment with it: a call is never produced as of before its last change.
         """
         as_of_us = max(as_of_us, state.produced.updated_us)
         events, call = state.call_until(as_of_us)
         if not events:
             return state, ()
         call = as_of(call, as_of_us, self.limits)
-        handing = Handing(call)
-        timeline = document(state.pbx, state.call_id, events, call, handing)
+        holders = Holders(call)
+        timeline = document(state.pbx, state.call_id, events, call, holders)
         body = orjson.dumps(timeline)
         records = {
-            number: (_told_of(call, number, record), record)
-            for number, record in activities(state.pbx, state.call_id, call, timeline, handing).items()
+            number: (_produced_activity(call, number, record), record)
+            for number, record in activities(state.pbx, state.call_id, call, timeline, holders).items()
         }
         before = state.produced
         now = Produced(
@@ -180,7 +180,7 @@ class CallProjection:
             as_of_us,
             _digest(body),
             str(timeline["status"]),
-            {number: told for number, (told, _) in records.items()},
+            {number: produced for number, (produced, _) in records.items()},
         )
         is_current = state.fold_version == FOLD_VERSION
         if is_current and now.digest == before.digest and now.activities == before.activities:
@@ -190,8 +190,8 @@ class CallProjection:
             if number not in records or records[number][0].agent != was.agent:
                 record = removal(state.pbx, state.call_id, number, was.agent, was.role, was.last_event_us)
                 documents.append(_activity_document(record, now.revision))
-        for number, (told, record) in records.items():
-            if not is_current or before.activities.get(number) != told:
+        for number, (produced, record) in records.items():
+            if not is_current or before.activities.get(number) != produced:
                 documents.append(_activity_document(record, now.revision))
         return CallState(state.pbx, state.call_id, state.events, now, FOLD_VERSION, state.folded), documents
 
@@ -200,12 +200,12 @@ class CallProjection:
         The next moment after the last telling at which it would read differently: by time alone, or by an event received after it. A
         state folded by older rules is due at once.
         """
-        told_us = state.produced.updated_us
+        updated_us = state.produced.updated_us
         if state.fold_version != FOLD_VERSION:
-            return told_us
-        upcoming_us = next((event.at_us for event in state.events if event.at_us > told_us), None)
-        events, call = state.call_until(told_us)
-        deadline_us = next_deadline(call, told_us, self.limits) if events else None
+            return updated_us
+        upcoming_us = next((event.at_us for event in state.events if event.at_us > updated_us), None)
+        events, call = state.call_until(updated_us)
+        deadline_us = next_deadline(call, updated_us, self.limits) if events else None
         return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
 
     def expires_at(self, state: CallState) -> int:
@@ -240,7 +240,7 @@ class CallProjection:
     def decode(self, value: bytes) -> CallState:
         if not value.startswith(b"["):
             value = zlib.decompress(value)
-        version, pbx, call_id, events, revision, updated_us, digest, status, told = orjson.loads(value)
+        version, pbx, call_id, events, revision, updated_us, digest, status, produced = orjson.loads(value)
         return CallState(
             pbx,
             call_id,
@@ -250,7 +250,7 @@ class CallProjection:
                 updated_us,
                 digest,
                 status,
-                {number: ProducedActivity(*each) for number, *each in told},
+                {number: ProducedActivity(*each) for number, *each in produced},
             ),
             version,
         )
@@ -275,7 +275,7 @@ def _digest(body: bytes) -> str:
     return blake2b(body, digest_size=9).hexdigest()
 
 
-def _told_of(call: Call, number: int, record: Json) -> ProducedActivity:
+def _produced_activity(call: Call, number: int, record: Json) -> ProducedActivity:
     leg = call.leg(number)
     return ProducedActivity(record["agent"], leg.role, leg.touched_us, _digest(orjson.dumps(record)))
 

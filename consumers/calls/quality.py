@@ -13,7 +13,7 @@ from typing import Final
 
 from consumers.calls.call import ROUND_US, SECOND_US, Call, Transfer
 from consumers.calls.events import CallEvent
-from consumers.calls.handed_on import Handing
+from consumers.calls.holders import Holders
 from consumers.calls.legs import Leg
 from voipex.agent_activity import LegRole
 from voipex.call_timeline import Anomaly, Confidence, EndedBy, Quality
@@ -26,7 +26,7 @@ LONG_ATTEMPT_US: Final = 90 * SECOND_US
 
 
 def anomalies_of(call: Call) -> list[Anomaly]:
-    found = set(call.oddities)
+    found = set(call.anomalies)
     if call.new_call is None:
         found.add(Anomaly.NO_NEW_CALL)
     if any(leg.answer is not None and not leg.ring_reported for leg in call.legs):
@@ -53,7 +53,7 @@ def _end_inferred(call: Call) -> bool:
 
 def quality_of(
     call: Call,
-    handing: Handing,
+    holders: Holders,
     transfers: Sequence[tuple[Transfer, int, Confidence]],
     started_us: int | None,
     *,
@@ -64,11 +64,11 @@ def quality_of(
     if (
         call.ended_by is EndedBy.CDR
         or call.end_moved
-        or call.answers_of_nobody
+        or call.anonymous_answers
         or any(confidence is not Confidence.HIGH for _, _, confidence in transfers)
         or any(leg.inferred for leg in call.legs)
         or any(_is_doubtful(leg, started_us) for leg in call.legs)
-        or any(doubt(call, handing) for doubt in _DOUBTS)
+        or any(doubt(call, holders) for doubt in _DOUBTS)
     ):
         return Quality.ESTIMATED
     return Quality.EXACT
@@ -86,7 +86,7 @@ def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
     return since_us is not None and leg.end.value - since_us > LONG_ATTEMPT_US
 
 
-def _only_the_caller_reports_an_answer(call: Call, _: Handing) -> bool:
+def _only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
     """Of a local call."""
     if call.direction is not Direction.OUTGOING_LOCAL:
         return False
@@ -94,7 +94,7 @@ def _only_the_caller_reports_an_answer(call: Call, _: Handing) -> bool:
     return bool(answered) and all(role is LegRole.CALLER for role in answered)
 
 
-def _late_and_not_shown(call: Call, _: Handing) -> bool:
+def _late_and_not_shown(call: Call, _: Holders) -> bool:
     """Something was left out as late that no leg shows."""
     return any(not _is_shown(call, event) for event in call.left_out)
 
@@ -107,26 +107,26 @@ def _is_shown(call: Call, event: CallEvent) -> bool:
         return leg.ring_started_us is not None
     if event.type is EventType.ANSWERED:
         return leg.answer is not None
-    return any(each.giver == leg.number for each in call.transfers)
+    return any(each.transferor == leg.number for each in call.transfers)
 
 
-def _rang_during_a_talk(call: Call, handing: Handing) -> bool:
+def _rang_during_a_talk(call: Call, holders: Holders) -> bool:
     """An attempt that began over 3 s after an answer while that talk went on, and was not answered."""
-    got_us = [leg.caller_since_us or 0 for leg in handing.holders]
-    last_left = list(accumulate((_left_no(leg) for leg in handing.holders), max))
+    got_us = [leg.caller_since_us or 0 for leg in holders.legs]
+    last_left = list(accumulate((_left_place(leg) for leg in holders.legs), max))
     for leg in call.legs:
         if leg.answer is None and leg.role is LegRole.AGENT and leg.ring_started_us is not None:
             number = bisect_left(got_us, leg.began_us - ROUND_US)
-            if number and last_left[number - 1] > leg.began_no:
+            if number and last_left[number - 1] > leg.began_place:
                 return True
     return False
 
 
-def _left_no(holder: Leg) -> float:
+def _left_place(holder: Leg) -> float:
     return inf if holder.end is None else holder.end.place
 
 
-_DOUBTS: Final[tuple[Callable[[Call, Handing], bool], ...]] = (
+_DOUBTS: Final[tuple[Callable[[Call, Holders], bool], ...]] = (
     _only_the_caller_reports_an_answer,
     _late_and_not_shown,
     _rang_during_a_talk,

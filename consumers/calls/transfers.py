@@ -1,14 +1,14 @@
 """
 How the caller changes hands by events: consultations (rule 7), attended transfers (rule 8), hand-overs (rule 9).
 
-Blind transfers need no event of their own; `handed_on` infers them from the legs.
+Blind transfers need no event of their own; `holders` infers them from the legs.
 """
 
 from typing import Final
 
 from consumers.calls.call import LATE_US, REMEMBERED, Call, Step, Transfer
 from consumers.calls.events import CallEvent
-from consumers.calls.handed_on import Handing
+from consumers.calls.holders import Holders
 from consumers.calls.legs import Leg, Reported
 from consumers.calls.parties import is_blank, same_party, same_person
 from voipex.agent_activity import LegResult, LegRole
@@ -64,30 +64,30 @@ def attended_transfer(call: Call, event: CallEvent) -> Step:
     """Rule 8, AttendedTransfer(L): the caller goes from L to a line that L consulted."""
     known = _reported_lately(call, event)
     if known is not None:
-        return Step(Effect.FILLED, KNOWN, _giver(call, known))
+        return Step(Effect.FILLED, KNOWN, _transferor(call, known))
     inferred = _taken_over_by_hangup(call, event)
     if inferred is not None:
         return _confirm(call, inferred, event)
-    giver = _own_talk(call, event) or _consulter_of_own_leg(call, event)
-    if giver is None:
+    transferor = _own_talk(call, event) or _consulter_of_own_leg(call, event)
+    if transferor is None:
         before = _given_away_by(call, event)
         if before is not None:
             return _confirm(call, before, event)
-        giver = _newest_consulter(call, event)
-    if giver is None and is_blank(event):
+        transferor = _newest_consulter(call, event)
+    if transferor is None and is_blank(event):
         before = _inferred_lately(call, event)
         if before is not None:
             return _confirm(call, before, event)
         talking = call.talking()
-        giver = talking[0] if len(talking) == 1 else None
-    if giver is None:
+        transferor = talking[0] if len(talking) == 1 else None
+    if transferor is None:
         return _of_a_line_without_talk(call, event)
-    if same_party(giver, event):
-        call.touch(giver, event)
-    consults = call.open_consults_of(giver)
-    give_away(call, giver, event, Confidence.HIGH if consults else Confidence.LOW, reported=True)
+    if same_party(transferor, event):
+        call.touch(transferor, event)
+    consults = call.open_consults_of(transferor)
+    give_away(call, transferor, event, Confidence.HIGH if consults else Confidence.LOW, reported=True)
     why = None if consults else "no consulted leg is known: nobody is known to have taken over"
-    return Step(Effect.TRANSFERRED, why, giver)
+    return Step(Effect.TRANSFERRED, why, transferor)
 
 
 def take_over_by_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
@@ -95,36 +95,40 @@ def take_over_by_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
     if leg.caller_since_us is None or not call.open_consults_of(leg):
         return False
     call.touch(leg, event)
-    leg.hangup_no = call.no
+    leg.hangup_place = call.place
     give_away(call, leg, event, Confidence.LOW, reported=False)
     return True
 
 
-def give_away(call: Call, giver: Leg, event: CallEvent, confidence: Confidence, *, reported: bool) -> None:
-    """The giver's leg ends; its newest answered consult takes the call, else all that ring now ring for the caller."""
-    consults = call.open_consults_of(giver)
-    call.close(giver, Reported(event.at_us, call.no), Reported(LegResult.TRANSFERRED, call.no), event)
+def give_away(
+    call: Call, transferor: Leg, event: CallEvent, confidence: Confidence, *, reported: bool
+) -> None:
+    """The transferor's leg ends; its newest answered consult takes the call, else all that ring now ring for the caller."""
+    consults = call.open_consults_of(transferor)
+    call.close(
+        transferor, Reported(event.at_us, call.place), Reported(LegResult.TRANSFERRED, call.place), event
+    )
     answered = [consult for consult in consults if consult.answer is not None]
-    taker = answered[-1] if answered else None
+    target = answered[-1] if answered else None
     for consult in consults:
-        if consult is taker:
+        if consult is target:
             call.consultation_over(consult, event.at_us)
             consult.consult_until_us = event.at_us
-            call.get_caller(consult, event.at_us, call.no)
-        elif taker is not None:
-            follow(call, consult, taker, event.at_us)
+            call.get_caller(consult, event.at_us, call.place)
+        elif target is not None:
+            follow(call, consult, target, event.at_us)
             continue
         consult.role = call.customer_role(consult)
-        consult.took_over_from = giver.number
+        consult.took_over_from = transferor.number
     call.add_transfer(
         Transfer(
             event.at_us,
-            call.no,
+            call.place,
             TransferKind.ATTENDED,
             confidence,
-            giver.number,
-            0 if taker is None else taker.number,
-            giver,
+            transferor.number,
+            0 if target is None else target.number,
+            transferor,
             reported_by=event if reported else None,
             by_hangup=not reported,
             after_consult=bool(consults),
@@ -167,7 +171,7 @@ def _newest(call: Call) -> Transfer | None:
 def _consult_since(call: Call, transfer: Transfer) -> bool:
     """A consult has begun since: an AttendedTransfer means that one."""
     for leg in reversed(call.legs):
-        if leg.began_no <= transfer.place:
+        if leg.began_place <= transfer.place:
             return False
         if leg.role is LegRole.CONSULT and leg.end is None:
             return True
@@ -175,45 +179,45 @@ def _consult_since(call: Call, transfer: Transfer) -> bool:
 
 
 def _reported_lately(call: Call, event: CallEvent) -> Transfer | None:
-    """Twice in the same words, or within 20 s by the taker or nobody: a note."""
+    """Twice in the same words, or within 20 s by the target or nobody: a note."""
     newest = _newest(call)
     if newest is None or newest.reported_by is None or event.at_us - newest.reported_by.at_us > LATE_US:
         return None
     if _consult_since(call, newest):
         return None
-    taker = _taker(call, newest)
-    if is_blank(event) or (taker is not None and same_party(taker, event)):
+    target = _target(call, newest)
+    if is_blank(event) or (target is not None and same_party(target, event)):
         return newest
-    has_caller_again = any(leg.caller_since_no > newest.place for leg in call.legs_of(event))
+    has_caller_again = any(leg.caller_since_place > newest.place for leg in call.legs_of(event))
     return newest if same_party(newest.reported_by, event) and not has_caller_again else None
 
 
-def _giver(call: Call, transfer: Transfer) -> Leg | None:
-    return call.leg(transfer.giver) if transfer.giver else None
+def _transferor(call: Call, transfer: Transfer) -> Leg | None:
+    return call.leg(transfer.transferor) if transfer.transferor else None
 
 
-def _taker(call: Call, transfer: Transfer) -> Leg | None:
-    if transfer.taker:
-        return call.leg(transfer.taker)
-    return Handing(call).next_holder(transfer.place)
+def _target(call: Call, transfer: Transfer) -> Leg | None:
+    if transfer.target:
+        return call.leg(transfer.target)
+    return Holders(call).next_holder(transfer.place)
 
 
 def _taken_over_by_hangup(call: Call, event: CallEvent) -> Transfer | None:
-    """The newest transfer, by the Hangup of a consulting line, reported by its taker or nobody, who has not consulted since."""
+    """The newest transfer, by the Hangup of a consulting line, reported by its target or nobody, who has not consulted since."""
     newest = _newest(call)
     if newest is None or not newest.by_hangup or newest.reported_by is not None:
         return None
     if _consult_since(call, newest):
         return None
-    taker = _taker(call, newest)
-    is_takers = taker is not None and same_party(taker, event)
-    return newest if is_blank(event) or is_takers else None
+    target = _target(call, newest)
+    by_target = target is not None and same_party(target, event)
+    return newest if is_blank(event) or by_target else None
 
 
 def _inferred_lately(call: Call, event: CallEvent) -> Transfer | None:
     """Of nobody: what was inferred within the last 20 s, and no line consults."""
     newest = _newest(call)
-    blind = Handing(call).newest_blind()
+    blind = Holders(call).newest_blind()
     if blind is not None and (newest is None or blind.place > newest.place):
         newest = blind
     if newest is None or newest.reported_by is not None or event.at_us - newest.at_us > LATE_US:
@@ -224,30 +228,34 @@ def _inferred_lately(call: Call, event: CallEvent) -> Transfer | None:
 def _given_away_by(call: Call, event: CallEvent) -> Transfer | None:
     """The newest time that L gave the caller away, reported or inferred."""
     leg = next((leg for leg in call.legs_of(event) if leg.caller_since_us is not None), None)
-    blind = None if leg is None else Handing(call).blind_of(leg)
+    blind = None if leg is None else Holders(call).blind_of(leg)
     if blind is not None:
         return blind
     for transfer in reversed(call.transfers[-REMEMBERED:]):
         if transfer.kind is not TransferKind.CANCELLED and same_party(transfer.party, event):
-            return transfer if leg is None or transfer.giver == leg.number or not transfer.giver else None
+            return (
+                transfer
+                if leg is None or transfer.transferor == leg.number or not transfer.transferor
+                else None
+            )
     return None
 
 
 def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Step:
     """L had given the caller away before: this confirms it; twice it is a note."""
-    giver = _giver(call, transfer)
+    transferor = _transferor(call, transfer)
     if transfer.reported_by is not None:
-        return Step(Effect.FILLED, KNOWN, giver)
+        return Step(Effect.FILLED, KNOWN, transferor)
     if not any(each is transfer for each in call.transfers):
         call.add_transfer(transfer)  # it was inferred from the legs
     transfer.reported_by = event
     transfer.kind = TransferKind.ATTENDED
     transfer.confidence = Confidence.HIGH
     transfer.after_consult = True
-    if giver is not None:
-        giver.result = Reported(LegResult.TRANSFERRED, call.no)
-        giver.touched_us = event.at_us
-    return Step(Effect.TRANSFERRED, CONFIRMS, giver)
+    if transferor is not None:
+        transferor.result = Reported(LegResult.TRANSFERRED, call.place)
+        transferor.touched_us = event.at_us
+    return Step(Effect.TRANSFERRED, CONFIRMS, transferor)
 
 
 def _of_a_line_without_talk(call: Call, event: CallEvent) -> Step:
@@ -259,10 +267,10 @@ def _of_a_line_without_talk(call: Call, event: CallEvent) -> Step:
     if leg is not None and leg.end is not None and not ended_surely:
         call.touch(leg, event)
         call.reopen()
-        leg.result = Reported(LegResult.TRANSFERRED, call.no)
+        leg.result = Reported(LegResult.TRANSFERRED, call.place)
         _keep(call, event, leg, leg.end.place)
         return Step(Effect.TRANSFERRED, "it had hung up: it gave the caller away", leg)
-    _keep(call, event, leg, call.no)
+    _keep(call, event, leg, call.place)
     return Step(Effect.TRANSFERRED, "nobody is known to have consulted", leg)
 
 
@@ -298,11 +306,11 @@ def cancel_attended_transfer(call: Call, event: CallEvent) -> Step:
         leg.cancel_reported = True
         if leg.end is None:
             result = LegResult.CANCELLED if leg.answer is None else LegResult.COMPLETED
-            call.close(leg, Reported(event.at_us, call.no), Reported(result, call.no), event)
+            call.close(leg, Reported(event.at_us, call.place), Reported(result, call.place), event)
     call.add_transfer(
         Transfer(
             event.at_us,
-            call.no,
+            call.place,
             TransferKind.CANCELLED,
             Confidence.HIGH,
             consulter.number,
@@ -329,28 +337,32 @@ def _consulter_meant(call: Call, event: CallEvent) -> Leg | None:
 # ---------------------------------------------------------------- rule 9: hand-overs
 
 
-def infer_handover(call: Call, taker: Leg) -> None:
+def infer_handover(call: Call, target: Leg) -> None:
     """
-    Rule 9: *taker*, just answered, began to ring after another line had got the caller, and that leg is open: the caller was handed over
-    when the taker began to ring.
+    Rule 9: *target*, just answered, began to ring after another line had got the caller, and that leg is open: the caller was handed over
+    when the target began to ring.
     """
-    if taker.ring_started_us is None or call.is_callers_own(taker):
+    if target.ring_started_us is None or call.is_callers_own(target):
         return
-    for giver in call.talking():
-        if giver is taker or giver.caller_since_no >= taker.began_no or same_person(giver, taker):
+    for transferor in call.talking():
+        if (
+            transferor is target
+            or transferor.caller_since_place >= target.began_place
+            or same_person(transferor, target)
+        ):
             continue
-        at_us = taker.ring_started_us
-        for consult in call.open_consults_of(giver):
-            follow(call, consult, taker, at_us)
-        call.infer_end(giver, at_us, LegResult.TRANSFERRED, "9")
+        at_us = target.ring_started_us
+        for consult in call.open_consults_of(transferor):
+            follow(call, consult, target, at_us)
+        call.infer_end(transferor, at_us, LegResult.TRANSFERRED, "9")
         call.add_transfer(
             Transfer(
                 at_us,
-                call.no,
+                call.place,
                 TransferKind.HANDOVER_INFERRED,
                 Confidence.MEDIUM,
-                giver.number,
-                taker.number,
-                giver,
+                transferor.number,
+                target.number,
+                transferor,
             )
         )

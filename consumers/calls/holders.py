@@ -8,7 +8,7 @@ from bisect import bisect_right
 from typing import Final
 
 from consumers.calls.call import ROUND_US, SECOND_US, Call, Transfer
-from consumers.calls.legs import Found, Inferred, Leg
+from consumers.calls.legs import Finding, Inferred, Leg
 from consumers.calls.parties import same_party, same_person
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Confidence, TransferKind
@@ -18,12 +18,12 @@ BLIND_US: Final = 10 * SECOND_US
 """A blind transfer usually rings the next line within this time of the first one's end (rule 9)."""
 
 
-class Handing:
+class Holders:
     """Reads a call as it stands; not to be kept after another event."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
-        self.holders = (
+        self.legs = (
             [leg for leg in call.answers if not call.is_callers_own(leg)]
             if call.direction is Direction.OUTGOING_LOCAL
             else call.answers
@@ -43,89 +43,93 @@ class Handing:
 
     def next_holder(self, place: int) -> Leg | None:
         """Who got the caller next after an event."""
-        number = bisect_right(self.holders, place, key=_got_no)
-        return self.holders[number] if number < len(self.holders) else None
+        number = bisect_right(self.legs, place, key=_caller_since_place)
+        return self.legs[number] if number < len(self.legs) else None
 
     def alone_until(self, place: int) -> bool:
         """Nobody else had the caller when a leg ended by that event."""
         if self._left is None:
-            self._left = sorted(leg.end.place for leg in self.holders if leg.end is not None)
-        return bisect_right(self.holders, place, key=_got_no) <= bisect_right(self._left, place)
+            self._left = sorted(leg.end.place for leg in self.legs if leg.end is not None)
+        return bisect_right(self.legs, place, key=_caller_since_place) <= bisect_right(self._left, place)
 
     def somebody_answered(self, attempt: Leg) -> bool:
         """Somebody has answered since 3 s before the attempt began."""
         last_us = self._last_answer_us()
         return last_us is not None and last_us >= attempt.began_us - ROUND_US
 
-    def talked_at(self, end: Found[int] | None) -> bool:
+    def talked_at(self, end: Finding[int] | None) -> bool:
         """Somebody had the caller when a leg ended."""
         return end is not None and any(
             (leg.caller_since_us or 0) <= end.value and (leg.end is None or leg.end.value >= end.value)
-            for leg in self.holders
+            for leg in self.legs
         )
 
     def was_elsewhere(self, attempt: Leg) -> bool:
         """It ended as answered elsewhere, and somebody did answer."""
         return attempt.outcome is LegResult.ANSWERED_ELSEWHERE and self.somebody_answered(attempt)
 
-    def next_line(self, giver: Leg) -> Leg | None:
+    def next_line(self, transferor: Leg) -> Leg | None:
         """
-        Rule 9: the first line of another person that rings on, begins to ring or answers after *giver* left, before somebody has the
+        Rule 9: the first line of another person that rings on, begins to ring or answers after *transferor* left, before somebody has the
         caller again. None when the caller was not handed on.
         """
-        if giver.end is None or giver.outcome is LegResult.TIMEOUT or not self.alone_until(giver.end.place):
+        if (
+            transferor.end is None
+            or transferor.outcome is LegResult.TIMEOUT
+            or not self.alone_until(transferor.end.place)
+        ):
             return None
-        left_no = giver.end.place
-        following = self.next_holder(left_no)
-        if following is not None and same_person(following, giver):
+        left_place = transferor.end.place
+        following = self.next_holder(left_place)
+        if following is not None and same_person(following, transferor):
             return None
         legs = self.call.legs
-        for number in range(bisect_right(legs, giver.answered_no, key=_began_no), len(legs)):
+        for number in range(bisect_right(legs, transferor.answered_place, key=_began_place), len(legs)):
             leg = legs[number]
-            if following is not None and leg.began_no > following.caller_since_no:
+            if following is not None and leg.began_place > following.caller_since_place:
                 return None
-            if self._may_have_taken(leg, giver, left_no):
-                return None if self._over_a_sure_end(left_no, leg.began_no) else leg
+            if self._may_have_taken(leg, transferor, left_place):
+                return None if self._over_a_sure_end(left_place, leg.began_place) else leg
         return None
 
-    def _may_have_taken(self, leg: Leg, giver: Leg, left_no: int) -> bool:
+    def _may_have_taken(self, leg: Leg, transferor: Leg, left_place: int) -> bool:
         return (
             leg.is_customer
             and (leg.ring_started_us is not None or leg.answer is not None)
-            and (leg.end is None or leg.end.place > left_no)
-            and not same_person(leg, giver)
-            and not (leg.end is not None and leg.answer is None and leg.end.value < _end_us(giver))
+            and (leg.end is None or leg.end.place > left_place)
+            and not same_person(leg, transferor)
+            and not (leg.end is not None and leg.answer is None and leg.end.value < _end_us(transferor))
             and not self.was_elsewhere(leg)
             and not self.call.is_callers_own(leg)
             and not is_overtaken(leg)
         )
 
-    def _over_a_sure_end(self, left_no: int, began_no: int) -> bool:
+    def _over_a_sure_end(self, left_place: int, began_place: int) -> bool:
         """A Hangup of the whole call, or of the caller, had ended it meanwhile (b, e)."""
-        return any(end.rule in ("b", "e") and left_no <= end.place < began_no for end in self.call.ends)
+        return any(end.rule in ("b", "e") and left_place <= end.place < began_place for end in self.call.ends)
 
-    def blind_of(self, giver: Leg) -> Transfer | None:
+    def blind_of(self, transferor: Leg) -> Transfer | None:
         """`blind_inferred`, once per leg, and not of one that gave the caller away otherwise."""
-        if giver.gave_away:
+        if transferor.gave_away:
             return None
-        first = self.next_line(giver)
-        if first is None or giver.end is None:
+        first = self.next_line(transferor)
+        if first is None or transferor.end is None:
             return None
-        left_us = giver.end.value
-        following = self.next_holder(giver.end.place)
+        left_us = transferor.end.value
+        following = self.next_holder(transferor.end.place)
         near = abs(first.began_us - left_us) <= BLIND_US
         return Transfer(
             max(left_us, first.began_us),
-            giver.end.place,
+            transferor.end.place,
             TransferKind.BLIND_INFERRED,
             Confidence.MEDIUM if near else Confidence.LOW,
-            giver.number,
+            transferor.number,
             0 if following is None else following.number,
-            giver,
+            transferor,
         )
 
     def newest_blind(self) -> Transfer | None:
-        for leg in reversed(self.holders):
+        for leg in reversed(self.legs):
             blind = self.blind_of(leg)
             if blind is not None:
                 return blind
@@ -133,24 +137,24 @@ class Handing:
 
     @property
     def transfers(self) -> list[tuple[Transfer, int, Confidence]]:
-        """All of them with their taker and confidence, in the order of `at`."""
+        """All of them with their target and confidence, in the order of `at`."""
         if self._transfers is None:
             self._transfers = self._all_transfers()
         return self._transfers
 
     def _all_transfers(self) -> list[tuple[Transfer, int, Confidence]]:
-        found = [(each, self._taker(each), self._confidence(each)) for each in self.call.transfers]
-        for leg in self.holders:
+        found = [(each, self._target(each), self._confidence(each)) for each in self.call.transfers]
+        for leg in self.legs:
             blind = self.blind_of(leg)
             if blind is not None:
-                found.append((blind, blind.taker, blind.confidence))
+                found.append((blind, blind.target, blind.confidence))
         found.sort(key=lambda each: (each[0].at_us, each[0].place))
         return found
 
-    def _taker(self, transfer: Transfer) -> int:
+    def _target(self, transfer: Transfer) -> int:
         """`to_line`, while not known: the other line that answers next."""
-        if transfer.taker:
-            return transfer.taker
+        if transfer.target:
+            return transfer.target
         following = self.next_holder(transfer.place)
         if following is None or same_party(following, transfer.party):
             return 0
@@ -159,17 +163,17 @@ class Handing:
     def _confidence(self, transfer: Transfer) -> Confidence:
         """Without any consult leg it is high as soon as another line rings or answers as in rule 9."""
         unknown = transfer.confidence is Confidence.LOW and not transfer.after_consult
-        if unknown and transfer.giver and self.next_line(self.call.leg(transfer.giver)) is not None:
+        if unknown and transfer.transferor and self.next_line(self.call.leg(transfer.transferor)) is not None:
             return Confidence.HIGH
         return transfer.confidence
 
 
-def _got_no(leg: Leg) -> int:
-    return leg.caller_since_no
+def _caller_since_place(leg: Leg) -> int:
+    return leg.caller_since_place
 
 
-def _began_no(leg: Leg) -> int:
-    return leg.began_no
+def _began_place(leg: Leg) -> int:
+    return leg.began_place
 
 
 def _end_us(leg: Leg) -> int:
