@@ -1,5 +1,5 @@
 """
-AgentActivity: what one call did to one agent, as the timelines service writes it and the agents service reads it (contract 5.1).
+AgentActivity: what one call did to one agent, as the timelines service writes it and the agents service reads it.
 
 A self-contained record per (agent, call_id, leg): the highest revision wins, so that order and repetition change nothing.
 """

@@ -1,5 +1,5 @@
 """
-AgentStatus: the published state of one agent, value of `<pbx>.agent.status.v1` (contract 5).
+AgentStatus: the published state of one agent, value of `<pbx>.agent.status.v1`.
 
 All times are RFC 3339, UTC, microseconds, `Z`; durations are seconds. Null means "not known" or "not so".
 """

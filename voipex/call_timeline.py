@@ -1,5 +1,7 @@
 """
-CallTimeline: what downstream teams read about one call (contract 4). Times are RFC 3339, UTC, microseconds, `Z`; durations are seconds.
+CallTimeline: what downstream teams read about one call. docs/call-rules.md says how events become one.
+
+Times are RFC 3339, UTC, microseconds, `Z`; durations are seconds.
 
 `null` means "not known" or "not yet"; nothing is invented, and inferred values are marked (`inferred`, `quality`, `confidence`).
 """

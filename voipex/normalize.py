@@ -141,7 +141,7 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
 def _kind_and_key(
     event_type: EventType, unique_id: str | None, login: str | None, line: str | None, email: str | None
 ) -> tuple[TopicSpec, str | None]:
-    """Send agent events to the agent topic by agent key, everything else to the call topic by UniqueId (contract 2)."""
+    """Send agent events to the agent topic by agent key, everything else to the call topic by UniqueId."""
     if event_type in AGENT_EVENT_TYPES:
         agent = agent_key(login, line, email)
         if agent is not None:

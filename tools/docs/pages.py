@@ -44,7 +44,8 @@ _README: Final = """# The contract
 
 {made}
 
-What readers of the topics can rely on. Start with [one call, from webhook to agent status](example-call.md).
+What readers of the topics can rely on. Start with [one call, from webhook to agent status](example-call.md);
+[the rules of the call fold](../call-rules.md) say how events become a timeline.
 
 | document | for |
 |---|---|
