@@ -1,4 +1,4 @@
-"""What a call did to each of its agents: one AgentActivity per leg (contract 5.1), as plain dicts like the timeline."""
+"""The AgentActivity of each leg of a call (docs/contract/agent-activity.md), as plain dicts like the timeline."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from voipex.events import agent_key
 
 
 def activities(pbx: str, call_id: str, call: Call, timeline: Json, holders: Holders) -> dict[int, Json]:
-    """Records by leg, without `revision`; a leg that names no agent has none."""
+    """Records by leg number, without `revision`. A leg that names no agent has none."""
     given_us: dict[int, int] = {}
     took_over_from = {leg.number: leg.took_over_from for leg in call.legs if leg.took_over_from}
     for transfer, target, _ in holders.transfers:
@@ -54,7 +54,7 @@ def activities(pbx: str, call_id: str, call: Call, timeline: Json, holders: Hold
 
 
 def _talk_started_us(call: Call, leg: Leg) -> int | None:
-    """When the leg got the caller; for the caller of a local call with other legs the first answer among those."""
+    """When the leg got the caller; for the caller of a local call with other legs, the first answer of those."""
     if not call.is_callers_own(leg):
         return leg.caller_since_us
     answers = (
@@ -66,7 +66,7 @@ def _talk_started_us(call: Call, leg: Leg) -> int | None:
 
 
 def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_us: int) -> dict[str, Any]:
-    """The record that takes an agent's leg back: a revised timeline has no such leg of this agent any more."""
+    """The record that withdraws a leg of an agent: the revised timeline has no such leg of this agent any more."""
     return {
         "pbx": pbx,
         "agent": agent,
@@ -81,7 +81,7 @@ def removal(pbx: str, call_id: str, leg: int, agent: str, role: str, last_event_
 def _number(
     call: Call, leg: Leg, timeline: Json, took_over_from: dict[int, int], for_caller: dict[int, bool]
 ) -> Any:
-    """The other end: `to` for the caller and the lines that took over from it; for a consult the consulting line; else `from`."""
+    """The number at the other end: `to` for the caller and legs that took over from it, the consulting line for a consult, else `from`."""
     if leg.role is LegRole.CONSULT:
         return call.leg(leg.consulter).line
     speaks = _speaks_for_the_caller(call, leg, took_over_from, for_caller)
@@ -91,7 +91,11 @@ def _number(
 def _speaks_for_the_caller(
     call: Call, leg: Leg, took_over_from: dict[int, int], known: dict[int, bool]
 ) -> bool:
-    """Follow who took over from whom, back to the caller or to a line that took over from nobody. `known`: answers so far, by leg."""
+    """
+    Whether the chain of take-overs that leads to *leg* begins with the caller.
+
+    `known` holds the results so far, by leg number; it is filled.
+    """
     passed = []
     while leg.number not in known:
         known[leg.number] = leg.role is LegRole.CALLER

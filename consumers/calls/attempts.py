@@ -1,8 +1,8 @@
 """
-Who rang when, and who was answered: Ringing (rule 3), Answered (rule 4), those who barge in (rule 11).
+Ringing (rule 3), Answered (rule 4) and the monitor legs of both (rule 11).
 
-An answer ends the other attempts that ring for the same caller. What a later event takes back is not undone here: the call is read
-again, knowing it (`call.Hindsight`).
+An answer ends the other attempts that ring for the same caller. If a later event withdraws an answer, nothing is undone here: the call is
+read again with that knowledge (`call.Hindsight`).
 """
 
 from typing import Final
@@ -33,7 +33,7 @@ UNRUNG: Final = "without a ring: a pickup, or a lost Ringing"
 
 
 def ringing(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule has as many cases
-    """Rule 3, Ringing(L). A `barge` rings a monitor leg beside all others (rule 11)."""
+    """Rule 3: begin a leg, count a second device, or reopen the call. Rule 11: `barge` begins a monitor leg beside all others."""
     monitor = event.direction is Direction.BARGE
     attempt = call.open_attempt_of(event, monitor=monitor)
     _rings_again(call, attempt)
@@ -59,7 +59,7 @@ def ringing(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule 
 
 
 def _rings_again(call: Call, attempt: Leg | None) -> None:
-    """4e: an attempt that rings again was not answered by nobody's Answered."""
+    """Rule 4e: an attempt that rings again is no candidate for the anonymous Answered any more."""
     undecided = call.undecided
     if undecided is not None and attempt is not None and attempt in undecided.candidates:
         undecided.candidates.remove(attempt)
@@ -76,7 +76,7 @@ def _second_device(call: Call, leg: Leg, event: CallEvent) -> Step:
 
 
 def _was_own_phone(call: Call, leg: Leg) -> bool:
-    """Click to dial: the caller's own phone was answered, and the far end rings now."""
+    """Rule 3: whether this is click to dial. The caller's own phone was answered, and the far end rings now."""
     return (
         call.is_outgoing
         and leg.role is LegRole.CALLER
@@ -125,7 +125,7 @@ def _begin_attempt(call: Call, event: CallEvent, why: str | None) -> Step:
 
 
 def answered(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule has as many cases
-    """Rule 4, Answered(L): the first that fits."""
+    """Rule 4: answer a leg by the first case that fits."""
     if event.direction is Direction.BARGE or means_monitor(call, event):
         return _monitor_answered(call, event)
     if is_blank(event):
@@ -152,7 +152,7 @@ def answered(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule
 
 
 def means_monitor(call: Call, event: CallEvent) -> bool:
-    """Rule 11: a Hangup or Answered of L without other open legs means L's monitor leg."""
+    """Rule 11: whether a Hangup or Answered means the monitor leg of its party, which has no other open leg."""
     return call.open_leg_of(event, monitor=True) is not None and call.open_leg_of(event) is None
 
 
@@ -161,12 +161,12 @@ def _answer(call: Call, leg: Leg, event: CallEvent) -> Step:
     named = leg.ring_reported
     _take(call, leg, Reported(event.at_us, call.place), call.place)
     if leg.role is not LegRole.MONITOR and not is_blank(event):
-        call.undecided = None  # 4e: what nobody answered was the PBX's
+        call.undecided = None  # rule 4e: the anonymous Answered was that of the PBX
     return Step(Effect.ANSWERED, None if named else UNRUNG, leg)
 
 
 def _take(call: Call, leg: Leg, answer: Finding[int], place: int) -> None:
-    """The leg is answered; other attempts of its round, or of the caller, end with that."""
+    """Answer *leg*; the other attempts that ring for the same caller end."""
     leg.answer = answer
     leg.answered_place = place
     if leg.role is LegRole.MONITOR:
@@ -179,7 +179,7 @@ def _take(call: Call, leg: Leg, answer: Finding[int], place: int) -> None:
 
 
 def _end_others(call: Call, leg: Leg, at_us: int) -> None:
-    """An answer ends the other attempts that ring for the same caller, or for the same consulting leg."""
+    """Rule 4: an answer ends the other attempts that ring for the same caller, or for the same consulting leg."""
     for other in list(call.open):
         if (
             other is leg
@@ -194,7 +194,7 @@ def _end_others(call: Call, leg: Leg, at_us: int) -> None:
 
 
 def _answered_before(call: Call, leg: Leg, event: CallEvent) -> Step:
-    """Answered before by an Answered that named it: a note; by one of nobody: this is its time."""
+    """Rule 4a: after an Answered that named the party this is a note; after an anonymous one it gives the time."""
     if isinstance(leg.answer, Inferred) and not is_blank(event) and call.hindsight.is_open:
         call.hindsight.replaced.add(leg.answer.place)
         raise ReadAgain
@@ -204,7 +204,7 @@ def _answered_before(call: Call, leg: Leg, event: CallEvent) -> Step:
 
 
 def _after_the_end(call: Call, event: CallEvent) -> Step:
-    """Closed for good: its newest attempt was answered at its end, where nothing produced says otherwise."""
+    """Rule 4a, closed for good: the newest attempt was answered at its end, unless its reason or result excludes that."""
     leg = next(call.legs_of(event), None)
     if (
         leg is not None
@@ -217,7 +217,7 @@ def _after_the_end(call: Call, event: CallEvent) -> Step:
 
 
 def _rang_on(call: Call, event: CallEvent) -> Leg | None:
-    """b: L's newest attempt closed without a Hangup of its own; c: or by one with a device reason."""
+    """Rules 4b, 4c: the newest attempt, if it ended without a Hangup of its own, or by one with a device reason."""
     leg = next(call.legs_of(event), None)
     if leg is None or leg.answer is not None or (leg.hangup_place and not closed_by_device(leg)):
         return None
@@ -225,7 +225,7 @@ def _rang_on(call: Call, event: CallEvent) -> Leg | None:
 
 
 def _goes_on(call: Call, leg: Leg, event: CallEvent, why: str) -> Step:
-    """What was inferred of its end is withdrawn: it is answered."""
+    """Withdraw the end of *leg* and answer it."""
     call.open_again(leg)
     if leg.role is LegRole.CONSULT:
         role_after_consult(call, leg)
@@ -234,7 +234,7 @@ def _goes_on(call: Call, leg: Leg, event: CallEvent, why: str) -> Step:
 
 
 def _late_after(call: Call, event: CallEvent) -> list[HungUp]:
-    """d: L's Hangups that an Answered may be late after; those of a device that closed an attempt are none (c)."""
+    """Rule 4d: the Hangups of the party after which an Answered may be late. A Hangup of a device that ended an attempt is none (rule 4c)."""
     found = []
     for hungup in call.hangups[::-1]:
         if not same_party(hungup.event, event):
@@ -251,7 +251,7 @@ def _late_after(call: Call, event: CallEvent) -> list[HungUp]:
 
 
 def _late_answer(call: Call, event: CallEvent, hangups: list[HungUp]) -> Step:
-    """d: no new leg; what that Hangup closed unanswered was answered at its end, or goes on where it was answered elsewhere."""
+    """Rule 4d: no new leg. The attempt that the Hangup ended was answered at its end, or goes on if it ended as answered_elsewhere."""
     for hungup in hangups:
         for leg in hungup.closed[::-1]:
             if leg.answer is None and leg.end is not None and same_party(leg, event):
@@ -286,7 +286,7 @@ def _answered_at_its_end(call: Call, leg: Leg, event: CallEvent) -> Step:
 
 
 def _anonymous_answer(call: Call, event: CallEvent) -> Step:
-    """e: the only open attempt; of several the one that later events leave over; none: the PBX itself."""
+    """Rule 4e: answer the only open attempt. Of several, later events decide; if there is none, the PBX itself answered."""
     hindsight = call.hindsight
     if call.undecided is not None:
         return Step(Effect.NONE, "names nobody, as one before")
@@ -305,7 +305,11 @@ def _anonymous_answer(call: Call, event: CallEvent) -> Step:
 
 
 def decide(call: Call, leg: Leg | None = None) -> None:
-    """4e: *leg*, or the only candidate left when others have closed as answered elsewhere, was answered by nobody's Answered."""
+    """
+    Rule 4e: the anonymous Answered was that of *leg*, or of the only candidate that remains.
+
+    A candidate remains when the others have closed as answered_elsewhere.
+    """
     undecided = call.undecided
     if undecided is None or not call.hindsight.is_open:
         return
@@ -317,7 +321,7 @@ def decide(call: Call, leg: Leg | None = None) -> None:
 
 
 def _without_talk(call: Call, event: CallEvent) -> Step:
-    """5: a later Hangup says that nobody talked after this Answered."""
+    """Rule 5: read an Answered after which nobody talked, as a later Hangup shows."""
     leg = call.open_attempt_of(event)
     if leg is None and is_blank(event):
         began_place = call.hindsight.decided.get(call.place)
@@ -335,7 +339,7 @@ def _without_talk(call: Call, event: CallEvent) -> Step:
 
 
 def _pickup(call: Call, event: CallEvent) -> Step:
-    """f: a leg without ring."""
+    """Rule 4f: begin an answered leg without a ring."""
     after_empty = call.empty_hangup_of(event) is not None
     doubtful = bool(call.talking()) or any(same_party(each.event, event) for each in call.hangups)
     leg = begin_leg(call, event, rings=False)

@@ -1,8 +1,8 @@
 """
-Call: what the events of one call say so far, and the few things that can happen to its legs.
+Call: the state that the events of one call have built up, and the operations on its legs.
 
-The rules that make them happen are in `attempts`, `transfers` and `ending`; only `fold` reads events. What needs no order of reading is
-left to later passes over a finished Call: `holders`, `deadlines`, `document`.
+`attempts`, `transfers` and `ending` hold the rules that call these operations. Values that do not depend on the order of reading are
+computed later from a complete Call: by `holders`, `deadlines` and `document`.
 """
 
 from bisect import bisect_right
@@ -19,28 +19,28 @@ from voipex.events import Direction, EventType, ReasonClass
 
 SECOND_US: Final = 1_000_000
 SOON_US: Final = 2 * SECOND_US
-"""Events of one moment reach the bridge within this time of each other."""
+"""Events of one moment reach the bridge within this time of each other (rules 4, 5)."""
 
 LATE_US: Final = 20 * SECOND_US
-"""An event may be late by this much."""
+"""An event may be late by this much (rules 4d, 5f, 8)."""
 
 ROUND_US: Final = 3 * SECOND_US
-"""Phones of one round begin to ring within this time; queues ring a member again after 5 s at the earliest."""
+"""Phones of one round begin to ring within this time. A queue rings a member again after 5 s at the earliest (rules 3, 4)."""
 
 REMEMBERED: Final = 100
-"""Hangups, transfers and legs without a line that are looked back at: a call of a PBX has fewer, and each event would cost as much."""
+"""Hangups, transfers and legs without a line that are searched at most. Real calls have fewer; without a limit each event would search all."""
 
 READ_AGAIN_LIMIT: Final = 10_000
-"""Events read again at most on behalf of one call. Only a call of thousands of contradictions gets there; it is then read straight on."""
+"""Events of one call that are read again at most. Only a call with thousands of contradictions gets there; then no hindsight is added."""
 
 NO_EFFECT: Final = frozenset({Effect.FILLED, Effect.NONE, Effect.CDR})
-"""Effects that do not show a living call (rule 12)."""
+"""Rule 12: effects that do not restart the time until a call is stale."""
 
 OUTGOING: Final = frozenset({Direction.OUTGOING, Direction.OUTGOING_LOCAL})
 
 
 class Step(NamedTuple):
-    """What an event did, why, and to which leg it belongs (None: to the call)."""
+    """The effect of an event, the note that explains it, and its leg (None: it belongs to the call as a whole)."""
 
     effect: Effect
     note: str | None = None
@@ -48,26 +48,26 @@ class Step(NamedTuple):
 
 
 class ReadAgain(Exception):
-    """A later event showed that an earlier one meant something else: the call is read again, knowing that."""
+    """A later event showed that an earlier one meant something else. `Hindsight` has it; `fold` reads the call again."""
 
 
 @dataclass(slots=True)
 class Hindsight:
-    """What later events say of earlier ones, by their places. It only grows while the events come in order."""
+    """What later events show about earlier ones, by their places. While events come in order it only grows."""
 
     withdrawn: dict[int, int] = field(
         default_factory=dict
-    )  # an Answered nobody talked after, by the Hangup that says so (5)
+    )  # rule 5: place of an Answered without a talk -> place of the Hangup that shows it
     restored: dict[int, int] = field(
         default_factory=dict
-    )  # the same, produced by a further Hangup to be true (5)
+    )  # rule 5: the same, once a further Hangup has restored the answer
     decided: dict[int, int] = field(
         default_factory=dict
-    )  # an Answered of nobody, and where the leg that it answered began (4e)
+    )  # rule 4e: place of an anonymous Answered -> place where the leg that it answered began
     replaced: set[int] = field(
         default_factory=set
-    )  # an Answered of nobody that one with a name replaced (4a)
-    read_again: int = 0  # events
+    )  # rule 4a: places of anonymous Answered that one with a party has replaced
+    read_again: int = 0  # number of events
 
     @property
     def is_open(self) -> bool:
@@ -76,7 +76,7 @@ class Hindsight:
 
 @dataclass(slots=True)
 class Transfer:
-    """The caller changed hands by an event, or a consultation was cancelled. Legs by number, 0: not known."""
+    """A transfer of the caller, or a cancelled consultation. Legs are given by number, 0 if not known."""
 
     at_us: int
     place: int
@@ -84,24 +84,24 @@ class Transfer:
     confidence: Confidence
     transferor: int
     target: int
-    party: PartyLike  # who gave the caller away, as far as an event named them
-    reported_by: CallEvent | None = None  # the AttendedTransfer (or its Cancel); None: inferred
-    by_hangup: bool = False  # of a leg that consulted (8)
+    party: PartyLike  # the transferor, as far as an event names it
+    reported_by: CallEvent | None = None  # the AttendedTransfer or CancelAttendedTransfer; None: inferred
+    by_hangup: bool = False  # rule 8: the transferor hung up while consulting
     after_consult: bool = False
 
 
 @dataclass(slots=True)
 class Undecided:
-    """An Answered of nobody while several attempts were open (4e)."""
+    """Rule 4e: an anonymous Answered while several attempts were open."""
 
     place: int
     at_us: int
     candidates: list[Leg]
-    elsewhere: int = 0  # candidates that closed as answered elsewhere
+    elsewhere: int = 0  # number of candidates that closed as answered_elsewhere
 
 
 class CallEnd(NamedTuple):
-    """An end of the call, be it that it went on afterwards."""
+    """An end of the call, also one after which it was reopened."""
 
     place: int
     at_us: int
@@ -109,7 +109,7 @@ class CallEnd(NamedTuple):
 
 
 class HungUp(NamedTuple):
-    """A Hangup, and the attempts that it closed."""
+    """A Hangup and the attempts that it closed."""
 
     place: int
     event: CallEvent
@@ -118,20 +118,26 @@ class HungUp(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class LegsOfLine:
+    """All legs of a line, and the open ones, in order of number."""
+
     legs: list[Leg] = field(default_factory=list)
     open: list[Leg] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Call:
+    """What has been read of a call. Rules are the methods of other modules; the methods here change legs and keep the indexes in step."""
+
     place: int = 0  # place of the event being read
     seen: list[CallEvent] = field(default_factory=list)
     effects: list[tuple[Effect, str | None]] = field(
         default_factory=list
-    )  # one per event, as when its turn came
+    )  # one per event, of the moment when its turn came
     hindsight: Hindsight = field(default_factory=Hindsight)
     legs: list[Leg] = field(default_factory=list)
-    open: list[Leg] = field(default_factory=list)  # of these legs, so that a step does not grow with the call
+    open: list[Leg] = field(
+        default_factory=list
+    )  # the open ones of `legs`, so that the cost of a step does not grow with the call
     by_line: dict[str | None, LegsOfLine] = field(default_factory=dict)
     answers: list[Leg] = field(
         default_factory=list
@@ -141,7 +147,7 @@ class Call:
     anomalies: set[Anomaly] = field(default_factory=set)
     direction: Direction | None = None
     caller: Party | None = None
-    first: CallEvent | None = None  # the earliest one of a kind we know
+    first: CallEvent | None = None  # the earliest event of a known type
     new_call: CallEvent | None = None
     only_cdrs: bool = True
     anonymous_answers: int = 0
@@ -155,22 +161,24 @@ class Call:
     hangups: list[HungUp] = field(default_factory=list)  # of the last 20 s
     empty_hangups: list[HungUp] = field(
         default_factory=list
-    )  # each the last event of its party, and had nothing to end
-    hung_up_without_leg: list[PartyLike] = field(default_factory=list)  # parties that hung up without a leg
-    left_out: list[CallEvent] = field(default_factory=list)  # as late
+    )  # rule 5f: last event of its party, with nothing to end
+    hung_up_without_leg: list[PartyLike] = field(
+        default_factory=list
+    )  # parties that hung up and never had a leg
+    left_out: list[CallEvent] = field(default_factory=list)  # late events
     cdr: CallEvent | None = None
     cdr_place: int = 0
-    grace_from_us: int | None = None  # the CDR by which the call is to end
+    grace_from_us: int | None = None  # rule 10: time of the CDR that ends the call after the grace
     ended_us: int | None = None
     ended_place: int = 0
     ended_by: EndedBy | None = None
     ended_rule: str = ""
     ended_reason: ReasonClass | None = None
-    end_moved: bool = False  # by 5b
+    end_moved: bool = False  # rule 5b
     blank_hangup_since_end: bool = False
     ends: list[CallEnd] = field(default_factory=list)
 
-    # ------------------------------------------------------------ who is there
+    # ------------------------------------------------------------ parties and their legs
 
     @property
     def is_outgoing(self) -> bool:
@@ -184,11 +192,11 @@ class Call:
         return self.legs[number - 1]
 
     def keeping_open(self) -> list[Leg]:
-        """Open legs but those that keep nothing open: monitors (11), and rings that a Hangup may have overtaken (5f)."""
+        """Open legs without those that keep no call open: monitors (rule 11) and rings that a Hangup may have overtaken (rule 5f)."""
         return [leg for leg in self.open if leg.role is not LegRole.MONITOR and leg.overtaken_by is None]
 
     def is_callers_own(self, leg: Leg) -> bool:
-        """The caller's leg of a local call: it has itself on the line, not the caller, once another party has a leg."""
+        """Whether *leg* is that of the caller of a local call, and another party has a leg: then it does not count as having the caller."""
         return (
             leg.role is LegRole.CALLER
             and self.direction is Direction.OUTGOING_LOCAL
@@ -212,15 +220,16 @@ class Call:
         return legs
 
     def legs_of(self, party: PartyLike, *, monitor: bool = False) -> Iterator[Leg]:
-        """Newest first."""
+        """The legs of *party*, newest first."""
         for leg in self._maybe_of(party, open_only=False):
             if (leg.role is LegRole.MONITOR) is monitor and same_party(leg, party):
                 yield leg
 
     def _maybe_of(self, party: PartyLike, *, open_only: bool) -> Iterator[Leg]:
         """
-        Those of its line and those without one, newest first; all for a party without a line but with another name. Of legs that are not
-        found by their line only the newest are looked at.
+        Legs that may be of *party*, newest first: those of its line and those without a line, or all if the party has no line.
+
+        Of legs that are not found by their line only the newest `REMEMBERED` are searched.
         """
         if party.line is None and not is_blank(party):
             return reversed((self.open if open_only else self.legs)[-REMEMBERED:])
@@ -235,7 +244,7 @@ class Call:
         return reversed(found)
 
     def newest_leg_of(self, party: PartyLike) -> Leg | None:
-        """Its newest leg; one that barged in only if there is no other."""
+        """The newest leg of *party*; a monitor leg only if there is no other."""
         return next(self.legs_of(party), None) or next(self.legs_of(party, monitor=True), None)
 
     def open_leg_of(self, party: PartyLike, *, monitor: bool = False) -> Leg | None:
@@ -262,7 +271,7 @@ class Call:
     # ------------------------------------------------------------ late or not
 
     def closed_for_good(self, party: PartyLike) -> bool:
-        """What then comes of the party is late and opens nothing (contract 4, before rule 1)."""
+        """Whether the call has ended so that later events of *party* are late and open nothing (terms of the rules)."""
         if self.ended_us is None:
             return False
         if self.cdr is not None and self._has_hung_up(party):
@@ -273,7 +282,7 @@ class Call:
 
     @property
     def at_us(self) -> int:
-        """Of the event being read."""
+        """Time of the event being read."""
         return self.seen[self.place - 1].at_us
 
     def _has_hung_up(self, party: PartyLike) -> bool:
@@ -283,12 +292,12 @@ class Call:
         return any(same_party(other, party) for other in self.hung_up_without_leg)
 
     def empty_hangup_of(self, party: PartyLike) -> HungUp | None:
-        """The party's last event, when that was a Hangup that had nothing of it to end or fill (5f)."""
+        """Rule 5f: the last event of *party*, if that was a Hangup with nothing of the party to end or fill."""
         found = [hungup for hungup in self.empty_hangups if same_party(hungup.event, party)]
         return found[-1] if found else None
 
     def talked_meanwhile(self, attempt: Leg) -> bool:
-        """Another party has talked for over 10 s since the attempt began: a phone does not ring so long (4b, c)."""
+        """Rules 4b, 4c: whether another party has talked for more than 10 s since *attempt* began. A phone does not ring so long."""
         for leg in self.answers:
             if leg.caller_since_us is None or same_party(leg, attempt) or self.is_callers_own(leg):
                 continue
@@ -297,7 +306,7 @@ class Call:
                 return True
         return False
 
-    # ------------------------------------------------------------ what can happen
+    # ------------------------------------------------------------ changes of legs and of the call
 
     def begin(self, event: CallEvent, role: LegRole, *, rings: bool) -> Leg:
         leg = Leg(
@@ -322,7 +331,7 @@ class Call:
         return leg
 
     def touch(self, leg: Leg, event: CallEvent) -> bool:
-        """Note that *event* is of *leg*, and take over its details. True when that changed something."""
+        """Assign *event* to *leg* and fill in its details (rule 1). Return whether a detail changed."""
         leg.last_us = leg.touched_us = event.at_us
         leg.overtaken_by = None
         line = leg.line
@@ -335,7 +344,7 @@ class Call:
         return changed
 
     def _file_again(self, leg: Leg, line: str | None) -> None:
-        """A leg without a line has learned its line."""
+        """Update the index after a leg without a line has got its line."""
         before, now = self.by_line[line], self.by_line.setdefault(leg.line, LegsOfLine())
         before.legs.remove(leg)
         now.legs.append(leg)
@@ -346,12 +355,12 @@ class Call:
             now.open.sort(key=_number)
 
     def note(self, leg: Leg | None, event: CallEvent, why: str, effect: Effect = Effect.NONE) -> Step:
-        """The event changes nothing but details of its leg."""
+        """Leave everything as it is but the details of *leg*, and explain why."""
         changed = leg is not None and self.touch(leg, event)
         return Step(Effect.FILLED if changed else effect, why, leg)
 
     def late(self, event: CallEvent, why: str) -> Step:
-        """The event is left out, but for details."""
+        """Leave out a late event, except for details of the newest leg of its party."""
         self.anomalies.add(Anomaly.LATE_EVENT)
         self.left_out.append(event)
         return self.note(self.newest_leg_of(event), event, why)
@@ -359,7 +368,7 @@ class Call:
     def close(
         self, leg: Leg, end: Finding[int], result: Finding[LegResult], by: CallEvent | None = None
     ) -> None:
-        """End a leg. `by`: the event that says so, whose reason it is then."""
+        """End a leg. `by` is the event that reports the end; its reason becomes the leg's."""
         self.open.remove(leg)
         self.by_line[leg.line].open.remove(leg)
         leg.end, leg.result = end, result
@@ -383,7 +392,7 @@ class Call:
             self.undecided = None
 
     def open_again(self, leg: Leg) -> None:
-        """What ended it is withdrawn: it rang on."""
+        """Withdraw the end of *leg*: it rang on."""
         leg.end = leg.result = leg.reason = leg.reason_class = None
         leg.hangup_place = 0
         self.open.append(leg)
@@ -393,7 +402,7 @@ class Call:
         here.sort(key=_number)
 
     def consultation_over(self, consult: Leg, at_us: int) -> None:
-        """What was consulted until now is part of the talk of the leg that consults (`consult_s`)."""
+        """Add the time of a consultation to the `consult_s` of the leg that consults."""
         if consult.answer is not None:
             consulter = self.leg(consult.consulter)
             consulter.consulted = (*consulter.consulted, (consult.answer.value, at_us))
@@ -406,7 +415,7 @@ class Call:
             self.answers.sort(key=_caller_since_place)
 
     def first_answer_us(self, attempt: Leg) -> int | None:
-        """When first another party answered the same caller, or consulting leg, since an attempt began (4, 5a)."""
+        """Rules 4, 5a: the first answer of another party to the same caller, or consulting leg, since *attempt* began."""
         if attempt.role is LegRole.CONSULT:
             answers = [
                 leg.answer.value
@@ -418,7 +427,7 @@ class Call:
             ]
             return min(answers, default=None)
         for leg in self.answers[bisect_right(self.answers, attempt.began_place, key=_caller_since_place) :]:
-            took_over = leg.consult_until_us is not None  # which is no answer
+            took_over = leg.consult_until_us is not None  # a take-over is no answer
             if leg.role is not LegRole.CALLER and not took_over and not same_party(leg, attempt):
                 return leg.caller_since_us
         return None
@@ -429,7 +438,7 @@ class Call:
             self.leg(transfer.transferor).gave_away = True
 
     def end(self, at_us: int, by: EndedBy, rule: str, event: CallEvent | None = None) -> None:
-        """The call is over: every open leg closes, answered ones as completed, others by the reason of *event* (rule 5)."""
+        """Rule 5: end the call and its open legs, answered ones as completed, the others by the reason of *event*."""
         self.end_overtaken()
         reason_class = None if event is None else event.reason_class
         for leg in list(self.open):
@@ -452,7 +461,7 @@ class Call:
         self.ends.append(CallEnd(self.place, at_us, rule))
 
     def end_overtaken(self) -> None:
-        """5f: rings that a Hangup seems to have overtaken were over when they began."""
+        """Rule 5f: rings that a Hangup seems to have overtaken were over when they began."""
         for leg in list(self.open):
             if leg.overtaken_by is not None:
                 self.over_when_it_began(leg)
@@ -465,7 +474,7 @@ class Call:
             leg.reason, leg.reason_class = overtaken_by.reason, overtaken_by.reason_class
 
     def reopen(self) -> None:
-        """A call that ended and rings or is answered again goes on (rules 3 and 6)."""
+        """Rules 3, 6: a call that has ended goes on when it rings or is answered again."""
         if self.ended:
             self.ended_us = self.ended_by = self.ended_reason = None
             self.ended_rule = ""
@@ -473,7 +482,7 @@ class Call:
             self.anomalies.add(Anomaly.REOPENED)
 
     def copy(self) -> "Call":
-        """A copied whose legs may be changed."""
+        """A copy whose legs may be changed."""
         copied = replace(self)
         copied.legs = [leg.copy() for leg in self.legs]
         copied.open = [copied.leg(leg.number) for leg in self.open]
@@ -498,7 +507,7 @@ def _caller_since_place(leg: Leg) -> int:
 
 
 def closed_by_device(leg: Leg) -> bool:
-    """Its own Hangup closed it unanswered, with a device reason: another device of the line may have rung on."""
+    """Rule 4c: whether its own Hangup ended *leg* unanswered with a device reason. Another device may have rung on."""
     return leg.hangup_place > 0 and leg.answer is None and leg.reason_class in DEVICE_REASONS
 
 
@@ -511,4 +520,4 @@ PARTY_EVENTS: Final = frozenset(
         EventType.ATTENDED_TRANSFER_CANCELLED,
     }
 )
-"""Events of a party, which say what it does."""
+"""Events that report what a party does."""

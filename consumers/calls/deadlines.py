@@ -1,8 +1,9 @@
 """
-What only time does to a call: rule 12 (stale, attempts released), rings that a Hangup overtook (5f), the end of rule 10's grace.
+Changes of a call that follow from time alone.
 
-Deadlines shape the call at a moment; they leave nothing behind: a later event folds as if none had passed. So it never matters when a
-timer fired. An event at a deadline precedes it.
+These are stale calls and released attempts (rule 12), rings that a Hangup has overtaken (rule 5f), and the end of the grace after a CDR
+(rule 10). Deadlines shape a copy of the call and leave the call itself as it is: a later event is folded as if no deadline had passed, so
+it does not matter when a timer fired. An event at a deadline precedes it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ MINUTE_US: Final = 60 * SECOND_US
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """After how long without a sign of life a call is given up (rule 12)."""
+    """Rule 12: how long after its last effect a call is stale."""
 
     ringing_us: int = 3 * MINUTE_US
     waiting_us: int = 60 * MINUTE_US  # also while new: a caller may wait in a queue without any event
@@ -31,8 +32,10 @@ DEFAULT_LIMITS: Final = Limits()
 
 def status_of(call: Call) -> CallStatus:
     """
-    `talking`: a line has the caller, or one of several must have answered (4e); `ringing`: an attempt is open; `waiting`: there was a leg.
-    Monitors count for nothing (11).
+    The status of a call.
+
+    `talking`: a line has the caller, or an anonymous answer is undecided (rule 4e). `ringing`: an attempt is open. `waiting`: there was a
+    leg. Monitors do not count (rule 11).
     """
     if call.ended_us is not None:
         return CallStatus.STALE if call.ended_by is EndedBy.TIMEOUT else CallStatus.ENDED
@@ -46,7 +49,7 @@ def status_of(call: Call) -> CallStatus:
 
 
 def as_of(call: Call, at_us: int, limits: Limits) -> Call:
-    """The call as it looks at a moment not before its last event; *call* itself, or a changed copied."""
+    """The call at a moment that is not before its last event: *call* itself, or a changed copy."""
     if call.ended:
         return call
     if call.grace_from_us is not None and at_us >= cdr_deadline_us(call):
@@ -95,7 +98,7 @@ def next_deadline(call: Call, after_us: int, limits: Limits) -> int | None:
 
 
 def _overtaken(call: Call) -> list[tuple[Leg, int]]:
-    """5f: rings that a Hangup seems to have overtaken, and until when they are shown."""
+    """Rule 5f: rings that a Hangup seems to have overtaken, and until when they are shown."""
     return [(leg, leg.overtaken_by.at_us + LATE_US) for leg in call.open if leg.overtaken_by is not None]
 
 
@@ -108,14 +111,14 @@ def _stale_us(call: Call, status: CallStatus, limits: Limits) -> int:
 
 
 def _attempts(call: Call, status: CallStatus, limits: Limits) -> list[tuple[Leg, int]]:
-    """While the call talks: the attempts that are open, and until when that is believed."""
+    """Rule 12: the open attempts of a call that talks, each with the time at which it is released."""
     if status is not CallStatus.TALKING:
         return []
     return [(leg, leg.last_us + limits.ringing_us) for leg in call.open if leg.answer is None]
 
 
 def _give_up(call: Call, at_us: int) -> None:
-    """Stale: ended at its deadline, agents are released."""
+    """Rule 12: end a stale call at its deadline and release its agents."""
     for leg in list(call.open):
         call.infer_end(leg, at_us, LegResult.TIMEOUT, "12")
     call.undecided = None

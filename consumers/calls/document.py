@@ -1,7 +1,7 @@
 """
-The timeline of a call, in the words of the contract (4): `document(call, …)` has the fields of `CallTimeline`.
+The timeline of a call: `document(call, …)` has the fields of `CallTimeline`.
 
-It is made as a plain dict, since making validated models takes ten times as long; tests hold it to the model.
+It is a plain dict, since validated models take ten times as long to make. Tests compare it with the model.
 """
 
 from collections.abc import Iterable, Sequence
@@ -24,7 +24,9 @@ Json = dict[str, Any]
 
 def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, holders: Holders) -> Json:
     """
-    Everything but `revision` and `updated_at`, which count the changes of one run. *call* is as of the moment asked for, *holders* reads it.
+    All fields but `revision` and `updated_at`, which count the changes of one run.
+
+    *call* is that of the moment `as_of`, and *holders* was made from it. *events* are those received until then.
     """
     customers = holders.legs
     started_us, source = _start(call, events)
@@ -107,7 +109,7 @@ def _between(begin_us: int | None, end_us: int | None) -> float | None:
 
 
 def _sum_s(spans: Iterable[Span | None]) -> float | None:
-    """Seconds of the union; what has no duration is left out. 0 without any, null when all there is has none."""
+    """Seconds of the union of all known spans. 0 without any span, None if there are spans and none is known."""
     all_spans = list(spans)
     known = [span for span in all_spans if span is not None]
     if all_spans and not known:
@@ -117,8 +119,9 @@ def _sum_s(spans: Iterable[Span | None]) -> float | None:
 
 def _start(call: Call, events: Sequence[CallEvent]) -> tuple[int | None, StartSource | None]:
     """
-    The earliest event's time; unknown events change nothing (14), unless there is no other. A Hangup or CDR saw no start: then the
-    epoch in the UniqueId, at most that event's time.
+    Time of the earliest event, without the unknown ones (rule 14) unless there is no other.
+
+    If that is a Hangup or CDR, no start was seen: then the epoch in the UniqueId, at most the time of that event.
     """
     first = call.first or events[0]
     if first.type is EventType.NEW_CALL:
@@ -139,18 +142,18 @@ def _first_ring_us(call: Call) -> int | None:
     return min(rings, default=None)
 
 
-# ---------------------------------------------------------------- who and how it came out
+# ---------------------------------------------------------------- parties and outcome
 
 
 def _number_of(call: Call, name: str) -> CallEvent | None:
-    """From and To: of NewCall, else of the earliest event."""
+    """The event that gives From or To: NewCall, else the earliest one that has it."""
     if call.new_call is not None and getattr(call.new_call, name) is not None:
         return call.new_call
     return call.from_first if name == "from_" else call.to_first
 
 
 def _left_us(leg: Leg) -> tuple[bool, int, int]:
-    """`final_line`: the leg that was left last; open ones are left never, of several the one answered last."""
+    """Sort key for `final_line`: the leg that ended last. Open legs come after all others, by the order of their answers."""
     return (leg.end is None, 0 if leg.end is None else leg.end.value, leg.caller_since_place)
 
 
@@ -177,7 +180,7 @@ _REFINED: Final = {
 
 
 def _lost_after_the_last_talk(call: Call, holders: Holders) -> bool:
-    """After the last talk a customer leg rings or rang in vain, or the caller waited on until the end (5b)."""
+    """Whether, after the last talk, a customer leg rings or rang in vain, or the caller waited until the end (rule 5b)."""
     left_us = [leg.end.value for leg in holders.legs if leg.end is not None]
     if not left_us or len(left_us) < len(holders.legs) or call.undecided is not None:
         return False
@@ -245,7 +248,7 @@ def _leg(leg: Leg, result: LegResult | None) -> Json:
 
 
 def result_of_leg(call: Call, leg: Leg, holders: Holders) -> LegResult | None:
-    """5a: where nobody answered, nobody answered elsewhere: once the call has ended such legs were cancelled."""
+    """Rule 5a: once a call has ended in which nobody answered, legs with the result answered_elsewhere are cancelled."""
     if (
         leg.outcome is LegResult.ANSWERED_ELSEWHERE
         and call.ended
@@ -261,14 +264,14 @@ def _span_s(span: Span | None) -> float | None:
 
 
 def _leg_consult_s(leg: Leg) -> float | None:
-    """Being consulted, and consulting; null without any."""
+    """Seconds of being consulted and of consulting; None without any."""
     own = leg.consult_span()
     spans = [*leg.consulting_spans(), *(() if own is None else (own,))]
     return union_us(spans) / SECOND_US if spans else None
 
 
 def _cdr(cdr: CallEvent) -> Json:
-    """What the last CDR says: its non-null fields, and what lay outside the mapping."""
+    """The fields of the last CDR that are not null, and `extra` with those outside the mapping."""
     known: Json = {
         "from": cdr.from_,
         "to": cdr.to,

@@ -1,8 +1,8 @@
 """
-How legs and the call end: Hangup (rule 5), what is left to say after the end (rule 6), the CDR (rule 10).
+The ends of legs and of the call: Hangup (rule 5), Hangups after the end (rule 6), CDR (rule 10).
 
-No talk ends by a no-talk reason: such a Hangup takes an answer back, and a further one may restore it. Either way the call is read again
-with that knowledge (`call.Hindsight`), so that all that was inferred from the answer goes with it.
+No talk ends by a no-talk reason: such a Hangup withdraws an answer, and a further Hangup may restore it. Both times the call is read again
+with that knowledge (`call.Hindsight`), so that everything inferred from the answer is withdrawn or restored with it.
 """
 
 from typing import Final
@@ -18,11 +18,11 @@ from voipex.call_timeline import Anomaly, Effect, EndedBy
 from voipex.events import Direction, ReasonClass
 
 CDR_GRACE_US: Final = 5 * SECOND_US
-"""How long a Hangup may still come after the CDR (rule 10)."""
+"""Rule 10: how long after the CDR a Hangup may still come."""
 
 
 def hangup(call: Call, event: CallEvent) -> Step:
-    """Rule 5: the first that fits of 11, a, 6, b, 7, the take-over of 8, e, c, d, f."""
+    """Rule 5: apply the first case that fits of 11, 5a, 6, 5b, 7, the take-over of 8, 5e, 5c, 5d, 5f."""
     elsewhere = event.reason_class is ReasonClass.ANSWERED_ELSEWHERE
     never_had_leg = call.newest_leg_of(event) is None
     if never_had_leg and not elsewhere and not is_blank(event):
@@ -84,9 +84,9 @@ def _of_a_party(call: Call, event: CallEvent) -> Step:
 
 def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
     """
-    A no-talk reason on an answered customer leg: the answer is withdrawn, and the rule goes on as for an attempt.
+    Rule 5: withdraw the answer of a customer leg that hangs up with a no-talk reason, by reading the call again.
 
-    Returns what the Hangup did where it is another device's, or known not to end the talk; None: the rule goes on.
+    Returns the step of a Hangup of another device, or of one whose answer was restored; None if the other cases of rule 5 apply.
     """
     leg = _answered_leg_meant(call, event)
     if leg is None or leg.answer is None or not leg.is_customer or leg.hangup_place:
@@ -108,7 +108,7 @@ def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
 
 
 def _says_that_nobody_talked(call: Call, leg: Leg, event: CallEvent) -> bool:
-    """By its reason, of an answered leg that neither took the caller over nor consulted anybody."""
+    """Rule 5: whether the reason shows that nobody talked, and the leg neither took over, gave away nor consulted."""
     by_nobody = isinstance(leg.answer, Inferred) and leg.answer.rule == "4e"
     elsewhere = event.reason_class is ReasonClass.ANSWERED_ELSEWHERE and by_nobody and not is_blank(event)
     if event.reason_class not in NO_TALK_REASONS and not elsewhere:
@@ -122,7 +122,7 @@ def _says_that_nobody_talked(call: Call, leg: Leg, event: CallEvent) -> bool:
 
 
 def _answered_leg_meant(call: Call, event: CallEvent) -> Leg | None:
-    """L's, open or closed without a Hangup of its own; without party that of the caller of an outgoing call."""
+    """The leg of the party, open or closed. Of an anonymous Hangup: the open leg of the caller of an outgoing call."""
     if not is_blank(event):
         return call.open_leg_of(event) or next(call.legs_of(event), None)
     if call.caller is None or not call.is_outgoing:
@@ -132,7 +132,7 @@ def _answered_leg_meant(call: Call, event: CallEvent) -> Leg | None:
 
 
 def _restore(call: Call, event: CallEvent) -> Step | None:
-    """A further Hangup of L as normal: the answer that an earlier one took back stands."""
+    """Rule 5: a further Hangup as normal restores the answer that an earlier one withdrew."""
     if event.reason_class is not ReasonClass.NORMAL or is_blank(event) or not call.hindsight.withdrawn:
         return None
     leg = next(call.legs_of(event), None)
@@ -147,11 +147,11 @@ def _restore(call: Call, event: CallEvent) -> Step | None:
     return None
 
 
-# ---------------------------------------------------------------- 11, a, 6
+# ---------------------------------------------------------------- rules 11, 5a, 6
 
 
 def _monitor_left(call: Call, event: CallEvent) -> Step:
-    """Rule 11: a party that barged in leaves; nothing else changes."""
+    """Rule 11: end the monitor leg of the party; nothing else changes."""
     leg = call.open_leg_of(event, monitor=True)
     if leg is None:
         return _fill(call, next(call.legs_of(event, monitor=True), None), event, "no open leg barged in")
@@ -160,7 +160,7 @@ def _monitor_left(call: Call, event: CallEvent) -> Step:
 
 
 def _answered_elsewhere(call: Call, event: CallEvent) -> Step:
-    """5a: ends an attempt, never the call, and proves no answer."""
+    """Rule 5a: answered_elsewhere ends an attempt, never the call, and proves no answer."""
     leg = call.open_attempt_of(event)
     if leg is not None:
         call.touch(leg, event)
@@ -175,7 +175,7 @@ def _answered_elsewhere(call: Call, event: CallEvent) -> Step:
 
 
 def _attempt_end(call: Call, leg: Leg, event: CallEvent) -> Reported[int] | Inferred[int]:
-    """When an attempt ended that a Hangup reports now: at the first answer of another party, where that is over 2 s earlier."""
+    """Rule 5a: the end of an attempt is the first answer of another party, if that was more than 2 s before this Hangup."""
     answer_us = call.first_answer_us(leg)
     if answer_us is not None and event.at_us - answer_us > SOON_US:
         return Inferred(answer_us, call.place, "5a")
@@ -189,8 +189,9 @@ def _reported_result(call: Call, event: CallEvent) -> Reported[LegResult]:
 
 def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
     """
-    A Hangup of an attempt that closed before: without one of its own (4, 6), or by a device reason, so that another device rang on (5d).
-    It gives reason and result; the end too where it follows an answer within 2 s, or where a device had closed it.
+    Rules 4, 5d, 6: a Hangup of an attempt that had ended without a Hangup of its own, or by a device reason.
+
+    The Hangup gives reason and result. It gives the end too if it follows an answer within 2 s, or if a device had ended the attempt.
     """
     end = leg.end
     if end is None or leg.result is None:
@@ -219,7 +220,7 @@ def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
 
 
 def _after_the_end(call: Call, event: CallEvent) -> Step:
-    """Rule 6; of the caller of an outgoing call that never had a leg: an attempt that failed before it rang (5f)."""
+    """Rule 6: fill a closed leg. Rule 5f: the caller of an outgoing call without a leg gets one that failed before it rang."""
     leg = call.newest_leg_of(event)
     if leg is None and call.is_outgoing and call.is_caller(event):
         return _empty(
@@ -229,7 +230,7 @@ def _after_the_end(call: Call, event: CallEvent) -> Step:
 
 
 def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Step:
-    """Rule 6: give a closed leg its Login and reason, and the result if it closed unanswered without its own Hangup."""
+    """Rule 6: give a closed leg its Login and reason, and the result if it ended unanswered without a Hangup of its own."""
     if leg is None:
         return _empty(call, event, Step(Effect.NONE, why))
     if leg.answer is None and (
@@ -249,7 +250,7 @@ def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Step:
 
 
 def _empty(call: Call, event: CallEvent, step: Step) -> Step:
-    """5f: the Hangup had nothing of L to end or fill, so it may have overtaken its Ringing."""
+    """Rule 5f: remember a Hangup that had nothing of its party to end or fill: it may have overtaken its Ringing."""
     if not is_blank(event):
         call.empty_hangups.append(HungUp(call.place, event, ()))
         del call.empty_hangups[:-100]
@@ -257,7 +258,7 @@ def _empty(call: Call, event: CallEvent, step: Step) -> Step:
 
 
 def _failed_before_ringing(call: Call, event: CallEvent) -> Leg:
-    """The caller's leg of an outgoing call opens and closes with its Hangup, at most at the call's end."""
+    """Rule 5f: begin and end the leg of the caller of an outgoing call with its Hangup, at most at the end of the call."""
     leg = call.begin(event, LegRole.CALLER, rings=False)
     leg.hangup_place = call.place
     at_us = event.at_us if call.ended_us is None else min(event.at_us, call.ended_us)
@@ -266,17 +267,17 @@ def _failed_before_ringing(call: Call, event: CallEvent) -> Leg:
     return leg
 
 
-# ---------------------------------------------------------------- b
+# ---------------------------------------------------------------- rule 5b
 
 
 def _call_ends(call: Call, event: CallEvent) -> Step:
-    """5b: every open leg closes."""
+    """Rule 5b: end the call and every open leg."""
     call.end(event.at_us, EndedBy.HANGUP, "b", event)
     return Step(Effect.ENDED, "names no line: the whole call")
 
 
 def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
-    """5b: over 2 s after an end by c or f without a CDR since, or after one by 10, this is the end. Else a note."""
+    """Rule 5b: move the end of the call here if it ended by 5c or 5f over 2 s ago without a CDR since, or by rule 10. Else a note."""
     call.blank_hangup_since_end = True
     if call.ended_us is None:
         raise AssertionError("the call has ended")
@@ -301,18 +302,18 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
 
 
 def _consulted_until(call: Call, consult: Leg, at_us: int) -> None:
-    """The consultation that 10 had ended went on until then."""
+    """Extend the consultation that rule 10 had ended."""
     if consult.role is LegRole.CONSULT and consult.answer is not None and consult.end is not None:
         consulter = call.leg(consult.consulter)
         was, now = (consult.answer.value, consult.end.value), (consult.answer.value, at_us)
         consulter.consulted = tuple(now if span == was else span for span in consulter.consulted)
 
 
-# ---------------------------------------------------------------- 7, e, c, d, f
+# ---------------------------------------------------------------- rules 7, 5e, 5c, 5d, 5f
 
 
 def _is_callers(call: Call, event: CallEvent) -> bool:
-    """5e: of the caller of an outgoing call, unless its leg was transferred."""
+    """Rule 5e: whether the party is the caller of an outgoing call, and its leg was not transferred."""
     if not call.is_outgoing or not call.is_caller(event):
         return False
     # A colleague may consult a caller who has given the call away: that leg makes nobody the caller again.
@@ -321,7 +322,7 @@ def _is_callers(call: Call, event: CallEvent) -> bool:
 
 
 def _caller_left(call: Call, leg: Leg | None, event: CallEvent) -> Step:
-    """5e: the caller's Hangup ends the call, answered or not."""
+    """Rule 5e: the Hangup of the caller ends the call, answered or not."""
     never = call.newest_leg_of(event) is None
     if leg is not None:
         _close_by_own(call, leg, event)
@@ -333,7 +334,7 @@ def _caller_left(call: Call, leg: Leg | None, event: CallEvent) -> Step:
 
 
 def _talk_ended(call: Call, leg: Leg, event: CallEvent) -> Step:
-    """5c: the answered leg ends; so does the call if no other leg is open."""
+    """Rule 5c: end the answered leg, and the call if no other leg is open."""
     _close_by_own(call, leg, event)
     if call.keeping_open():
         return Step(Effect.LEFT, None, leg)
@@ -342,7 +343,7 @@ def _talk_ended(call: Call, leg: Leg, event: CallEvent) -> Step:
 
 
 def _attempt_ended(call: Call, leg: Leg, event: CallEvent, why: str | None) -> Step:
-    """5d: by its reason; with a device reason and parallel rings left the attempt goes on. The call stays open."""
+    """Rule 5d: end the attempt by its reason, or let it ring on if other devices do. The call stays open."""
     if leg.answer is None:
         if leg.devices_left and event.reason_class in DEVICE_REASONS:
             call.touch(leg, event)
@@ -357,7 +358,7 @@ def _attempt_ended(call: Call, leg: Leg, event: CallEvent, why: str | None) -> S
 
 
 def _without_open_leg(call: Call, event: CallEvent) -> Step:
-    """5f: of a party that never had a leg it ends the call only if no leg is open; of one whose legs are closed it fills (6)."""
+    """Rule 5f: a party without a leg ends the call only if no leg is open. If its legs are closed, rule 6 applies."""
     leg = call.newest_leg_of(event)
     if leg is not None:
         return _fill(call, leg, event, "its leg had ended")
@@ -380,7 +381,7 @@ def _close_by_own(call: Call, leg: Leg, event: CallEvent) -> None:
 
 
 def cdr(call: Call, event: CallEvent) -> Step:
-    """Rule 10: if the call is still open 5 s after the first CDR since it opened or went on, it ends at this moment."""
+    """Rule 10: an open call ends 5 s after the first CDR since it opened or went on."""
     call.cdr = event
     call.cdr_place = call.place
     if call.ended:
@@ -391,10 +392,11 @@ def cdr(call: Call, event: CallEvent) -> Step:
 
 
 def cdr_deadline_us(call: Call) -> int:
+    """Rule 10: when the grace after the CDR ends; 0 without a CDR that ends the call."""
     return 0 if call.grace_from_us is None else call.grace_from_us + CDR_GRACE_US
 
 
 def end_by_cdr(call: Call) -> None:
-    """Rule 10: at that CDR, or at a later effect in the grace."""
+    """Rule 10: end the call at its CDR, or at a later effect in the grace."""
     if call.grace_from_us is not None:
         call.end(max(call.grace_from_us, call.last_effect_us), EndedBy.CDR, "10")

@@ -1,4 +1,4 @@
-"""CallEvent: all of an Event that matters to the fold of a call; the compact form in which the private state keeps it."""
+"""CallEvent: the fields of an Event that the call fold uses, in the compact form in which the private state stores them."""
 
 import json
 from functools import lru_cache
@@ -11,7 +11,7 @@ from voipex.timestamps import format_rfc3339, parse_rfc3339
 
 
 class CallEvent(NamedTuple):
-    """Compares by the total order of folds: (received_at, event_id) come first, and no two events of a call share an event_id."""
+    """Sorts in the total order of folds: (received_at, event_id) come first, and no two events of a call share an event_id."""
 
     at_us: int
     event_id: str
@@ -43,7 +43,7 @@ def _started_us(text: str) -> int:
 
 
 def call_event(event: Event) -> CallEvent:
-    """Take what matters. Raises ValueError when a time in it is none."""
+    """Convert an Event. Raises ValueError when one of its times is invalid."""
     return CallEvent(
         parse_rfc3339(event.received_at),
         event.event_id,
@@ -66,7 +66,7 @@ def call_event(event: Event) -> CallEvent:
 
 
 def _storable(extra: dict[str, Any]) -> dict[str, Any]:
-    """What a PBX adds to a CDR may hold integers beyond 64 bits, which our JSON cannot write: they become floats."""
+    """Convert integers beyond 64 bits, which a PBX may add to a CDR, to floats: orjson cannot write them."""
     try:
         orjson.dumps(extra)
     except TypeError:
@@ -86,7 +86,7 @@ _REASONS: Final[dict[str | None, ReasonClass | None]] = {
 
 
 def from_state(values: list[Any]) -> CallEvent:
-    """Read an event back from the list that the state keeps of it (which is used up)."""
+    """Read an event from the list that the state stores. The list is changed."""
     values[_TYPE] = _TYPES[values[_TYPE]]
     values[_DIRECTION] = _DIRECTIONS[values[_DIRECTION]]
     values[_REASON_CLASS] = _REASONS[values[_REASON_CLASS]]
@@ -97,5 +97,5 @@ _TYPE, _DIRECTION, _REASON_CLASS = map(CallEvent._fields.index, ("type", "direct
 
 
 def earlier_copy(one: CallEvent, other: CallEvent) -> CallEvent:
-    """Of two copies of one event_id that differ (they should not), the same one whichever came first."""
+    """Choose one of two differing copies of an event_id, the same one in any order of arrival. Copies should not differ."""
     return min(one, other, key=lambda event: (event.at_us, orjson.dumps(event[2:])))

@@ -1,8 +1,8 @@
 """
-The fold of a call: `fold(events)` reads them in their total order; nothing of it depends on when they came.
+Read the events of a call in their total order and hand each to the handler of its type.
 
-Adding an event type: one handler here and its line in `HANDLERS`. What only time changes is not known here (`deadlines`), but for
-rule 10, which ends a call on its CDR.
+To add an event type, write a handler here and add its line to `HANDLERS`. Changes that follow from time alone are in `deadlines`; only
+the end by a CDR (rule 10) is applied here too, since it also holds for later events.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,11 +29,15 @@ from voipex.call_timeline import Anomaly, Effect
 from voipex.events import Direction, EventType, ReasonClass
 
 FOLD_VERSION: Final = 1
-"""Raise it with every change of the rules: kept calls are then folded anew and published again."""
+"""Raise it with every change of the rules: stored calls are then folded and published again."""
 
 
 def fold(events: Iterable[CallEvent], call: Call | None = None) -> Call:
-    """Read events that come after those that *call* (used up) has seen, in their total order; return the call after them."""
+    """
+    Read *events* and return the call after them.
+
+    They must be in their total order and later than those that *call* has seen. *call* must not be used afterwards.
+    """
     call = Call() if call is None else call
     for event in events:
         call = _read(call, event)
@@ -41,7 +45,7 @@ def fold(events: Iterable[CallEvent], call: Call | None = None) -> Call:
 
 
 def _read(call: Call, event: CallEvent) -> Call:
-    """Take an event; where it shows that an earlier one meant something else, read all again, knowing that."""
+    """Read one event; if it shows that an earlier one meant something else, read all events again with that knowledge."""
     while True:
         try:
             _step(call, event, None)
@@ -54,7 +58,7 @@ def _read(call: Call, event: CallEvent) -> Call:
 def _read_again(
     hindsight: Hindsight, seen: list[CallEvent], effects: list[tuple[Effect, str | None]]
 ) -> Call:
-    """Effects and notes stay as when the event's turn came."""
+    """Read *seen* again. Effects and notes of these events stay as they were when their turn came."""
     while True:
         hindsight.read_again += len(seen)
         call = Call(hindsight=hindsight)
@@ -67,7 +71,7 @@ def _read_again(
 
 
 def _step(call: Call, event: CallEvent, before: tuple[Effect, str | None] | None) -> None:
-    """`before`: what it did when its turn came, where the call is read again."""
+    """Read one event. `before` is its effect and note when its turn came, if it is read again."""
     if call.grace_from_us is not None and event.at_us > cdr_deadline_us(call):
         end_by_cdr(call)  # an event at a deadline precedes it
     if call.place == 0:
@@ -79,16 +83,16 @@ def _step(call: Call, event: CallEvent, before: tuple[Effect, str | None] | None
         step = _unknown(call, event)
         call.effects.append((step.effect, step.note))
     else:
-        _take(call, event, handler, before)
+        _apply(call, event, handler, before)
 
 
-def _take(
+def _apply(
     call: Call,
     event: CallEvent,
     handler: Callable[[Call, CallEvent], Step],
     before: tuple[Effect, str | None] | None,
 ) -> None:
-    """Note what any event may say, then let its rule decide."""
+    """Update the values that any event may carry, then let the handler apply its rule."""
     if call.first is None:
         call.first = event
         call.last_effect_us = event.at_us
@@ -113,16 +117,16 @@ _GOES_ON: Final = frozenset({EventType.RINGING, EventType.ANSWERED, EventType.AT
 
 
 def _no_longer_last(call: Call, last: list[HungUp]) -> None:
-    """5f: the party has had another event since."""
+    """Rule 5f: drop Hangups whose party has had another event since."""
     places = {each.place for each in last}
     call.empty_hangups = [each for each in call.empty_hangups if each.place not in places]
 
 
-# ---------------------------------------------------------------- what any event says
+# ---------------------------------------------------------------- values that any event may carry
 
 
 def _update_call(call: Call, event: CallEvent) -> None:
-    """Registers of the call; blank never replaces a value (rule 1)."""
+    """Update direction, queues, start and caller of the call. Rule 1: blank never replaces a value."""
     if event.direction is not None and event.direction is not Direction.BARGE:
         views = (call.direction, event.direction)
         if call.direction is None or views == (Direction.INCOMING_LOCAL, Direction.OUTGOING_LOCAL):
@@ -139,7 +143,11 @@ def _update_call(call: Call, event: CallEvent) -> None:
 
 
 def _update_caller(call: Call, event: CallEvent) -> None:
-    """On an outgoing call: the first party of a NewCall, Ringing, Answered or Hangup of such direction (its own, else the call's)."""
+    """
+    The caller of an outgoing call is the first party that a NewCall, Ringing, Answered or Hangup of an outgoing direction names.
+
+    An event without a direction has that of the call.
+    """
     if not call.is_outgoing:
         return
     if call.caller is not None:
@@ -164,7 +172,7 @@ _NAMES_CALLER: Final = frozenset(
 
 
 def _update_numbers(call: Call, event: CallEvent, step: Step) -> None:
-    """From and To, but not of transfers, consult and monitor legs: those name colleagues."""
+    """Update From and To, but not from transfers, consult and monitor legs: those name colleagues."""
     if event.type in _TRANSFERS or (step.leg is not None and not step.leg.is_customer):
         return
     if event.direction is Direction.BARGE and event.type in _OF_LEGS:
@@ -187,19 +195,19 @@ _OF_LEGS: Final = frozenset({EventType.RINGING, EventType.ANSWERED, EventType.HA
 
 
 def _new_call(call: Call, event: CallEvent) -> Step:
-    """Rule 2: opens a call. Late, it gives from and to, not started_at, and never reopens."""
+    """Rule 2: NewCall opens the call. A late one gives from and to, but not started_at, and never reopens a call."""
     is_first = call.first is event
-    changed = call.new_call is None
+    is_first_new_call = call.new_call is None
     if call.new_call is None:
         call.new_call = event
     if is_first:
         return Step(Effect.OPENED)
     call.anomalies.add(Anomaly.LATE_EVENT)
-    return Step(Effect.FILLED if changed else Effect.NONE, "came after other events of the call")
+    return Step(Effect.FILLED if is_first_new_call else Effect.NONE, "came after other events of the call")
 
 
 def _unknown(call: Call, event: CallEvent) -> Step:
-    """Rule 14: kept, changes nothing."""
+    """Rule 14: an unknown event is listed and changes nothing."""
     if event.type is EventType.UNKNOWN:
         call.anomalies.add(Anomaly.UNKNOWN_EVENT)
         return Step(Effect.NONE, "an event we do not know")

@@ -1,7 +1,8 @@
 """
-Who had the caller after whom: a pass over the legs of a call, after or between its events.
+Which legs had the caller, one after the other, and the transfers between them.
 
-Blind transfers (rule 9) have no event of their own: they are inferred here from the legs each time anew, so there is nothing to take back.
+Blind transfers (rule 9) have no event of their own. They are inferred here from the legs, anew for each document, so nothing has to be
+withdrawn when later events change the legs.
 """
 
 from bisect import bisect_right
@@ -15,11 +16,11 @@ from voipex.call_timeline import Confidence, TransferKind
 from voipex.events import Direction
 
 BLIND_US: Final = 10 * SECOND_US
-"""A blind transfer usually rings the next line within this time of the first one's end (rule 9)."""
+"""Rule 9: a blind transfer usually rings the next line within this time of the end of the first."""
 
 
 class Holders:
-    """Reads a call as it stands; not to be kept after another event."""
+    """The legs that had the caller. It reads the call as it is and must not be used after another event."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -28,7 +29,7 @@ class Holders:
             if call.direction is Direction.OUTGOING_LOCAL
             else call.answers
         )
-        """Legs that got the caller (`answered_by`), in that order."""
+        """Legs in the order in which they got the caller (`answered_by`)."""
         self._left: list[int] | None = None
         self._transfers: list[tuple[Transfer, int, Confidence]] | None = None
 
@@ -42,36 +43,37 @@ class Holders:
         return max(answered, default=None)
 
     def next_holder(self, place: int) -> Leg | None:
-        """Who got the caller next after an event."""
+        """The next leg that got the caller after the event at *place*."""
         number = bisect_right(self.legs, place, key=_caller_since_place)
         return self.legs[number] if number < len(self.legs) else None
 
     def alone_until(self, place: int) -> bool:
-        """Nobody else had the caller when a leg ended by that event."""
+        """Rule 9: whether nobody else had the caller when a leg ended by the event at *place*."""
         if self._left is None:
             self._left = sorted(leg.end.place for leg in self.legs if leg.end is not None)
         return bisect_right(self.legs, place, key=_caller_since_place) <= bisect_right(self._left, place)
 
     def somebody_answered(self, attempt: Leg) -> bool:
-        """Somebody has answered since 3 s before the attempt began."""
+        """Whether anybody has answered since 3 s before *attempt* began."""
         last_us = self._last_answer_us()
         return last_us is not None and last_us >= attempt.began_us - ROUND_US
 
     def talked_at(self, end: Finding[int] | None) -> bool:
-        """Somebody had the caller when a leg ended."""
+        """Whether anybody had the caller at *end*."""
         return end is not None and any(
             (leg.caller_since_us or 0) <= end.value and (leg.end is None or leg.end.value >= end.value)
             for leg in self.legs
         )
 
     def was_elsewhere(self, attempt: Leg) -> bool:
-        """It ended as answered elsewhere, and somebody did answer."""
+        """Whether *attempt* ended as answered_elsewhere, and somebody did answer."""
         return attempt.outcome is LegResult.ANSWERED_ELSEWHERE and self.somebody_answered(attempt)
 
     def next_line(self, transferor: Leg) -> Leg | None:
         """
-        Rule 9: the first line of another person that rings on, begins to ring or answers after *transferor* left, before somebody has the
-        caller again. None when the caller was not handed on.
+        Rule 9: the first leg of another person that rings on, begins to ring or answers after *transferor* ended.
+
+        Only legs that began before somebody has the caller again count. None if the caller was not handed on.
         """
         if (
             transferor.end is None
@@ -105,11 +107,11 @@ class Holders:
         )
 
     def _over_a_sure_end(self, left_place: int, began_place: int) -> bool:
-        """A Hangup of the whole call, or of the caller, had ended it meanwhile (b, e)."""
+        """Rule 9: whether an anonymous Hangup (5b) or that of the caller (5e) had ended the call in between."""
         return any(end.rule in ("b", "e") and left_place <= end.place < began_place for end in self.call.ends)
 
     def blind_of(self, transferor: Leg) -> Transfer | None:
-        """`blind_inferred`, once per leg, and not of one that gave the caller away otherwise."""
+        """Rule 9: the blind transfer by *transferor*, unless that leg gave the caller away otherwise."""
         if transferor.gave_away:
             return None
         first = self.next_line(transferor)
@@ -137,7 +139,7 @@ class Holders:
 
     @property
     def transfers(self) -> list[tuple[Transfer, int, Confidence]]:
-        """All of them with their target and confidence, in the order of `at`."""
+        """All transfers with the number of their target and their confidence, in the order of `at`."""
         if self._transfers is None:
             self._transfers = self._all_transfers()
         return self._transfers
@@ -152,7 +154,7 @@ class Holders:
         return found
 
     def _target(self, transfer: Transfer) -> int:
-        """`to_line`, while not known: the other line that answers next."""
+        """Rule 8: the target; while no event names it, the other line that answers next. 0: not known."""
         if transfer.target:
             return transfer.target
         following = self.next_holder(transfer.place)
@@ -161,7 +163,7 @@ class Holders:
         return following.number
 
     def _confidence(self, transfer: Transfer) -> Confidence:
-        """Without any consult leg it is high as soon as another line rings or answers as in rule 9."""
+        """Rule 8: without a consult leg, low until another line rings or answers as in rule 9, then high."""
         unknown = transfer.confidence is Confidence.LOW and not transfer.after_consult
         if unknown and transfer.transferor and self.next_line(self.call.leg(transfer.transferor)) is not None:
             return Confidence.HIGH
@@ -181,5 +183,5 @@ def _end_us(leg: Leg) -> int:
 
 
 def is_overtaken(leg: Leg) -> bool:
-    """5f: a Hangup seems to have overtaken its Ringing; it was over when it began, or will be said to be."""
+    """Rule 5f: whether a Hangup seems to have overtaken the Ringing of *leg*, so that it was over when it began."""
     return leg.overtaken_by is not None or (isinstance(leg.end, Inferred) and leg.end.rule == "5f")

@@ -1,9 +1,9 @@
 """
-A leg of a call while its events are read, and the two kinds of value in it.
+A leg of a call while the events are read, and the two kinds of value in it.
 
-`Reported`: an event says so. `Inferred`: it only follows from others, by a rule of contract 4. A reported value replaces an inferred one
-whenever it comes, an inferred one replaces nothing; `inferred[]` of a document names the slots that hold an `Inferred`.
-Times are microseconds, places count the events of a call from 1.
+A value is `Reported` when an event says it, and `Inferred` when it only follows from other events by a rule of docs/call-rules.md. A
+reported value replaces an inferred one whenever it comes; an inferred one never replaces a reported one. `inferred[]` of a document names
+the fields that hold an `Inferred`. Times are microseconds. A place is the position of an event in the call, from 1.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True, eq=False)
 class Reported(Generic[Value]):
-    """An event says so."""
+    """A value that an event says."""
 
     value: Value
     place: int  # of that event
@@ -30,11 +30,11 @@ class Reported(Generic[Value]):
 
 @dataclass(slots=True, eq=False)
 class Inferred(Generic[Value]):
-    """It follows from other events by a rule of contract 4."""
+    """A value that follows from other events by a rule."""
 
     value: Value
     place: int  # of the event that it follows from
-    rule: str
+    rule: str  # as "5f"
 
 
 Finding = Reported[Value] | Inferred[Value]
@@ -48,7 +48,7 @@ DEVICE_REASONS: Final = frozenset(
         ReasonClass.FAILED_NETWORK,
     }
 )
-"""One device says so, not its line."""
+"""One device of a line reports these; its other devices may ring on."""
 
 NO_TALK_REASONS: Final = frozenset(
     {
@@ -59,7 +59,7 @@ NO_TALK_REASONS: Final = frozenset(
         ReasonClass.FAILED_NUMBER,
     }
 )
-"""No talk ends so; a network can fail while one talks."""
+"""No talk ends by these. FAILED_NETWORK is missing: a network can fail during a talk."""
 
 RESULTS: Final = {
     ReasonClass.BUSY: LegResult.BUSY,
@@ -72,7 +72,7 @@ RESULTS: Final = {
 
 
 def result_of(reason_class: ReasonClass | None) -> LegResult:
-    """Result of an attempt that ended unanswered for this reason."""
+    """The result of an attempt that ended unanswered for this reason."""
     if reason_class is None:
         return LegResult.NO_ANSWER
     return RESULTS.get(reason_class, LegResult.NO_ANSWER)
@@ -81,44 +81,49 @@ def result_of(reason_class: ReasonClass | None) -> LegResult:
 @dataclass(slots=True, eq=False)
 class Leg(Party):
     """
-    One attempt to ring a line. "Before" and "after" are decided by places, since times may be equal. Other legs are named by their
-    number, which is their place among the legs from 1; 0: none.
+    One ring attempt of a party, and its talk if it was answered.
+
+    "Before" and "after" are decided by places, since times may be equal. Other legs are referred to by number, from 1; 0 means none.
     """
 
     number: int
     role: LegRole
     began_us: int
     began_place: int
-    last_us: int  # of its own last event
-    touched_us: int  # as last_us, or the event that closed it
+    last_us: int  # last event of its own party
+    touched_us: int  # last_us, or the event that closed it
     queue: str | None = None
     ring_started_us: int | None = None
-    ring_reported: bool = False  # a Ringing came for it, be it late
+    ring_reported: bool = False  # a Ringing came for it, also a late one
     ring_after_answer_place: int = 0
     parallel_rings: int = 0
-    devices_left: int = 0  # of the parallel ones, those whose Hangup has not come
+    devices_left: int = 0  # parallel devices whose Hangup has not come
     answer: Finding[int] | None = None
-    answered_place: int = 0  # where the answer stands in the order
-    withdrawn: bool = False  # an answer of it was withdrawn (3, 5)
-    own_phone: bool = False  # the withdrawn one was its own phone's (3)
-    answered_again: bool = False  # a further Answered of a caller, a Ringing lay between (quality)
+    answered_place: int = 0  # position of the answer in the order of events
+    withdrawn: bool = False  # an answer of this leg was withdrawn (rules 3, 5)
+    own_phone: bool = False  # the withdrawn answer was that of the caller's own phone (rule 3)
+    answered_again: bool = False  # quality: the caller was answered again after another Ringing
     caller_since_us: int | None = None  # when it got the caller
     caller_since_place: int = 0
-    consult_until_us: int | None = None  # when its consultation turned into a call
+    consult_until_us: int | None = None  # when it took the call over after a consultation
     end: Finding[int] | None = None
     result: Finding[LegResult] | None = None
-    hangup_place: int = 0  # of its own Hangup
+    hangup_place: int = 0  # place of its own Hangup; 0: none
     reason: str | None = None
     reason_class: ReasonClass | None = None
-    consulter: int = 0  # of a consult: the leg that consults it
+    consulter: int = 0  # the leg that consults this one
     has_consulted: bool = False
-    cancel_reported: bool = False  # a CancelAttendedTransfer counted for it
-    consulted: tuple[Span, ...] = ()  # when colleagues that this leg consults were on the line
-    took_over_from: int = 0  # by rule 8
-    gave_away: bool = False  # an event, or an answer, says that it gave the caller away
-    overtaken_by: CallEvent | None = None  # the Hangup that seems to have overtaken its Ringing (5f)
-    after_empty_hangup: bool = False  # began as its party's next event after a Hangup that had nothing to end
-    doubtful_pickup: bool = False  # began unrung, while others talked or shortly after a Hangup of its party
+    cancel_reported: bool = False  # a CancelAttendedTransfer was counted for it
+    consulted: tuple[Span, ...] = ()  # intervals in which a colleague that it consults was on the line
+    took_over_from: int = 0  # the transferor, by rule 8
+    gave_away: bool = False  # a reported transfer or a hand-over says that it gave the caller away
+    overtaken_by: CallEvent | None = None  # rule 5f: the Hangup that seems to have overtaken its Ringing
+    after_empty_hangup: bool = (
+        False  # rule 5f: began as next event of its party after a Hangup with nothing to end
+    )
+    doubtful_pickup: bool = (
+        False  # began without a ring while others talked, or shortly after a Hangup of its party
+    )
 
     @property
     def answered_us(self) -> int | None:
@@ -138,12 +143,12 @@ class Leg(Party):
 
     @property
     def is_customer(self) -> bool:
-        """Neither consult nor monitor."""
+        """Whether its role is neither consult nor monitor."""
         return self.role is LegRole.AGENT or self.role is LegRole.CALLER
 
     @property
     def is_attempt(self) -> bool:
-        """Open and not answered yet."""
+        """Whether it is open and not answered."""
         return self.end is None and self.answer is None
 
     @property
@@ -152,7 +157,7 @@ class Leg(Party):
 
     @property
     def inferred(self) -> list[str]:
-        """Names of its fields that no event says."""
+        """Names of the fields that no event reports."""
         names = []
         if self.withdrawn or isinstance(self.answer, Inferred):
             names.append("answered_at")
@@ -163,11 +168,11 @@ class Leg(Party):
         return names
 
     def ended_by_answer(self) -> bool:
-        """Another's answer ended this attempt (4), and no Hangup of its own has come."""
+        """Rule 4: whether the answer of another leg ended this attempt, and no Hangup of its own has come."""
         return isinstance(self.end, Inferred) and self.end.rule == "4" and not self.hangup_place
 
     def ring_span(self) -> Span | None:
-        """[ring, answered or ended); None without ring, while ringing, or when it ended by time-out."""
+        """[ring, answered or ended); None without a ring, while ringing, or if it ended by timeout."""
         if self.ring_started_us is None:
             return None
         if self.answer is not None:
@@ -177,13 +182,13 @@ class Leg(Party):
         return (self.ring_started_us, self.end.value)
 
     def talk_span(self) -> Span | None:
-        """[got the caller, left); None when it never did, still talks, or ended by time-out."""
+        """[got the caller, ended); None if it never got the caller, still talks, or ended by timeout."""
         if self.caller_since_us is None or self.end is None or self.outcome is LegResult.TIMEOUT:
             return None
         return (self.caller_since_us, self.end.value)
 
     def consult_span(self) -> Span | None:
-        """[answered, left or took over) of a leg that was consulted; None while open, or when it ended by time-out."""
+        """[answered, ended or took over) of a leg that was consulted; None while open, or if it ended by timeout."""
         if self.answer is None:
             return None
         if self.consult_until_us is not None:
@@ -193,7 +198,7 @@ class Leg(Party):
         return (self.answer.value, self.end.value)
 
     def consulting_spans(self) -> list[Span]:
-        """When it consulted others, as far as that is part of its talk."""
+        """The intervals in which it consulted others, clipped to its own talk."""
         if self.caller_since_us is None:
             return []
         spans = []
@@ -214,7 +219,7 @@ _values: Final = attrgetter(
 
 
 def union_us(spans: Iterable[Span]) -> int:
-    """Length of the union of intervals."""
+    """Length of the union of intervals, in microseconds."""
     total = 0
     reached: int | None = None
     for begin, end in sorted(spans):

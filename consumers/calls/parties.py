@@ -1,11 +1,11 @@
-"""Who is who in a call (contract 4, "L is the event's party")."""
+"""Parties of a call, and when two of them are the same (terms of docs/call-rules.md)."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 
 class PartyLike(Protocol):
-    """Whatever names a party: an event, a leg, the caller."""
+    """Anything that names a party: an event, a leg, the caller."""
 
     @property
     def line(self) -> str | None: ...
@@ -20,7 +20,7 @@ def is_blank(party: PartyLike) -> bool:
 
 
 def same_party(one: PartyLike, other: PartyLike) -> bool:
-    """Same Line; where either has none, same Login, else same Email; a blank party equals only a blank one."""
+    """Compare by Line; where either has none, by Login, else by Email, both in any case. A blank party equals only a blank one."""
     if one.line is not None and other.line is not None:
         return one.line == other.line
     if one.login is not None and other.login is not None:
@@ -31,7 +31,7 @@ def same_party(one: PartyLike, other: PartyLike) -> bool:
 
 
 def same_person(one: PartyLike, other: PartyLike) -> bool:
-    """Same party, or the same Login at another line: the opposite of *another person*."""
+    """Whether two are the same party, or have the same Login at two lines. The rules call the opposite "another person"."""
     if same_party(one, other):
         return True
     return (
@@ -41,14 +41,14 @@ def same_person(one: PartyLike, other: PartyLike) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Party:
-    """Each is itself only; who is who says `same_party`."""
+    """The names of a party. Objects compare by identity; `same_party` compares the names."""
 
     line: str | None
     login: str | None
     email: str | None
 
     def fill(self, other: PartyLike) -> bool:
-        """Take over what *other* knows; blank never replaces a value (rule 1). True when that changed something."""
+        """Rule 1: take over the values of *other* that are not blank. Return whether one changed."""
         before = (self.line, self.login, self.email)
         if other.line is not None:
             self.line = other.line

@@ -1,8 +1,8 @@
 """
-CallProjection: the call fold as a task uses it (pure). In: call events. Out: timelines and what they mean for agents.
+CallProjection: the call fold as a task of the engine uses it (pure). In: call events. Out: timelines and agent activity.
 
-The state is the set of the call's events, sorted by their total order, and what was last produced of it. The folded call is kept
-beside it while events come in order, so that such an event costs one step; a late one folds the call anew.
+The state holds the events of a call, sorted in their total order, and what was last produced from them. The folded call is cached beside
+it: an event that comes in order costs one step, a late one folds the call again.
 """
 
 import zlib
@@ -33,12 +33,12 @@ RETENTION_US: Final = 30 * 24 * 60 * 60 * SECOND_US
 """As long as the topics keep a timeline and its state."""
 
 COMPRESS_FROM_BYTES: Final = 32 * 1024
-"""A state this large (hundreds of events) is compressed: it must stay below the largest record that a topic takes."""
+"""A state of this size (hundreds of events) is compressed, to stay below the largest record that a topic accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducedActivity:
-    """What the topic of agents holds of a leg: enough to see a change, and to take it back."""
+    """The activity record last produced for a leg: enough to find a change, and to write a removal."""
 
     agent: str
     role: str
@@ -48,7 +48,7 @@ class ProducedActivity:
 
 @dataclass(frozen=True, slots=True)
 class Produced:
-    """What was last produced of a call."""
+    """What was last produced from a call."""
 
     revision: int = 0
     updated_us: int = 0
@@ -60,8 +60,10 @@ class Produced:
 @dataclass(slots=True)
 class _Folded:
     """
-    The call after the first `count` events of a state. It moves on to the state that follows; one that was left behind folds anew, so
-    that a state never changes, whatever becomes of its successors.
+    A cache: the call after the first `count` events of a state.
+
+    It moves on to the next state. A state that has lost its cache folds again, so a state never changes, whatever becomes of those that
+    follow it.
     """
 
     call: Call | None = None
@@ -78,7 +80,7 @@ class CallState:
     folded: _Folded = field(default_factory=_Folded, compare=False, repr=False)
 
     def folded_call(self) -> Call:
-        """The call after all its events; not to be changed."""
+        """The call after all events of this state. The caller must not change it."""
         folded = self.folded
         if folded.call is None:
             folded.call, folded.count = fold(self.events), len(self.events)
@@ -88,7 +90,7 @@ class CallState:
         return folded.call
 
     def call_until(self, as_of_us: int) -> tuple[Sequence[CallEvent], Call]:
-        """The events received until a moment, and the call after them."""
+        """The events received until *as_of_us*, and the call after them."""
         if not self.events or self.events[-1].at_us <= as_of_us:
             return self.events, self.folded_call()
         events = [event for event in self.events if event.at_us <= as_of_us]
@@ -113,14 +115,14 @@ class CallState:
 
 
 class CallProjection:
-    """Satisfies `consumers.engine.projection.Projection[CallState]`. Limits of rule 12 are settings, in seconds."""
+    """A `consumers.engine.projection.Projection[CallState]`. The limits of rule 12 are settings, in seconds."""
 
     name: ClassVar = "timelines"
     fold_version: ClassVar = FOLD_VERSION
     inputs: ClassVar[Sequence[TopicSpec]] = (CALL_EVENTS,)
     outputs: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES, AGENT_ACTIVITY)
     changelog: ClassVar = CALL_STATE
-    max_batch_records: ClassVar = 1_000  # nearly each a state and a document of its own
+    max_batch_records: ClassVar = 1_000  # nearly each record has a state and a document of its own
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class CallProjection:
         return CallState(pbx, key)
 
     def fold(self, state: CallState, kind: TopicSpec, value: bytes) -> CallState:
-        """Take one call event. Raises ValueError when it cannot be read, or is of another call."""
+        """Add one call event. Raises ValueError when it cannot be read, or belongs to another call."""
         if kind != CALL_EVENTS:
             raise ValueError(f"no input of this projection: {kind.suffix}")
         event = Event.model_validate_json(value)
@@ -148,7 +150,7 @@ class CallProjection:
         return self.take(state, call_event(event))
 
     def take(self, state: CallState, event: CallEvent) -> CallState:
-        """Add an event to the set; a copy of one that is there changes nothing."""
+        """Add an event to the set. A copy of a known event changes nothing."""
         known = state.find(event.event_id)
         if known is None:
             return state.with_event(event)
@@ -159,8 +161,9 @@ class CallProjection:
 
     def emit(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
         """
-        The timeline and the agents' records that changed. What was produced once is not taken back because a late event brought an
-        earlier moment with it: a call is never produced as of before its last change.
+        The timeline and the activity records that changed.
+
+        A late event may bring an `as_of` before that of the last documents; then the later one counts, so that documents never go back.
         """
         as_of_us = max(as_of_us, state.produced.updated_us)
         events, call = state.call_until(as_of_us)
@@ -197,8 +200,9 @@ class CallProjection:
 
     def next_timer(self, state: CallState) -> int | None:
         """
-        The next moment after the last telling at which it would read differently: by time alone, or by an event received after it. A
-        state folded by older rules is due at once.
+        The first moment after `updated_at` at which the documents change, by time alone or by an event received after it.
+
+        A state that older rules have folded is due at once.
         """
         updated_us = state.produced.updated_us
         if state.fold_version != FOLD_VERSION:
@@ -209,7 +213,7 @@ class CallProjection:
         return min((at_us for at_us in (upcoming_us, deadline_us) if at_us is not None), default=None)
 
     def expires_at(self, state: CallState) -> int:
-        """When the topics forget the call: 30 days after its last event or change."""
+        """When the topics delete the call: 30 days after its last event or change."""
         last_us = state.events[-1].at_us if state.events else 0
         return max(last_us, state.produced.updated_us) + RETENTION_US
 
@@ -259,7 +263,7 @@ class CallProjection:
 def timeline(
     pbx: str, call_id: str, events: Sequence[CallEvent], as_of_us: int, limits: Limits = DEFAULT_LIMITS
 ) -> CallTimeline | None:
-    """The timeline as of a moment from any events of a call, in any order and number; None when none had come."""
+    """Fold any events of a call, in any order, as of a moment. None if no event had come until then."""
     projection = CallProjection()
     projection.limits = limits
     state = projection.initial_state(pbx, call_id)
@@ -281,7 +285,7 @@ def _produced_activity(call: Call, number: int, record: Json) -> ProducedActivit
 
 
 def _timeline_document(call_id: str, body: bytes, now: Produced) -> Document:
-    """`body` is the timeline but for what counts its changes."""
+    """Append `revision` and `updated_at` to *body*, the JSON of the timeline without them."""
     counted = orjson.dumps({"revision": now.revision, "updated_at": time_text(now.updated_us)})
     value = body[:-1] + b"," + counted[1:]
     return Document(CALL_TIMELINES, call_id, value, TIMELINE_TYPE, f"{call_id}@{now.revision}", now.revision)

@@ -1,8 +1,8 @@
 """
-How far to trust a timeline: `anomalies` and `quality` (contract 4).
+How far a timeline can be trusted: `anomalies` and `quality`.
 
-Both follow from the kinds of value in the call, and from the doubts below, each a clause of the contract. A wrong document must never
-call itself exact.
+Both follow from the inferred values of the call and from the doubts below, each a line of "Quality" in docs/call-rules.md. A wrong document
+must never call itself exact.
 """
 
 from bisect import bisect_left
@@ -22,7 +22,7 @@ from voipex.events import Direction, EventType, ReasonClass
 CLOCK_SKEW_US: Final = 60 * SECOND_US
 
 LONG_ATTEMPT_US: Final = 90 * SECOND_US
-"""No phone rings so long and then ends as normal: an Answered may be lost."""
+"""No phone rings so long and then hangs up as normal: an Answered may be lost."""
 
 
 def anomalies_of(call: Call) -> list[Anomaly]:
@@ -39,7 +39,7 @@ def anomalies_of(call: Call) -> list[Anomaly]:
 
 
 def _clock_skew(call: Call) -> bool:
-    """The UniqueId's epoch lies over 60 s after the first event."""
+    """Whether the epoch in the UniqueId is more than 60 s after the first event."""
     if call.first is None or call.pbx_started_us is None:
         return False
     return call.pbx_started_us - call.first.at_us > CLOCK_SKEW_US
@@ -75,7 +75,7 @@ def quality_of(
 
 
 def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
-    """Began right after a Hangup that had nothing to end, or as a doubtful pickup; a further Answered; a long attempt that ended as normal."""
+    """Whether it began after a Hangup with nothing to end or as a doubtful pickup, was answered again, or rang too long to end as normal."""
     if leg.after_empty_hangup or leg.answered_again or (leg.doubtful_pickup and not leg.ring_reported):
         return True
     if leg.answer is not None or leg.end is None or leg.reason_class is not ReasonClass.NORMAL:
@@ -87,7 +87,7 @@ def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
 
 
 def _only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
-    """Of a local call."""
+    """Whether only the caller of a local call reports an answer."""
     if call.direction is not Direction.OUTGOING_LOCAL:
         return False
     answered = [leg.role for leg in call.legs if leg.answer is not None and leg.role is not LegRole.MONITOR]
@@ -95,7 +95,7 @@ def _only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
 
 
 def _late_and_not_shown(call: Call, _: Holders) -> bool:
-    """Something was left out as late that no leg shows."""
+    """Whether a late event was left out, and no leg shows what it reports."""
     return any(not _is_shown(call, event) for event in call.left_out)
 
 
@@ -111,7 +111,7 @@ def _is_shown(call: Call, event: CallEvent) -> bool:
 
 
 def _rang_during_a_talk(call: Call, holders: Holders) -> bool:
-    """An attempt that began over 3 s after an answer while that talk went on, and was not answered."""
+    """Whether an attempt began more than 3 s after an answer while that talk went on, and was not answered."""
     got_us = [leg.caller_since_us or 0 for leg in holders.legs]
     last_left = list(accumulate((_left_place(leg) for leg in holders.legs), max))
     for leg in call.legs:

@@ -1,7 +1,7 @@
 """
-How the caller changes hands by events: consultations (rule 7), attended transfers (rule 8), hand-overs (rule 9).
+Consultations (rule 7), attended transfers (rule 8) and hand-overs (rule 9).
 
-Blind transfers need no event of their own; `holders` infers them from the legs.
+Blind transfers have no event of their own; `holders` infers them from the legs.
 """
 
 from typing import Final
@@ -23,7 +23,7 @@ KNOWN: Final = "this transfer was reported before"
 
 
 def consulter_of(call: Call, event: CallEvent) -> Leg | None:
-    """Rule 7: the open answered customer leg whose Line a beginning leg names as From."""
+    """Rule 7: the answered and open customer leg whose Line the event names as From."""
     here = None if event.from_ is None else call.by_line.get(event.from_)
     for leg in reversed(here.open) if here is not None else ():
         if leg.caller_since_us is not None and not same_party(leg, event) and _may_consult(call, leg):
@@ -32,14 +32,14 @@ def consulter_of(call: Call, event: CallEvent) -> Leg | None:
 
 
 def _may_consult(call: Call, leg: Leg) -> bool:
-    """The caller of a local call consults nobody before another party has ever answered."""
+    """Rule 7: the caller of a local call consults nobody before another party has been answered."""
     if leg.role is not LegRole.CALLER or call.direction is not Direction.OUTGOING_LOCAL:
         return True
     return call.another_was_answered(leg)
 
 
 def begin_leg(call: Call, event: CallEvent, *, rings: bool) -> Leg:
-    """Open a leg in the role that it begins with: a consult while From says so (rule 7), else of the caller or an agent."""
+    """Begin a leg: a consult if From names a leg that talks (rule 7), else one of the caller or of an agent."""
     consulter = consulter_of(call, event)
     call.reopen()
     if consulter is None:
@@ -51,7 +51,7 @@ def begin_leg(call: Call, event: CallEvent, *, rings: bool) -> Leg:
 
 
 def role_after_consult(call: Call, consult: Leg) -> None:
-    """A consult that goes on after its consulting line has left rings for the caller."""
+    """Rule 8: a consult leg that goes on after its consulting leg has ended rings for the caller."""
     consulter = call.leg(consult.consulter)
     if consulter.end is not None or consulter.caller_since_us is None:
         consult.role = call.customer_role(consult)
@@ -61,7 +61,7 @@ def role_after_consult(call: Call, consult: Leg) -> None:
 
 
 def attended_transfer(call: Call, event: CallEvent) -> Step:
-    """Rule 8, AttendedTransfer(L): the caller goes from L to a line that L consulted."""
+    """Rule 8: end the leg of the transferor; its consult leg takes the caller. Or confirm a transfer that is known."""
     known = _reported_lately(call, event)
     if known is not None:
         return Step(Effect.FILLED, KNOWN, _transferor(call, known))
@@ -91,7 +91,7 @@ def attended_transfer(call: Call, event: CallEvent) -> Step:
 
 
 def take_over_by_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
-    """Rule 8, last sentence: consults of a leg that leaves by Hangup take the call just the same."""
+    """Rule 8: the consult legs of a transferor that hangs up take the call. Return whether there were any."""
     if leg.caller_since_us is None or not call.open_consults_of(leg):
         return False
     call.touch(leg, event)
@@ -103,7 +103,7 @@ def take_over_by_hangup(call: Call, leg: Leg, event: CallEvent) -> bool:
 def give_away(
     call: Call, transferor: Leg, event: CallEvent, confidence: Confidence, *, reported: bool
 ) -> None:
-    """The transferor's leg ends; its newest answered consult takes the call, else all that ring now ring for the caller."""
+    """End the leg of the transferor. Its newest answered consult leg takes the call, else all that ring now ring for the caller."""
     consults = call.open_consults_of(transferor)
     call.close(
         transferor, Reported(event.at_us, call.place), Reported(LegResult.TRANSFERRED, call.place), event
@@ -137,7 +137,7 @@ def give_away(
 
 
 def follow(call: Call, consult: Leg, consulter: Leg, at_us: int) -> None:
-    """The consultation goes on with the line that has the caller now."""
+    """Let a consultation go on with the leg that has the caller now."""
     call.consultation_over(consult, at_us)
     consult.consulter = consulter.number
     consulter.has_consulted = True
@@ -154,7 +154,7 @@ def _consulter_of_own_leg(call: Call, event: CallEvent) -> Leg | None:
 
 
 def _newest_consulter(call: Call, event: CallEvent) -> Leg | None:
-    """L without an open leg means the line that consults, the newest."""
+    """Rule 8: a party without an open leg means the newest leg that consults."""
     if call.open_leg_of(event) is not None:
         return None
     for leg in reversed(call.open):
@@ -169,7 +169,7 @@ def _newest(call: Call) -> Transfer | None:
 
 
 def _consult_since(call: Call, transfer: Transfer) -> bool:
-    """A consult has begun since: an AttendedTransfer means that one."""
+    """Whether a consultation has begun since *transfer* and is open: then an AttendedTransfer means that one."""
     for leg in reversed(call.legs):
         if leg.began_place <= transfer.place:
             return False
@@ -179,7 +179,7 @@ def _consult_since(call: Call, transfer: Transfer) -> bool:
 
 
 def _reported_lately(call: Call, event: CallEvent) -> Transfer | None:
-    """Twice in the same words, or within 20 s by the target or nobody: a note."""
+    """Rule 8: the transfer that was reported before, by the same party, or within 20 s by the target or anonymously."""
     newest = _newest(call)
     if newest is None or newest.reported_by is None or event.at_us - newest.reported_by.at_us > LATE_US:
         return None
@@ -203,7 +203,7 @@ def _target(call: Call, transfer: Transfer) -> Leg | None:
 
 
 def _taken_over_by_hangup(call: Call, event: CallEvent) -> Transfer | None:
-    """The newest transfer, by the Hangup of a consulting line, reported by its target or nobody, who has not consulted since."""
+    """Rule 8: the newest transfer, if it was made by a Hangup, and the event names its target or nobody."""
     newest = _newest(call)
     if newest is None or not newest.by_hangup or newest.reported_by is not None:
         return None
@@ -215,7 +215,7 @@ def _taken_over_by_hangup(call: Call, event: CallEvent) -> Transfer | None:
 
 
 def _inferred_lately(call: Call, event: CallEvent) -> Transfer | None:
-    """Of nobody: what was inferred within the last 20 s, and no line consults."""
+    """Rule 8: the newest transfer, if it was inferred within the last 20 s."""
     newest = _newest(call)
     blind = Holders(call).newest_blind()
     if blind is not None and (newest is None or blind.place > newest.place):
@@ -226,7 +226,7 @@ def _inferred_lately(call: Call, event: CallEvent) -> Transfer | None:
 
 
 def _given_away_by(call: Call, event: CallEvent) -> Transfer | None:
-    """The newest time that L gave the caller away, reported or inferred."""
+    """Rule 8: the newest transfer by the party, reported or inferred."""
     leg = next((leg for leg in call.legs_of(event) if leg.caller_since_us is not None), None)
     blind = None if leg is None else Holders(call).blind_of(leg)
     if blind is not None:
@@ -242,7 +242,7 @@ def _given_away_by(call: Call, event: CallEvent) -> Transfer | None:
 
 
 def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Step:
-    """L had given the caller away before: this confirms it; twice it is a note."""
+    """Rule 8: confirm a transfer. A second report is a note."""
     transferor = _transferor(call, transfer)
     if transfer.reported_by is not None:
         return Step(Effect.FILLED, KNOWN, transferor)
@@ -259,7 +259,7 @@ def _confirm(call: Call, transfer: Transfer, event: CallEvent) -> Step:
 
 
 def _of_a_line_without_talk(call: Call, event: CallEvent) -> Step:
-    """L had the caller and hung up otherwise: it gave him away, and the call goes on. Else kept with low confidence."""
+    """Rule 8: a party that had the caller and hung up gave the caller away, and the call goes on. Else a transfer of low confidence."""
     leg = next((leg for leg in call.legs_of(event) if leg.caller_since_us is not None), None)
     if call.closed_for_good(event):
         return call.late(event, "came after the end of the call")
@@ -275,7 +275,7 @@ def _of_a_line_without_talk(call: Call, event: CallEvent) -> Step:
 
 
 def _keep(call: Call, event: CallEvent, leg: Leg | None, place: int) -> None:
-    """An AttendedTransfer without any consult leg."""
+    """Rule 8: add a transfer without any consult leg."""
     number = 0 if leg is None else leg.number
     party = event if leg is None else leg
     call.add_transfer(
@@ -286,7 +286,7 @@ def _keep(call: Call, event: CallEvent, leg: Leg | None, place: int) -> None:
 
 
 def cancel_attended_transfer(call: Call, event: CallEvent) -> Step:
-    """Rule 8, CancelAttendedTransfer(L): the consult legs of the consulting line close, L goes on; once per consult."""
+    """Rule 8: end the consult legs of the leg that consults, which goes on. It counts once per consultation."""
     if call.closed_for_good(event):
         return call.late(event, "came after the end of the call")
     consulter = _consulter_meant(call, event)
@@ -323,7 +323,7 @@ def cancel_attended_transfer(call: Call, event: CallEvent) -> Step:
 
 
 def _consulter_meant(call: Call, event: CallEvent) -> Leg | None:
-    """L itself where it talks; L consulted, or without an open leg: the line that consults, open consults first, the newest."""
+    """Rule 8: the leg of the party if it talks, else the leg that consults it, else the newest that consults, open consultations first."""
     own = call.open_leg_of(event)
     if own is not None and own.role is LegRole.CONSULT:
         return call.leg(own.consulter)
@@ -339,8 +339,9 @@ def _consulter_meant(call: Call, event: CallEvent) -> Leg | None:
 
 def infer_handover(call: Call, target: Leg) -> None:
     """
-    Rule 9: *target*, just answered, began to ring after another line had got the caller, and that leg is open: the caller was handed over
-    when the target began to ring.
+    Rule 9: infer a hand-over if *target*, just answered, began to ring after another leg had got the caller and that leg is open.
+
+    The caller was handed over when the target began to ring.
     """
     if target.ring_started_us is None or call.is_callers_own(target):
         return
