@@ -1,4 +1,4 @@
-"""Events of a call in a line each, and its timeline: what tests of the call fold are written with. Times are seconds."""
+"""Build the events of a call, a line each, and its timeline, for tests of the call fold. Times are seconds after `BASE_US`."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ NEVER = 1e6
 LOGINS = {"201": "ada", "202": "bob", "203": "eve", "20": "cervenka"}
 
 
-def told(kind: EventType, at: float, line: str | None = None, **more: Any) -> CallEvent:
+def event_at(kind: EventType, at: float, line: str | None = None, **more: Any) -> CallEvent:
+    """An event of an incoming call, with the login of the line."""
     more.setdefault("direction", Direction.INCOMING)
     more.setdefault("from_", FROM)
     more.setdefault("to", "222333444")
@@ -35,33 +36,33 @@ def told(kind: EventType, at: float, line: str | None = None, **more: Any) -> Ca
 
 
 def new(at: float, **more: Any) -> CallEvent:
-    return told(EventType.NEW_CALL, at, **more)
+    return event_at(EventType.NEW_CALL, at, **more)
 
 
 def ring(at: float, line: str | None, **more: Any) -> CallEvent:
-    return told(EventType.RINGING, at, line, **more)
+    return event_at(EventType.RINGING, at, line, **more)
 
 
 def answer(at: float, line: str | None, **more: Any) -> CallEvent:
-    return told(EventType.ANSWERED, at, line, **more)
+    return event_at(EventType.ANSWERED, at, line, **more)
 
 
 def hangup(
     at: float, line: str | None = None, reason: str | None = "Normal Clearing", **more: Any
 ) -> CallEvent:
-    return told(EventType.HANGUP, at, line, reason=reason, **more)
+    return event_at(EventType.HANGUP, at, line, reason=reason, **more)
 
 
 def transfer(at: float, line: str | None = None, **more: Any) -> CallEvent:
-    return told(EventType.ATTENDED_TRANSFER, at, line, **more)
+    return event_at(EventType.ATTENDED_TRANSFER, at, line, **more)
 
 
 def cancel(at: float, line: str | None = None, **more: Any) -> CallEvent:
-    return told(EventType.ATTENDED_TRANSFER_CANCELLED, at, line, **more)
+    return event_at(EventType.ATTENDED_TRANSFER_CANCELLED, at, line, **more)
 
 
 def cdr(at: float, **more: Any) -> CallEvent:
-    return told(EventType.CDR, at, **more)
+    return event_at(EventType.CDR, at, **more)
 
 
 def call(*events: CallEvent, as_of: float | None = None) -> CallTimeline:

@@ -1,4 +1,4 @@
-"""Laws of the call fold: what holds for every call, however its events came."""
+"""Laws of the call fold: properties of every call, in any order of its events."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -32,23 +32,23 @@ def state_of(events: Iterable[CallEvent]) -> CallState:
 
 def documents(events: Iterable[CallEvent], as_of_us: int) -> tuple[Json | None, dict[tuple[str, int], Json]]:
     """The timeline and the agents' records, without what counts the changes of one run."""
-    return _told(PROJECTION.emit(state_of(events), as_of_us)[1])
+    return _published(PROJECTION.emit(state_of(events), as_of_us)[1])
 
 
-def _told(produced: Sequence[Document]) -> tuple[Json | None, dict[tuple[str, int], Json]]:
+def _published(produced: Sequence[Document]) -> tuple[Json | None, dict[tuple[str, int], Json]]:
     timeline: Json | None = None
     activities = {}
     for document in produced:
         assert document.value is not None
-        told = orjson.loads(document.value)
-        del told["revision"]
+        published = orjson.loads(document.value)
+        del published["revision"]
         if document.kind == CALL_TIMELINES:
-            del told["updated_at"]
-            timeline = told
+            del published["updated_at"]
+            timeline = published
         else:
             assert document.kind == AGENT_ACTIVITY
-            assert told["agent"] == document.key
-            activities[document.key, told["leg"]] = told
+            assert published["agent"] == document.key
+            activities[document.key, published["leg"]] = published
     return timeline, activities
 
 
@@ -68,8 +68,8 @@ def test_neither_order_nor_repetition_of_arrival_matters(data: st.DataObject) ->
 
 @laws
 @given(st.data())
-def test_told_step_by_step_it_comes_to_the_same(data: st.DataObject) -> None:
-    """As a task does it: fold, produce, encode, decode; records through bytes; the last record of each agent counts."""
+def test_folding_step_by_step_gives_the_same_documents(data: st.DataObject) -> None:
+    """As a task does it: fold, emit, encode, decode. Records go through bytes, and the last record of each agent counts."""
     events = data.draw(calls())
     arrival = data.draw(st.permutations(events)) if data.draw(st.booleans()) else events
     state = PROJECTION.initial_state("voipex", CALL_ID)
@@ -80,13 +80,15 @@ def test_told_step_by_step_it_comes_to_the_same(data: st.DataObject) -> None:
         state, produced = PROJECTION.emit(state, now_us)
         state = PROJECTION.decode(PROJECTION.encode(state))
         revisions += [document.revision for document in produced if document.kind == CALL_TIMELINES]
-        told, records = _told(produced)
-        timeline = told or timeline
+        published, records = _published(produced)
+        timeline = published or timeline
         activities.update(records)
     expected, expected_activities = documents(events, now_us)
 
     assert expected == timeline
-    assert expected_activities == {key: told for key, told in activities.items() if not told["removed"]}
+    assert expected_activities == {
+        key: published for key, published in activities.items() if not published["removed"]
+    }
     assert revisions == list(range(1, len(revisions) + 1))
 
 
@@ -101,14 +103,14 @@ def test_the_document_of_a_moment_knows_what_had_come_until_then(data: st.DataOb
 
 @laws
 @given(st.data())
-def test_time_alone_never_reopens_a_call_and_never_shortens_anything(data: st.DataObject) -> None:
+def test_time_alone_never_reopens_a_call_nor_shortens_a_duration(data: st.DataObject) -> None:
     events = data.draw(calls())
     steps = sorted(data.draw(st.lists(st.integers(0, 6 * 3600), min_size=1, max_size=5)))
     timelines = []
     for seconds in (0, *steps):
-        told, _ = documents(events, events[-1].at_us + seconds * S)
-        assert told is not None
-        timelines.append(told)
+        published, _ = documents(events, events[-1].at_us + seconds * S)
+        assert published is not None
+        timelines.append(published)
 
     for before, after in pairwise(timelines):
         assert before["ended_at"] is None or after["ended_at"] is not None
@@ -124,12 +126,14 @@ def test_time_alone_never_reopens_a_call_and_never_shortens_anything(data: st.Da
 @given(st.data())
 def test_times_and_totals_agree(data: st.DataObject) -> None:
     events = data.draw(calls())
-    told, activities = documents(
+    published, activities = documents(
         events, data.draw(moments(events).filter(lambda at_us: at_us >= events[0].at_us))
     )
-    assert told is not None
-    timeline = CallTimeline.model_validate(told | {"revision": 1, "updated_at": ""})
-    assert told == orjson.loads(timeline.model_dump_json(by_alias=True, exclude={"revision", "updated_at"}))
+    assert published is not None
+    timeline = CallTimeline.model_validate(published | {"revision": 1, "updated_at": ""})
+    assert published == orjson.loads(
+        timeline.model_dump_json(by_alias=True, exclude={"revision", "updated_at"})
+    )
 
     durations = (timeline.wait_s, timeline.ring_s, timeline.talk_s, timeline.consult_s, timeline.duration_s)
     assert all(duration is None or duration >= 0 for duration in durations)
@@ -179,11 +183,11 @@ def _union_s(spans: list[tuple[int, int]]) -> float:
 
 @laws
 @given(calls())
-def test_every_event_is_told_once_with_its_effect(events: list[CallEvent]) -> None:
-    told, _ = documents(events, end_of(events))
+def test_every_event_is_listed_once_with_its_effect(events: list[CallEvent]) -> None:
+    published, _ = documents(events, end_of(events))
 
-    assert told is not None
-    assert [event.event_id for event in events] == [event["event_id"] for event in told["events"]]
+    assert published is not None
+    assert [event.event_id for event in events] == [event["event_id"] for event in published["events"]]
 
 
 @laws
@@ -220,14 +224,14 @@ def test_unknown_events_change_nothing(events: list[CallEvent]) -> None:
     known = [event for event in events if event.type not in foreign]
     if not known:
         return
-    told, activities = documents(events, end_of(events))
+    published, activities = documents(events, end_of(events))
     without, same_activities = documents(known, end_of(events))
 
-    assert told is not None
+    assert published is not None
     assert without is not None
-    told["events"] = [event for event in told["events"] if event["type"] not in foreign]
-    told["anomalies"] = [code for code in told["anomalies"] if code != "unknown_event"]
-    assert without == told
+    published["events"] = [event for event in published["events"] if event["type"] not in foreign]
+    published["anomalies"] = [code for code in published["anomalies"] if code != "unknown_event"]
+    assert without == published
     assert same_activities == activities
 
 
@@ -238,10 +242,10 @@ def test_a_state_does_not_change_when_another_follows_from_it(data: st.DataObjec
     events = data.draw(calls())
     last = events[-1]
     state = state_of(events[:-1])
-    first = _told(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
+    first = _published(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
     PROJECTION.take(state, last._replace(type=EventType.CDR, event_id="other"))
 
-    assert first == _told(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
+    assert first == _published(PROJECTION.emit(PROJECTION.take(state, last), last.at_us)[1])
 
 
 @laws

@@ -1,4 +1,4 @@
-"""CallProjection as a task uses it: states, revisions, deadlines, and what is written for agents (contract 5.1)."""
+"""CallProjection as a task uses it: states, revisions, deadlines, and the activity records of agents."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def state_of(*events: CallEvent, state: CallState | None = None) -> CallState:
     return state
 
 
-def told(documents: Any, kind: Any = CALL_TIMELINES) -> list[dict[str, Any]]:
+def published(documents: Any, kind: Any = CALL_TIMELINES) -> list[dict[str, Any]]:
     return [orjson.loads(each.value) for each in documents if each.kind == kind]
 
 
@@ -51,7 +51,7 @@ def records(*events: CallEvent, as_of: float | None = None) -> list[AgentActivit
     """What a call of these events did to agents."""
     as_of_us = events[-1].at_us if as_of is None else BASE_US + round(as_of * S)
     _, documents = PROJECTION.emit(state_of(*numbered(*events)), as_of_us)
-    return [AgentActivity.model_validate(each) for each in told(documents, AGENT_ACTIVITY)]
+    return [AgentActivity.model_validate(each) for each in published(documents, AGENT_ACTIVITY)]
 
 
 class TestState:
@@ -77,7 +77,7 @@ class TestState:
         with pytest.raises(ValueError, match=r".+"):
             PROJECTION.fold(PROJECTION.initial_state("voipex", CALL_ID), kind, value)
 
-    def test_the_key_never_seen_has_nothing_to_tell(self) -> None:
+    def test_an_unknown_key_has_no_documents(self) -> None:
         state = PROJECTION.initial_state("voipex", CALL_ID)
 
         assert PROJECTION.emit(state, BASE_US) == (state, ())
@@ -116,42 +116,42 @@ class TestTimelines:
         state, one = PROJECTION.emit(state_of(first), BASE_US + S)
         state, two = PROJECTION.emit(state_of(second, third, state=state), BASE_US + 7 * S)
 
-        assert [(each["revision"], each["updated_at"]) for each in (*told(one), *told(two))] == [
+        assert [(each["revision"], each["updated_at"]) for each in (*published(one), *published(two))] == [
             (1, at(1)),
             (2, at(7)),
         ]
         assert (one[0].key, one[0].ce_type, one[0].revision) == (CALL_ID, "voipex.call.timeline.v1", 1)
 
-    def test_what_did_not_change_is_not_written_again(self) -> None:
+    def test_an_unchanged_document_is_not_written_again(self) -> None:
         state, _ = PROJECTION.emit(state_of(new(0)), BASE_US)
 
         assert PROJECTION.emit(state, BASE_US + S) == (state, ())
 
-    def test_a_late_event_does_not_take_back_what_was_told(self) -> None:
-        """Its record is folded as of its own received_at, which lies before what is known already."""
+    def test_a_late_event_does_not_move_updated_at_back(self) -> None:
+        """Its record is folded as of its own received_at, which is before the moment of the last document."""
         first, late, last = numbered(new(0), ring(1, "201"), hangup(9))
         state, _ = PROJECTION.emit(state_of(first, last), last.at_us)
         state, documents = PROJECTION.emit(state_of(late, state=state), late.at_us)
 
-        assert [(each["status"], len(each["events"]), each["updated_at"]) for each in told(documents)] == [
-            ("ended", 3, at(9))
-        ]
+        assert [
+            (each["status"], len(each["events"]), each["updated_at"]) for each in published(documents)
+        ] == [("ended", 3, at(9))]
 
-    @pytest.mark.parametrize("told_at", [5, 190, 1e6], ids=["live", "attempt released", "stale"])
-    def test_deadlines_that_were_told_leave_nothing_behind(self, told_at: float) -> None:
+    @pytest.mark.parametrize("published_at", [5, 190, 1e6], ids=["live", "attempt released", "stale"])
+    def test_deadlines_that_were_published_leave_nothing_behind(self, published_at: float) -> None:
         *before, last = numbered(*TALK, ring(10, "202"), answer(300, "202"))
-        state, _ = PROJECTION.emit(state_of(*before), BASE_US + round(told_at * S))
+        state, _ = PROJECTION.emit(state_of(*before), BASE_US + round(published_at * S))
         _, documents = PROJECTION.emit(state_of(last, state=state), BASE_US + 2_000_000 * S)
         _, afresh = PROJECTION.emit(state_of(*before, last), BASE_US + 2_000_000 * S)
 
-        (first,), (second,) = told(documents), told(afresh)
+        (first,), (second,) = published(documents), published(afresh)
         assert first | {"revision": 1} == second
 
     def test_an_event_of_the_future_is_due_when_its_time_comes(self) -> None:
         state, _ = PROJECTION.emit(state_of(*numbered(new(0), hangup(9))), BASE_US)
 
         assert PROJECTION.next_timer(state) == BASE_US + 9 * S
-        assert told(PROJECTION.emit(state, BASE_US + 9 * S)[1])[0]["status"] == "ended"
+        assert published(PROJECTION.emit(state, BASE_US + 9 * S)[1])[0]["status"] == "ended"
 
     def test_deadlines_are_settings(self) -> None:
         projection = CallProjection(ringing_limit_s=1, waiting_limit_s=2, talking_limit_s=3)
@@ -165,14 +165,14 @@ class TestTimelines:
 
         assert due_s == [2, 1, 3]
 
-    def test_a_timeline_may_be_asked_for_with_other_deadlines(self) -> None:
+    def test_a_timeline_takes_other_deadlines(self) -> None:
         limits = Limits(ringing_us=S, waiting_us=S, talking_us=S)
         made = timeline("voipex", CALL_ID, [new(0)], BASE_US + S, limits)
 
         assert made is not None
         assert made.status == "stale"
 
-    def test_what_older_rules_folded_is_due_at_once_and_told_again(self) -> None:
+    def test_a_state_of_older_rules_is_due_and_published_again(self) -> None:
         events = numbered(*TALK)
         state, first = PROJECTION.emit(state_of(*events), BASE_US + 5 * S)
         older = PROJECTION.decode(b"[0" + PROJECTION.encode(state)[2:])
@@ -186,7 +186,7 @@ class TestTimelines:
 
 
 class TestAgents:
-    def test_a_leg_is_told_to_its_agent(self) -> None:
+    def test_a_leg_has_a_record_of_its_agent(self) -> None:
         (record,) = records(new(0), ring(1, "201", queue="sales", email="ada@x"), answer(5, "201"))
 
         assert record == AgentActivity.model_validate(
@@ -231,29 +231,31 @@ class TestAgents:
         state, _ = PROJECTION.emit(state_of(first, second), second.at_us)
         _, documents = PROJECTION.emit(state_of(third, state=state), third.at_us)
 
-        assert [(each["agent"], each["revision"]) for each in told(documents, AGENT_ACTIVITY)] == [("bob", 2)]
+        assert [(each["agent"], each["revision"]) for each in published(documents, AGENT_ACTIVITY)] == [
+            ("bob", 2)
+        ]
 
-    def test_a_leg_that_changes_its_key_is_taken_from_the_old_one(self) -> None:
+    def test_a_leg_that_changes_its_key_is_removed_from_the_old_one(self) -> None:
         first, second = numbered(ring(0, "20", login=None), hangup(9, "20", login="Cervenka"))
         state, _ = PROJECTION.emit(state_of(first), first.at_us)
         _, documents = PROJECTION.emit(state_of(second, state=state), second.at_us)
 
         assert [
             (each["agent"], each["removed"], each["revision"], each["last_event_at"])
-            for each in told(documents, AGENT_ACTIVITY)
+            for each in published(documents, AGENT_ACTIVITY)
         ] == [("line:20", True, 2, at(0)), ("cervenka", False, 2, at(9))]
-        assert AgentActivity.model_validate(told(documents, AGENT_ACTIVITY)[0]).removed
+        assert AgentActivity.model_validate(published(documents, AGENT_ACTIVITY)[0]).removed
 
-    def test_a_leg_that_a_late_event_unmakes_is_taken_back(self) -> None:
+    def test_a_leg_that_a_late_event_withdraws_is_removed(self) -> None:
         opened, between, again = numbered(ring(0, "201"), ring(0, "201"), ring(4, "201"))
         nearer = between._replace(at_us=BASE_US + 3 * S)
         state, first = PROJECTION.emit(state_of(opened, again), again.at_us)
-        assert [each["leg"] for each in told(first, AGENT_ACTIVITY)] == [1, 2]
+        assert [each["leg"] for each in published(first, AGENT_ACTIVITY)] == [1, 2]
 
         answered = nearer._replace(type=EventType.ANSWERED)
         _, documents = PROJECTION.emit(state_of(answered, state=state), again.at_us)
 
-        assert [(each["leg"], each["removed"]) for each in told(documents, AGENT_ACTIVITY)] == [
+        assert [(each["leg"], each["removed"]) for each in published(documents, AGENT_ACTIVITY)] == [
             (2, True),
             (1, False),
         ]
@@ -263,7 +265,7 @@ class TestAgents:
             ("caller", "222333444")
         ]
 
-    def test_and_of_who_took_over_from_it(self) -> None:
+    def test_and_of_a_line_that_took_over_from_it(self) -> None:
         made = records(
             *(new(0, **OUT), ring(1, "20", **OUT), answer(2, "20", **OUT)),
             *(
@@ -284,7 +286,7 @@ class TestAgents:
 
         assert [each.number for each in made] == ["222333444"] * 3
 
-    def test_the_caller_speaks_for_itself_whoever_it_took_over_from(self) -> None:
+    def test_the_caller_has_its_own_number_after_any_take_over(self) -> None:
         made = records(
             new(0, **OUT),
             answer(1, "202", direction=Direction.INCOMING),
@@ -297,7 +299,7 @@ class TestAgents:
     def test_the_number_of_a_consult_is_the_consulting_line(self) -> None:
         assert [each.number for each in records(*CONSULT)] == [FROM, "201"]
 
-    def test_the_number_of_who_took_over_from_an_agent_is_from(self) -> None:
+    def test_the_number_of_a_line_that_took_over_an_agent_is_from(self) -> None:
         made = records(*CONSULT, transfer(15, "201"))
 
         assert [(each.number, each.talk_started_at, each.transferred_at) for each in made] == [
@@ -314,12 +316,12 @@ class TestAgents:
             ("monitor", None),
         ]
 
-    def test_who_gave_the_caller_away_blindly_transferred(self) -> None:
+    def test_a_blind_transfer_counts_for_its_transferor(self) -> None:
         made = records(*TALK, hangup(9, "201"), ring(10, "202"))
 
         assert [(each.result, each.transferred_at) for each in made] == [("completed", at(10)), (None, None)]
 
-    def test_so_did_who_told_it_after_the_own_hangup(self) -> None:
+    def test_so_did_a_line_that_reported_it_after_its_hangup(self) -> None:
         (made,) = records(*TALK, hangup(9, "201"), transfer(9.5, "201"))
 
         assert (made.result, made.transferred_at) == ("transferred", at(9.5))
@@ -337,23 +339,23 @@ class TestAgents:
 
         assert (made.result, made.ended_at, made.last_event_at) == ("timeout", at(5 + 4 * 3600), at(5))
 
-    def test_answered_elsewhere_is_cancelled_if_the_call_ended_unanswered(self) -> None:
+    def test_answered_elsewhere_is_cancelled_in_an_unanswered_call(self) -> None:
         (made,) = records(new(0), ring(1, "201"), hangup(5, "201", "Answered elsewhere"), hangup(9))
 
         assert made.result == "cancelled"
 
 
-def test_the_event_keeps_what_the_bridge_told() -> None:
-    told_event = event(EventType.RINGING, 0, direction=Direction.BARGE, from_="1", line="2")
+def test_the_event_survives_the_state_unchanged() -> None:
+    sent = event(EventType.RINGING, 0, direction=Direction.BARGE, from_="1", line="2")
 
     assert (
         value_of(
             PROJECTION.fold(
                 PROJECTION.initial_state("voipex", CALL_ID),
                 CALL_EVENTS,
-                told_event.model_dump_json(by_alias=True).encode(),
+                sent.model_dump_json(by_alias=True).encode(),
             ).events[0]
         )
-        == told_event.model_dump_json(by_alias=True).encode()
+        == sent.model_dump_json(by_alias=True).encode()
     )
-    assert told_event.received_at == format_rfc3339(BASE_US)
+    assert sent.received_at == format_rfc3339(BASE_US)

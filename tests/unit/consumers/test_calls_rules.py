@@ -22,20 +22,20 @@ from tests.calls import (
     cancel,
     cdr,
     effects,
+    event_at,
     hangup,
     legs,
     moves,
     new,
     only,
     ring,
-    told,
     transfer,
 )
 from voipex.events import Direction, EventType, ReasonClass
 
 
 class TestWhoIsWho:
-    """L is the event's party: same Line; where either has none, same Login, else same Email; blank equals only blank."""
+    """Parties are compared by Line; where either has none, by Login, else by Email. Blank equals only blank."""
 
     def test_the_line_decides_where_both_have_one(self) -> None:
         made = call(ring(0, "201", login="ada"), answer(1, "202", login="ada"))
@@ -52,7 +52,7 @@ class TestWhoIsWho:
 
         assert len(made.legs) == 2
 
-    def test_the_email_decides_in_any_case_where_line_and_login_are_missing(self) -> None:
+    def test_the_email_decides_where_line_and_login_are_missing(self) -> None:
         made = call(
             ring(0, "201", email="Ada@x"), answer(1, None, email="ada@X"), hangup(4, None, email="ADA@x")
         )
@@ -108,7 +108,7 @@ class TestRule1:
 
         assert (only(made).queue, effects(made)[-1]) == ("sales", "filled")
 
-    def test_told_again_a_detail_teaches_nothing(self) -> None:
+    def test_a_repeated_detail_has_no_effect(self) -> None:
         made = call(new(0), ring(1, "201", queue="sales"), answer(2, "201"), ring(3, "201", queue="sales"))
 
         assert effects(made)[-1] == "none"
@@ -203,7 +203,7 @@ class TestRule3:
         assert (made.status, made.ended_at, made.ended_by) == ("ringing", None, None)
         assert "reopened" in made.anomalies
 
-    def test_after_the_own_hangup_of_a_line_that_never_rang_it_is_late(self) -> None:
+    def test_after_a_hangup_of_a_line_without_a_leg_it_is_late(self) -> None:
         made = call(hangup(0, "20", **OUT), ring(2, "20", **OUT))
 
         assert ("ended", at(0)) == (made.status, made.ended_at)
@@ -211,12 +211,12 @@ class TestRule3:
         assert made.anomalies == ("no_new_call", "hangup_without_leg", "late_event")
         assert effects(made) == ["ended", "none"]
 
-    def test_however_late_it_is_while_that_is_the_last_event_of_the_line(self) -> None:
+    def test_it_is_late_at_any_time_after_that_hangup(self) -> None:
         made = call(hangup(0, "20"), ring(60, "20"))
 
         assert (made.status, made.legs) == ("ended", ())
 
-    def test_on_an_open_call_it_is_shown_until_20_s_after_that_hangup(self) -> None:
+    def test_on_an_open_call_it_is_shown_for_20_s_after_that_hangup(self) -> None:
         events = (new(0), ring(1, "202"), hangup(2, "201"), ring(3, "201"))
 
         assert legs(call(*events)) == [("202", "agent", None), ("201", "agent", None)]
@@ -240,7 +240,7 @@ class TestRule3:
 
         assert made.anomalies == ("ring_after_answer",)
 
-    def test_a_ring_after_an_answer_was_a_ring_so_the_next_one_is_not_late(self) -> None:
+    def test_after_a_ring_after_answer_the_next_ring_is_not_late(self) -> None:
         made = call(answer(0, "201"), ring(1, "201"), hangup(20, "201"), ring(21.5, "201"))
 
         assert made.status == "ringing"
@@ -259,12 +259,12 @@ class TestRule4:
             made.answered_by,
         ) == ("talking", "answered", 5, ("201",))
 
-    def test_naming_nobody_it_means_the_only_open_attempt(self) -> None:
+    def test_an_anonymous_one_answers_the_only_open_attempt(self) -> None:
         made = call(new(0), ring(1, "201"), answer(5, None))
 
         assert at(5) == only(made).answered_at
 
-    def test_naming_nobody_among_two_attempts_it_is_undecided(self) -> None:
+    def test_an_anonymous_one_among_two_attempts_is_undecided(self) -> None:
         made = call(new(0), ring(1, "201"), ring(1, "202"), answer(5, None))
 
         assert legs(made) == [("201", "agent", None), ("202", "agent", None)]
@@ -280,7 +280,7 @@ class TestRule4:
         )
         assert made.anomalies == ("answered_without_ring", "end_inferred")
 
-    def test_answered_without_ring_is_told_until_its_ringing_comes_late(self) -> None:
+    def test_answered_without_ring_stands_until_its_ringing_comes(self) -> None:
         assert call(new(0), answer(5, "201"), ring(5.4, "201")).anomalies == ("ring_after_answer",)
 
     def test_already_answered_it_is_a_note(self) -> None:
@@ -290,13 +290,13 @@ class TestRule4:
         assert effects(made) == ["opened", "rang", "answered", "filled"]
         assert made.events[3].note == "was answered before"
 
-    def test_naming_nobody_while_nobody_rings_it_repeats_what_is_known(self) -> None:
+    def test_an_anonymous_one_while_nobody_rings_is_a_note(self) -> None:
         made = call(*TALK, answer(6, None))
 
         assert legs(made) == [("201", "agent", None)]
         assert effects(made)[3:] == ["none"]
 
-    def test_naming_nobody_while_several_ring_it_repeats_nothing(self) -> None:
+    def test_a_second_anonymous_one_while_several_ring_is_a_note(self) -> None:
         made = call(*TALK, ring(6, "202"), ring(6, "203"), answer(8, None), answer(9, None))
 
         assert len(made.legs) == 3
@@ -308,7 +308,7 @@ class TestRule4:
         assert (made.status, made.outcome) == ("talking", "answered")
         assert made.anomalies == ("answered_without_ring", "reopened")
 
-    def test_within_2_s_after_the_own_hangup_what_that_closed_was_answered_at_its_end(self) -> None:
+    def test_within_2_s_after_its_hangup_it_was_answered_at_its_end(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(10, "201"), answer(12, "201"))
 
         leg = only(made)
@@ -347,21 +347,21 @@ class TestRule4:
         assert (made.status, made.outcome) == ("ringing", "answered")
         assert moves(made) == [("blind_inferred", "201", None, "medium")]
 
-    def test_a_late_answer_outruns_attempts_that_rang_along(self) -> None:
+    def test_a_late_answer_ends_attempts_of_its_round(self) -> None:
         made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10, "201"), answer(11, "201"))
 
         assert ("ended", at(10)) == (made.status, made.ended_at)
         assert legs(made) == [("201", "agent", "completed"), ("202", "agent", "answered_elsewhere")]
         assert made.legs[1].ring_s == 9
 
-    def test_a_late_answer_ends_the_call_no_earlier_than_its_last_leg(self) -> None:
+    def test_a_late_answer_ends_the_call_with_its_last_leg(self) -> None:
         made = call(
             new(0), ring(1, "201"), hangup(10, "201"), ring(10, "202"), hangup(11, "202"), answer(12, "201")
         )
 
         assert ("ended", at(11)) == (made.status, made.ended_at)
 
-    def test_what_answered_elsewhere_closed_goes_on_answered(self) -> None:
+    def test_an_attempt_answered_elsewhere_goes_on_answered(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(10, "201", ELSEWHERE), answer(11, "201"))
 
         leg = only(made)
@@ -369,7 +369,7 @@ class TestRule4:
         assert (made.status, made.outcome) == ("talking", "answered")
         assert (leg.ring_s, leg.inferred) == (10, ())
 
-    def test_what_answered_elsewhere_closed_stays_so_once_the_call_ended(self) -> None:
+    def test_an_attempt_answered_elsewhere_stays_so_after_the_end(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(10, "201", ELSEWHERE), hangup(10.5), answer(11, "201"))
 
         assert (made.status, legs(made)) == ("ended", [("201", "agent", "cancelled")])
@@ -380,12 +380,12 @@ class TestRule4:
 
         assert (made.status, effects(made)) == ("ended", ["opened", "rang", "answered", "ended", "none"])
 
-    def test_after_the_hangup_of_a_line_without_leg_it_is_a_late_note(self) -> None:
+    def test_after_a_hangup_without_a_leg_it_is_a_late_note(self) -> None:
         made = call(new(0), hangup(10, "201"), answer(11, "201"))
 
         assert (made.status, made.outcome, made.legs) == ("ended", "missed", ())
 
-    def test_naming_nobody_after_a_hangup_that_named_nobody_it_is_late(
+    def test_an_anonymous_one_after_an_anonymous_hangup_is_late(
         self,
     ) -> None:
         made = call(new(0), ring(1, "201"), hangup(10), answer(11, None))
@@ -393,22 +393,22 @@ class TestRule4:
         assert (made.outcome, only(made).result, only(made).answered_at) == ("missed", "no_answer", None)
         assert made.quality == "estimated"
 
-    def test_who_barges_in_is_none_of_those(self) -> None:
+    def test_a_monitor_is_no_open_attempt(self) -> None:
         made = call(new(0), ring(1, "201"), ring(2, "900", **BARGE), answer(11, None))
 
         assert (made.outcome, made.answered_by) == ("answered", ("201",))
 
-    def test_naming_nobody_after_a_hangup_that_closed_two_attempts_it_is_a_note(self) -> None:
+    def test_an_anonymous_one_after_two_closed_attempts_is_a_note(self) -> None:
         made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10), answer(11, None))
 
         assert made.outcome == "missed"
 
-    def test_after_the_callers_hangup_ended_an_outgoing_call_it_stays_ended(self) -> None:
+    def test_after_the_callers_hangup_the_call_stays_ended(self) -> None:
         made = call(new(0, **OUT), ring(1, "20", **OUT), hangup(9, "20", **OUT), answer(10, "20", **OUT))
 
         assert (made.status, made.outcome, made.talk_s) == ("ended", "answered", 0)
 
-    def test_a_second_hangup_does_not_hide_what_the_first_one_closed(self) -> None:
+    def test_a_second_hangup_does_not_hide_the_attempt_of_the_first(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(10, "201"), hangup(10.5, "201"), answer(11, "201"))
 
         assert only(made).result == "completed"
@@ -419,12 +419,12 @@ class TestRule4:
         assert legs(made)[1] == ("202", "consult", "completed")
         assert (made.status, made.legs[1].consult_s, made.answered_by) == ("talking", 0, ("201",))
 
-    def test_a_consult_that_goes_on_is_one_while_its_consulter_talks(self) -> None:
+    def test_a_consult_goes_on_as_one_while_its_consulter_talks(self) -> None:
         made = call(*TALK, ring(10, "202", from_="201"), hangup(15, "202", ELSEWHERE), answer(16, "202"))
 
         assert legs(made)[1] == ("202", "consult", None)
 
-    def test_a_consult_that_goes_on_after_its_consulter_left_has_the_caller(self) -> None:
+    def test_a_consult_that_outlives_its_consulter_has_the_caller(self) -> None:
         made = call(
             *TALK,
             ring(10, "202", from_="201"),
@@ -459,7 +459,7 @@ class TestRule5:
         assert only(made).login == "ada"
         assert effects(made)[2] == "filled"
 
-    def test_a_such_legs_are_cancelled_once_the_call_ended_unanswered(self) -> None:
+    def test_a_such_legs_are_cancelled_once_an_unanswered_call_ends(self) -> None:
         made = call(new(0), ring(1, "201"), hangup(5, "201", ELSEWHERE), hangup(9))
 
         assert (made.outcome, only(made).result, only(made).ring_s) == ("missed", "cancelled", 4)
@@ -469,7 +469,7 @@ class TestRule5:
 
         assert made.legs[1].result == "answered_elsewhere"
 
-    def test_b_naming_nobody_it_ends_the_call_and_every_leg(self) -> None:
+    def test_b_an_anonymous_one_ends_the_call_and_every_leg(self) -> None:
         made = call(*TALK, ring(6, "202"), hangup(9, None, "User busy"))
 
         assert ("ended", "hangup", at(9), 9) == (made.status, made.ended_by, made.ended_at, made.duration_s)
@@ -512,7 +512,7 @@ class TestRule5:
         )
         assert (made.quality, made.anomalies) == ("estimated", ("end_inferred",))
 
-    def test_c_an_attempt_with_an_event_since_that_answer_keeps_the_call(self) -> None:
+    def test_c_an_attempt_that_rang_since_that_answer_keeps_the_call(self) -> None:
         made = call(
             new(0), ring(3, "202"), ring(3, "201"), answer(4, "201"), ring(5, "202"), hangup(9, "201")
         )
@@ -524,7 +524,7 @@ class TestRule5:
 
         assert ("answered_elsewhere", at(5)) == (made.legs[0].result, made.legs[0].ended_at)
 
-    def test_c_the_answer_of_a_consult_outruns_nobody(self) -> None:
+    def test_c_the_answer_of_a_consult_ends_no_attempt(self) -> None:
         made = call(
             *(*TALK, ring(10, "202", from_="201"), ring(11, "203"), answer(12, "202"), transfer(15, "201")),
             hangup(20),
@@ -536,7 +536,7 @@ class TestRule5:
             (),
         )
 
-    def test_c_nor_does_the_answer_of_one_who_never_took_over(self) -> None:
+    def test_c_nor_does_the_answer_of_a_consult_without_transfer(self) -> None:
         made = call(*TALK, ring(10, "202", from_="201"), ring(11, "203"), answer(12, "202"), hangup(20))
 
         assert (made.legs[2].result, made.legs[2].ended_at) == ("no_answer", at(20))
@@ -621,7 +621,7 @@ class TestRule5:
 
         assert (made.status, effects(made)[-1:]) == ("talking", ["filled"])
 
-    def test_e_the_caller_is_known_by_all_that_its_legs_told_of_it(self) -> None:
+    def test_e_the_caller_is_known_by_all_names_of_its_legs(self) -> None:
         made = call(
             ring(0, "21", login="ada", direction=None),
             hangup(10, None, login="ada", **OUT),
@@ -667,14 +667,14 @@ class TestRule5:
         assert (made.status, only(made).login, only(made).result) == ("waiting", "ada", "answered_elsewhere")
         assert effects(made)[-1] == "filled"
 
-    def test_a_call_that_goes_stale_while_ringing_ends_attempts_at_the_answer_they_preceded(self) -> None:
+    def test_attempts_of_a_stale_call_end_at_the_answer(self) -> None:
         made = call(ring(2, "202"), answer(14, "201"), transfer(71, "201"), as_of=NEVER)
 
         assert made.status == "stale"
         rung = made.legs[0]
         assert (rung.line, rung.result, rung.ended_at) == ("202", "answered_elsewhere", at(14))
 
-    def test_a_colleague_who_consults_a_caller_that_gave_the_call_away_makes_nobody_the_caller_again(
+    def test_e_a_consulted_transferor_is_not_the_caller_again(
         self,
     ) -> None:
         given = (
@@ -693,7 +693,7 @@ class TestRule5:
 
 
 class TestRule6:
-    def test_after_the_end_a_hangup_fills_login_reason_and_result_but_no_times(self) -> None:
+    def test_after_the_end_a_hangup_fills_details_but_no_times(self) -> None:
         made = call(new(0), ring(1, "201", login=None), hangup(9), hangup(9.2, "201", "User busy"))
 
         leg = only(made)
@@ -730,12 +730,12 @@ class TestRule6:
 
         assert (only(made).result, only(made).reason) == ("completed", "Network out of order")
 
-    def test_a_hangup_without_reason_keeps_the_one_that_ended_the_call(self) -> None:
+    def test_a_hangup_without_reason_keeps_the_known_reason(self) -> None:
         made = call(*TALK, hangup(9, None, "User busy"), hangup(9.2, "201", None))
 
         assert (only(made).reason, effects(made)[-1]) == ("User busy", "none")
 
-    def test_a_told_result_is_not_inferred_any_more(self) -> None:
+    def test_a_reported_result_is_not_inferred_any_more(self) -> None:
         made = call(
             new(0),
             ring(1, "202"),
@@ -766,7 +766,7 @@ class TestRule6:
 
         assert [leg.result for leg in made.legs] == ["no_answer", "busy"]
 
-    def test_a_hangup_without_a_reason_takes_no_known_result_away(self) -> None:
+    def test_a_hangup_without_reason_keeps_the_known_result(self) -> None:
         made = call(ring(1, "201"), hangup(5, reason="User busy"), hangup(5.1, "201", reason=None))
 
         assert legs(made) == [("201", "agent", "busy")]
@@ -855,7 +855,7 @@ class TestRule8:
     def test_while_it_still_rings_the_call_rings(self) -> None:
         assert call(*TALK, ring(10, "202", from_="201"), transfer(12, "201")).status == "ringing"
 
-    def test_it_fills_the_leg_of_who_gives_away(self) -> None:
+    def test_it_fills_the_leg_of_the_transferor(self) -> None:
         made = call(new(0), answer(1, "201", login=None), transfer(5, "201"))
 
         assert only(made).login == "ada"
@@ -876,13 +876,13 @@ class TestRule8:
         assert made.legs[2].talk_s == 20
         assert moves(made) == [("attended", "201", "203", "high")]
 
-    def test_naming_whom_was_consulted_it_means_who_consults(self) -> None:
+    def test_naming_the_consulted_line_it_means_the_consulting_one(self) -> None:
         assert moves(call(*CONSULT, transfer(15, "202"))) == [("attended", "201", "202", "high")]
 
-    def test_naming_a_line_without_leg_it_means_who_consults(self) -> None:
+    def test_naming_a_line_without_leg_it_means_the_consulting_one(self) -> None:
         assert moves(call(*CONSULT, transfer(15, "999"))) == [("attended", "201", "202", "high")]
 
-    def test_of_two_who_consult_the_newest_is_meant(self) -> None:
+    def test_of_two_consulting_lines_the_newest_is_meant(self) -> None:
         both = (*TALK, answer(6, "203"), ring(10, "202", from_="201"), ring(11, "204", from_="203"))
 
         assert moves(call(*both, transfer(12, "999"))) == [("attended", "203", None, "high")]
@@ -895,10 +895,10 @@ class TestRule8:
             ("202", "consult", None),
         )
 
-    def test_naming_nobody_it_means_who_consults(self) -> None:
+    def test_an_anonymous_one_means_the_consulting_line(self) -> None:
         assert moves(call(*CONSULT, transfer(15))) == [("attended", "201", "202", "high")]
 
-    def test_naming_nobody_without_consult_it_means_the_only_talking_leg(self) -> None:
+    def test_an_anonymous_one_without_consult_means_the_talking_leg(self) -> None:
         made = call(*TALK, transfer(9))
 
         assert moves(made) == [("attended", "201", None, "low")]
@@ -908,7 +908,7 @@ class TestRule8:
             made.quality,
         ) == (("201", "agent", "transferred"), "waiting", "estimated")
 
-    def test_naming_nobody_while_two_talk_it_is_kept_without_a_giver(self) -> None:
+    def test_an_anonymous_one_while_two_talk_has_no_transferor(self) -> None:
         made = call(*TALK, answer(6, "202"), transfer(9))
 
         assert moves(made) == [("attended", None, None, "low")]
@@ -927,7 +927,7 @@ class TestRule8:
         assert moves(made) == [("attended", "201", None, "low")]
         assert (only(made).result, only(made).talk_s) == ("transferred", 4)
 
-    def test_it_learns_who_took_over_from_the_line_that_rings_next(self) -> None:
+    def test_the_line_that_answers_next_is_the_target(self) -> None:
         made = call(
             *TALK, transfer(9, "201"), ring(9.1, "202", from_="201"), ring(9.2, "203"), answer(12, "202")
         )
@@ -965,42 +965,40 @@ class TestRule8:
         ],
         ids=["left while consulting", "blind", "hand-over"],
     )
-    def test_naming_nobody_it_confirms_what_was_just_inferred(self, before: tuple[CallEvent, ...]) -> None:
+    def test_an_anonymous_one_confirms_an_inferred_transfer(self, before: tuple[CallEvent, ...]) -> None:
         made = call(*before, transfer(16))
 
         assert moves(made) == [("attended", "201", "202", "high")]
         assert made.status == "talking"
 
     @pytest.mark.parametrize(
-        "before", [(transfer(15, "201"),), (cancel(15, "201"),)], ids=["told", "cancelled"]
+        "before", [(transfer(15, "201"),), (cancel(15, "201"),)], ids=["reported", "cancelled"]
     )
-    def test_naming_nobody_with_nothing_to_confirm_it_means_the_only_talking_leg(
-        self, before: tuple[CallEvent, ...]
-    ) -> None:
+    def test_an_anonymous_one_much_later_means_the_talking_leg(self, before: tuple[CallEvent, ...]) -> None:
         made = call(*CONSULT, *before, transfer(36))
 
         assert moves(made)[1][0::3] == ("attended", "low")
         assert made.status == "waiting"
 
-    @pytest.mark.parametrize("line", [None, "202", "201"], ids=["nobody", "the taker", "the giver"])
-    def test_told_twice_in_the_same_words_it_is_one_transfer(self, line: str | None) -> None:
+    @pytest.mark.parametrize("line", [None, "202", "201"], ids=["nobody", "the target", "the transferor"])
+    def test_reported_twice_in_the_same_words_it_is_one_transfer(self, line: str | None) -> None:
         made = call(*CONSULT, transfer(15, line), transfer(15.3, line), hangup(60, "202"))
 
         assert moves(made) == [("attended", "201", "202", "high")]
         assert made.talk_s == 55
 
-    def test_the_taker_may_tell_it_after_the_giver_has_left(self) -> None:
+    def test_the_target_may_report_it_after_the_transferor_has_left(self) -> None:
         made = call(*CONSULT, hangup(15, "201"), transfer(15.3, "202"))
 
         assert moves(made) == [("attended", "201", "202", "high")]
         assert made.status == "talking"
 
-    def test_told_again_much_later_it_is_another_one(self) -> None:
+    def test_reported_again_much_later_it_is_another_one(self) -> None:
         made = call(*CONSULT, transfer(15), transfer(300))
 
         assert moves(made)[1] == ("attended", "202", None, "low")
 
-    def test_naming_nobody_it_means_who_consults_before_what_was_inferred(self) -> None:
+    def test_an_anonymous_one_prefers_an_open_consultation(self) -> None:
         made = call(*TALK, ring(10, "202"), answer(12, "202"), ring(14, "203", from_="202"), transfer(15))
 
         assert moves(made) == [
@@ -1008,7 +1006,7 @@ class TestRule8:
             ("attended", "202", None, "high"),
         ]
 
-    def test_what_another_line_gave_away_it_does_not_confirm(self) -> None:
+    def test_it_does_not_confirm_the_transfer_of_another_line(self) -> None:
         made = call(*TALK, ring(10, "202"), answer(12, "202"), transfer(13, "999"))
 
         assert moves(made) == [
@@ -1035,7 +1033,7 @@ class TestRule8:
 
         assert (effects(made)[-2:], len(made.transfers)) == (["transferred", "filled"], 1)
 
-    def test_a_line_that_gave_the_caller_away_and_got_them_back_may_give_them_away_again(self) -> None:
+    def test_a_line_that_got_the_caller_back_may_transfer_again(self) -> None:
         made = call(
             *CONSULT,
             transfer(15, "201"),
@@ -1047,7 +1045,7 @@ class TestRule8:
 
         assert moves(made)[-1] == ("attended", "201", None, "low")
 
-    def test_leaving_by_hangup_while_consulting_gives_the_caller_away(self) -> None:
+    def test_a_hangup_while_consulting_gives_the_caller_away(self) -> None:
         made = call(*CONSULT, hangup(15, "201"), hangup(30, "202"))
 
         assert moves(made) == [("attended", "201", "202", "low")]
@@ -1080,7 +1078,7 @@ class TestRule8:
         assert legs(made)[1] == ("202", "consult", "cancelled")
 
     @pytest.mark.parametrize("line", ["202", None, "999"])
-    def test_a_cancel_may_name_the_consulted_line_nobody_or_a_stranger(self, line: str | None) -> None:
+    def test_a_cancel_may_name_any_line_or_nobody(self, line: str | None) -> None:
         made = call(*CONSULT, cancel(15, line))
 
         assert moves(made) == [("cancelled", "201", "202", "high")]
@@ -1127,8 +1125,8 @@ class TestRule8:
 
         assert (made.from_all, made.to_all) == ((FROM,), ("222333444",))
 
-    def test_it_is_not_told_by_who_only_rings(self) -> None:
-        """203 rings along: it neither talks nor consults, and has no caller to give away."""
+    def test_a_line_that_only_rings_has_no_caller_to_transfer(self) -> None:
+        """203 only rings: it neither talks nor consults, and has no caller to give away."""
         made = call(
             *CONSULT,
             ring(13, "203"),
@@ -1144,7 +1142,7 @@ class TestRule8:
         assert effects(made)[-2:] == ["cancelled", "transferred"]
         assert moves(made) == [("cancelled", "201", "202", "high"), ("attended", "201", None, "low")]
 
-    @pytest.mark.parametrize("line", [None, "202"], ids=["nobody", "the taker"])
+    @pytest.mark.parametrize("line", [None, "202"], ids=["nobody", "the target"])
     def test_it_confirms_a_take_over_by_hangup_at_any_time(self, line: str | None) -> None:
         made = call(*CONSULT, hangup(15, "201"), transfer(300, line))
 
@@ -1152,7 +1150,9 @@ class TestRule8:
         assert made.status == "talking"
 
     @pytest.mark.parametrize(("seconds", "confirms"), [(20, True), (20.1, False)])
-    def test_of_nobody_it_confirms_a_hand_over_of_the_last_20_s(self, seconds: float, confirms: bool) -> None:
+    def test_an_anonymous_one_confirms_a_hand_over_of_the_last_20_s(
+        self, seconds: float, confirms: bool
+    ) -> None:
         made = call(*TALK, ring(10, "202"), answer(12, "202"), transfer(10 + seconds))
 
         assert moves(made)[0][0::3] == (("attended", "high") if confirms else ("handover_inferred", "medium"))
@@ -1160,7 +1160,7 @@ class TestRule8:
 
 
 class TestRule9:
-    def test_another_line_ringing_within_10_s_after_is_a_blind_transfer(self) -> None:
+    def test_another_line_ringing_10_s_after_is_a_blind_transfer(self) -> None:
         made = call(*TALK, hangup(9, "201"), ring(19, "202"))
 
         assert moves(made) == [("blind_inferred", "201", None, "medium")]
@@ -1242,7 +1242,7 @@ class TestRule9:
     def test_a_leg_that_nobody_answered_gave_nobody_away(self) -> None:
         assert moves(call(new(0), ring(1, "201"), hangup(5, "201"), ring(6, "202"))) == []
 
-    def test_ringing_after_an_answer_and_answered_while_that_talks_is_a_hand_over(self) -> None:
+    def test_a_later_ring_answered_during_a_talk_is_a_hand_over(self) -> None:
         made = call(*TALK, ring(20, "202"), answer(25, "202"), hangup(26, "201"), hangup(60, "202"))
 
         assert moves(made) == [("handover_inferred", "201", "202", "medium")]
@@ -1274,7 +1274,7 @@ class TestRule9:
 
         assert (moves(made), len(made.legs)) == ([], 2)
 
-    def test_what_was_consulted_after_the_hand_over_is_not_the_givers(self) -> None:
+    def test_a_consultation_after_the_hand_over_is_the_targets(self) -> None:
         made = call(*CONSULT, ring(15, "203"), hangup(20, "202"), answer(25, "203"))
 
         assert [leg.consult_s for leg in made.legs] == [3, 8, None]
@@ -1330,7 +1330,7 @@ class TestRule10:
         [ring(62, "202"), answer(62, "202"), transfer(62, "201")],
         ids=["ring", "answer", "transfer"],
     )
-    def test_a_ring_answer_or_transfer_in_the_grace_shows_that_it_goes_on(self, goes_on: CallEvent) -> None:
+    def test_a_ring_answer_or_transfer_in_the_grace_keeps_it_open(self, goes_on: CallEvent) -> None:
         made = call(*TALK, cdr(60), goes_on, as_of=100)
 
         assert (None, at(60)) == (made.ended_at, made.cdr_at)
@@ -1338,7 +1338,7 @@ class TestRule10:
     def test_a_ring_without_effect_does_not(self) -> None:
         assert at(60) == call(*TALK, cdr(60), ring(62, "201"), as_of=100).ended_at
 
-    def test_nor_does_who_barges_in(self) -> None:
+    def test_nor_does_a_monitor(self) -> None:
         assert call(*TALK, cdr(60), ring(62, "900", **BARGE), as_of=100).ended_by == "cdr"
 
     def test_a_ring_after_the_grace_reopens(self) -> None:
@@ -1349,7 +1349,7 @@ class TestRule10:
             tuple(a for a in made.anomalies if a == "reopened"),
         ) == ("ringing", ("reopened",))
 
-    def test_after_the_end_it_only_tells(self) -> None:
+    def test_after_the_end_it_only_adds_its_values(self) -> None:
         made = call(*TALK, hangup(9, "201"), cdr(10, extra={"billsec": 4}, queue="q", to=None), as_of=100)
 
         assert ("hangup", at(9), at(10)) == (made.ended_by, made.ended_at, made.cdr_at)
@@ -1399,10 +1399,13 @@ class TestRule11:
 
         assert (made.status, made.outcome, made.first_ring_at, made.from_) == ("new", None, None, None)
 
-    @pytest.mark.parametrize("told_as", [BARGE, {}], ids=["barge", "other direction"])
-    def test_its_answer_and_hangup_mean_its_leg_alone(self, told_as: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("reported_as", [BARGE, {}], ids=["barge", "other direction"])
+    def test_its_answer_and_hangup_mean_its_leg_alone(self, reported_as: dict[str, Any]) -> None:
         made = call(
-            *TALK, ring(10, "900", **BARGE), answer(11, "900", **told_as), hangup(15, "900", **told_as)
+            *TALK,
+            ring(10, "900", **BARGE),
+            answer(11, "900", **reported_as),
+            hangup(15, "900", **reported_as),
         )
 
         assert ("talking", "completed", at(15)) == (made.status, made.legs[1].result, made.legs[1].ended_at)
@@ -1413,7 +1416,7 @@ class TestRule11:
 
         assert (legs(made)[1], effects(made)[3:]) == (("900", "monitor", None), ["answered", "filled"])
 
-    def test_a_second_device_and_a_second_try_are_told_apart(self) -> None:
+    def test_a_second_device_is_not_a_second_try(self) -> None:
         made = call(*TALK, ring(10, "900", **BARGE), ring(11, "900", **BARGE), ring(20, "900", **BARGE))
 
         assert legs(made)[1:] == [("900", "monitor", "no_answer"), ("900", "monitor", None)]
@@ -1434,7 +1437,7 @@ class TestRule11:
 
         assert (made.status, effects(made)[4:], len(made.legs)) == ("ended", ["none", "none"], 1)
 
-    def test_a_hangup_of_who_never_barged_in_is_a_note(self) -> None:
+    def test_a_hangup_of_a_monitor_without_a_leg_is_a_note(self) -> None:
         made = call(*TALK, hangup(9, "900", **BARGE), hangup(10, None, **BARGE))
 
         assert (
@@ -1462,7 +1465,7 @@ class TestRule11:
 
         assert [leg.role for leg in made.legs] == ["agent", "monitor", "agent"]
 
-    def test_after_the_end_a_hangup_of_who_only_monitored_fills_that(self) -> None:
+    def test_after_the_end_a_hangup_of_a_monitor_fills_its_leg(self) -> None:
         made = call(*TALK, ring(10, "900", **BARGE), hangup(12), hangup(13, "900", "User busy"))
 
         assert ("busy", at(12)) == (made.legs[1].result, made.legs[1].ended_at)
@@ -1472,7 +1475,7 @@ class TestRule11:
 
         assert (made.from_, made.from_all, made.direction) == (FROM, (FROM,), None)
 
-    def test_who_barged_in_and_is_also_rung_leaves_as_who_barged_in(self) -> None:
+    def test_a_monitor_that_also_rang_leaves_its_monitor_leg(self) -> None:
         """Two legs of one line with the same names are two legs."""
         rung = (new(0), ring(2, "201"), ring(2, "202"), answer(6, "201"))
         barged = (ring(10, "202", **BARGE), answer(12, "202", **BARGE), hangup(20, "202", **BARGE))
@@ -1481,7 +1484,7 @@ class TestRule11:
         ended = [(leg.line, leg.role, leg.ended_at) for leg in made.legs]
         assert ended == [("201", "agent", at(60)), ("202", "agent", at(6)), ("202", "monitor", at(20))]
 
-    def test_who_talks_and_barged_in_leaves_twice(self) -> None:
+    def test_a_line_that_talks_and_monitors_leaves_twice(self) -> None:
         made = call(answer(0, "201"), answer(10, "201", **BARGE), hangup(20, "201", **BARGE))
         assert made.status == "talking"
 
@@ -1490,10 +1493,8 @@ class TestRule11:
         )
         assert (made.status, made.ended_at) == ("ended", at(30))
 
-    @pytest.mark.parametrize("more", [BARGE, {"direction": None}], ids=["told", "not told"])
-    def test_the_answer_of_who_barges_in_shows_no_call_that_goes_on_after_its_cdr(
-        self, more: dict[str, Any]
-    ) -> None:
+    @pytest.mark.parametrize("more", [BARGE, {"direction": None}], ids=["reported", "not reported"])
+    def test_the_answer_of_a_monitor_does_not_stop_the_end_by_cdr(self, more: dict[str, Any]) -> None:
         made = call(*TALK, ring(50, "203", **BARGE), cdr(60), answer(61, "203", **more), as_of=70)
 
         assert (made.status, made.ended_by) == ("ended", "cdr")
@@ -1551,7 +1552,7 @@ class TestRule12:
         [new(100), hangup(100, "203"), answer(100, "201"), hangup(100, "201", ELSEWHERE, login="Ada")],
         ids=["late", "stranger", "again", "filled"],
     )
-    def test_what_has_no_effect_is_no_sign_of_life(self, silent: CallEvent) -> None:
+    def test_events_without_effect_do_not_delay_the_end(self, silent: CallEvent) -> None:
         assert call(*TALK, silent, as_of=NEVER).ended_at == at(5 + 4 * 3600)
 
     def test_nor_is_a_cdr_which_ends_the_call_all_the_same(self) -> None:
@@ -1572,7 +1573,7 @@ class TestRule12:
             made.legs[1].ring_s,
         )
 
-    def test_one_that_an_answer_outran_ended_with_that(self) -> None:
+    def test_an_attempt_ended_by_an_answer_keeps_that_end(self) -> None:
         made = call(new(0), ring(1, "202"), ring(1, "201"), answer(5, "201"), as_of=181)
 
         assert ("answered_elsewhere", at(5), 4) == (
@@ -1586,12 +1587,12 @@ class TestRule12:
 
         assert made.legs[1].ring_s == 290
 
-    def test_attempts_released_before_the_call_went_stale_keep_their_own_end(self) -> None:
+    def test_attempts_released_before_a_stale_call_keep_their_end(self) -> None:
         made = call(*TALK, ring(10, "202"), as_of=NEVER)
 
         assert [at(10 + 4 * 3600), at(190)] == [leg.ended_at for leg in made.legs]
 
-    def test_a_monitor_that_never_answers_is_released_at_its_time_out_whoever_answers_the_call(self) -> None:
+    def test_a_monitor_without_an_answer_is_released_by_time_out(self) -> None:
         made = call(new(0), ring(1, "201"), ring(2, "20", **BARGE), answer(5, "201"), as_of=200)
 
         assert legs(made) == [("201", "agent", None), ("20", "monitor", "timeout")]
@@ -1600,7 +1601,7 @@ class TestRule12:
 
 class TestRule14:
     def test_unknown_events_are_kept_and_change_nothing(self) -> None:
-        made = call(told(EventType.UNKNOWN, 0, "7", from_="5", queue="q"), new(1), as_of=NEVER)
+        made = call(event_at(EventType.UNKNOWN, 0, "7", from_="5", queue="q"), new(1), as_of=NEVER)
 
         assert (at(1), "new_call", FROM, (), at(3601)) == (
             made.started_at,
@@ -1612,10 +1613,10 @@ class TestRule14:
         assert (effects(made), made.anomalies) == (["none", "opened"], ("unknown_event", "end_inferred"))
 
     def test_events_of_agents_change_nothing(self) -> None:
-        assert call(told(EventType.AGENT_LOGIN, 0, "201")).anomalies == ("no_new_call",)
+        assert call(event_at(EventType.AGENT_LOGIN, 0, "201")).anomalies == ("no_new_call",)
 
     def test_a_call_of_unknown_events_alone_is_new_and_goes_stale(self) -> None:
-        events = (told(EventType.UNKNOWN, 0),)
+        events = (event_at(EventType.UNKNOWN, 0),)
 
         assert ("new", at(0), "first_event") == (
             call(*events).status,
@@ -1641,7 +1642,7 @@ class TestCaller:
     def test_new_call_may_name_the_caller(self) -> None:
         assert call(new(0, login="cervenka", **OUT), ring(1, "20", **OUT)).legs[0].role == "caller"
 
-    def test_what_is_learned_of_the_caller_is_kept(self) -> None:
+    def test_the_names_of_the_caller_are_kept(self) -> None:
         made = call(
             *(new(0, login="cervenka", **OUT), ring(1, "20", **OUT), hangup(2, "20", "User busy", **OUT)),
             ring(9, "20", login=None, **OUT),
@@ -1654,7 +1655,7 @@ class TestCaller:
 
         assert made.legs[0].role == "caller"
 
-    def test_a_leg_that_began_before_the_direction_was_known_becomes_the_callers(self) -> None:
+    def test_a_leg_from_before_the_direction_becomes_the_callers(self) -> None:
         made = call(ring(0, "20", direction=None), ring(1, "202", direction=None), hangup(9, "20", **OUT))
 
         assert legs(made) == [("20", "caller", "no_answer"), ("202", "agent", "no_answer")]
@@ -1663,7 +1664,7 @@ class TestCaller:
     def test_an_incoming_call_has_none(self) -> None:
         assert call(new(0), ring(1, "20", **OUT)).legs[0].role == "agent"
 
-    def test_who_answered_is_told_in_the_order_in_which_they_got_the_caller(self) -> None:
+    def test_answered_by_is_in_the_order_of_getting_the_caller(self) -> None:
         made = call(new(0), ring(1, "201"), ring(2, "202"), answer(3, "202"), answer(8, "201"))
 
         assert [leg.line for leg in made.legs] == ["201", "202"]
@@ -1705,7 +1706,7 @@ class TestOutcome:
     def test_the_reason_of_a_leg_does_not(self) -> None:
         assert call(new(0), ring(1, "201"), hangup(3, "201", "User busy"), hangup(5)).outcome == "missed"
 
-    def test_the_last_segment_was_missed_if_a_leg_rang_in_vain_after_the_last_answer(self) -> None:
+    def test_the_last_segment_counts_a_leg_rung_in_vain_after_a_talk(self) -> None:
         made = call(
             *TALK, hangup(9, "201"), ring(10, "202"), hangup(15, "202"), hangup(16, None, "User busy")
         )
@@ -1722,7 +1723,7 @@ class TestOutcome:
 
         assert made.last_segment_outcome == "answered"
 
-    def test_whoever_rang_before_a_consulted_line_took_over_does_not_count(self) -> None:
+    def test_a_leg_that_rang_before_a_take_over_does_not_count(self) -> None:
         made = call(*CONSULT, ring(13, "203"), hangup(14, "203"), transfer(15, "201"), hangup(20, "202"))
 
         assert made.last_segment_outcome == "answered"
@@ -1771,7 +1772,7 @@ class TestTimesAndTrust:
     def test_a_new_call_after_the_end_leaves_it_partial(self) -> None:
         assert call(hangup(0), new(1)).quality == "partial"
 
-    def test_an_unknown_reason_is_told(self) -> None:
+    def test_an_unknown_reason_is_an_anomaly(self) -> None:
         assert call(new(0), hangup(5, None, "Něco")).anomalies == ("unknown_reason",)
 
     def test_talk_is_a_union(self) -> None:
@@ -1802,7 +1803,7 @@ class TestTimesAndTrust:
 
         assert (made.from_e164, made.to_e164) == ("+420600000001", None)
 
-    def test_only_500_events_are_told_but_all_are_folded(self) -> None:
+    def test_only_500_events_are_listed_but_all_are_folded(self) -> None:
         made = call(*(ring(5 * number, "201") for number in range(502)), hangup(9999))
 
         assert (
@@ -1818,7 +1819,7 @@ class TestTimesAndTrust:
         assert (made.conversation_id, made.call_ids, made.links) == (CALL_ID, (CALL_ID,), ())
         assert made.events_dropped == 0
 
-    def test_transfers_are_told_in_the_order_of_time(self) -> None:
+    def test_transfers_are_in_the_order_of_time(self) -> None:
         made = call(
             *TALK, ring(10, "203"), ring(12, "202", from_="201"), cancel(14, "201"), answer(16, "203")
         )
@@ -1838,7 +1839,7 @@ class TestTimesAndTrust:
 
 
 def test_reason_classes_of_results_are_all_known() -> None:
-    """Each class of contract 3 has a result; those that say nothing of the attempt are no_answer."""
+    """Every reason class has a result; a class that says nothing about the attempt gives no_answer."""
     from consumers.calls.legs import RESULTS
 
     assert {ReasonClass.NORMAL, ReasonClass.NO_ANSWER, ReasonClass.OTHER} == set(ReasonClass) - set(RESULTS)

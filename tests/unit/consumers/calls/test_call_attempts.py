@@ -123,7 +123,7 @@ class TestRule4a:
 
         assert (only(made).answered_at, made.quality) == (None, "estimated")
 
-    def test_of_nobody_first_its_own_answer_is_the_time(self) -> None:
+    def test_after_an_anonymous_one_a_named_one_gives_the_time(self) -> None:
         made = call(new(0), ring(1, "201"), answer(5, None), answer(5.5, "201"), hangup(9, "201"))
 
         assert (only(made).answered_at, only(made).inferred) == (at(5.5), ())
@@ -225,7 +225,7 @@ class TestRule4e:
         assert (made.outcome, made.talk_s, made.quality) == ("missed", 0, "estimated")
 
     @pytest.mark.parametrize("reason", [ELSEWHERE, NO_RESPONSE])
-    def test_an_answer_of_nobody_is_withdrawn_by_elsewhere_too(self, reason: str) -> None:
+    def test_an_anonymous_answer_is_withdrawn_by_elsewhere_too(self, reason: str) -> None:
         made = call(new(0), ring(1, "201"), answer(5, None), hangup(9, "201", reason), hangup(20))
 
         assert (made.outcome, only(made).answered_at, made.talk_s) == ("missed", None, 0)

@@ -170,7 +170,7 @@ class TestActivity:
         assert [each["call_answered_at"] for each in made] == [at(5), at(5)]
         assert [each["inferred"] for each in made] == [[], []]
 
-    def test_lines_that_ring_for_the_caller_speak_for_him(self) -> None:
+    def test_lines_that_ring_for_the_caller_have_its_number(self) -> None:
         made = records(
             *(new(0, **OUT), ring(1, "20", **OUT), answer(2, "20", **OUT)),
             *(ring(4, "202", from_="20"), ring(4, "203", from_="20"), transfer(6, "20")),

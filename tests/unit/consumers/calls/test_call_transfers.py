@@ -93,7 +93,7 @@ class TestRule8:
         assert moves(made) == [("attended", "201", "202", "high")]
         assert (made.status, made.legs[0].inferred) == ("ended", ("ended_at",))
 
-    @pytest.mark.parametrize("line", [None, "202"], ids=["nobody", "the taker"])
+    @pytest.mark.parametrize("line", [None, "202"], ids=["nobody", "the target"])
     def test_within_20_s_of_the_report_it_is_a_note(self, line: str | None) -> None:
         made = call(*CONSULT, transfer(15, "201"), transfer(35, line))
 
@@ -163,7 +163,7 @@ class TestRule9:
             at(10.1),
         )
 
-    def test_to_line_is_null_until_somebody_has_him(self) -> None:
+    def test_to_line_is_null_until_somebody_has_the_caller(self) -> None:
         made = call(*TALK, hangup(9, "201"), ring(10, "202"), hangup(20, "202", NO_RESPONSE), hangup(25))
 
         assert moves(made) == [("blind_inferred", "201", None, "medium")]
