@@ -1,4 +1,4 @@
-"""Rules 3 and 4: attempts, answers, and the attempts that an answer ends."""
+"""Rule 4: Answered, and the attempts that an answer ends."""
 
 import pytest
 
@@ -13,7 +13,6 @@ from tests.calls import (
     answer,
     at,
     call,
-    cdr,
     effects,
     hangup,
     legs,
@@ -24,90 +23,197 @@ from tests.calls import (
     transfer,
 )
 
-CLICK = (new(0, **OUT), ring(0.3, "20", **OUT), answer(3, "20", **OUT))
 DUO = (new(0), ring(1, "201"), ring(1, "202"))
 
 
-class TestRule3:
-    def test_ring_after_own_phone_answered_withdraws_the_answer(self) -> None:
-        made = call(*CLICK, ring(5, "20", **OUT))
+class TestRule4:
+    def test_it_answers_the_open_attempt(self) -> None:
+        made = call(*TALK)
 
-        assert (made.status, made.outcome, made.answered_by) == ("ringing", None, ())
-        assert (only(made).answered_at, only(made).inferred) == (None, ("answered_at",))
-        assert effects(made)[-1] == "rang"
+        assert (at(5), 4, None) == (only(made).answered_at, only(made).ring_s, only(made).talk_s)
+        assert (
+            made.status,
+            made.outcome,
+            made.wait_s,
+            made.answered_by,
+        ) == ("talking", "answered", 5, ("201",))
 
-    def test_next_answer_after_click_to_dial_is_the_far_ends(self) -> None:
-        made = call(*CLICK, ring(5, "20", **OUT), answer(15, "20", **OUT), hangup(45, "20", **OUT))
+    def test_an_anonymous_one_answers_the_only_open_attempt(self) -> None:
+        made = call(new(0), ring(1, "201"), answer(5, None))
 
-        assert (made.outcome, made.wait_s, made.talk_s) == ("answered", 15, 30)
-        assert (only(made).ring_s, only(made).result) == (14.7, "completed")
-        assert (only(made).inferred, made.quality) == (("answered_at",), "estimated")
+        assert at(5) == only(made).answered_at
 
-    def test_click_to_dial_busy_is_busy(self) -> None:
-        made = call(*CLICK, ring(5, "20", **OUT), hangup(17, "20", BUSY, **OUT))
+    def test_an_anonymous_one_among_two_attempts_is_undecided(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(1, "202"), answer(5, None))
 
-        assert (made.outcome, made.talk_s, made.wait_s, made.answered_by) == ("busy", 0, None, ())
+        assert legs(made) == [("201", "agent", None), ("202", "agent", None)]
+        assert (made.status, made.outcome, made.answered_by) == ("talking", None, ())
 
-    def test_the_far_ends_answer_is_not_withdrawn_by_another_ring(self) -> None:
-        made = call(*CLICK, ring(5, "20", **OUT), answer(15, "20", **OUT), ring(16, "20", **OUT))
+    def test_without_an_attempt_it_is_a_leg_without_ring(self) -> None:
+        made = call(new(0), ring(0, "201"), answer(5, "202"))
 
-        assert (made.status, "ring_after_answer" in made.anomalies) == ("talking", True)
+        assert (None, None, at(5)) == (
+            made.legs[1].ring_started_at,
+            made.legs[1].ring_s,
+            made.legs[1].answered_at,
+        )
+        assert made.anomalies == ("answered_without_ring", "end_inferred")
 
-    def test_own_phone_needs_a_ring_before_its_answer(self) -> None:
-        made = call(new(0, **OUT), answer(3, "20", **OUT), ring(5, "20", **OUT))
+    def test_answered_without_ring_stands_until_its_ringing_comes(self) -> None:
+        assert call(new(0), answer(5, "201"), ring(5.4, "201")).anomalies == ("ring_after_answer",)
 
-        assert (made.status, "ring_after_answer" in made.anomalies) == ("talking", True)
+    def test_already_answered_it_is_a_note(self) -> None:
+        made = call(*TALK, answer(6, "201"))
 
-    def test_own_phone_only_while_no_other_party_has_a_leg(self) -> None:
-        made = call(*CLICK, ring(4, "202", **OUT), ring(5, "20", **OUT))
+        assert at(5) == only(made).answered_at
+        assert effects(made) == ["opened", "rang", "answered", "filled"]
+        assert made.events[3].note == "was answered before"
 
-        assert (made.status, "ring_after_answer" in made.anomalies) == ("talking", True)
+    def test_an_anonymous_one_while_nobody_rings_is_a_note(self) -> None:
+        made = call(*TALK, answer(6, None))
 
-    def test_an_agent_has_no_click_to_dial(self) -> None:
-        made = call(*TALK, ring(6, "201"))
+        assert legs(made) == [("201", "agent", None)]
+        assert effects(made)[3:] == ["none"]
 
-        assert (made.status, effects(made)[-1]) == ("talking", "none")
+    def test_a_second_anonymous_one_while_several_ring_is_a_note(self) -> None:
+        made = call(*TALK, ring(6, "202"), ring(6, "203"), answer(8, None), answer(9, None))
 
-    def test_after_its_cdr_a_line_that_hung_up_rings_late(self) -> None:
-        made = call(*TALK, hangup(9, "201"), cdr(10), ring(13, "201"))
+        assert len(made.legs) == 3
+        assert effects(made)[-2:] == ["answered", "none"]
 
-        assert (made.status, made.ended_at, len(made.legs)) == ("ended", at(9), 1)
-        assert "late_event" in made.anomalies
+    def test_on_an_ended_call_it_reopens(self) -> None:
+        made = call(new(0), hangup(1), answer(5, "201"))
 
-    def test_after_its_cdr_another_line_reopens(self) -> None:
-        assert call(*TALK, hangup(9, "201"), cdr(10), ring(13, "202")).status == "ringing"
+        assert (made.status, made.outcome) == ("talking", "answered")
+        assert made.anomalies == ("answered_without_ring", "reopened")
 
-    def test_within_2_s_after_a_blank_hangup_any_line_is_late(self) -> None:
-        assert call(*TALK, hangup(9), ring(11, "202")).status == "ended"
-        assert call(*TALK, hangup(9), ring(11.000001, "202")).status == "ringing"
+    def test_within_2_s_after_its_hangup_it_was_answered_at_its_end(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201"), answer(12, "201"))
 
-    def test_after_a_blank_hangup_a_line_with_a_leg_is_late_for_good(self) -> None:
-        assert call(*TALK, hangup(9), ring(600, "201")).status == "ended"
-
-    def test_a_blank_hangup_after_the_end_closes_for_good_too(self) -> None:
-        events = (*TALK, hangup(9, "201"), hangup(9.1))
-
-        assert call(*events, ring(14, "201")).status == "ended"
-        assert call(*TALK, hangup(9, "201"), ring(14, "201")).status == "ringing"
-
-    def test_an_overtaken_ring_is_over_at_the_end_of_the_call(self) -> None:
-        made = call(*TALK, hangup(8, "202", NO_RESPONSE), ring(8.2, "202"), hangup(9, "201"))
-
-        assert (made.status, made.ended_at) == ("ended", at(9))
-        leg = made.legs[1]
-        assert (leg.result, leg.ended_at, leg.ring_s, leg.reason) == ("no_answer", at(8.2), 0, NO_RESPONSE)
-        assert (made.last_segment_outcome, made.transferred) == ("answered", False)
+        leg = only(made)
+        assert ("completed", at(10), at(10), 9, 0) == (
+            leg.result,
+            leg.answered_at,
+            leg.ended_at,
+            leg.ring_s,
+            leg.talk_s,
+        )
+        assert leg.inferred == ("answered_at", "result")
+        assert ("ended", "hangup", at(10), "answered", 10, 0) == (
+            made.status,
+            made.ended_by,
+            made.ended_at,
+            made.outcome,
+            made.wait_s,
+            made.talk_s,
+        )
+        assert made.anomalies == ("late_event",)
         assert made.quality == "estimated"
 
-    def test_an_overtaken_ring_that_goes_on_is_an_attempt(self) -> None:
-        made = call(*TALK, hangup(8, "202"), ring(8.2, "202"), answer(12, "202"), as_of=60)
+    def test_a_late_answer_fills_its_leg(self) -> None:
+        made = call(new(0), ring(1, "201", login=None), hangup(10, "201", login=None), answer(12, "201"))
 
-        assert made.legs[1].answered_at == at(12)
+        assert (only(made).login, effects(made)[-1]) == ("ada", "filled")
 
-    def test_over_20_s_after_that_hangup_it_is_an_attempt(self) -> None:
-        made = call(*TALK, hangup(8, "202"), ring(28.000001, "202"), as_of=60)
+    def test_after_2_s_it_is_a_leg_of_its_own(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201", None), answer(12.000001, "201"))
 
-        assert (made.legs[1].ended_at, made.legs[1].inferred) == (None, ())
+        assert legs(made) == [("201", "agent", "no_answer"), ("201", "agent", None)]
+
+    def test_a_late_answer_leaves_the_call_open_while_others_are(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201"), ring(10.5, "202"), answer(11, "201"))
+
+        assert (made.status, made.outcome) == ("ringing", "answered")
+        assert moves(made) == [("blind_inferred", "201", None, "medium")]
+
+    def test_a_late_answer_ends_attempts_of_its_round(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10, "201"), answer(11, "201"))
+
+        assert ("ended", at(10)) == (made.status, made.ended_at)
+        assert legs(made) == [("201", "agent", "completed"), ("202", "agent", "answered_elsewhere")]
+        assert made.legs[1].ring_s == 9
+
+    def test_a_late_answer_ends_the_call_with_its_last_leg(self) -> None:
+        made = call(
+            new(0), ring(1, "201"), hangup(10, "201"), ring(10, "202"), hangup(11, "202"), answer(12, "201")
+        )
+
+        assert ("ended", at(11)) == (made.status, made.ended_at)
+
+    def test_an_attempt_answered_elsewhere_goes_on_answered(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201", ELSEWHERE), answer(11, "201"))
+
+        leg = only(made)
+        assert (None, at(11), None, None) == (leg.result, leg.answered_at, leg.ended_at, leg.reason)
+        assert (made.status, made.outcome) == ("talking", "answered")
+        assert (leg.ring_s, leg.inferred) == (10, ())
+
+    def test_an_attempt_answered_elsewhere_stays_so_after_the_end(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201", ELSEWHERE), hangup(10.5), answer(11, "201"))
+
+        assert (made.status, legs(made)) == ("ended", [("201", "agent", "cancelled")])
+        assert (made.anomalies, made.quality) == (("late_event",), "estimated")
+
+    def test_after_the_hangup_of_an_answered_leg_it_is_a_late_note(self) -> None:
+        made = call(*TALK, hangup(10, "201"), answer(11, "201"))
+
+        assert (made.status, effects(made)) == ("ended", ["opened", "rang", "answered", "ended", "none"])
+
+    def test_after_a_hangup_without_a_leg_it_is_a_late_note(self) -> None:
+        made = call(new(0), hangup(10, "201"), answer(11, "201"))
+
+        assert (made.status, made.outcome, made.legs) == ("ended", "missed", ())
+
+    def test_an_anonymous_one_after_an_anonymous_hangup_is_late(
+        self,
+    ) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10), answer(11, None))
+
+        assert (made.outcome, only(made).result, only(made).answered_at) == ("missed", "no_answer", None)
+        assert made.quality == "estimated"
+
+    def test_a_monitor_is_no_open_attempt(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(2, "900", **BARGE), answer(11, None))
+
+        assert (made.outcome, made.answered_by) == ("answered", ("201",))
+
+    def test_an_anonymous_one_after_two_closed_attempts_is_a_note(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(1, "202"), hangup(10), answer(11, None))
+
+        assert made.outcome == "missed"
+
+    def test_after_the_callers_hangup_the_call_stays_ended(self) -> None:
+        made = call(new(0, **OUT), ring(1, "20", **OUT), hangup(9, "20", **OUT), answer(10, "20", **OUT))
+
+        assert (made.status, made.outcome, made.talk_s) == ("ended", "answered", 0)
+
+    def test_a_second_hangup_does_not_hide_the_attempt_of_the_first(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(10, "201"), hangup(10.5, "201"), answer(11, "201"))
+
+        assert only(made).result == "completed"
+
+    def test_a_consulted_line_that_answered_late_was_consulted(self) -> None:
+        made = call(*TALK, ring(10, "202", from_="201"), hangup(15, "202"), answer(16, "202"))
+
+        assert legs(made)[1] == ("202", "consult", "completed")
+        assert (made.status, made.legs[1].consult_s, made.answered_by) == ("talking", 0, ("201",))
+
+    def test_a_consult_goes_on_as_one_while_its_consulter_talks(self) -> None:
+        made = call(*TALK, ring(10, "202", from_="201"), hangup(15, "202", ELSEWHERE), answer(16, "202"))
+
+        assert legs(made)[1] == ("202", "consult", None)
+
+    def test_a_consult_that_outlives_its_consulter_has_the_caller(self) -> None:
+        made = call(
+            *TALK,
+            ring(10, "202", from_="201"),
+            hangup(15, "202", ELSEWHERE),
+            hangup(15.5, "201"),
+            answer(16, "202"),
+        )
+
+        assert legs(made)[1] == ("202", "agent", None)
+        assert made.answered_by == ("201", "202")
 
 
 class TestRule4a:
