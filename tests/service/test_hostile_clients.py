@@ -1,4 +1,4 @@
-"""Clients that mean no good, against the real process: what they are told, and that a good client beside them hardly notices."""
+"""Hostile clients against the real process: the responses that they get, and their small effect on a good client."""
 
 import contextlib
 import http.client
@@ -23,7 +23,7 @@ HEAD = b"POST /voipex HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture(scope="module")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
-    """A bridge with room for two crowds, and with short limits of time."""
+    """A bridge with room for two crowds of connections, and with short time limits."""
     process = BridgeProcess(
         tmp_path_factory.mktemp("bridge"),
         f"127.0.0.1:{free_port()}",
@@ -48,8 +48,8 @@ def authorization(bridge: BridgeProcess) -> bytes:
     return b"Authorization: " + bridge.authorization()["Authorization"].encode() + b"\r\n"
 
 
-def request(bridge: BridgeProcess, raw: bytes = body(), first_line: bytes = HEAD) -> bytes:
-    return first_line + authorization(bridge) + b"Content-Length: %d\r\n\r\n" % len(raw) + raw
+def request(bridge: BridgeProcess, raw: bytes = body(), head: bytes = HEAD) -> bytes:
+    return head + authorization(bridge) + b"Content-Length: %d\r\n\r\n" % len(raw) + raw
 
 
 def connect(bridge: BridgeProcess) -> socket.socket:
@@ -57,7 +57,7 @@ def connect(bridge: BridgeProcess) -> socket.socket:
 
 
 def said(bridge: BridgeProcess, *pieces: bytes) -> bytes:
-    """All that the bridge says to these bytes until it closes; ours stays open."""
+    """All that the bridge responds to these bytes until it closes; the side of the client stays open."""
     with connect(bridge) as sock:
         for piece in pieces:
             sock.sendall(piece)
@@ -199,10 +199,10 @@ def test_a_long_url_is_431(bridge: BridgeProcess) -> None:
 def test_30_kib_of_headers_are_fine(bridge: BridgeProcess) -> None:
     head = HEAD + b"X-Large: " + b"y" * 30 * 1024 + b"\r\nConnection: close\r\n"
 
-    assert statuses(said(bridge, request(bridge, first_line=head))) == [200]
+    assert statuses(said(bridge, request(bridge, head=head))) == [200]
 
 
-def test_a_body_that_is_too_long_is_413_and_the_client_hears_it(bridge: BridgeProcess) -> None:
+def test_a_body_that_is_too_long_is_413_and_the_client_reads_it(bridge: BridgeProcess) -> None:
     assert statuses(said(bridge, request(bridge, b"x" * 300_000))) == [413]
 
 
@@ -221,7 +221,7 @@ def test_an_endless_body_or_trailer_is_cut(bridge: BridgeProcess) -> None:
 
 
 def flood(bridge: BridgeProcess, start: bytes, piece: bytes, limit_bytes: int) -> tuple[int, bytes]:
-    """Send until the bridge has had enough; bytes that went out, and what came back."""
+    """Send until the bridge closes; return the number of bytes sent and the bytes received."""
     sent, answer = len(start), b""
     with connect(bridge) as sock:
         sock.sendall(start)
@@ -299,7 +299,7 @@ def test_ambiguous_request_gets_400_and_a_close(bridge: BridgeProcess, framing: 
         b"nonsense\r\n\r\n",
     ],
 )
-def test_what_is_no_http_of_ours_gets_one_answer_and_a_close(bridge: BridgeProcess, nonsense: bytes) -> None:
+def test_malformed_requests_get_one_response_and_a_close(bridge: BridgeProcess, nonsense: bytes) -> None:
     assert statuses(said(bridge, nonsense + SMUGGLED)) == [400]
 
 
@@ -312,7 +312,7 @@ def test_only_requests_before_a_malformed_one_are_answered(
 
 
 def test_nothing_behind_a_connection_close_is_answered(bridge: BridgeProcess) -> None:
-    last = request(bridge, first_line=HEAD + b"Connection: close\r\n")
+    last = request(bridge, head=HEAD + b"Connection: close\r\n")
 
     assert statuses(said(bridge, last + SMUGGLED)) == [200]
 
@@ -341,7 +341,7 @@ def test_trailers_are_no_headers(bridge: BridgeProcess) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(bridge: BridgeProcess) -> None:
-    last = request(bridge, first_line=HEAD + b"Connection: close\r\n")
+    last = request(bridge, head=HEAD + b"Connection: close\r\n")
 
     answer = said(bridge, request(bridge) + request(bridge, b"not json") + request(bridge) + last)
 
@@ -370,7 +370,7 @@ def test_buffered_and_streamed_requests_are_answered_in_order(
     assert apart.count(b"date: ") == 5
 
 
-def test_who_leaves_before_its_answers_harms_nobody(bridge: BridgeProcess) -> None:
+def test_a_client_that_leaves_before_its_responses_harms_none(bridge: BridgeProcess) -> None:
     for count in (1, 2, 5):
         for _ in range(20):
             with connect(bridge) as sock:
@@ -387,7 +387,7 @@ def test_pipelined_flood_is_answered_in_part_and_closed(bridge: BridgeProcess) -
     assert 1 <= len(answered) < 500
 
 
-def test_who_sends_without_end_and_never_reads_does_not_stay(bridge: BridgeProcess) -> None:
+def test_a_client_that_sends_and_never_reads_is_closed(bridge: BridgeProcess) -> None:
     waiting = selectors.DefaultSelector()
     with connect(bridge) as sock:
         sock.setblocking(False)
@@ -439,10 +439,10 @@ def test_chunked_bodies_and_absolute_urls_are_taken(bridge: BridgeProcess) -> No
     "offer", [b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n", b"Upgrade: websocket\r\n"]
 )
 def test_an_offered_upgrade_is_ignored_and_the_body_is_read(bridge: BridgeProcess, offer: bytes) -> None:
-    """Java's HttpClient sends the first."""
+    """Java's HttpClient sends the first of these."""
     head = HEAD + offer + b"Connection: Upgrade, HTTP2-Settings\r\n"
     with connect(bridge) as sock:
-        whole = request(bridge, first_line=head)
+        whole = request(bridge, head=head)
         sock.sendall(whole)
         in_one_piece = sock.recv(4096)
         sock.sendall(whole[:-7])

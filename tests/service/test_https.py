@@ -1,4 +1,4 @@
-"""The front door with a certificate of its own: HTTPS, renewed while connections stay open, with the same limits."""
+"""The ingress with a certificate: HTTPS, renewal while connections stay open, and the same limits."""
 
 import contextlib
 import http.client
@@ -20,7 +20,7 @@ from tests.processes import BridgeProcess, free_port
 
 
 class SecureBridge(BridgeProcess):
-    """With a certificate of an authority of its own."""
+    """A bridge with a certificate of a private authority."""
 
     def __init__(self, folder: Path, **changes: str) -> None:
         self.authority = trustme.CA()
@@ -89,16 +89,16 @@ def test_renewed_certificate_drops_no_connections(bridge: SecureBridge) -> None:
     assert same_connection
     assert "certificate reloaded" in bridge.log()
     with urllib.request.urlopen(f"http://127.0.0.1:{bridge.management_port}/metrics", timeout=5) as answer:
-        told = re.search(
+        expiry = re.search(
             r"^voipex_bridge_certificate_not_after_timestamp_seconds (\S+)$",
             answer.read().decode(),
             re.MULTILINE,
         )
-    assert told is not None
-    assert float(told[1]) > time.time()
+    assert expiry is not None
+    assert float(expiry[1]) > time.time()
 
 
-def test_a_broken_renewal_keeps_the_old_certificate_and_says_so(bridge: SecureBridge) -> None:
+def test_a_failed_renewal_keeps_the_certificate_and_is_logged(bridge: SecureBridge) -> None:
     before = bridge.serial_number()
     bridge.cert_file.write_text("no certificate")
     assert bridge.process is not None

@@ -1,4 +1,4 @@
-"""The description of the front door is valid, and the real process does what it says, also to what nobody would send."""
+"""The OpenAPI description of the ingress is valid, and the real process follows it, also for unusual requests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_every_example_in_it_is_valid() -> None:
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("path", ["/voipex", "/token"])
 @pytest.mark.parametrize("authorized", [True, False])
-def test_the_front_door_answers_as_described(
+def test_the_ingress_answers_as_described(
     bridge: BridgeProcess, path: str, mode: GenerationMode, authorized: bool
 ) -> None:
     headers = bridge.authorization() if authorized else {}
@@ -85,7 +85,7 @@ def test_the_front_door_answers_as_described(
 
 @pytest.mark.parametrize("path", ["/voipex", "/token"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_no_other_method_is_there(bridge: BridgeProcess, path: str, method: str) -> None:
+def test_other_methods_are_405(bridge: BridgeProcess, path: str, method: str) -> None:
     import http.client
 
     connection = http.client.HTTPConnection("127.0.0.1", bridge.port, timeout=10)

@@ -1,4 +1,4 @@
-"""`voipex-bridge serve` as a process, without any Kafka: starts, accepts, spools, says so; refuses what it must."""
+"""`voipex-bridge serve` as a process, without any Kafka: it starts, accepts, spools and logs, and refuses wrong settings."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 @pytest.fixture
 def nowhere() -> str:
-    """An address where no broker is."""
+    """An address without a broker."""
     return f"127.0.0.1:{free_port()}"
 
 

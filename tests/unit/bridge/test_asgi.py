@@ -49,14 +49,14 @@ def test_other_scopes_are_not_supported(kind: str) -> None:
         asyncio.run(asgi_application(webhook_ingress(FakeSpool()))({"type": kind}, never, never))
 
 
-def test_a_client_that_leaves_early_gets_no_response_and_harms_nothing() -> None:
+def test_a_client_that_leaves_early_gets_no_response() -> None:
     """The server cancels the application while the event is being made durable."""
 
-    class SlowOutbox(FakeSpool):
+    class SlowSpool(FakeSpool):
         def append(self, records: Any, on_durable: Any) -> None:
             asyncio.get_running_loop().call_later(0.01, super().append, records, on_durable)
 
-    spool = SlowOutbox()
+    spool = SlowSpool()
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body()}

@@ -1,4 +1,4 @@
-"""The front door: what is answered, and what is safe by then."""
+"""The ingress: its responses, and the records that are durable before each."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ def answer_to(spool: FakeSpool, *chunks: bytes, **request: object) -> AsgiRespon
     return asyncio.run(asgi_request(webhook_ingress(spool), *chunks, **request))  # type: ignore[arg-type]
 
 
-def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
+def test_an_accepted_event_is_stored_before_the_response() -> None:
     spool = FakeSpool()
 
     answer = answer_to(spool, body())
@@ -34,7 +34,7 @@ def test_an_accepted_event_is_kept_before_it_is_answered() -> None:
     assert spool.records[0].topic == "voipex.call.events.v1"
 
 
-def test_status_and_body_of_the_answer_are_settings() -> None:
+def test_status_and_body_of_the_response_are_settings() -> None:
     app = webhook_ingress(FakeSpool(), accepted=(202, b"OK"))
 
     answer = asyncio.run(asgi_request(app, body()))
@@ -76,7 +76,7 @@ def test_a_body_in_pieces_is_one_event() -> None:
 @pytest.mark.parametrize(
     ("headers"), [[], [(b"authorization", b"Basic bad")], [GOOD, GOOD], [(b"authorization", b"")]]
 )
-def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[tuple[bytes, bytes]]) -> None:
+def test_unauthorized_requests_are_refused_without_their_body(headers: Sequence[tuple[bytes, bytes]]) -> None:
     spool = FakeSpool()
 
     answer = answer_to(spool, body(), headers=headers)
@@ -85,7 +85,7 @@ def test_who_is_not_known_is_refused_before_the_body_is_read(headers: Sequence[t
     assert answer.headers[b"www-authenticate"].startswith(b"Basic ")
 
 
-def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
+def test_two_authorization_headers_have_a_reason_of_their_own() -> None:
     nobody = partial(authenticate, credentials=Credentials([]), now_s=0.0)
     app = webhook_ingress(FakeSpool(), authenticate=nobody)
 
@@ -104,7 +104,7 @@ def test_two_authorization_headers_are_told_from_a_wrong_one() -> None:
         (b"[" * 420, 400, b"InvalidJson"),
     ],
 )
-def test_json_that_no_event_can_hold_is_kept_as_it_was_sent(sent: bytes, status: int, error: bytes) -> None:
+def test_json_that_no_event_can_hold_is_a_dead_letter_as_sent(sent: bytes, status: int, error: bytes) -> None:
     spool = FakeSpool()
     raw = b'{"EventName":"CDR","UniqueId":"1.2","x":%s}' % sent
 
@@ -115,7 +115,7 @@ def test_json_that_no_event_can_hold_is_kept_as_it_was_sent(sent: bytes, status:
     assert dict(spool.records[0].headers)["bridge-error-class"] == error
 
 
-def test_an_announced_length_beyond_the_limit_is_refused_without_reading() -> None:
+def test_a_content_length_over_the_limit_is_413_without_reading() -> None:
     answer = answer_to(FakeSpool(), b"x", headers=[GOOD, (b"content-length", b"1025")])
 
     assert (answer.status, answer.reads) == (413, 0)
@@ -149,23 +149,23 @@ def test_a_compressed_body_is_refused_without_reading() -> None:
         (body(UniqueId=None), 422, b"InvalidEvent"),
     ],
 )
-def test_what_is_no_event_is_kept_untouched_and_refused(raw: bytes, status: int, fault: bytes) -> None:
+def test_a_body_without_an_event_is_a_dead_letter_and_refused(raw: bytes, status: int, fault: bytes) -> None:
     spool = FakeSpool()
 
     answer = answer_to(spool, raw)
 
-    letter = spool.records[0]
+    dead_letter = spool.records[0]
     assert answer.status == status
-    assert (letter.topic, letter.key, letter.value) == ("voipex.dead-letters.v1", None, raw)
-    assert dict(letter.headers)["bridge-error-class"] == fault
-    assert dict(letter.headers)["bridge-stage"] == b"ingress"
+    assert (dead_letter.topic, dead_letter.key, dead_letter.value) == ("voipex.dead-letters.v1", None, raw)
+    assert dict(dead_letter.headers)["bridge-error-class"] == fault
+    assert dict(dead_letter.headers)["bridge-stage"] == b"ingress"
 
 
 @pytest.mark.parametrize(
     "fault", [SpoolFull("full"), SpoolFailed("broken"), ShuttingDown("going"), RuntimeError("bug")]
 )
 @pytest.mark.parametrize("raw", [body(), b"not json"])
-def test_what_could_not_be_kept_is_never_answered_2xx_nor_4xx(fault: Exception, raw: bytes) -> None:
+def test_a_record_that_is_not_stored_is_answered_503(fault: Exception, raw: bytes) -> None:
     answer = answer_to(FakeSpool(fault=fault), raw)
 
     assert answer.status == 503
@@ -180,11 +180,11 @@ def test_only_post_is_allowed(method: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/voipex//", "/VOIPEX", "/metrics", "/ready"])
-def test_other_paths_are_not_there(path: str) -> None:
+def test_other_paths_are_404(path: str) -> None:
     assert answer_to(FakeSpool(), path=path).status == 404
 
 
-def test_a_connection_that_ends_within_the_body_keeps_nothing() -> None:
+def test_a_connection_that_ends_within_the_body_stores_nothing() -> None:
     spool = FakeSpool()
 
     answer = answer_to(spool, body(), ends=False)
@@ -207,7 +207,7 @@ def test_a_problem_says_what_is_wrong_and_never_repeats_the_body() -> None:
     }
 
 
-def test_a_traceparent_goes_into_the_record_and_a_broken_one_does_not() -> None:
+def test_only_a_valid_traceparent_goes_into_the_record() -> None:
     spool = FakeSpool()
     good = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -249,17 +249,17 @@ def test_metrics_count_what_was_answered() -> None:
     assert value("voipex_bridge_http_request_duration_seconds_count") == 2
 
 
-def test_an_answer_waits_until_the_outbox_is_sure() -> None:
-    class SlowOutbox(FakeSpool):
+def test_the_response_waits_until_the_record_is_durable() -> None:
+    class SlowSpool(FakeSpool):
         def __init__(self) -> None:
             super().__init__()
             self.sure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def append(self, records: Sequence[Record], on_durable: Callable[[Any], None]) -> None:
-            self.sure.add_done_callback(lambda _: super(SlowOutbox, self).append(records, on_durable))
+            self.sure.add_done_callback(lambda _: super(SlowSpool, self).append(records, on_durable))
 
     async def story() -> tuple[bool, int]:
-        spool = SlowOutbox()
+        spool = SlowSpool()
         asked = asyncio.create_task(asgi_request(webhook_ingress(spool), body()))
         for _ in range(20):
             await asyncio.sleep(0)

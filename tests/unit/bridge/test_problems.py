@@ -1,4 +1,4 @@
-"""The table of responses: each error has one, the page in docs shows all, and each is answered as the table says."""
+"""The table of responses: each error has a row, the page in docs shows all rows, and each is answered as its row says."""
 
 import json
 
@@ -10,7 +10,7 @@ from tools.docs.http_responses import responses_page
 from voipex import errors
 
 GROUPS = {http.RequestError, errors.InvalidWebhook, errors.OAuthError}
-"""Never raised themselves."""
+"""Base classes, which are never raised."""
 
 
 def tree(error: type[Exception]) -> list[type[Exception]]:

@@ -20,7 +20,7 @@ LIMITS = Limits(max_connections=10, max_body_bytes=1024, request_timeout_s=5, id
 
 
 class Echoing:
-    """An application that notes requests and responds when it is told to, or at once."""
+    """An application that lists its requests and responds at once, or when the test lets it."""
 
     max_body_bytes = 1024
 

@@ -1,4 +1,4 @@
-"""The certificate in force: loaded, renewed, and never lost to a file that cannot be used."""
+"""The certificate in use: loaded, renewed, and kept when a new file is unusable."""
 
 import os
 from datetime import UTC, datetime, timedelta
@@ -52,7 +52,7 @@ def test_renewed_files_make_a_new_context(files: tuple[Path, Path], authority: t
     assert certificate.reload_if_changed() is None
 
 
-def test_it_tells_until_when_it_is_valid(files: tuple[Path, Path], authority: trustme.CA) -> None:
+def test_it_has_the_time_of_its_expiry(files: tuple[Path, Path], authority: trustme.CA) -> None:
     until = datetime(2031, 1, 2, 3, 4, 5, tzinfo=UTC)
     put(authority.issue_cert("localhost", not_after=until), *files)
     certificate = Certificate(*files)
@@ -68,7 +68,7 @@ def test_it_tells_until_when_it_is_valid(files: tuple[Path, Path], authority: tr
 
 
 def test_a_renewal_behind_a_link_is_seen(tmp_path: Path, authority: trustme.CA) -> None:
-    """Kubernetes swaps a link to a folder."""
+    """Kubernetes renews a mounted secret by swapping a link to a folder."""
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
         put(authority.issue_cert("localhost"), tmp_path / version / "tls.crt", tmp_path / version / "tls.key")
@@ -80,7 +80,7 @@ def test_a_renewal_behind_a_link_is_seen(tmp_path: Path, authority: trustme.CA) 
     assert certificate.reload_if_changed() == Reload()
 
 
-def test_a_certificate_whose_key_comes_a_moment_later_is_no_fault(
+def test_a_key_that_comes_after_its_certificate_is_no_fault(
     files: tuple[Path, Path], authority: trustme.CA
 ) -> None:
     cert_file, key_file = files
@@ -99,14 +99,14 @@ def test_a_certificate_whose_key_comes_a_moment_later_is_no_fault(
     assert certificate.context is not context
 
 
-def test_a_broken_renewal_keeps_the_old_certificate_and_is_told_once(files: tuple[Path, Path]) -> None:
+def test_a_failed_renewal_keeps_the_certificate_and_reports_once(files: tuple[Path, Path]) -> None:
     certificate = Certificate(*files)
     context = certificate.context
     files[0].write_text("no certificate")
 
-    told = [certificate.reload_if_changed() for _ in range(5)]
+    reloads = [certificate.reload_if_changed() for _ in range(5)]
 
-    faults = [each.fault for each in told if each is not None]
+    faults = [each.fault for each in reloads if each is not None]
     assert len(faults) == 1
     assert str(files[0]) in str(faults[0])
     assert certificate.context is context
@@ -115,7 +115,7 @@ def test_a_broken_renewal_keeps_the_old_certificate_and_is_told_once(files: tupl
 def test_handshakes_succeed_after_a_failed_reload(
     files: tuple[Path, Path], tmp_path: Path, authority: trustme.CA
 ) -> None:
-    """Loaded into the live context, a certificate without its key would fail all of them."""
+    """If the certificate were loaded into the context in use without its key, all of them would fail."""
     certificate = Certificate(*files)
     old = tmp_path / "old.crt"
     old.write_bytes(files[0].read_bytes())
@@ -127,7 +127,7 @@ def test_handshakes_succeed_after_a_failed_reload(
     assert valid_until_s(certificate.context, old) == certificate.until_s
 
 
-def test_sighup_tells_at_once(files: tuple[Path, Path]) -> None:
+def test_sighup_reloads_at_once(files: tuple[Path, Path]) -> None:
     certificate = Certificate(*files)
     before = certificate.reload()
     files[1].unlink()
@@ -139,7 +139,7 @@ def test_sighup_tells_at_once(files: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "not pem", "other key", "encrypted", "folder"])
-def test_a_start_without_a_usable_certificate_is_refused_with_the_reason(
+def test_a_start_with_a_bad_certificate_is_refused_with_reason(
     files: tuple[Path, Path], authority: trustme.CA, fault: str
 ) -> None:
     cert_file, key_file = files
