@@ -5,7 +5,8 @@ Each event is folded as of its receipt, and timers fire in the order of time, at
 therefore those of a run in which no event came late.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any, Final
@@ -72,22 +73,30 @@ def explain(trace: Trace, as_of_us: int | None = None, time_zone: str = DEFAULT_
         if not trace.received:
             return Explanation(None, (), (), trace.rejected)
         as_of_us = trace.received[-1].at_us
+    return next(snapshots(trace, (as_of_us,), time_zone))
+
+
+def snapshots(
+    trace: Trace, moments_us: Iterable[int], time_zone: str = DEFAULT_TIME_ZONE
+) -> Iterator[Explanation]:
+    """Fold the trace once, and yield what the services show at each of these ascending moments."""
     replay = _Replay(time_zone)
-    for received in trace.received:
-        if received.at_us > as_of_us:
-            break
-        replay.fire_timers(received.at_us - 1)  # an event at the moment of a deadline precedes it
-        replay.fold(received)
-    replay.fire_timers(as_of_us)
-    replay.finish(as_of_us)
-    return Explanation(
-        as_of_us,
-        [replay.timelines[key] for key in sorted(replay.timelines, key=_numeric_order)],
-        [replay.agents[key] for key in sorted(replay.agents)],
-        sorted([*trace.rejected, *replay.rejected], key=lambda each: each.line),
-        replay.activities,
-        {key: tuple(replay.agent_states[key]) for key in sorted(replay.agents)},
-    )
+    waiting = deque(trace.received)
+    for as_of_us in moments_us:
+        while waiting and waiting[0].at_us <= as_of_us:
+            received = waiting.popleft()
+            replay.fire_timers(received.at_us - 1)  # an event at the moment of a deadline precedes it
+            replay.fold(received)
+        replay.fire_timers(as_of_us)
+        replay.finish(as_of_us)
+        yield Explanation(
+            as_of_us,
+            [replay.timelines[key] for key in sorted(replay.timelines, key=_numeric_order)],
+            [replay.agents[key] for key in sorted(replay.agents)],
+            sorted([*trace.rejected, *replay.rejected], key=lambda each: each.line),
+            tuple(replay.activities),
+            {key: tuple(replay.agent_states[key]) for key in sorted(replay.agents)},
+        )
 
 
 def _numeric_order(key: Key) -> tuple[str, tuple[str, int, int], str]:
