@@ -40,4 +40,4 @@ def documents(arrivals: Sequence[Arrival], moments_us: Sequence[int]) -> Iterato
 
 def _received(arrival: Arrival, place: int) -> Received:
     receipt = Receipt(arrival.at_us, rfc3339(arrival.at_us), made_up_id(arrival.at_us, place))
-    return Received(arrival.at_us, normalize(parse(orjson.dumps(arrival.body)), _PBX, receipt), place + 1)
+    return Received(arrival.at_us, normalize(parse(orjson.dumps(arrival.body)), _PBX, receipt))

@@ -55,13 +55,14 @@ class Person:
     """
     Somebody who answers calls.
 
-    mobile: a second phone with a line of its own, under the same login. static: a queue member who never logs in.
+    mobile: a second phone with a line of its own, under the same login. spare: a phone that replaces the first. static: a queue member who never logs in.
     """
 
     login: str
     email: str
     line: str
     mobile: str
+    spare: str
     queues: tuple[str, ...]
     static: bool
     busy: bool = False
@@ -104,5 +105,11 @@ def _hire(number: int) -> Person:
     first, second = QUEUES[number % len(QUEUES)], QUEUES[(number + 1) % len(QUEUES)]
     queues = (first, second) if number % 3 == 0 else (first,)
     return Person(
-        login, f"{login}@example.cz", str(201 + number), str(901 + number), queues, static=number % 8 == 7
+        login,
+        f"{login}@example.cz",
+        str(201 + number),
+        str(901 + number),
+        str(701 + number),
+        queues,
+        static=number % 8 == 7,
     )

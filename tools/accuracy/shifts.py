@@ -45,14 +45,14 @@ def _day(world: World, person: Person, kind: str, from_h: float, until_h: float)
     yield from _log_in(world, person, kind)
     evening_us = world.midnight_us + round(until_h * _HOUR_S * 1e6)
     while True:
-        yield world.seconds(0.4 * _HOUR_S, 2.5 * _HOUR_S)
+        yield min(world.seconds(0.4 * _HOUR_S, 2.5 * _HOUR_S), max(1.0, (evening_us - world.now_us) / 1e6))
         if world.now_us >= evening_us:
             break
-        yield from _until_free(world, person)
+        yield from _until_free(person)
         yield from _interruption(world, person, kind)
     if kind == "overnight":
         yield max(0.0, (end_us - world.now_us) / 1e6)
-    yield from _until_free(world, person)
+    yield from _until_free(person)
     if kind == "out_while_paused":
         _pause(world, person, person.queues, "Porada")
         yield world.seconds(60, 900)
@@ -64,7 +64,7 @@ def _interruption(world: World, person: Person, kind: str) -> Play:
         _log_out(world, person)
         yield world.seconds(600, 3600)
         yield from _log_in(world, person, "plain")
-    elif kind == "new_phone" and world.chance(0.4) and person.line != person.mobile:
+    elif kind == "new_phone" and world.chance(0.4) and person.line != person.spare:
         yield from _new_phone(world, person)
     elif kind == "repeated_login" and world.chance(0.5):
         for queue in person.queues:
@@ -94,7 +94,7 @@ def _log_out(world: World, person: Person) -> None:
 
 def _new_phone(world: World, person: Person) -> Play:
     """The agent stays logged in; the old phone is logged out some seconds later."""
-    old, person.line = person.line, person.mobile
+    old, person.line = person.line, person.spare
     for queue in person.queues:
         _tell(world, person, "AgentLogin", queue)
     gap_s = world.seconds(2, 60)
@@ -114,7 +114,7 @@ def _break(world: World, person: Person, kind: str) -> Play:
             _tell(world, person, "AgentLogin", queue)
             _tell(world, person, "AgentPaused", queue, in_s=0.1)
         yield world.seconds(60, 600)
-    yield from _until_free(world, person)
+    yield from _until_free(person)
     _unpause(world, person, queues, every=every)
 
 
@@ -132,7 +132,7 @@ def _unpause(world: World, person: Person, queues: tuple[str, ...], *, every: bo
         _tell(world, person, "AgentUnPaused", queue)
 
 
-def _until_free(world: World, person: Person) -> Play:
+def _until_free(person: Person) -> Play:
     while person.busy:
         yield 3.0
 

@@ -80,7 +80,7 @@ class Call:
     ) -> Leg:
         """A phone starts to ring. by: who consults, *dialled* being the number that he called."""
         leg = self._leg(person, line, role, by, dialled)
-        leg.rang_us = self.world.now_us
+        leg.rang_us, leg.devices = self.world.now_us, devices
         for device in range(devices):
             self.say("Ringing", leg, in_s=device * 0.02)
         return leg
@@ -149,7 +149,7 @@ class Call:
     def ring_for_caller(self, *legs: Leg) -> None:
         """Phones that rang for a consultation ring on for the caller."""
         for leg in legs:
-            leg.role = Role.AGENT
+            leg.role, leg.consulted_by = Role.AGENT, None
 
     def cancel_consult(self, giver: Leg, *consulted: Leg) -> None:
         """The agent returns to the caller."""
@@ -159,14 +159,16 @@ class Call:
         self.truth.handovers.append(Handover(now_us, Manner.CANCELLED, giver, to_line))
         self.say("CancelAttendedTransfer", giver)
         for leg in consulted:
-            leg.ended_us, leg.result = now_us, "completed" if leg.answered_us is not None else "cancelled"
+            leg.ended_us = now_us
+            leg.result = "completed" if leg.answered_us is not None else "cancelled|no_answer"
             self.say("Hangup", leg, NORMAL if leg.answered_us is not None else NO_RESPONSE, in_s=0.1)
 
     def give_away(self, giver: Leg) -> Handover:
         """A blind transfer or parking: the agent is out, and the caller goes on. No event names it."""
         handover = Handover(self.world.now_us, Manner.BLIND, giver)
         self.truth.handovers.append(handover)
-        self.leave(giver, "transferred")
+        self.leave(giver)
+        giver.result = None  # to the PBX this phone has just hung up
         return handover
 
     # ------------------------------------------------------------ how it ends
@@ -227,6 +229,8 @@ class Call:
             body["Email"] = body["Login"] = ""
             if person is not None and person.static:
                 self.truth.unheard.add(person.login)  # no AgentLogin has named the line
+        if leg is not None and body["Login"]:
+            leg.login_told = True
         if self._dialect.queue and leg is not None and leg.queue is not None:
             body["Queue"] = leg.queue
         body |= self._direction(leg, direction)

@@ -28,7 +28,7 @@ class Leg:
     One phone rings, and perhaps somebody picks up.
 
     rang_us: None when it never rang. answered_us: somebody picked up and stayed. got_caller_us: from when on the caller was with this
-    phone. round: phones of one person that the PBX rings together share it.
+    phone. result: None when no event tells it, alternatives separated by "|". login_told: whether any event named the login. round: phones of one person that the PBX rings together share it.
     """
 
     line: str
@@ -43,6 +43,8 @@ class Leg:
     result: str | None = None
     consulted_by: "Leg | None" = None
     consulted_until_us: int | None = None
+    login_told: bool = False
+    devices: int = 1
 
     def rings_at(self, at_us: int) -> bool:
         until_us = self.answered_us if self.answered_us is not None else self.ended_us

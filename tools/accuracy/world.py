@@ -117,9 +117,11 @@ def patiently(world: World, script: Callable[[World, str], Play], name: str) -> 
     """Play a situation as soon as the persons it needs are free."""
     for _ in range(_TRIES):
         play = script(world, name)
+        free = [person for person in world.people if not person.busy]
         try:
             pause_s = next(play, None)
         except NobodyFreeError:
+            world.release(*free)
             yield world.seconds(_TRY_AGAIN_S / 2, _TRY_AGAIN_S)
             continue
         if pause_s is not None:

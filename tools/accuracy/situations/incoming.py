@@ -2,7 +2,7 @@
 
 from tools.accuracy.people import Person
 from tools.accuracy.situations.register import situation
-from tools.accuracy.telephony import ABSENT, BUSY, ELSEWHERE, NO_RESPONSE, NORMAL, REJECTED, RESULTS, Call
+from tools.accuracy.telephony import ABSENT, BUSY, ELSEWHERE, NO_RESPONSE, REJECTED, RESULTS, Call
 from tools.accuracy.truth import Leg, Role
 from tools.accuracy.world import Play, World
 
@@ -21,7 +21,7 @@ def any_queue(world: World) -> str:
     return world.random.choice(("podpora", "obchod", "fakturace"))
 
 
-def ring_all(world: World, call: Call, people: list[Person]) -> list[Leg]:
+def ring_all(call: Call, people: list[Person]) -> list[Leg]:
     """The queue rings several persons at once."""
     call.next_round()
     return [call.ring(person) for person in people]
@@ -101,7 +101,7 @@ def queue_ring_all(world: World, name: str) -> Play:
     call = to_queue(world, name, queue)
     call.begin()
     yield world.seconds(1, 60)
-    legs = ring_all(world, call, agents)
+    legs = ring_all(call, agents)
     yield world.seconds(2, 15)
     leg = answer_one(world, call, legs)
     yield world.seconds(10, 300)
@@ -115,7 +115,7 @@ def losers_told_late(world: World, name: str) -> Play:
     call = to_queue(world, name, agents[0].queues[0])
     call.begin()
     yield 1
-    legs = ring_all(world, call, agents)
+    legs = ring_all(call, agents)
     yield world.seconds(2, 15)
     winner, *losers = legs
     call.pick_up(winner)
@@ -132,7 +132,7 @@ def losers_never_told(world: World, name: str) -> Play:
     call = to_queue(world, name, agents[0].queues[0])
     call.begin()
     yield 1
-    winner, loser = ring_all(world, call, agents)
+    winner, loser = ring_all(call, agents)
     yield world.seconds(2, 15)
     call.pick_up(winner)
     loser.ended_us, loser.result = world.now_us, "answered_elsewhere"
@@ -169,13 +169,12 @@ def queue_two_rounds(world: World, name: str) -> Play:
     call = to_queue(world, name, agents[0].queues[0])
     call.begin()
     yield world.seconds(1, 20)
-    for leg in (legs := ring_all(world, call, agents)):
-        del leg
+    legs = ring_all(call, agents)
     yield 15
     for leg in legs:
         call.fall_silent(leg)
     yield world.seconds(5, 8)
-    legs = ring_all(world, call, agents)
+    legs = ring_all(call, agents)
     yield world.seconds(2, 12)
     leg = answer_one(world, call, legs)
     yield world.seconds(10, 200)
@@ -329,7 +328,7 @@ def dead_member(world: World, name: str) -> Play:
     call = to_queue(world, name, dead.queues[0])
     call.begin()
     yield world.seconds(1, 30)
-    silent, leg = ring_all(world, call, [dead, alive])
+    silent, leg = ring_all(call, [dead, alive])
     yield 0.2
     call.fall_silent(silent, ABSENT)
     yield world.seconds(2, 12)

@@ -1,8 +1,8 @@
 """Calls to customers."""
 
+from tools.accuracy.people import Person
 from tools.accuracy.situations.register import situation
 from tools.accuracy.telephony import ABSENT, BUSY, NO_RESPONSE, NORMAL, REJECTED, RESULTS, UNALLOCATED, Call
-from tools.accuracy.people import Person
 from tools.accuracy.truth import Leg, Role
 from tools.accuracy.world import Play, World
 

@@ -3,8 +3,8 @@
 from tools.accuracy.people import Person
 from tools.accuracy.situations.incoming import to_queue
 from tools.accuracy.situations.register import situation
-from tools.accuracy.telephony import NORMAL, Call
-from tools.accuracy.truth import Leg, Role
+from tools.accuracy.telephony import Call
+from tools.accuracy.truth import Role
 from tools.accuracy.world import Play, World
 
 
@@ -118,9 +118,9 @@ def parked_lost(world: World, name: str) -> Play:
 
 def _given_away_and_lost(world: World, call: Call) -> Play:
     given_us = world.now_us
-    handover = call.give_away(call.truth.legs[-1])
-    call.truth.handovers.remove(handover)  # to nobody: no event tells that the agent did not just hang up
-    handover.giver.result = None
+    call.truth.handovers.remove(
+        call.give_away(call.truth.legs[-1])
+    )  # to nobody: no event tells that the agent did not just hang up
     yield world.seconds(20, 120)
     call.not_told(
         given_us, "no event says that a caller was parked, or given to a queue where nobody is free"
@@ -174,7 +174,6 @@ def blind_recall(world: World, name: str) -> Play:
     yield from talk_first(world, call, first)
     handover = call.give_away(call.truth.legs[-1])
     call.truth.handovers.remove(handover)  # the caller is with the same agent next: nobody took him over
-    handover.giver.result = None
     call.queue = None
     yield 0.3
     call.next_round()
