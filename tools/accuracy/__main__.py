@@ -15,7 +15,7 @@ from tools.accuracy.judge import Mistake, Verdict, judge_day
 from tools.accuracy.report import markdown, replace_tables, to_json
 from tools.accuracy.scores import Scores
 from tools.accuracy.situations import SITUATIONS
-from voipex.timestamps import rfc3339
+from voipex.timestamps import format_rfc3339
 
 _RESULTS: Final = Path("benchmarks/results/accuracy.json")
 _PAGE: Final = Path("docs/accuracy.md")
@@ -46,7 +46,7 @@ def _judge(seed: int, delivery: str, situations: Sequence[str], day: int) -> Ver
 
 def _print_mistakes(mistakes: Sequence[Mistake], delivery: str) -> None:
     for each in mistakes:
-        where = f"{delivery}: {each.kind} {each.situation} {each.subject} as of {rfc3339(each.at_us)}"
+        where = f"{delivery}: {each.kind} {each.situation} {each.subject} as of {format_rfc3339(each.at_us)}"
         print(f"{where}: {', '.join(each.wrong_fields)} {each.quality}", file=sys.stderr)  # noqa: T201
 
 

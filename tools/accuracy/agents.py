@@ -69,6 +69,8 @@ def wrong_state(expected: str, shown: Json | None) -> bool:
     """Say whether the status shows something else; nobody has heard of an agent before his first event."""
     if shown is None:
         return expected not in ("offline", "implicit")
+    if expected in ("on_call_in", "on_call_out"):
+        return bool((shown["state"], shown["activity"]) != ("on_call", expected))
     return bool(shown["state"] != expected)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tools.accuracy.truth import Conversation, Leg, Manner, Role, union_us
-from voipex.timestamps import microseconds
+from voipex.timestamps import parse_rfc3339
 
 Json = dict[str, Any]
 
@@ -49,7 +49,7 @@ class _Nearness:
     def moment(self, shown: str | None, expected_us: int | None, *, may_be_unknown: bool = False) -> bool:
         if shown is None:
             return expected_us is None or (may_be_unknown and self.unknown_is_right)
-        return expected_us is not None and abs(microseconds(shown) - expected_us) <= self.near_us
+        return expected_us is not None and abs(parse_rfc3339(shown) - expected_us) <= self.near_us
 
     def duration(
         self, shown_s: float | None, expected_us: int | None, *, may_be_unknown: bool = False
