@@ -10,13 +10,15 @@ TIMELINES_PORT ?= 8082
 AGENTS_PORT ?= 8083
 KAFKA_PORT ?= 9092
 RATE ?= 0.5
+DAYS ?= 60
+SEED ?= 1
 SIM ?= 1
 BROKER ?= embedded
 WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench soak artefacts contract lock clean
+.PHONY: help setup run test test-fast check format bench accuracy soak artefacts contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -59,6 +61,9 @@ format: $(READY) ## rewrite the code as ruff formats it
 
 bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
 	@$(BIN)/python -m benchmarks
+
+accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=60 SEED=1; some minutes)
+	@$(BIN)/python -m tools.accuracy --write --days $(DAYS) --seed $(SEED)
 
 soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit

@@ -31,7 +31,7 @@ def shown_state(person: Person, conversations: Iterable[Conversation], at_us: in
         legs = [leg for leg in each.legs if leg.login == person.login]
         if not each.open_at(at_us):
             continue
-        if person.login in each.unheard or (legs and each.is_untold_at(at_us)):
+        if person.login in each.unheard or (legs and each.is_unreported_at(at_us)):
             return None
         active += [shown for leg in legs if (shown := _activity(leg, at_us)) is not None]
     if active:
@@ -137,7 +137,7 @@ def _count_calls(days: _Days, person: Person, truth: Conversation) -> None:
         if leg.role in (Role.AGENT, Role.CONSULT):
             days.add("ring_s", leg.ringing(truth.ended_us or 0))
     for handover in truth.handovers:
-        if handover.giver in legs and handover.manner is not Manner.CANCELLED:
+        if handover.transferor in legs and handover.manner is not Manner.CANCELLED:
             days.count("transfers", handover.at_us)
     _count_calls_out(days, [leg for leg in legs if leg.role is Role.CALLER])
     rounds: dict[int, list[Leg]] = defaultdict(list)

@@ -84,12 +84,12 @@ def _wrong_facts(truth: Conversation, shown: Json) -> Iterator[str]:
     last = truth.last_holder
     expected = {
         "status": "ended",
-        "direction": truth.direction if truth.direction_told else None,
+        "direction": truth.direction if truth.direction_reported else None,
         "outcome": truth.outcome,
         "last_segment_outcome": truth.last_segment,
         "answered_by": [leg.line for leg in truth.talks],
         "final_line": None if last is None else last.line,
-        "final_login": None if last is None or not last.login_told else last.login,
+        "final_login": None if last is None or not last.login_reported else last.login,
         "monitors": sorted(leg.line for leg in truth.legs if leg.role is Role.MONITOR),
     }
     yield from (field for field, value in expected.items() if shown[field] != value)
@@ -125,11 +125,11 @@ def _wrong_durations(truth: Conversation, shown: Json, near: _Nearness) -> Itera
 
 
 def _wrong_transfers(truth: Conversation, shown: Json) -> Iterator[str]:
-    expected = [(_KINDS[each.manner], each.giver.line, each.to_line) for each in truth.handovers]
+    expected = [(_KINDS[each.manner], each.transferor.line, each.to_line) for each in truth.handovers]
     listed = [(each["kind"], each["from_line"], each["to_line"]) for each in shown["transfers"]]
     if len(expected) != len(listed) or any(
-        kind not in kinds or (from_line, to_line) != (giver, taker)
-        for (kinds, giver, taker), (kind, from_line, to_line) in zip(expected, listed, strict=True)
+        kind not in kinds or (from_line, to_line) != (transferor, target)
+        for (kinds, transferor, target), (kind, from_line, to_line) in zip(expected, listed, strict=True)
     ):
         yield "transfers"
     if shown["transferred"] != any(each.manner is not Manner.CANCELLED for each in truth.handovers):
@@ -140,7 +140,7 @@ def _wrong_legs(truth: Conversation, shown: list[Json], near: _Nearness) -> Iter
     """Compare legs of one line in their order; they are listed by their begin."""
     if len(truth.legs) != len(shown):
         shared = {leg.line for leg in truth.legs if leg.devices > 1}
-        # A dead device told before its line's other one is a leg of its own: that is as true.
+        # A dead device reported before its line's other one is a leg of its own: that is as true.
         shown = [leg for leg in shown if leg["line"] not in shared or leg["result"] != "unreachable"]
     if len(truth.legs) != len(shown):
         yield "legs"
@@ -163,7 +163,7 @@ def _wrong_leg(leg: Leg, shown: Json, truth: Conversation, near: _Nearness) -> I
     talked = leg.talking(truth.ended_us or 0) if leg.role in (Role.AGENT, Role.CALLER) else None
     if leg.line != shown["line"]:
         yield "line"
-    if leg.login_told and leg.login != shown["login"]:
+    if leg.login_reported and leg.login != shown["login"]:
         yield "login"
     if any((leg.role is role) != (shown["role"] == role) for role in (Role.MONITOR, Role.CALLER)):
         yield "role"

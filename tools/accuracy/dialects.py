@@ -15,7 +15,7 @@ class Dialect:
 
     new_call, cdr: whether it sends these. direction: whether events of incoming calls name theirs (the others always do, as documented).
     login_at_hangup: an outgoing call names its Login only then, as documented. queue: Ringing names the queue. queue_answers: the queue
-    answers the caller's channel, told as Answered without a Line. both_views: an internal call is told from both sides. giver_hangs_up: an
+    answers the caller's channel, reported as Answered without a Line. both_views: an internal call is reported from both sides. transferor_hangs_up: an
     AttendedTransfer is followed by a Hangup of who gave the caller away. reasons: Hangups have a Reason. lower_case: of Directions.
     named_transfer: AttendedTransfer names a Line.
     """
@@ -27,7 +27,7 @@ class Dialect:
     queue: bool = True
     queue_answers: bool = False
     both_views: bool = True
-    giver_hangs_up: bool = True
+    transferor_hangs_up: bool = True
     named_transfer: bool = True
     reasons: bool = True
     lower_case: bool = False
@@ -48,7 +48,7 @@ def draw(random: Random) -> Dialect:
         queue=random.random() < 0.8,
         queue_answers=random.random() < 0.3,
         both_views=random.random() < 0.6,
-        giver_hangs_up=random.random() < 0.6,
+        transferor_hangs_up=random.random() < 0.6,
         named_transfer=random.random() < 0.8,
         reasons=random.random() < 0.9,
         lower_case=random.random() < 0.3,

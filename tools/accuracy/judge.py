@@ -78,7 +78,9 @@ class _Judge:
     def _judge_open_calls(self, shown: Documents) -> None:
         for truth in self._world.conversations:
             fate = self._delivery.fate(truth.call_id)
-            knowable = not fate.lost and fate.is_known_at(shown.at_us) and not truth.is_untold_at(shown.at_us)
+            knowable = (
+                not fate.lost and fate.is_known_at(shown.at_us) and not truth.is_unreported_at(shown.at_us)
+            )
             if truth.open_at(shown.at_us) and knowable:
                 document = shown.timelines.get(truth.call_id)
                 self._add(OPEN_CALLS, truth, shown, wrong_open_fields(truth, document, shown.at_us))

@@ -8,7 +8,7 @@ from tools.accuracy.world import Play, World
 
 SHIFTS: Final = {
     "plain": "in the morning in, several pauses, in the evening out",
-    "paused_before_login": "the pause is told just before the login",
+    "paused_before_login": "the pause is reported just before the login",
     "name_lost": "the PBX restarts, and tells a running pause again without its name",
     "new_phone": "logged in on a new phone before the old one is logged out",
     "overnight": "logged in over midnight, until the next morning",
@@ -68,7 +68,7 @@ def _interruption(world: World, person: Person, kind: str) -> Play:
         yield from _new_phone(world, person)
     elif kind == "repeated_login" and world.chance(0.5):
         for queue in person.queues:
-            _tell(world, person, "AgentLogin", queue)
+            _emit(world, person, "AgentLogin", queue)
     else:
         yield from _break(world, person, kind)
 
@@ -79,8 +79,8 @@ def _log_in(world: World, person: Person, kind: str) -> Play:
     person.become(world.now_us, frozenset(person.queues), pauses)
     for queue in person.queues:
         if paused:
-            _tell(world, person, "AgentPaused", queue, pause_name="Příprava")
-        _tell(world, person, "AgentLogin", queue, in_s=0.15 if paused else 0.0)
+            _emit(world, person, "AgentPaused", queue, pause_name="Příprava")
+        _emit(world, person, "AgentLogin", queue, in_s=0.15 if paused else 0.0)
     if paused:
         yield world.seconds(60, 900)
         _unpause(world, person, person.queues)
@@ -89,17 +89,17 @@ def _log_in(world: World, person: Person, kind: str) -> Play:
 def _log_out(world: World, person: Person) -> None:
     person.become(world.now_us, frozenset(), {})
     for queue in person.queues:
-        _tell(world, person, "AgentLogout", queue)
+        _emit(world, person, "AgentLogout", queue)
 
 
 def _new_phone(world: World, person: Person) -> Play:
     """The agent stays logged in; the old phone is logged out some seconds later."""
     old, person.line = person.line, person.spare
     for queue in person.queues:
-        _tell(world, person, "AgentLogin", queue)
+        _emit(world, person, "AgentLogin", queue)
     gap_s = world.seconds(2, 60)
     for queue in person.queues:
-        _tell(world, person, "AgentLogout", queue, line=old, in_s=gap_s)
+        _emit(world, person, "AgentLogout", queue, line=old, in_s=gap_s)
     yield gap_s + 1
 
 
@@ -111,8 +111,8 @@ def _break(world: World, person: Person, kind: str) -> Play:
     yield world.seconds(120, 1200)
     if kind == "name_lost":
         for queue in queues:
-            _tell(world, person, "AgentLogin", queue)
-            _tell(world, person, "AgentPaused", queue, in_s=0.1)
+            _emit(world, person, "AgentLogin", queue)
+            _emit(world, person, "AgentPaused", queue, in_s=0.1)
         yield world.seconds(60, 600)
     yield from _until_free(person)
     _unpause(world, person, queues, every=every)
@@ -122,14 +122,14 @@ def _pause(world: World, person: Person, queues: tuple[str, ...], name: str, *, 
     pauses = person.presence.pauses | {queue: Pause(name, world.now_us) for queue in queues}
     person.become(world.now_us, person.presence.logged_in, pauses)
     for queue in ("",) if every else queues:
-        _tell(world, person, "AgentPaused", queue, pause_name=name)
+        _emit(world, person, "AgentPaused", queue, pause_name=name)
 
 
 def _unpause(world: World, person: Person, queues: tuple[str, ...], *, every: bool = False) -> None:
     pauses = {queue: pause for queue, pause in person.presence.pauses.items() if queue not in queues}
     person.become(world.now_us, person.presence.logged_in, pauses)
     for queue in ("",) if every else queues:
-        _tell(world, person, "AgentUnPaused", queue)
+        _emit(world, person, "AgentUnPaused", queue)
 
 
 def _until_free(person: Person) -> Play:
@@ -137,7 +137,7 @@ def _until_free(person: Person) -> Play:
         yield 3.0
 
 
-def _tell(
+def _emit(
     world: World,
     person: Person,
     event_name: str,

@@ -47,8 +47,8 @@ class Call:
         self.queue = queue
         self._from, self._to = caller, called
         self._dialect = world.dialect
-        told = world.dialect.direction or direction != "incoming"
-        self.truth = Conversation(world.unique_id(), situation, direction, told)
+        reported = world.dialect.direction or direction != "incoming"
+        self.truth = Conversation(world.unique_id(), situation, direction, reported)
         world.conversations.append(self.truth)
         self._round = 0
         self._parties: dict[Leg, tuple[Person, str, str]] = {}
@@ -102,11 +102,11 @@ class Call:
         """An outgoing call that fails before anything rings."""
         return self._leg(person, None, Role.CALLER, None, None)
 
-    def elsewhere(self, *legs: Leg, told_in_s: float = 0.05) -> None:
-        """Phones fall silent because another was picked up; told after *told_in_s*."""
+    def elsewhere(self, *legs: Leg, reported_in_s: float = 0.05) -> None:
+        """Phones fall silent because another was picked up; reported after *reported_in_s*."""
         for number, leg in enumerate(legs):
             leg.ended_us, leg.result = self.world.now_us, "answered_elsewhere"
-            self.say("Hangup", leg, ELSEWHERE, in_s=told_in_s + number * 0.02)
+            self.say("Hangup", leg, ELSEWHERE, in_s=reported_in_s + number * 0.02)
 
     def fall_silent(self, leg: Leg, reason: str = NO_RESPONSE, result: str | None = None) -> None:
         """A phone stops to ring, and nobody has picked it up."""
@@ -120,22 +120,22 @@ class Call:
 
     # ------------------------------------------------------------ handing the caller over
 
-    def transfer(self, giver: Leg, taker: Leg | None, *, told: bool = True) -> Handover:
+    def transfer(self, transferor: Leg, target: Leg | None, *, reported: bool = True) -> Handover:
         """
-        Give the caller to who is consulted (or rings for a consultation; None: a group). told: by AttendedTransfer, else by a Hangup.
+        Give the caller to who is consulted (or rings for a consultation; None: a group). reported: by AttendedTransfer, else by a Hangup.
         """
         now_us = self.world.now_us
-        asleep = taker is None or taker.answered_us is None
-        handover = Handover(now_us, Manner.BLONDE if asleep or not told else Manner.ATTENDED, giver)
+        asleep = target is None or target.answered_us is None
+        handover = Handover(now_us, Manner.BLONDE if asleep or not reported else Manner.ATTENDED, transferor)
         self.truth.handovers.append(handover)
-        if taker is not None and taker.answered_us is not None:
-            taker.role, taker.got_caller_us, taker.consulted_until_us = Role.AGENT, now_us, now_us
-            handover.to_line = taker.line
-        giver.ended_us, giver.result = now_us, "transferred"
-        if told:
-            self._say_transfer(giver)
-        if not told or self._dialect.giver_hangs_up:
-            self.say("Hangup", giver, NORMAL, in_s=0.05)
+        if target is not None and target.answered_us is not None:
+            target.role, target.got_caller_us, target.consulted_until_us = Role.AGENT, now_us, now_us
+            handover.to_line = target.line
+        transferor.ended_us, transferor.result = now_us, "transferred"
+        if reported:
+            self._say_transfer(transferor)
+        if not reported or self._dialect.transferor_hangs_up:
+            self.say("Hangup", transferor, NORMAL, in_s=0.05)
         return handover
 
     def take_over(self, handover: Handover, leg: Leg) -> None:
@@ -151,24 +151,24 @@ class Call:
         for leg in legs:
             leg.role, leg.consulted_by = Role.AGENT, None
 
-    def cancel_consult(self, giver: Leg, *consulted: Leg) -> None:
+    def cancel_consult(self, transferor: Leg, *consulted: Leg) -> None:
         """The agent returns to the caller."""
         now_us = self.world.now_us
         answered = [leg for leg in consulted if leg.answered_us is not None]
         to_line = (answered or consulted)[-1].line
-        self.truth.handovers.append(Handover(now_us, Manner.CANCELLED, giver, to_line))
-        self.say("CancelAttendedTransfer", giver)
+        self.truth.handovers.append(Handover(now_us, Manner.CANCELLED, transferor, to_line))
+        self.say("CancelAttendedTransfer", transferor)
         for leg in consulted:
             leg.ended_us = now_us
             leg.result = "completed" if leg.answered_us is not None else "cancelled|no_answer"
             self.say("Hangup", leg, NORMAL if leg.answered_us is not None else NO_RESPONSE, in_s=0.1)
 
-    def give_away(self, giver: Leg) -> Handover:
+    def give_away(self, transferor: Leg) -> Handover:
         """A blind transfer or parking: the agent is out, and the caller goes on. No event names it."""
-        handover = Handover(self.world.now_us, Manner.BLIND, giver)
+        handover = Handover(self.world.now_us, Manner.BLIND, transferor)
         self.truth.handovers.append(handover)
-        self.leave(giver)
-        giver.result = None  # to the PBX this phone has just hung up
+        self.leave(transferor)
+        transferor.result = None  # to the PBX this phone has just hung up
         return handover
 
     # ------------------------------------------------------------ how it ends
@@ -182,7 +182,7 @@ class Call:
             self.say("CDR", None, in_s=self.world.seconds(0.3, 0.8))
 
     def end_talk(self, leg: Leg) -> None:
-        """The last talk ends, told by the dialect's Hangups."""
+        """The last talk ends, reported by the dialect's Hangups."""
         leg.ended_us, leg.result = self.world.now_us, "completed"
         order = self._dialect.end_order.split(", ")
         if leg.role is Role.CALLER or self.truth.direction != "incoming":
@@ -198,9 +198,9 @@ class Call:
         self.say("Hangup", None, NORMAL, in_s=0.03 if ringing else 0.0)
         self.over(outcome, last_segment)
 
-    def not_told(self, from_us: int, why: str) -> None:
+    def mark_unreported(self, from_us: int, why: str) -> None:
         """From a moment until now no event says what goes on."""
-        self.truth.untold.append((from_us, self.world.now_us, why))
+        self.truth.unreported.append((from_us, self.world.now_us, why))
 
     # ------------------------------------------------------------ events
 
@@ -230,7 +230,7 @@ class Call:
             if person is not None and person.static:
                 self.truth.unheard.add(person.login)  # no AgentLogin has named the line
         if leg is not None and body["Login"]:
-            leg.login_told = True
+            leg.login_reported = True
         if self._dialect.queue and leg is not None and leg.queue is not None:
             body["Queue"] = leg.queue
         body |= self._direction(leg, direction)
@@ -254,9 +254,9 @@ class Call:
         )
         return {"Direction": name.lower() if self._dialect.lower_case else name}
 
-    def _say_transfer(self, giver: Leg) -> None:
+    def _say_transfer(self, transferor: Leg) -> None:
         if self._dialect.named_transfer:
-            self.say("AttendedTransfer", giver)
+            self.say("AttendedTransfer", transferor)
         else:
             self.say("AttendedTransfer", None)
 

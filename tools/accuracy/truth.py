@@ -28,7 +28,7 @@ class Leg:
     One phone rings, and perhaps somebody picks up.
 
     rang_us: None when it never rang. answered_us: somebody picked up and stayed. got_caller_us: from when on the caller was with this
-    phone. result: None when no event tells it, alternatives separated by "|". login_told: whether any event named the login. round: phones of one person that the PBX rings together share it.
+    phone. result: None when no event tells it, alternatives separated by "|". login_reported: whether any event named the login. round: phones of one person that the PBX rings together share it.
     """
 
     line: str
@@ -43,7 +43,7 @@ class Leg:
     result: str | None = None
     consulted_by: "Leg | None" = None
     consulted_until_us: int | None = None
-    login_told: bool = False
+    login_reported: bool = False
     devices: int = 1
 
     def rings_at(self, at_us: int) -> bool:
@@ -103,7 +103,7 @@ class Handover:
 
     at_us: int
     manner: Manner
-    giver: Leg
+    transferor: Leg
     to_line: str | None = None
 
 
@@ -112,14 +112,14 @@ class Conversation:
     """
     One call of a customer, or between two colleagues.
 
-    first_sign_us: its first event, since no event tells of anything before. outcome, last_segment: None while open. untold: intervals in
+    first_sign_us: its first event, since no event tells of anything before. outcome, last_segment: None while open. unreported: intervals in
     which no event says what goes on, with the reason; the comparison asks nothing then. unheard: persons whose part in it no event tells.
     """
 
     call_id: str
     situation: str
     direction: str
-    direction_told: bool
+    direction_reported: bool
     first_sign_us: int | None = None
     start_seen: bool = True
     ended_us: int | None = None
@@ -127,7 +127,7 @@ class Conversation:
     last_segment: str | None = None
     legs: list[Leg] = field(default_factory=list)
     handovers: list[Handover] = field(default_factory=list)
-    untold: list[tuple[int, int, str]] = field(default_factory=list)
+    unreported: list[tuple[int, int, str]] = field(default_factory=list)
     unheard: set[str] = field(default_factory=set)
 
     @property
@@ -151,8 +151,8 @@ class Conversation:
     def open_at(self, at_us: int) -> bool:
         return self.first_sign_us is not None and _within(at_us, self.first_sign_us, self.ended_us)
 
-    def is_untold_at(self, at_us: int) -> bool:
-        return any(from_us <= at_us < until_us for from_us, until_us, _ in self.untold)
+    def is_unreported_at(self, at_us: int) -> bool:
+        return any(from_us <= at_us < until_us for from_us, until_us, _ in self.unreported)
 
     def status_at(self, at_us: int) -> str:
         legs = [leg for leg in self.legs if leg.role is not Role.MONITOR]

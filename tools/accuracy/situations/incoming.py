@@ -93,7 +93,9 @@ def queue_answered(world: World, name: str) -> Play:
 
 
 @situation(
-    "the queue rings several agents, one answers, the others are told at once", weight=4, needs_reasons=True
+    "the queue rings several agents, one answers, and the Hangups of the others come at once",
+    weight=4,
+    needs_reasons=True,
 )
 def queue_ring_all(world: World, name: str) -> Play:
     queue = any_queue(world)
@@ -109,8 +111,8 @@ def queue_ring_all(world: World, name: str) -> Play:
     world.release(*agents)
 
 
-@situation("the losers of a ring group are told only after the talk", needs_reasons=True)
-def losers_told_late(world: World, name: str) -> Play:
+@situation("the losers of a ring group are reported only after the talk", needs_reasons=True)
+def losers_reported_late(world: World, name: str) -> Play:
     agents = world.claim(3)
     call = to_queue(world, name, agents[0].queues[0])
     call.begin()
@@ -120,14 +122,14 @@ def losers_told_late(world: World, name: str) -> Play:
     winner, *losers = legs
     call.pick_up(winner)
     talk_s = world.seconds(20, 300)
-    call.elsewhere(*losers, told_in_s=talk_s + 0.2)
+    call.elsewhere(*losers, reported_in_s=talk_s + 0.2)
     yield talk_s
     call.end_talk(winner)
     world.release(*agents)
 
 
-@situation("the losers of a ring group are never told", needs_reasons=True)
-def losers_never_told(world: World, name: str) -> Play:
+@situation("the losers of a ring group are never reported", needs_reasons=True)
+def losers_never_reported(world: World, name: str) -> Play:
     agents = world.claim(2)
     call = to_queue(world, name, agents[0].queues[0])
     call.begin()
@@ -287,7 +289,8 @@ def dead_device(world: World, name: str) -> Play:
 
 
 @situation(
-    "two devices on one line, told by one Ringing; one is dead, the other is picked up", needs_reasons=True
+    "two devices on one line, reported by one Ringing; one is dead, the other is picked up",
+    needs_reasons=True,
 )
 def dead_device_one_ringing(world: World, name: str) -> Play:
     [agent] = world.claim(1)
@@ -299,7 +302,9 @@ def dead_device_one_ringing(world: World, name: str) -> Play:
     silent_us = world.now_us
     call.say("Hangup", leg, ABSENT)
     yield world.seconds(1, 12)
-    call.not_told(silent_us, "one device says that it is dead, and no event says that the other rings on")
+    call.mark_unreported(
+        silent_us, "one device says that it is dead, and no event says that the other rings on"
+    )
     call.pick_up(leg)
     yield world.seconds(10, 200)
     call.end_talk(leg)
@@ -415,7 +420,7 @@ def unconfirmed_mobile(world: World, name: str) -> Play:
     call.say("Answered", mobile)
     yield world.seconds(5, 9)
     call.fall_silent(mobile, NO_RESPONSE)
-    call.not_told(picked_up_us, "a mobile is told as answered until it fails to confirm")
+    call.mark_unreported(picked_up_us, "a mobile is reported as answered until it fails to confirm")
     yield world.seconds(1, 10)
     call.pick_up(desk)
     yield world.seconds(10, 200)
@@ -435,7 +440,7 @@ def unconfirmed_mobile_missed(world: World, name: str) -> Play:
     call.say("Answered", mobile)
     yield world.seconds(5, 9)
     call.fall_silent(mobile, NO_RESPONSE)
-    call.not_told(picked_up_us, "a mobile is told as answered until it fails to confirm")
+    call.mark_unreported(picked_up_us, "a mobile is reported as answered until it fails to confirm")
     yield world.seconds(1, 10)
     call.give_up()
     world.release(agent)
@@ -459,18 +464,18 @@ def voicemail(world: World, name: str) -> Play:
 
 @situation("another agent picks up a ringing phone's call by a feature code", needs_reasons=True)
 def pickup(world: World, name: str) -> Play:
-    ringing, taker = world.claim(2)
+    ringing, target = world.claim(2)
     call = to_line(world, name, ringing)
     call.begin()
     yield 0.3
     leg = call.ring(ringing)
     yield world.seconds(3, 15)
-    taken = call.pick_up_unrung(taker)
+    taken = call.pick_up_unrung(target)
     leg.ended_us, leg.result = world.now_us, "answered_elsewhere"
     call.say("Hangup", leg, ELSEWHERE, in_s=0.05)
     yield world.seconds(10, 200)
     call.end_talk(taken)
-    world.release(ringing, taker)
+    world.release(ringing, target)
 
 
 @situation("a supervisor listens in", needs_reasons=False)

@@ -1,4 +1,4 @@
-"""Calls between colleagues, told from both sides or from the called one's alone."""
+"""Calls between colleagues, reported from both sides or from the called one's alone."""
 
 from tools.accuracy.people import Person
 from tools.accuracy.situations.register import situation

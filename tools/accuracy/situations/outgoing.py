@@ -14,7 +14,7 @@ def to_customer(world: World, name: str, agent: Person) -> Call:
 
 
 def fail(call: Call, leg: Leg, reason: str) -> None:
-    """The far end does not answer: the caller's phone is told why."""
+    """The far end does not answer: the PBX says why."""
     call.fall_silent(leg, reason)
     call.over(_OUTCOMES.get(reason, RESULTS[reason]))
 
@@ -69,7 +69,7 @@ def outgoing_failed_unrung(world: World, name: str) -> Play:
     world.release(agent)
 
 
-@situation("an outgoing call is told to be over, rings again and is answered")
+@situation("an outgoing call is reported to be over, rings again and is answered")
 def outgoing_false_end(world: World, name: str) -> Play:
     [agent] = world.claim(1)
     call = to_customer(world, name, agent)
@@ -80,7 +80,7 @@ def outgoing_false_end(world: World, name: str) -> Play:
     call.fall_silent(leg, NORMAL)
     false_end_us = world.now_us
     yield 1
-    call.not_told(false_end_us, "the PBX says that the call is over")
+    call.mark_unreported(false_end_us, "the PBX says that the call is over")
     call.next_round()
     leg = call.ring(agent, role=Role.CALLER)
     yield world.seconds(3, 15)
@@ -132,7 +132,7 @@ def _own_phone(world: World, call: Call, leg: Leg) -> Play:
     picked_up_us = world.now_us
     call.say("Answered", leg)
     yield world.seconds(1, 2)
-    call.not_told(picked_up_us, "one's own phone is told as answered before the customer's rings")
+    call.mark_unreported(picked_up_us, "one's own phone is reported as answered before the customer's rings")
     call.say("Ringing", leg)
 
 

@@ -65,7 +65,7 @@ def blind_to_waiting_queue(world: World, name: str) -> Play:
     call.queue = "obchod"
     silent_us = world.now_us
     yield world.seconds(15, 120)
-    call.not_told(silent_us, "no event says that a caller was given to a queue where nobody is free")
+    call.mark_unreported(silent_us, "no event says that a caller was given to a queue where nobody is free")
     call.next_round()
     leg = call.ring(second)
     yield world.seconds(2, 12)
@@ -122,7 +122,7 @@ def _given_away_and_lost(world: World, call: Call) -> Play:
         call.give_away(call.truth.legs[-1])
     )  # to nobody: no event tells that the agent did not just hang up
     yield world.seconds(20, 120)
-    call.not_told(
+    call.mark_unreported(
         given_us, "no event says that a caller was parked, or given to a queue where nobody is free"
     )
     call.give_up(outcome="answered", last_segment="missed")
@@ -137,7 +137,7 @@ def parked_retrieved(world: World, name: str) -> Play:
     parked_us = world.now_us
     handover = call.give_away(call.truth.legs[-1])
     yield world.seconds(12, 90)
-    call.not_told(parked_us, "no event says that a caller was parked")
+    call.mark_unreported(parked_us, "no event says that a caller was parked")
     call.queue = None
     call.next_round()
     leg = call.pick_up_unrung(second)
@@ -157,7 +157,7 @@ def parked_retrieved_by_same(world: World, name: str) -> Play:
     leg = call.truth.legs[-1]
     call.leave(leg)
     yield world.seconds(21, 90)
-    call.not_told(parked_us, "no event says that a caller was parked")
+    call.mark_unreported(parked_us, "no event says that a caller was parked")
     call.queue = None
     call.next_round()
     leg = call.pick_up_unrung(agent)
@@ -207,7 +207,7 @@ def attended(world: World, name: str) -> Play:
     world.release(first, second)
 
 
-@situation("an attended transfer told by the agent's Hangup alone")
+@situation("an attended transfer reported by the agent's Hangup alone")
 def attended_by_hangup(world: World, name: str) -> Play:
     first, second = world.claim(2)
     call = to_queue(world, name, first.queues[0])
@@ -218,10 +218,10 @@ def attended_by_hangup(world: World, name: str) -> Play:
     yield world.seconds(2, 10)
     call.pick_up(consult)
     yield world.seconds(5, 40)
-    told_us = world.now_us
-    call.transfer(leg, consult, told=False)
+    reported_us = world.now_us
+    call.transfer(leg, consult, reported=False)
     yield 0.05
-    call.not_told(told_us, "the transfer is told a moment later")
+    call.mark_unreported(reported_us, "the transfer is reported a moment later")
     yield world.seconds(10, 200)
     call.end_talk(consult)
     world.release(first, second)
