@@ -35,12 +35,15 @@ class Fate:
 
     moved_us: int = 0
     """By how much they were moved, in all: a moment of a document may be wrong by so much."""
-    lost: int = 0
+    lost_us: list[int] = field(default_factory=list)
+    """When those were sent that never arrived."""
     under_way: list[tuple[int, int]] = field(default_factory=list)
     """[sent, received) of those that did not arrive at once."""
 
     def is_known_at(self, at_us: int) -> bool:
         """Whether all that was sent by then has arrived."""
+        if any(sent_us <= at_us for sent_us in self.lost_us):
+            return False
         return not any(sent_us <= at_us < received_us for sent_us, received_us in self.under_way)
 
 
@@ -67,7 +70,7 @@ def deliver(sent: Sequence[Sent], how: str, seed: int) -> Delivery:
     for each, at_us in zip(in_order, times, strict=True):
         fate = fates[each.subject]
         if how == "lossy" and random.random() < _LOST:
-            fate.lost += 1
+            fate.lost_us.append(each.at_us)
             continue
         fate.moved_us += abs(at_us - each.at_us)
         if at_us > each.at_us:

@@ -78,9 +78,7 @@ class _Judge:
     def _judge_open_calls(self, shown: Documents) -> None:
         for truth in self._world.conversations:
             fate = self._delivery.fate(truth.call_id)
-            knowable = (
-                not fate.lost and fate.is_known_at(shown.at_us) and not truth.is_unreported_at(shown.at_us)
-            )
+            knowable = fate.is_known_at(shown.at_us) and not truth.is_unreported_at(shown.at_us)
             if truth.open_at(shown.at_us) and knowable:
                 document = shown.timelines.get(truth.call_id)
                 self._add(OPEN_CALLS, truth, shown, wrong_open_fields(truth, document, shown.at_us))
@@ -89,7 +87,7 @@ class _Judge:
         for truth in self._world.conversations:
             fate = self._delivery.fate(truth.call_id)
             document = final.timelines.get(truth.call_id)
-            kind = CUT_CALLS if fate.lost else CALLS
+            kind = CUT_CALLS if fate.lost_us else CALLS
             self._add(kind, truth, final, wrong_fields(truth, document, fate.moved_us))
 
     def _add(self, kind: str, truth: Conversation, shown: Documents, wrong: list[str]) -> None:
@@ -120,7 +118,7 @@ class _Judge:
 
     def _is_known(self, person: Person, at_us: int) -> bool:
         fates = list(self._fates(person))
-        return all(fate.is_known_at(at_us) and not fate.lost for fate in fates)
+        return all(fate.is_known_at(at_us) for fate in fates)
 
     def _fates(self, person: Person) -> Iterator[Any]:
         yield self._delivery.fate(person.login)
@@ -131,7 +129,7 @@ class _Judge:
     def _judge_days(self, final: Documents) -> None:
         for person in self._world.people:
             fates = list(self._fates(person))
-            kind = CUT_DAYS if any(fate.lost for fate in fates) else DAYS
+            kind = CUT_DAYS if any(fate.lost_us for fate in fates) else DAYS
             moved_us = sum(fate.moved_us for fate in fates)
             document = final.agents.get(person.login)
             for date, expected in days_of(person, self._world.conversations, self._end_us).items():

@@ -72,6 +72,10 @@ class Person:
     def presence(self) -> Presence:
         return self.presences[-1]
 
+    @property
+    def has_been_here(self) -> bool:
+        return len(self.presences) > 1
+
     def free_for(self, queue: str | None) -> bool:
         """Whether that queue (None: any) may ring this person."""
         paused = self.presence.pauses if queue is None else queue in self.presence.pauses

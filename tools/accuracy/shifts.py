@@ -17,6 +17,8 @@ SHIFTS: Final = {
     "one_queue": "paused in one of two queues",
     "twice": "logged out at noon and in again",
     "repeated_login": "the PBX tells the login again",
+    "pauses_in_calls": "takes a pause while still talking",
+    "out_in_a_call": "logs out while still talking",
     "late_shift": "logged in on the desk of a colleague who has left",
 }
 """What a day of an agent may have, by name."""
@@ -48,11 +50,11 @@ def _day(world: World, person: Person, kind: str, from_h: float, until_h: float)
         yield min(world.seconds(0.4 * _HOUR_S, 2.5 * _HOUR_S), max(1.0, (evening_us - world.now_us) / 1e6))
         if world.now_us >= evening_us:
             break
-        yield from _until_free(person)
+        yield from _until_it_suits(world, person, kind == "pauses_in_calls")
         yield from _interruption(world, person, kind)
     if kind == "overnight":
         yield max(0.0, (end_us - world.now_us) / 1e6)
-    yield from _until_free(person)
+    yield from _until_it_suits(world, person, kind == "out_in_a_call")
     if kind == "out_while_paused":
         _pause(world, person, person.queues, "Porada")
         yield world.seconds(60, 900)
@@ -130,6 +132,16 @@ def _unpause(world: World, person: Person, queues: tuple[str, ...], *, every: bo
     person.become(world.now_us, person.presence.logged_in, pauses)
     for queue in ("",) if every else queues:
         _emit(world, person, "AgentUnPaused", queue)
+
+
+def _until_it_suits(world: World, person: Person, while_talking: bool) -> Play:
+    """Wait until the person is free; *while_talking*: for up to an hour until a caller is on the phone."""
+    for _ in range(1200):
+        if not while_talking or world.is_talking(person):
+            break
+        yield 3.0
+    if not (while_talking and world.is_talking(person)):
+        yield from _until_free(person)
 
 
 def _until_free(person: Person) -> Play:

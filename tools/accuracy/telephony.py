@@ -92,6 +92,11 @@ class Call:
         if leg.role in (Role.AGENT, Role.CALLER):
             leg.got_caller_us = self.world.now_us
 
+    def pick_up_unnamed(self, leg: Leg) -> None:
+        """Somebody answers, and the PBX does not say who."""
+        leg.answered_us = leg.got_caller_us = self.world.now_us
+        self.say("Answered", None)
+
     def pick_up_unrung(self, person: Person) -> Leg:
         """Somebody takes the call from another phone (a pickup, a parking lot)."""
         leg = self._leg(person, None, Role.AGENT, None, None)
@@ -262,10 +267,10 @@ class Call:
 
     def _leg(self, person: Person, line: str | None, role: Role, by: Leg | None, dialled: str | None) -> Leg:
         leg = Leg(line or person.line, person.login, role, self._round, consulted_by=by)
-        if role is Role.AGENT:
-            leg.queue = self.queue
         if by is not None:
             leg.role = Role.CONSULT
+        elif role is Role.AGENT:
+            leg.queue = self.queue
         self.truth.legs.append(leg)
         numbers = (self._from, self._to) if by is None else (by.line, dialled or leg.line)
         self._parties[leg] = (person, *numbers)

@@ -5,6 +5,7 @@ Each conversation and each shift is a generator: it acts, yields the seconds unt
 day.
 """
 
+from collections import Counter
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -53,7 +54,6 @@ class World:
     """Situations that never found the persons they need."""
     _sequence: int = 0
     _plays: list[tuple[int, int, Play]] = field(default_factory=list)
-    _waiting: int = 0
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)  # noqa: S311  # repeatable by intent
@@ -93,12 +93,31 @@ class World:
             person.busy = True
         return claimed
 
+    def claim_absent(self) -> Person:
+        """Claim a person whom no queue rings now, paused or logged out again, at a desk of their own. Raises NobodyFreeError."""
+        lines = Counter(person.line for person in self.people)
+        absent = [
+            each
+            for each in self.people
+            if not each.busy and each.has_been_here and not each.free_for(None) and lines[each.line] == 1
+        ]
+        if not absent:
+            raise NobodyFreeError
+        person = self.random.choice(absent)
+        person.busy = True
+        return person
+
     def release(self, *people: Person) -> None:
         for person in people:
             person.busy = False
 
-    def by_login(self, login: str) -> Person:
-        return next(each for each in self.people if each.login == login)
+    def is_talking(self, person: Person) -> bool:
+        return any(
+            leg.login == person.login and leg.has_caller_at(self.now_us)
+            for each in self.conversations
+            if each.open_at(self.now_us)
+            for leg in each.legs
+        )
 
     # ------------------------------------------------------------ the PBX
 
@@ -107,7 +126,8 @@ class World:
         return f"{self.dialect.system_name}{self.now_us // 1_000_000}.{self._sequence}"
 
     def customer(self) -> str:
-        return f"60100{self.random.randrange(10_000):04}"
+        """Return a customer's number; some hide it."""
+        return "" if self.chance(0.03) else f"60100{self.random.randrange(10_000):04}"
 
     def send(self, body: Body, subject: str, in_s: float = 0.0) -> None:
         self.sent.append(Sent(self.now_us + round(in_s * 1e6), body, subject))

@@ -2,7 +2,7 @@
 
 from tools.accuracy.people import Person
 from tools.accuracy.situations.register import situation
-from tools.accuracy.telephony import ABSENT, BUSY, ELSEWHERE, NO_RESPONSE, REJECTED, RESULTS, Call
+from tools.accuracy.telephony import ABSENT, BUSY, ELSEWHERE, NO_RESPONSE, NORMAL, REJECTED, RESULTS, Call
 from tools.accuracy.truth import Leg, Role
 from tools.accuracy.world import Play, World
 
@@ -496,6 +496,98 @@ def barge(world: World, name: str) -> Play:
     yield world.seconds(5, 60)
     call.end_talk(leg)
     world.release(agent, supervisor)
+
+
+@situation("the queue rings one agent, whose Answered does not say who answers")
+def answered_unnamed(world: World, name: str) -> Play:
+    queue = any_queue(world)
+    [agent] = world.claim(1, queue)
+    call = to_queue(world, name, queue)
+    call.begin()
+    yield world.seconds(1, 90)
+    leg = call.ring(agent)
+    yield world.seconds(2, 15)
+    call.pick_up_unnamed(leg)
+    yield world.seconds(10, 200)
+    leg.ended_us, leg.result = world.now_us, "completed"
+    call.say("Hangup", leg, NORMAL)
+    call.say("Hangup", None, NORMAL, in_s=0.08)
+    call.over("answered")
+    world.release(agent)
+
+
+@situation("a ring group, one answers and the Answered does not say who", needs_reasons=True)
+def ring_all_unnamed(world: World, name: str) -> Play:
+    agents = world.claim(2)
+    call = to_queue(world, name, agents[0].queues[0])
+    call.begin()
+    yield world.seconds(1, 60)
+    leg, loser = ring_all(call, agents)
+    yield world.seconds(2, 15)
+    call.pick_up_unnamed(leg)
+    call.elsewhere(loser)
+    yield world.seconds(10, 200)
+    leg.ended_us, leg.result = world.now_us, "completed"
+    call.say("Hangup", leg, NORMAL)
+    call.say("Hangup", None, NORMAL, in_s=0.08)
+    call.over("answered")
+    world.release(*agents)
+
+
+@situation("a second customer rings the agent who talks, is taken, and the first waits on hold")
+def second_call_taken(world: World, name: str) -> Play:
+    [agent] = world.claim(1)
+    call = to_line(world, name, agent)
+    call.begin()
+    yield 0.3
+    leg = call.ring(agent)
+    yield world.seconds(2, 10)
+    call.pick_up(leg)
+    yield world.seconds(5, 30)
+    second = to_line(world, name, agent)
+    second.begin()
+    yield 0.3
+    other = second.ring(agent)
+    yield world.seconds(3, 15)
+    second.pick_up(other)
+    yield world.seconds(10, 60)
+    second.end_talk(other)
+    yield world.seconds(5, 60)
+    call.end_talk(leg)
+    world.release(agent)
+
+
+@situation("a customer dials an agent who is paused or logged out, and answers")
+def direct_to_absent(world: World, name: str) -> Play:
+    agent = world.claim_absent()
+    call = to_line(world, name, agent)
+    call.begin()
+    yield 0.3
+    leg = call.ring(agent)
+    yield world.seconds(2, 20)
+    call.pick_up(leg)
+    yield world.seconds(10, 200)
+    call.end_talk(leg)
+    world.release(agent)
+
+
+@situation("the agent puts the caller on hold, reported by events that are not documented")
+def on_hold(world: World, name: str) -> Play:
+    queue = any_queue(world)
+    [agent] = world.claim(1, queue)
+    call = to_queue(world, name, queue)
+    call.begin()
+    yield world.seconds(1, 30)
+    leg = call.ring(agent)
+    yield world.seconds(2, 15)
+    call.pick_up(leg)
+    yield world.seconds(10, 60)
+    call.say("Hold", leg)
+    yield world.seconds(5, 60)
+    call.say("Unhold", leg)
+    yield world.seconds(10, 60)
+    call.end_talk(leg)
+    world.release(agent)
 
 
 @situation("a caller gives up, and an agent calls back")

@@ -33,6 +33,20 @@ def outgoing_answered(world: World, name: str) -> Play:
     world.release(agent)
 
 
+@situation("an outgoing call of an agent who is paused or logged out, answered")
+def outgoing_of_absent(world: World, name: str) -> Play:
+    agent = world.claim_absent()
+    call = to_customer(world, name, agent)
+    call.begin()
+    yield 0.3
+    leg = call.ring(agent, role=Role.CALLER)
+    yield world.seconds(3, 25)
+    call.pick_up(leg)
+    yield world.seconds(10, 200)
+    call.end_talk(leg)
+    world.release(agent)
+
+
 @situation("an outgoing call that is not answered, by every reason", weight=4, needs_reasons=True)
 def outgoing_unanswered(world: World, name: str) -> Play:
     [agent] = world.claim(1)

@@ -404,3 +404,51 @@ def outgoing_transferred(world: World, name: str) -> Play:
     yield world.seconds(10, 200)
     call.end_talk(consult)
     world.release(first, second)
+
+
+@situation("a blind transfer of an outgoing call")
+def outgoing_given_on(world: World, name: str) -> Play:
+    first, second = world.claim(2)
+    call = Call(world, name, caller=first.line, called=world.customer(), direction="outgoing")
+    call.begin()
+    yield 0.3
+    leg = call.ring(first, role=Role.CALLER)
+    yield world.seconds(3, 20)
+    call.pick_up(leg)
+    yield world.seconds(8, 60)
+    given_us = world.now_us
+    handover = call.give_away(leg)
+    yield world.seconds(0.05, 0.4)
+    call.mark_unreported(given_us, "the caller's Hangup ends an outgoing call until another phone rings")
+    call.next_round()
+    taken = call.ring(second)
+    yield world.seconds(2, 15)
+    call.take_over(handover, taken)
+    yield world.seconds(10, 200)
+    call.end_talk(taken)
+    world.release(first, second)
+
+
+@situation("an attended transfer, then the second agent gives the caller to a third without asking")
+def attended_then_blind(world: World, name: str) -> Play:
+    first, second, third = world.claim(3)
+    call = to_queue(world, name, first.queues[0])
+    call.begin()
+    yield from talk_first(world, call, first)
+    leg = call.truth.legs[-1]
+    consult = call.ring(second, by=leg)
+    yield world.seconds(2, 10)
+    call.pick_up(consult)
+    yield world.seconds(5, 40)
+    call.transfer(leg, consult)
+    yield world.seconds(10, 60)
+    handover = call.give_away(consult)
+    call.queue = None
+    yield world.seconds(0.05, 0.4)
+    call.next_round()
+    taken = call.ring(third)
+    yield world.seconds(2, 15)
+    call.take_over(handover, taken)
+    yield world.seconds(10, 100)
+    call.end_talk(taken)
+    world.release(first, second, third)
