@@ -9,7 +9,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from consumers.calls.events import CallEvent, call_event
-from voipex.events import Direction, Event, EventType, ReasonClass
+from voipex.events import EVENT_TYPES, Direction, Event, EventType, ReasonClass
 from voipex.timestamps import format_rfc3339
 
 CALL_ID: Final = "1772438400.1"
@@ -54,15 +54,8 @@ REASONS: Final[tuple[tuple[str | None, ReasonClass | None], ...]] = (
 )
 
 EVENT_NAMES: Final = {
-    EventType.NEW_CALL: "NewCall",
-    EventType.RINGING: "Ringing",
-    EventType.ANSWERED: "Answered",
-    EventType.HANGUP: "Hangup",
-    EventType.ATTENDED_TRANSFER: "AttendedTransfer",
-    EventType.ATTENDED_TRANSFER_CANCELLED: "CancelAttendedTransfer",
-    EventType.CDR: "CDR",
+    **{type_: name for name, type_ in EVENT_TYPES.items()},
     EventType.UNKNOWN: "QueueJoined",
-    EventType.AGENT_LOGIN: "AgentLogin",
 }
 
 

@@ -1,7 +1,7 @@
 """
 `Event`, the value of `<pbx>.call.events.v1` and `<pbx>.agent.events.v1`.
 
-A new event type needs one member of `EventType` and one row of `EVENT_TYPES`, and nothing elsewhere.
+A new event type needs one member of `EventType` and one row of `EVENT_TYPES`; the bridge needs no other change.
 """
 
 import re
