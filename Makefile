@@ -45,9 +45,11 @@ test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -p no:schemathesis -m "not kafka and not process and not slow and not artefacts" tests/unit
 
-check: $(READY) ## format, lint, types, import contracts, generated documents, locks
+check: $(READY) ## format, lint, spelling, words, types, import contracts, generated documents, locks
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: make format"; exit 1; }
 	@$(BIN)/ruff check --quiet .
+	@$(BIN)/codespell
+	@$(BIN)/python -m tools.dialect
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
