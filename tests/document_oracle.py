@@ -15,7 +15,15 @@ from tests.waiting import WITHIN_S, eventually
 from voipex.events import Event
 from voipex.kafka.settings import KafkaSettings
 from voipex.timestamps import parse_rfc3339
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+from voipex.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_LINES,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    topic_name,
+)
 
 Json = dict[str, Any]
 
@@ -62,7 +70,14 @@ def differences(
     `forgotten`: by kind, records that were folded and that their topic may have deleted since.
     """
     found = read(
-        bootstrap_servers, pbx, CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY, CALL_TIMELINES, AGENT_STATUS
+        bootstrap_servers,
+        pbx,
+        CALL_EVENTS,
+        AGENT_EVENTS,
+        AGENT_ACTIVITY,
+        AGENT_LINES,
+        CALL_TIMELINES,
+        AGENT_STATUS,
     )
     for kind, records in (forgotten or {}).items():
         there = {(each.partition, each.offset) for each in found[kind]}
@@ -78,8 +93,9 @@ def differences(
 def _revisions(documents: Sequence[ConsumerRecord]) -> Iterator[str]:
     last: dict[bytes, int] = {}
     for each in documents:
-        revision = orjson.loads(each.value or b"null")["revision"]
         key = each.key or b""
+        deleted = each.value is None
+        revision = last.get(key, 0) + 1 if deleted else orjson.loads(each.value or b"null")["revision"]
         if revision != last.get(key, 0) + 1:
             yield f"{each.topic} {key!r}: revision {revision} after {last.get(key, 0)}"
         last[key] = revision
@@ -115,7 +131,7 @@ def call_differences(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterat
 def _agents(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterator[str]:
     projection = AgentProjection()
     states: dict[str, Any] = {}
-    for kind in (AGENT_EVENTS, AGENT_ACTIVITY):
+    for kind in (AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES):
         for each in found[kind]:
             key = (each.key or b"").decode()
             state = states.get(key) or projection.initial_state(pbx, key)
@@ -123,11 +139,17 @@ def _agents(pbx: str, found: dict[Any, list[ConsumerRecord]]) -> Iterator[str]:
     published = _latest(found[AGENT_STATUS])
     for key, state in states.items():
         document = published.get(key)
+        as_of_us = state.touched_us if document is None else parse_rfc3339(document["updated_at"])
+        _, produced = projection.emit(state, as_of_us)
+        expected = [orjson.loads(each.value or b"null") for each in produced if each.kind == AGENT_STATUS]
         if document is None:
-            yield f"agent {key}: not published"
+            if expected not in ([], [None]):
+                yield f"agent {key}: not published"
             continue
-        _, documents = projection.emit(state, parse_rfc3339(document["updated_at"]))
-        yield from _compared(f"agent {key}", document, orjson.loads(documents[0].value or b"null"))
+        if not expected:
+            yield f"agent {key}: published, though it has no status"
+            continue
+        yield from _compared(f"agent {key}", document, expected[0] or {})
 
 
 def _compared(what: str, document: Json, expected: Json) -> Iterator[str]:

@@ -72,10 +72,13 @@ def _rights_of(name: str, pbxs: Sequence[str]) -> list[Document]:
     idempotent) producer needs Write on its own id only.
     """
     projection = SERVICES[name](consumer_settings.Settings.model_construct(**_defaults()))
+    read, written = set(projection.inputs), set(projection.outputs)
+    only_read, only_written = read - written, written - read
+    both = {projection.changelog, *(read & written)}
     return [
-        *(_right("topic", each, "Read") for each in _names(pbxs, projection.inputs)),
-        *(_right("topic", each, "Write") for each in _names(pbxs, (*projection.outputs, DEAD_LETTERS))),
-        *(_right("topic", each, "Read", "Write") for each in _names(pbxs, [projection.changelog])),
+        *(_right("topic", each, "Read") for each in _names(pbxs, only_read)),
+        *(_right("topic", each, "Write") for each in _names(pbxs, (*only_written, DEAD_LETTERS))),
+        *(_right("topic", each, "Read", "Write") for each in _names(pbxs, both)),
         _right("group", f"voipex-{name}", "Read"),
         # One for each partition: voipex-timelines.<pbx>.timelines.<partition>
         _right("transactionalId", f"voipex-{name}.", "Write", pattern="prefix"),

@@ -116,7 +116,7 @@ class QueueStatus(_Published):
     )
     inferred: bool = Field(
         default=False,
-        description="when the agent came, no AgentLogin named this queue: a pause showed it, or the login named none",
+        description="the login is inferred: a pause showed it, or the AgentLogin named no queue; or the end of a pause is, a call of the queue rang",
     )
 
 
@@ -133,13 +133,15 @@ class AgentCall(_Published):
 class AgentDay(_Published):
     """What one local day came to. Intervals are cut at local midnight; open ones count up to `updated_at`."""
 
-    answered_in: int = Field(description="calls answered in role agent, on the day of the answer")
-    answered_out: int = Field(description="calls answered in role caller, on the day of the answer")
-    unanswered_out: int = Field(description="calls of role caller that ended without an answer")
+    answered_in: int = Field(description="rounds in which the agent got the caller, on the day of the answer")
+    answered_out: int = Field(description="calls made that were answered, on the day of the first answer")
+    unanswered_out: int = Field(description="calls made that ended without an answer, none by time-out")
     missed_rings: int = Field(
-        description="ring attempts of role agent that ended no_answer, busy or rejected"
+        description="rounds without an answer in which a phone ended no_answer, busy or rejected; phones of one agent that ring in one call at once are one round"
     )
-    answered_elsewhere: int = Field(description="ring attempts of role agent that somebody else answered")
+    answered_elsewhere: int = Field(
+        description="other rounds without an answer in which a phone ended answered_elsewhere"
+    )
     transfers: int = Field(description="callers given away")
     talk_s: float = Field(
         description="time with callers in roles agent and caller (union); without legs ended by timeout"
@@ -159,7 +161,7 @@ class QueueDay(_Published):
     """What one local day came to in one queue, role agent only."""
 
     answered: int = Field(description="calls of the queue that the agent answered, on the day of the answer")
-    missed_rings: int = Field(description="ring attempts that ended no_answer, busy or rejected")
+    missed_rings: int = Field(description="rounds of the queue that count as `missed_rings` of the day")
     talk_s: float = Field(description="time with callers of the queue; without legs ended by timeout")
     paused_s: float = Field(description="time paused in this queue")
 
@@ -189,10 +191,10 @@ class AgentStatus(_Published):
     queues: dict[str, QueueStatus] = Field(description="queues that the agent is logged into, by name")
     pause_name: str | None = Field(default=None, description="of the current pause, the one begun last")
     current_calls: tuple[AgentCall, ...] = Field(
-        description="all but the ringing ones, in order of their beginning"
+        description="all but the ringing ones, each call once, in order of their beginning"
     )
     ringing_calls: tuple[AgentCall, ...] = Field(
-        description="calls that ring now, in order of their beginning"
+        description="calls that only ring now, each call once, in order of their beginning"
     )
     days: dict[str, AgentDay] = Field(description="by local date; the last seven, without empty ones")
     queue_days: dict[str, dict[str, QueueDay]] = Field(

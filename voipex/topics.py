@@ -48,6 +48,8 @@ CALL_STATE: Final = TopicSpec(
     "call.state.v1", "UniqueId", "private", "compact,delete", 30 * _DAY_MS, public=False
 )
 AGENT_STATE: Final = TopicSpec("agent.state.v1", "agent key", "private", "compact", None, public=False)
+AGENT_LINES: Final = TopicSpec("agent.lines.v1", "agent key", "private", "delete", 7 * _DAY_MS, public=False)
+"""Claims to lines, and activity on an agent's line: the agents service writes it to itself."""
 
 TOPIC_SPECS: Final = (
     CALL_EVENTS,
@@ -58,6 +60,7 @@ TOPIC_SPECS: Final = (
     DEAD_LETTERS,
     CALL_STATE,
     AGENT_STATE,
+    AGENT_LINES,
 )
 
 

@@ -6,11 +6,15 @@ The path of a record:
     projection.py  parses records into AgentEvent or Leg; builds documents; computes when they change by time alone
     memory.py      the state of an agent: drops copies and lower revisions, rewinds for late records; the value in the changelog
     archive.py     compact storage of finished events and legs, which are rarely read again
+    lines.py       claims to lines, and activity on them: the records that tasks of different partitions write to each other
+    ownership.py   the key of a line: which agent had it when, and what of its legs goes to whom
     fold.py        sweeps through time over events and legs: states, unions of intervals, silence (24 h), expiry (90 days)
     presence.py    the register of agent events: logins and pauses per queue; the rules of Login, Logout, Paused and UnPaused
-    legs.py        the register of activity records: the phases of a leg, and what a finished leg counts for
+    swapped.py     the order in which agent events are read: a pause just before its login is read after it
+    legs.py        the register of activity records: the phases of a leg
+    rounds.py      the counters: rounds of attempts of one agent in one call, calls made, transfers
     days.py        local days of 23 to 25 hours, and the totals of a day
 
-Presence and activity are independent of each other. `fold` combines them as of one moment, so the order in which the two topics arrive
-does not matter.
+Presence and activity are two registers, each by its own moments: the order in which the two topics arrive does not matter. Only a ring
+of a queue in which the agent is paused tells presence something: that an AgentUnPaused was lost.
 """

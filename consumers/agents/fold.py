@@ -11,7 +11,7 @@ It allows to store the picture of the last record and to sweep only over later i
 picture for a late input. Totals are never corrected: a late or revised input means another walk.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Final
@@ -20,12 +20,9 @@ import orjson
 
 from consumers.agents.days import (
     ANSWERED,
-    ANSWERED_ELSEWHERE,
     ANSWERED_IN,
-    ANSWERED_OUT,
     LOGIN_US,
     MISSED,
-    MISSED_RINGS,
     PAUSE_US,
     PAUSED_HERE_US,
     PAUSED_US,
@@ -33,8 +30,6 @@ from consumers.agents.days import (
     RING_US,
     TALK_US,
     TALKED_US,
-    TRANSFERS,
-    UNANSWERED_OUT,
     DayTotals,
     LocalDays,
     QueueTotals,
@@ -52,11 +47,13 @@ from consumers.agents.legs import (
     Leg,
     LegKey,
     Phase,
-    outcome_of,
+    foremost,
     phases,
-    precedence_of,
 )
-from consumers.agents.presence import IN, OUT, UNNAMED, AgentEvent, Presence, PresenceSummary
+from consumers.agents.lines import Claim
+from consumers.agents.presence import IN, OUT, PAUSED, UNNAMED, AgentEvent, Presence, PresenceSummary
+from consumers.agents.rounds import Count, counts, queue_of_round, rounds
+from consumers.agents.swapped import reading_order
 from voipex.agent_status import AgentPresence, AgentState
 
 BEGINNING: Final = -(1 << 62)
@@ -113,12 +110,18 @@ class Picture:
     email: Register | None = None
     days: dict[str, DayTotals] = field(default_factory=dict)
     queue_days: dict[str, dict[str, QueueTotals]] = field(default_factory=dict)
+    forgot_us: int = BEGINNING
+    """What was over by then is forgotten, after 90 days without a sign of the agent."""
+    claim: Claim | None = None
+    """At the key of a line: the last record that named it together with a Login."""
+    pause_heard_us: int = BEGINNING
+    """When the last AgentPaused was received: a login soon after it is read before it (`swapped`)."""
     read_presence: Presence | None = _NO_PRESENCE
     kept_presence: bytes = b""
 
     def start_empty(self) -> None:
         """Forget all but the moment."""
-        empty = Picture(self.at_us)
+        empty = Picture(self.at_us, forgot_us=self.forgot_us, claim=self.claim)
         for name in Picture.__slots__:
             setattr(self, name, getattr(empty, name))
 
@@ -144,6 +147,7 @@ class Picture:
         """All but what has been JSON already: `presence_json` and `summary.queues`."""
         *kept, _read_presence, _kept_presence = _values_of_picture(self)
         kept[_SUMMARY] = self.summary[:-1]
+        kept[_CLAIM] = None if self.claim is None else tuple(self.claim)
         return kept
 
     def presence_json(self) -> bytes:
@@ -152,7 +156,10 @@ class Picture:
     @classmethod
     def from_json(cls, kept: list[Any], presence: bytes, queues: bytes) -> "Picture":
         kept[_SUMMARY] = PresenceSummary._make((*kept[_SUMMARY], queues))
-        return cls(*[*kept, None, presence])
+        picture = cls(*kept)
+        picture.read_presence, picture.kept_presence = None, presence
+        picture.claim = None if picture.claim is None else Claim(*picture.claim)
+        return picture
 
     def to_bytes(self) -> bytes:
         """The picture alone, in JSON."""
@@ -179,7 +186,8 @@ class Picture:
 
 
 _values_of_picture: Final = attrgetter(*(each.name for each in fields(Picture)))
-_SUMMARY: Final = 4  # place of `summary` among them
+_SUMMARY: Final = Picture.__slots__.index("summary")
+_CLAIM: Final = Picture.__slots__.index("claim")
 
 
 class Walk:
@@ -194,11 +202,11 @@ class Walk:
     __slots__ = (
         "_changed",
         "_floor_us",
-        "_forgot_us",
         "_local_days",
         "_moments",
         "_owned",
         "_presence_us",
+        "_queues",
         "active",
         "picture",
     )
@@ -206,7 +214,7 @@ class Walk:
     def __init__(
         self,
         picture: Picture,
-        events: Iterable[AgentEvent],
+        events: Collection[AgentEvent],
         legs: Iterable[Leg],
         local_days: LocalDays,
         floor_us: int,
@@ -216,7 +224,6 @@ class Walk:
         """What runs, by leg."""
         self._local_days = local_days
         self._floor_us = floor_us
-        self._forgot_us = BEGINNING
         self._changed = True  # what runs, since it was looked at
         self._presence_us = picture.at_us  # until here login and pauses are summed up: they change seldom
         # What of the picture is not shared with another one: "presence", days, (queue, day).
@@ -224,10 +231,24 @@ class Walk:
         # (at_us, running number, what, to whom), the next one last. The number keeps the order of events, and that of what a leg does.
         # Among the others order does not matter, since a state is looked at only between two moments.
         self._moments: list[_Moment] = []
-        for event in events:
-            self._moments.append((event.at_us, len(self._moments), Walk._hear, event))
+        self._queues: dict[LegKey, str | None] = {}  # of the round, where a leg itself has none
+        for read_us, event in reading_order(sorted(events)) if events else ():
+            if read_us == event.at_us:
+                self._moments.append((read_us, len(self._moments), Walk._hear, event))
+                continue
+            if event.at_us > picture.at_us:
+                self._moments.append((event.at_us, len(self._moments), Walk._hear_early, event))
+            self._moments.append((read_us, len(self._moments), Walk._read, event))
+        calls: dict[str, list[Leg]] = {}
         for leg in legs:
             self._lay_out(leg)
+            of_call = calls.get(leg.call_id)
+            if of_call is None:
+                calls[leg.call_id] = [leg]
+            else:
+                of_call.append(leg)
+        for of_call in calls.values():
+            self._lay_out_counts(of_call)
         self._moments.sort(reverse=True)
 
     def _lay_out(self, leg: Leg) -> None:
@@ -249,6 +270,20 @@ class Walk:
             if leg.last_event_us > end_us and leg.last_event_us > from_us:
                 moments.append((leg.last_event_us, len(moments), Walk._see, leg))
 
+    def _lay_out_counts(self, legs: list[Leg]) -> None:
+        """What the legs of one call count for after the picture."""
+        moments, from_us = self._moments, self.picture.at_us
+        if len(legs) == 1 and legs[0].latest_us <= from_us and legs[0].end_us is not None:
+            return
+        for count in counts(legs):
+            if count.at_us > from_us:
+                moments.append((count.at_us, len(moments), Walk._count, count))
+        if len(legs) > 1:
+            for attempts in rounds(legs):
+                for leg in attempts:
+                    if leg.queue is None and (got_us := leg.got_caller_us) is not None:
+                        self._queues[leg.call_id, leg.leg] = queue_of_round(attempts, got_us)
+
     def over(self, until_us: int) -> None:
         """Carry the picture on to *until_us*, with what happens at that very moment."""
         moments, picture = self._moments, self.picture
@@ -266,7 +301,7 @@ class Walk:
     def identify(self, legs: Iterable[Leg]) -> None:
         """Let legs say who the agent is; but for those that were forgotten on the way."""
         for leg in legs:
-            if leg.latest_us > self._forgot_us:
+            if leg.latest_us > self.picture.forgot_us:
                 self.picture.update_identity(leg, [leg.last_event_us, 0, leg.call_id, leg.leg])
 
     def branch(self) -> None:
@@ -284,16 +319,36 @@ class Walk:
     def _hear(self, event: AgentEvent) -> None:
         """An agent event."""
         picture = self.picture
-        self._add_presence(picture.at_us)
-        self._changed = True
-        presence = self._owned.get("presence")
-        if presence is None:
-            presence = self._owned["presence"] = picture.presence.copy()
-        picture.update_identity(event, [event.at_us, 1, event.event_id, 0])
-        heir = presence.apply(event)
+        if not self._read(event):
+            picture.update_identity(event, [event.at_us, 1, event.event_id, 0])
+        else:
+            picture.last_event_us = max(picture.last_event_us, event.at_us)
+        if event.kind == PAUSED:
+            picture.pause_heard_us = event.at_us
+
+    def _hear_early(self, event: AgentEvent) -> None:
+        """A pause that is read later, after its login."""
+        self.picture.update_identity(event, [event.at_us, 1, event.event_id, 0])
+        self.picture.pause_heard_us = event.at_us
+
+    def _read(self, event: AgentEvent) -> bool:
+        """Apply an event to the register; returns True if it is ignored altogether."""
+        picture = self.picture
+        presence = self._presence_to_change()
+        heir, ignored = presence.apply(event, picture.at_us)
         picture.presence = presence
         if UNNAMED in picture.queue_days:
             self._settle_unnamed(heir)
+        return ignored
+
+    def _presence_to_change(self) -> Presence:
+        picture = self.picture
+        self._add_presence(picture.at_us)
+        self._changed = True
+        presence: Presence | None = self._owned.get("presence")
+        if presence is None:
+            presence = self._owned["presence"] = picture.presence.copy()
+        return presence
 
     def _settle_unnamed(self, heir: str | None) -> None:
         """A pause of an unnamed queue is counted for the queue that continues it, or for none."""
@@ -310,35 +365,33 @@ class Walk:
 
     def _go_on(self, phase: Phase) -> None:
         """A leg begins, or goes over to what it does next."""
+        leg = phase.leg
         self.picture.took_calls = self._changed = True
-        self.active[phase.leg.call_id, phase.leg.leg] = phase
-        if phase.answers and phase.start_us >= self._floor_us:
-            day = self._local_days.day_of(phase.start_us).name
-            if phase.leg.role != AGENT:
-                self._totals(day)[ANSWERED_OUT] += 1
-                return
-            self._totals(day)[ANSWERED_IN] += 1
-            if phase.leg.queue is not None:
-                self._queue_totals(phase.leg.queue, day)[ANSWERED] += 1
+        self.active[leg.call_id, leg.leg] = phase
+        if leg.queue in self.picture.summary.paused and leg.role == AGENT and phase.start_us == leg.start_us:
+            self._ring_paused(leg)
+
+    def _ring_paused(self, leg: Leg) -> None:
+        """A queue rings no paused member: an AgentUnPaused was lost."""
+        if leg.queue is not None and leg.rings_unanswered_call:
+            presence = self._presence_to_change()
+            if presence.ring(leg.queue, leg.start_us):
+                self.picture.presence = presence
 
     def _close(self, leg: Leg) -> None:
-        """A leg is over: what it comes to."""
+        """A leg is over."""
         del self.active[leg.call_id, leg.leg]
         self._changed = True
-        at_us = leg.end_us
-        missed, answered_elsewhere, unanswered_out, transfer = outcome_of(leg)
-        if at_us is None or at_us < self._floor_us:
+
+    def _count(self, count: Count) -> None:
+        """A round, a call or a transfer is complete."""
+        if count.at_us < self._floor_us:
             return
-        if not (missed or answered_elsewhere or unanswered_out or transfer):
-            return
-        day = self._local_days.day_of(at_us).name
-        totals = self._totals(day)
-        totals[MISSED_RINGS] += missed
-        totals[ANSWERED_ELSEWHERE] += answered_elsewhere
-        totals[UNANSWERED_OUT] += unanswered_out
-        totals[TRANSFERS] += transfer
-        if missed and leg.queue is not None:
-            self._queue_totals(leg.queue, day)[MISSED] += 1
+        day = self._local_days.day_of(count.at_us).name
+        self._totals(day)[count.counter] += 1
+        if count.queue is not None:
+            counter = ANSWERED if count.counter == ANSWERED_IN else MISSED
+            self._queue_totals(count.queue, day)[counter] += 1
 
     # ------------------------------------------------------------ how time passes
 
@@ -364,23 +417,24 @@ class Walk:
             self._changed = True  # silence is over
             forget_us = picture.seen_us + FORGET_US
             if until_us > forget_us:
-                self._forgot_us = forget_us
+                picture.forgot_us = forget_us
                 picture.start_empty()
                 self._owned.clear()
 
     def _add_calls(self, start_us: int, end_us: int) -> None:
         """Sum up what runs. Unions: however many calls talk or ring at once, time passes once."""
         talks = rings = False
-        queues = set()
+        queues: set[str | None] = set()
         for phase in self.active.values():
             if phase.rings:
                 rings = True
             elif phase.talks:
                 talks = True
-                if phase.leg.queue is not None and phase.leg.role == AGENT:
-                    queues.add(phase.leg.queue)
+                if phase.leg.role == AGENT:
+                    queues.add(self._queue_of(phase.leg))
         if not rings and not talks:
             return
+        queues.discard(None)
         for day, length_us in self._days_of(start_us, end_us):
             totals = self._totals(day)
             if rings:
@@ -388,7 +442,10 @@ class Walk:
             if talks:
                 totals[TALK_US] += length_us
                 for queue in queues:
-                    self._queue_totals(queue, day)[TALKED_US] += length_us
+                    self._queue_totals(queue or "", day)[TALKED_US] += length_us
+
+    def _queue_of(self, leg: Leg) -> str | None:
+        return leg.queue if leg.queue is not None else self._queues.get((leg.call_id, leg.leg))
 
     def _add_presence(self, until_us: int) -> None:
         """Sum up login and pauses, which have not changed since they were summed up last."""
@@ -426,7 +483,7 @@ class Walk:
         picture = self.picture
         self._changed = False
         if self.active:
-            state = _STATE_OF_ACTIVITY[max(self.active.values(), key=precedence_of).activity]
+            state = _STATE_OF_ACTIVITY[foremost(self.active.values()).activity]
         else:
             state = _idle_state(picture, silent=silent)
         if state != picture.state:
@@ -462,7 +519,7 @@ class Walk:
         return owned
 
 
-_Moment = tuple[int, int, Callable[[Walk, Any], None], Any]
+_Moment = tuple[int, int, Callable[[Walk, Any], object], Any]
 
 
 def presence_of(picture: Picture, *, silent: bool) -> str:

@@ -15,7 +15,7 @@ order of arrival and repetition do not matter within these days. A long walk lea
 groups.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from types import MappingProxyType
@@ -27,10 +27,12 @@ from consumers.agents import archive
 from consumers.agents.archive import Lines, Words
 from consumers.agents.days import LocalDays, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, Picture, Walk
-from consumers.agents.legs import Leg, LegKey, past_of
-from consumers.agents.presence import UNNAMED, AgentEvent
+from consumers.agents.legs import CALLER, Leg, LegKey, past_of
+from consumers.agents.lines import Claim, SentClaim, claims_of_event, claims_of_leg, latest_claim
+from consumers.agents.presence import LOGIN, PAUSED, UNNAMED, AgentEvent
+from consumers.agents.swapped import SWAPPED_US, reading_order
 
-FOLD_VERSION: Final = 1
+FOLD_VERSION: Final = 2
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
 STAGE_US: Final = 5 * 60 * 1_000_000
@@ -128,6 +130,14 @@ class AgentState:
     """The beginning of the day that is kept last: what was over by then changes nothing any more."""
     trim_us: int = BEGINNING
     """When the base moves forward next."""
+    claims: dict[str, Claim] = field(default_factory=dict)
+    """At the key of a line: claims later than the head, and those that came late."""
+    to_send: tuple[SentClaim, ...] = ()
+    """Claims of this agent, to be sent with the next documents."""
+    sequence: int = 0
+    """Of what this line has sent to agents."""
+    last_begin_us: int = BEGINNING
+    """When the last leg began."""
 
     def copy(self) -> "AgentState":
         return AgentState(*_values_of_state(self))
@@ -150,7 +160,7 @@ def take_event(memory: AgentState, event: AgentEvent) -> AgentState:
     if known is None:
         if event.at_us <= memory.folded_us:
             return memory
-        _, line = _find(memory, archive.mark_of_event(event.event_id))
+        _, line = find(memory, archive.mark_of_event(event.event_id))
         if line is not None:
             known = archive.read(line, memory.words)[0][event.event_id]
     first_us = event.at_us
@@ -158,10 +168,14 @@ def take_event(memory: AgentState, event: AgentEvent) -> AgentState:
         if _first(event, known) is known:
             return memory
         first_us = min(first_us, known.at_us)
-    if first_us <= memory.head.at_us:
-        memory = rewind(memory, lambda at_us: at_us < first_us)
+    sent = claims_of_event(memory.key, event) if known is None else ()
+    head = memory.head
+    # A login is read before a pause that came just before it; so a late event may change how those around it are read.
+    if first_us <= head.at_us or (event.kind == LOGIN and head.pause_heard_us >= event.at_us - SWAPPED_US):
+        memory = rewind(memory, before(first_us - SWAPPED_US))
     memory = memory.copy()
     memory.events = {**memory.events, event.event_id: event}
+    memory.to_send += sent
     memory.touched_us = max(memory.touched_us, event.at_us)
     return memory
 
@@ -180,30 +194,66 @@ def take_leg(memory: AgentState, leg: Leg) -> AgentState:
     mark = b""
     if known is None:
         mark = archive.mark_of_leg(leg.leg, leg.call_id)
-        found, line = _find(memory, mark)
+        found, line = find(memory, mark)
         if line is not None:
             known = archive.read(line, memory.words)[1][key]
-            if leg.revision > known.revision and archive.as_kept(leg) == archive.as_kept(known):
-                return _with_line(found, line, leg)
+            if leg.version > known.version and archive.as_kept(leg) == archive.as_kept(known):
+                return _with_line(found, line, leg.given_to(known.owner))
         elif leg.latest_us <= memory.folded_us and not leg.is_open:
             return memory
         else:
             mark = b""
-    if known is not None and leg.revision <= known.revision:
+    if known is not None and leg.version <= known.version:
         return memory
-
-    def agrees(at_us: int) -> bool:
-        return past_of(leg, at_us) == (() if known is None else past_of(known, at_us))
-
-    if mark or not agrees(memory.head.at_us):
-        memory = rewind(memory, agrees, mark)
-    memory = memory.copy()
+    sent = claims_of_leg(memory.key, leg, known)
+    if known is not None:
+        leg.owner = known.owner
+    memory = _before_news(memory, leg, known, mark).copy()
     memory.legs = {**memory.legs, key: leg}
+    memory.to_send += sent
     memory.touched_us = max(memory.touched_us, leg.latest_us)
+    if not leg.removed:
+        memory.last_begin_us = max(memory.last_begin_us, leg.begin_us)
     return memory
 
 
-def _find(memory: AgentState, mark: bytes) -> tuple[AgentState, bytes | None]:
+def _before_news(memory: AgentState, leg: Leg, known: Leg | None, mark: bytes) -> AgentState:
+    """Back to where a leg and its revision *known* agree. *mark*: names the archived line of the latter."""
+    changed_us = memory.head.at_us + 1
+    if leg.role == CALLER or (known is not None and known.role == CALLER):
+        memory, changed_us = with_other_attempts(memory, (leg.call_id, leg.leg))
+    given_away = leg.owner is not None
+    if known is not None and given_away and not leg.removed and leg.begin_us != known.begin_us:
+        changed_us = min(
+            changed_us, leg.begin_us, known.begin_us
+        )  # it may have been another agent's line then
+
+    def agrees(at_us: int) -> bool:
+        if at_us >= changed_us:
+            return False
+        return given_away or past_of(leg, at_us) == (() if known is None else past_of(known, at_us))
+
+    return memory if not mark and agrees(memory.head.at_us) else rewind(memory, agrees, mark)
+
+
+def with_other_attempts(memory: AgentState, key: LegKey) -> tuple[AgentState, int]:
+    """
+    Bring back the other attempts of a caller, which count by call, not each for itself.
+
+    Returns the memory, and from when on they may count differently.
+    """
+    mark = archive.mark_of_caller(key[0])
+    trace = archive.trace_of(mark)
+    for stage in memory.stages:
+        if trace in stage.lines.traces and mark in archive.all_of(stage.lines):
+            memory = rewind(memory, before(stage.at_us + 1))
+            break
+    others = [leg for leg in memory.legs.values() if leg.call_id == key[0] and leg.leg != key[1]]
+    ends = [leg.end_us for leg in others if leg.role == CALLER and not leg.removed]
+    return memory, min([each for each in ends if each is not None], default=memory.head.at_us + 1)
+
+
+def find(memory: AgentState, mark: bytes) -> tuple[AgentState, bytes | None]:
     """The line of an event or leg by how it begins; and the memory, its lines opened where that was needed to look."""
     trace = archive.trace_of(mark)
     for place, stage in enumerate(memory.stages):
@@ -250,8 +300,9 @@ def rewind(memory: AgentState, agrees: Callable[[int], bool], mark: bytes = b"")
         lines = archive.all_of(stage.lines) + lines
         if stages and agrees(stage.at_us) and mark in lines:
             break
-    events, legs = archive.read(lines, memory.words)
+    events, legs, claims = archive.read(lines, memory.words)
     memory = memory.copy()
+    memory.claims = claims | memory.claims
     memory.head = Picture.from_bytes(stage.picture) if stage.picture else Picture()
     memory.events = events | memory.events
     memory.legs = legs | memory.legs
@@ -315,8 +366,8 @@ def _midnights(memory: AgentState, head_us: int, local_days: LocalDays) -> Seque
 
 def _walk(memory: AgentState, local_days: LocalDays, floor_us: int) -> Walk:
     """A walk from the head over all that is not written down."""
-    legs = [leg for leg in memory.legs.values() if not leg.removed]
-    return Walk(memory.head.copy(), sorted(memory.events.values()), legs, local_days, floor_us)
+    legs = [leg for leg in memory.legs.values() if leg.counts_here]
+    return Walk(memory.head.copy(), memory.events.values(), legs, local_days, floor_us)
 
 
 def _advance(memory: AgentState, walk: Walk, until_us: int, over_us: int) -> AgentState:
@@ -324,17 +375,42 @@ def _advance(memory: AgentState, walk: Walk, until_us: int, over_us: int) -> Age
     walk.over(until_us)
     head = walk.picture
     over_us = min(over_us, head.at_us)
-    events = [event for event in memory.events.values() if event.at_us <= head.at_us]
-    legs = [leg for leg in memory.legs.values() if leg.latest_us <= over_us and not leg.is_open]
-    if events or legs:
-        walk.identify([leg for leg in legs if not leg.removed])
-        memory = _archive(memory, events, legs)
+    events = _read_by(memory, head.at_us)
+    legs = _over_by(memory, over_us)
+    claims = [claim for claim in memory.claims.values() if claim.at_us <= head.at_us] if memory.claims else ()
+    if events or legs or claims:
+        walk.identify([leg for leg in legs if leg.counts_here])
+        head.claim = latest_claim(head.claim, claims)
+        memory = _archive(memory, events, legs, claims)
     memory = memory.copy()
     memory.head = head
     return memory
 
 
-def _archive(memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Leg]) -> AgentState:
+def _read_by(memory: AgentState, at_us: int) -> list[AgentEvent]:
+    """The events that were read until a moment."""
+    events = [event for event in memory.events.values() if event.at_us <= at_us]
+    if not events or len(events) == len(memory.events) or not any(event.kind == PAUSED for event in events):
+        return events
+    return [event for read_us, event in reading_order(sorted(memory.events.values())) if read_us <= at_us]
+
+
+def _over_by(memory: AgentState, at_us: int) -> list[Leg]:
+    """The legs of calls that are over: rounds need all legs of a call that goes on."""
+    legs = [leg for leg in memory.legs.values() if leg.latest_us <= at_us and not leg.is_open]
+    if not legs or len(legs) == len(memory.legs):
+        return legs
+    going_on = {
+        leg.call_id
+        for leg in memory.legs.values()
+        if (leg.latest_us > at_us or leg.is_open) and (leg.start_us <= at_us or leg.role == CALLER)
+    }
+    return [leg for leg in legs if leg.call_id not in going_on]
+
+
+def _archive(
+    memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Leg], claims: Collection[Claim]
+) -> AgentState:
     """Append events and legs that are over to the lines of the last stage."""
     writer = archive.Writer(memory.words)
     later_events, later_legs = memory.events.copy(), memory.legs.copy()
@@ -344,9 +420,14 @@ def _archive(memory: AgentState, events: Iterable[AgentEvent], legs: Iterable[Le
     for leg in legs:
         writer.add_leg(leg)
         del later_legs[leg.call_id, leg.leg]
+    later_claims = memory.claims.copy() if claims else memory.claims
+    for claim in claims:
+        writer.add_claim(claim)
+        del later_claims[claim.claim_id]
     last = memory.stages[-1]
     memory = memory.copy()
-    memory.events, memory.legs, memory.words = later_events, later_legs, writer.words
+    memory.events, memory.legs, memory.claims = later_events, later_legs, later_claims
+    memory.words = writer.words
     memory.stages = (*memory.stages[:-1], last._replace(lines=archive.join(last.lines, (writer.lines,))))
     return memory
 
@@ -439,6 +520,7 @@ def _fold_half(memory: AgentState, floor_us: int, local_days: LocalDays) -> Agen
     memory = back_to_base(memory)
     moments = [event.at_us for event in memory.events.values()]
     moments += [leg.latest_us for leg in memory.legs.values()]
+    moments += [claim.at_us for claim in memory.claims.values()]
     base_us = sorted(moments)[len(moments) // 2] - 1
     if base_us <= memory.stages[0].at_us:
         return memory
@@ -447,6 +529,11 @@ def _fold_half(memory: AgentState, floor_us: int, local_days: LocalDays) -> Agen
     memory.stages = (Stage(memory.head.at_us, memory.head.to_bytes(), memory.past.until),)
     memory.words = ()
     return memory
+
+
+def before(limit_us: int) -> Callable[[int], bool]:
+    """For `rewind`: to the latest stage before a moment."""
+    return lambda at_us: at_us < limit_us
 
 
 def back_to_base(memory: AgentState) -> AgentState:
@@ -536,6 +623,7 @@ def encode(memory: AgentState) -> bytes:
     for at_us, picture, until, is_quiet, (lines, pieces, sizes, traces) in stages:
         kept_stages.append((at_us, until, is_quiet, sizes))
         parts += (picture, lines, traces, pieces)
+    to_send = [(sent.line, tuple(sent.claim)) for sent in memory.to_send]
     line = orjson.dumps(
         (
             FOLD_VERSION,
@@ -556,6 +644,12 @@ def encode(memory: AgentState) -> bytes:
             past.until,
             memory.kept_us,
             memory.trim_us,
+            (
+                [tuple(claim) for claim in memory.claims.values()],
+                to_send,
+                memory.sequence,
+                memory.last_begin_us,
+            ),
             [len(part) for part in parts],
         )
     )
@@ -572,7 +666,8 @@ def decode(value: bytes) -> AgentState:
         parts.append(value[end : end + length])
         end += length
     version, pbx, key, revision, digest, status, due_us, emitted_us, touched_us = fields[:9]
-    head, events, legs, kept_stages, words, past_first, past_until, kept_us, trim_us = fields[9:-1]
+    head, events, legs, kept_stages, words, past_first, past_until, kept_us, trim_us, *more = fields[9:-1]
+    claims, to_send, sequence, last_begin_us = more[0] if more else ((), (), 0, BEGINNING)
     presence, queues, past_days, past_queue_days = parts[:4]
     names = past_queue_days.split(b"\t") if past_queue_days else []
     stages, part = [], iter(parts[4:])
@@ -596,5 +691,19 @@ def decode(value: bytes) -> AgentState:
         Past(past_first, past_until, past_days, dict(zip(names[::2], names[1::2], strict=True))),
         kept_us,
         trim_us,
+        {kept[1]: Claim(*kept) for kept in claims},
+        tuple([SentClaim(line, Claim(*claim)) for line, claim in to_send]),
+        sequence,
+        last_begin_us,
     )
-    return memory if version == FOLD_VERSION else back_to_base(memory)
+    return memory if version == FOLD_VERSION else _folded_anew(memory)
+
+
+def _folded_anew(memory: AgentState) -> AgentState:
+    """Back at the base, with the claims of all that is folded again: a version before may not have sent them."""
+    memory = back_to_base(memory)
+    for event in memory.events.values():
+        memory.to_send += claims_of_event(memory.key, event)
+    for leg in memory.legs.values():
+        memory.to_send += claims_of_leg(memory.key, leg, None)
+    return memory

@@ -36,6 +36,18 @@ class AgentEvent(NamedTuple):
 
 LOGIN, LOGOUT, PAUSED, UNPAUSED = "agent_login", "agent_logout", "agent_paused", "agent_unpaused"
 
+CROSSING_US: Final = 10 * 1_000_000
+"""A queue may ring an agent whose pause is younger: the two events crossed."""
+
+
+class Applied(NamedTuple):
+    """What became of an event."""
+
+    heir: str | None
+    """The queue that continues an unnamed login, when this event named it."""
+    ignored: bool
+    """A logout of another login than the one that holds now."""
+
 
 @dataclass(slots=True)
 class QueueRegister:
@@ -46,17 +58,21 @@ class QueueRegister:
     paused_since_us: int | None = None
     pause_name: str | None = None
     pause_id: str = ""  # event_id of the pause: tells which of two at the same microsecond began last
+    unpause_inferred: bool = False
+    """A ring showed that an AgentUnPaused was lost; until the next Paused or UnPaused."""
 
-    def pause(self, event: AgentEvent) -> None:
+    def pause(self, event: AgentEvent, at_us: int) -> None:
         """A second pause keeps the first start; another name begins anew (no name is not another name)."""
+        self.unpause_inferred = False
         renamed = event.pause_name is not None and event.pause_name != self.pause_name
         if self.paused_since_us is None or renamed:
-            self.paused_since_us = event.at_us
+            self.paused_since_us = at_us
             self.pause_name = event.pause_name
             self.pause_id = event.event_id
 
     def unpause(self) -> None:
         self.paused_since_us, self.pause_name, self.pause_id = None, None, ""
+        self.unpause_inferred = False
 
     @property
     def is_paused(self) -> bool:
@@ -72,7 +88,7 @@ class QueueRegister:
             "paused_since": None
             if self.paused_since_us is None
             else format_rfc3339_cached(self.paused_since_us),
-            "inferred": self.inferred,
+            "inferred": self.inferred or self.unpause_inferred,
         }
 
 
@@ -102,28 +118,44 @@ class Presence:
     queues: dict[str, QueueRegister] = field(default_factory=dict)
     left: dict[str, bool] = field(default_factory=dict)
     """Every queue ever named -> the agent logged out of it, and not in again."""
+    login_lines: dict[str, str | None] = field(default_factory=dict)
+    """By queue, the Line of its last AgentLogin."""
 
     def copy(self) -> "Presence":
         queues = {name: QueueRegister(*_values_of_queue(queue)) for name, queue in self.queues.items()}
-        return Presence(self.status, queues, self.left.copy())
+        return Presence(self.status, queues, self.left.copy(), self.login_lines.copy())
 
-    def apply(self, event: AgentEvent) -> str | None:
-        """Take the next event. Returns the queue that continues an unnamed login, when this event named it."""
-        heir = None
+    def apply(self, event: AgentEvent, at_us: int | None = None) -> Applied:
+        """Take the next event. `at_us`: when it is read, where that is not its receipt (`swapped`)."""
+        at_us = event.at_us if at_us is None else at_us
+        heir, ignored = None, False
         if event.queue is not None:
             self.left.setdefault(event.queue, False)
             heir = self._continue_unnamed(event.queue, inferred=event.kind != LOGIN)
         if event.kind == LOGIN:
             heir = heir or self._log_in(event)
         elif event.kind == LOGOUT:
-            self._log_out(event)
+            ignored = self._log_out(event)
         elif self.status != OUT:  # after a logout of all, pauses are ignored
             if event.kind == PAUSED:
-                self._pause(event)
+                self._pause(event, at_us)
             elif event.kind == UNPAUSED:
                 for queue in self._named_or_all(event):
                     queue.unpause()
-        return heir
+        return Applied(heir, ignored)
+
+    def ring(self, name: str, at_us: int) -> bool:
+        """
+        Infer a lost AgentUnPaused: a queue rings no paused member.
+
+        Returns True if the pause of this queue ends here; one that is younger than 10 s may have crossed with the ring.
+        """
+        queue = self.queues.get(name)
+        if queue is None or queue.paused_since_us is None or at_us < queue.paused_since_us + CROSSING_US:
+            return False
+        queue.unpause()
+        queue.unpause_inferred = True
+        return True
 
     def _continue_unnamed(self, name: str, *, inferred: bool) -> str | None:
         """The first queue named after an unnamed login is the one that was meant: it keeps its start and its pause."""
@@ -132,6 +164,7 @@ class Presence:
             return None
         unnamed.inferred = unnamed.inferred or inferred
         self.queues[name] = unnamed
+        self.login_lines[name] = self.login_lines.pop(UNNAMED, None)
         return name
 
     def _log_in(self, event: AgentEvent) -> str | None:
@@ -141,34 +174,49 @@ class Presence:
         if event.queue is None and self.left:
             heir = self._continue_unnamed(next(iter(self.left)), inferred=True)
         for name in names:
+            self.login_lines[name] = event.line
             if name not in self.queues:
                 self.queues[name] = QueueRegister(event.at_us)
         self.status = IN
         return heir
 
-    def _log_out(self, event: AgentEvent) -> None:
-        """Leave one queue, or (none named) all; leaving the last means offline."""
-        for name in tuple(self.left) if event.queue is None else (event.queue,):
-            self.queues.pop(name, None)
-            self.left[name] = True
-        if event.queue is None:
-            self.queues.clear()
+    def _log_out(self, event: AgentEvent) -> bool:
+        """
+        Leave one queue, or (none named) all; leaving the last means offline.
+
+        A logout that names another Line than the last login of a queue ends that other login: the queue stays. Returns True if this is so
+        for every queue that is meant.
+        """
+        meant = (event.queue,) if event.queue is not None else tuple(self.queues) or tuple(self.login_lines)
+        staying = {name for name in meant if self._is_of_another_line(name, event)}
+        if meant and len(staying) == len(meant):
+            return True
+        for name in {*self.left, *self.queues} if event.queue is None else (event.queue,):
+            if name not in staying:
+                self.queues.pop(name, None)
+                if name != UNNAMED:
+                    self.left[name] = True
         if not self.queues:
             self.status = OUT
+        return False
 
-    def _pause(self, event: AgentEvent) -> None:
+    def _is_of_another_line(self, name: str, event: AgentEvent) -> bool:
+        line = self.login_lines.get(name)
+        return line is not None and event.line is not None and event.line != line
+
+    def _pause(self, event: AgentEvent, at_us: int) -> None:
         """Pause in one queue, or (none named) in all logged ones. A pause where no login was seen shows that there was one."""
         name = event.queue
         if name is None:
             if not self.queues:
-                self.queues[UNNAMED] = QueueRegister(event.at_us, inferred=True)
+                self.queues[UNNAMED] = QueueRegister(at_us, inferred=True)
         elif name not in self.queues:
             if self.left[name]:
                 return
-            self.queues[name] = QueueRegister(event.at_us, inferred=True)
+            self.queues[name] = QueueRegister(at_us, inferred=True)
         self.status = IN
         for queue in self._named_or_all(event):
-            queue.pause(event)
+            queue.pause(event, at_us)
 
     def _named_or_all(self, event: AgentEvent) -> Iterable[QueueRegister]:
         if event.queue is None:
@@ -193,9 +241,9 @@ class Presence:
 
     def to_json(self) -> bytes:
         queues = {name: _values_of_queue(queue) for name, queue in self.queues.items()}
-        return orjson.dumps((self.status, queues, self.left))
+        return orjson.dumps((self.status, queues, self.left, self.login_lines))
 
     @classmethod
     def from_json(cls, kept: bytes) -> "Presence":
-        status, queues, left = orjson.loads(kept)
-        return cls(status, {name: QueueRegister(*values) for name, values in queues.items()}, left)
+        status, queues, *more = orjson.loads(kept)
+        return cls(status, {name: QueueRegister(*values) for name, values in queues.items()}, *more)

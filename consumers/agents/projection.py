@@ -8,17 +8,32 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from consumers.agents import memory as memories
+from consumers.agents import ownership
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
-from consumers.agents.legs import DIRECTIONS, IDLE, RESULTS, RINGING, ROLES, Leg, Phase, precedence_of
+from consumers.agents.legs import (
+    DIRECTIONS,
+    IDLE,
+    PRECEDENCE,
+    RESULTS,
+    RINGING,
+    ROLES,
+    CallOrder,
+    Leg,
+    Phase,
+    call_order,
+    foremost,
+)
+from consumers.agents.lines import LINE_PREFIX, SentClaim, claim_record, read_claim
 from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
 from consumers.engine.projection import Document
 from voipex.events import agent_key
 from voipex.timestamps import format_rfc3339_cached, parse_rfc3339_in_range
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATE, AGENT_STATUS, TopicSpec
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_LINES, AGENT_STATE, AGENT_STATUS, TopicSpec
 
 CE_TYPE: Final = "voipex.agent.status.v1"
+LINES_CE_TYPE: Final = "voipex.agent.lines.v1"
 
 
 class AgentProjection:
@@ -32,8 +47,8 @@ class AgentProjection:
 
     name: ClassVar = "agents"
     fold_version: ClassVar = memories.FOLD_VERSION
-    inputs: ClassVar[Sequence[TopicSpec]] = (AGENT_EVENTS, AGENT_ACTIVITY)
-    outputs: ClassVar[Sequence[TopicSpec]] = (AGENT_STATUS,)
+    inputs: ClassVar[Sequence[TopicSpec]] = (AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES)
+    outputs: ClassVar[Sequence[TopicSpec]] = (AGENT_STATUS, AGENT_LINES)
     changelog: ClassVar = AGENT_STATE
     max_batch_records: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
 
@@ -52,13 +67,28 @@ class AgentProjection:
                 event = _event_of(record)
                 _check_owner(state.key, agent_key(event.login, event.line, event.email))
                 return memories.take_event(state, event)
+            if kind == AGENT_LINES and record["type"] == "claim":
+                _check_owner(state.key, LINE_PREFIX + record["line"])
+                return ownership.take_claim(state, read_claim(record))
             leg = _leg_of(record)
+            if kind == AGENT_LINES:
+                leg.forwarded = _number_of(record["sequence"])
             _check_owner(state.key, record["agent"])
             return memories.take_leg(state, leg)
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
     def emit(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
+        state, forwarded = ownership.assign(state, as_of_us)
+        sent = [_forwarded(agent, record) for agent, record in forwarded]
+        if state.to_send:
+            sent += [_claim(each) for each in state.to_send]
+            state = state.copy()
+            state.to_send = ()
+        state, documents = self._status(state, as_of_us)
+        return state, (*documents, *sent)
+
+    def _status(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
         # Records may be ahead of this moment (another clock, the other topic): a document is never older than its content.
         until_us = max(as_of_us, state.touched_us, state.emitted_us)
         window = self._local_days.window(until_us)
@@ -67,7 +97,7 @@ class AgentProjection:
         walk.over(until_us)
         picture = walk.picture
         if picture.seen_us is not None:
-            walk.identify([leg for leg in state.legs.values() if not leg.removed])
+            walk.identify([leg for leg in state.legs.values() if leg.counts_here])
             walk.look_at_last()
         running = list(walk.active.values())
         due_us = _due(picture, running, until_us, window)
@@ -143,12 +173,23 @@ def _document(key: str, value: bytes | None, revision: int) -> Document:
     return Document(AGENT_STATUS, key, value, CE_TYPE, f"{key}@{revision}", revision)
 
 
+def _claim(sent: SentClaim) -> Document:
+    key, (_, claim_id, revision, _, _) = LINE_PREFIX + sent.line, sent.claim
+    value = orjson.dumps(claim_record(sent.line, sent.claim))
+    return Document(AGENT_LINES, key, value, LINES_CE_TYPE, f"{claim_id}@{revision}", revision)
+
+
+def _forwarded(agent: str, record: dict[str, Any]) -> Document:
+    ce_id = f"{record['call_id']}/{record['leg']}@{record['revision']}.{record['sequence']}"
+    return Document(AGENT_LINES, agent, orjson.dumps(record), LINES_CE_TYPE, ce_id, record["revision"])
+
+
 def _content(
     state: AgentState, picture: Picture, running: list[Phase], until_us: int, window: Window
 ) -> bytes:
     """The document without its end: revision and updated_at."""
     presence = presence_of(picture, silent=not running and picture.is_silent(until_us))
-    running.sort(key=_by_beginning)
+    shown = _one_per_call(running)
     head = {
         "pbx": state.pbx,
         "agent": state.key,
@@ -157,14 +198,14 @@ def _content(
         "email": picture.email and picture.email[1],
         "presence": presence,
         "availability": availability_of(picture, presence),
-        "activity": max(running, key=precedence_of).activity if running else IDLE,
+        "activity": foremost(running).activity if running else IDLE,
         "state": picture.state,
         "since": format_rfc3339_cached(picture.since_us),
         "previous": picture.previous
         and {"state": picture.previous[0], "since": format_rfc3339_cached(picture.previous[1])},
         "pause_name": picture.summary.pause_name,
-        "current_calls": [_call(phase) for phase in running if phase.activity != RINGING],
-        "ringing_calls": [_call(phase) for phase in running if phase.activity == RINGING],
+        "current_calls": [_call(phase) for phase in shown if phase.activity != RINGING],
+        "ringing_calls": [_call(phase) for phase in shown if phase.activity == RINGING],
         "last_event_at": format_rfc3339_cached(picture.last_event_us),
     }
     return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
@@ -175,8 +216,20 @@ def _content(
     )
 
 
-def _by_beginning(phase: Phase) -> tuple[int, str, int]:
-    return (phase.since_us, phase.leg.call_id, phase.leg.leg)
+def _one_per_call(running: Sequence[Phase]) -> Sequence[Phase]:
+    """Each call once, by the precedence of activity, then by what began first; in the order of their beginning."""
+    if len(running) < 2:
+        return running
+    chosen: dict[str, Phase] = {}
+    for phase in sorted(running, key=_by_beginning):
+        known = chosen.get(phase.leg.call_id)
+        if known is None or PRECEDENCE[phase.activity] > PRECEDENCE[known.activity]:
+            chosen[phase.leg.call_id] = phase
+    return sorted(chosen.values(), key=_by_beginning)
+
+
+def _by_beginning(phase: Phase) -> tuple[int, CallOrder, int]:
+    return (phase.since_us, call_order(phase.leg.call_id), phase.leg.leg)
 
 
 def _call(phase: Phase) -> dict[str, Any]:
@@ -249,6 +302,7 @@ def _leg_of(record: dict[str, Any]) -> Leg:
         email or None,
         direction,
         get("number"),
+        _optional_us(get("call_answered_at")),
     )
 
 
@@ -289,6 +343,12 @@ def _given(word: str | None) -> str:
     if word is None:
         raise TypeError("a text is missing")
     return word
+
+
+def _number_of(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError("a number was expected")
+    return value
 
 
 def _optional_us(text: str | None) -> int | None:

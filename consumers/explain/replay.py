@@ -26,6 +26,7 @@ from voipex.timestamps import format_rfc3339
 from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
+    AGENT_LINES,
     AGENT_STATUS,
     CALL_EVENTS,
     CALL_TIMELINES,
@@ -207,6 +208,8 @@ class _Replay:
             self.timelines[pbx, _key_of(each)] = orjson.loads(each.value or b"null")
         for each in _outputs(result, topic_name(pbx, AGENT_STATUS)):
             self._keep_status((pbx, _key_of(each)), each.value)
+        for each in _outputs(result, topic_name(pbx, AGENT_LINES)):
+            self._publish(self._agents, pbx, self._agents.fold(pbx, AGENT_LINES, each))
         for each in _outputs(result, topic_name(pbx, AGENT_ACTIVITY)):
             self.activities.append(orjson.loads(each.value or b"null"))
             self._publish(self._agents, pbx, self._agents.fold(pbx, AGENT_ACTIVITY, each))

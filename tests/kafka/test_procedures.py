@@ -35,6 +35,7 @@ from voipex.records import Record
 from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
+    AGENT_LINES,
     AGENT_STATE,
     AGENT_STATUS,
     CALL_EVENTS,
@@ -219,7 +220,7 @@ def _copy(source: str, target: str, pbx: str) -> None:
     ("service", "documents", "state", "inputs"),
     [
         ("timelines", CALL_TIMELINES, CALL_STATE, (CALL_EVENTS,)),
-        ("agents", AGENT_STATUS, AGENT_STATE, (AGENT_EVENTS, AGENT_ACTIVITY)),
+        ("agents", AGENT_STATUS, AGENT_STATE, (AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES)),
     ],
 )
 def test_a_deleted_topic_of_documents_is_filled_again(

@@ -56,6 +56,7 @@ from voipex.kafka.topics import apply_topics
 from voipex.topics import (
     AGENT_ACTIVITY,
     AGENT_EVENTS,
+    AGENT_LINES,
     AGENT_STATUS,
     CALL_EVENTS,
     CALL_TIMELINES,
@@ -890,7 +891,7 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
         assert f"--allow-principal User:{service} --operation {right.operation} " in message
         assert f"--{right.resource} {right.name}" in message
 
-    assert len(rights) == {"timelines": 8, "agents": 8}[service]
+    assert len(rights) == {"timelines": 8, "agents": 10}[service]
     assert documents[0] > 0
     assert records(secure, [topic]) == documents
 
@@ -905,7 +906,7 @@ def test_lag_needs_read_on_inputs_and_describe_on_groups(secure: SecureKafka, pb
         output.extend((done.stdout, done.stderr))
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
-    for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY):
+    for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES):
         secure.give("watcher", Right("Read", "topic", topic_name(pbx, kind)))
     refused = lag()
     for group in ("voipex-timelines", "voipex-agents"):

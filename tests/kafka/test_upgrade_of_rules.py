@@ -24,7 +24,15 @@ from tests.kafka.engine import all_running, delete_records, progress, read, runn
 from tests.processes import ConsumerProcess
 from tests.traffic import Traffic
 from tests.waiting import async_eventually
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_STATUS, CALL_EVENTS, CALL_TIMELINES, topic_name
+from voipex.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_LINES,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_TIMELINES,
+    topic_name,
+)
 
 PARTITIONS = 2
 NEW_RULES = "by-the-new-rules"
@@ -118,11 +126,15 @@ async def _fold_and_delete(kafka: Broker, pbx: str, config: Settings) -> dict[An
         await asyncio.to_thread(traffic.publish, 300)
         await until_equal(kafka, pbx)
     deleted = {
-        kind: await read(kafka, topic_name(pbx, kind)) for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY)
+        kind: await read(kafka, topic_name(pbx, kind))
+        for kind in (CALL_EVENTS, AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES)
     }
     for worker in workers:
         for partition, each in (await progress(worker, config)).items():
-            if partition.topic != topic_name(pbx, AGENT_ACTIVITY) and each.committed:
+            if (
+                partition.topic not in (topic_name(pbx, AGENT_ACTIVITY), topic_name(pbx, AGENT_LINES))
+                and each.committed
+            ):
                 await delete_records(kafka, partition, each.committed)
     return deleted
 

@@ -40,7 +40,7 @@ from voipex.events import Event
 from voipex.normalize import NormalizedEvent
 from voipex.records import encode
 from voipex.timestamps import parse_rfc3339
-from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, CALL_EVENTS, topic_name
+from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_LINES, CALL_EVENTS, topic_name
 
 GOLDEN: Final = Path(__file__).parents[1] / "golden"
 
@@ -118,8 +118,9 @@ def written(pbx: str, events: Iterable[tuple[int, Event]], until_us: int) -> Ite
 
     def onwards(outputs: Iterable[ProducerRecord]) -> Iterator[Any]:
         for output in outputs:
-            if output.topic == topic_name(pbx, AGENT_ACTIVITY):
-                yield from consumed(AGENT_ACTIVITY, output)
+            kind = {topic_name(pbx, each): each for each in (AGENT_ACTIVITY, AGENT_LINES)}.get(output.topic)
+            if kind is not None:
+                yield from consumed(kind, output)
             else:
                 yield output
 

@@ -4,7 +4,7 @@ AgentStatus by brute force: each time is computed from all records. Nothing is s
 It shares single rules with the fold (`Presence.apply`, `phases`), which have exact tests of their own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,7 @@ import orjson
 
 from consumers.agents.days import LocalDays
 from consumers.agents.fold import FORGET_US, SILENCE_US
-from consumers.agents.legs import Leg, Phase, outcome_of, phases
+from consumers.agents.legs import Leg, Phase, phases
 from consumers.agents.presence import AgentEvent, Presence
 from consumers.agents.projection import _event_of, _leg_of
 from tests.unit.consumers.agent_traffic import Record
@@ -23,7 +23,14 @@ Json = dict[str, Any]
 
 
 class Reference:
-    def __init__(self, records: Iterable[Record], as_of_us: int, time_zone: str = "Europe/Prague") -> None:
+    def __init__(
+        self,
+        records: Iterable[Record],
+        as_of_us: int,
+        agent: str = "janecek",
+        time_zone: str = "Europe/Prague",
+    ) -> None:
+        self.agent = agent
         self.days = LocalDays(ZoneInfo(time_zone))
         events: dict[str, AgentEvent] = {}
         legs: dict[tuple[str, int], Leg] = {}
@@ -79,19 +86,71 @@ class Reference:
             (min(end_us, at_us) for start_us, end_us in self.busy() if start_us <= at_us), default=None
         )
 
+    def read_at(self, event: AgentEvent) -> tuple[int, str, int, int, str]:
+        """When an event is read, to be sorted by: a pause up to 2 s before logins of its queue right after the last of them."""
+        own = (event.at_us, event.event_id, 0, 0, "")
+        if event.kind != "agent_paused":
+            return own
+
+        def concerns(other: AgentEvent) -> bool:
+            return event.queue is None or other.queue is None or other.queue == event.queue
+
+        logins = [
+            other
+            for other in self.events
+            if other.kind == "agent_login"
+            and event < other
+            and other.at_us <= event.at_us + 2_000_000
+            and concerns(other)
+        ]
+        if not logins:
+            return own
+        last = max(logins)
+        if any(
+            event < other < last and other.kind == "agent_unpaused" and concerns(other)
+            for other in self.events
+        ):
+            return own
+        return (last.at_us, last.event_id, 1, event.at_us, event.event_id)
+
     def presence(self, at_us: int) -> Presence:
-        presence = Presence()
-        for event in self.events:
-            if event.at_us <= at_us:
-                presence.apply(event)
-        return presence
+        return self.applied(at_us)[0]
+
+    def applied(self, at_us: int) -> tuple[Presence, set[str]]:
+        """The register at a moment, and the event_ids of logouts that were ignored."""
+        presence, ignored = Presence(), set()
+        steps: list[tuple[Any, AgentEvent | Leg]] = [((self.read_at(each), 0), each) for each in self.events]
+        # A ring comes after the events of its moment.
+        steps = [((order[0][0], 0, order[0]), each) for order, each in steps]
+        steps += [
+            ((leg.start_us, 1, leg.call_id, leg.leg), leg)
+            for leg in self.legs
+            if leg.role == "agent"
+            and leg.queue is not None
+            and leg.ring_us is not None
+            and not (leg.answered_us is not None and leg.answered_us < leg.ring_us)
+            and not (leg.call_answered_us is not None and leg.call_answered_us <= leg.ring_us)
+        ]
+        for order, each in sorted(steps, key=lambda step: step[0]):
+            if order[0] > at_us:
+                continue
+            if isinstance(each, AgentEvent):
+                if presence.apply(each, order[0]).ignored:
+                    ignored.add(each.event_id)
+                continue
+            queue = presence.queues.get(each.queue or "")
+            if queue and queue.paused_since_us is not None and order[0] - queue.paused_since_us >= 10_000_000:
+                queue.paused_since_us, queue.pause_name, queue.pause_id = None, None, ""
+                queue.unpause_inferred = True
+        return presence, ignored
 
     def heir(self, at_us: int) -> str | None:
         """The queue that continues the unnamed pause of this moment, if an event has named one while it ran."""
         presence = self.presence(at_us)
-        for event in self.events:
-            if event.at_us > at_us:
-                heir = presence.apply(event)
+        for event in sorted(self.events, key=self.read_at):
+            read_us = self.read_at(event)[0]
+            if read_us > at_us:
+                heir = presence.apply(event, read_us).heir
                 if heir is not None:
                     return heir
                 unnamed = presence.queues.get("")
@@ -173,13 +232,18 @@ class Reference:
         now = self.until_us
         presence = self.presence(now)
         running = sorted(self.running(now), key=_by_beginning)
+        shown = [
+            phase
+            for phase in running
+            if phase == min((each for each in running if each.leg.call_id == phase.leg.call_id), key=_by_rank)
+        ]
         previous, (state, since_us) = self.states()
         paused = [queue for queue in presence.queues.values() if queue.paused_since_us is not None]
         paused.sort(key=lambda queue: (queue.paused_since_us or 0, queue.pause_id))
         days, queue_days = self.totals()
         return {
             "pbx": "voipex",
-            "agent": "janecek",
+            "agent": self.agent,
             "login": self.latest("login"),
             "line": self.latest("line"),
             "email": self.latest("email"),
@@ -200,14 +264,14 @@ class Reference:
                     "paused_since": None
                     if queue.paused_since_us is None
                     else format_rfc3339(queue.paused_since_us),
-                    "inferred": queue.inferred,
+                    "inferred": queue.inferred or queue.unpause_inferred,
                 }
                 for name, queue in presence.queues.items()
                 if name
             },
             "pause_name": paused[-1].pause_name if paused else None,
-            "current_calls": [_call(phase) for phase in running if phase.activity != "ringing"],
-            "ringing_calls": [_call(phase) for phase in running if phase.activity == "ringing"],
+            "current_calls": [_call(phase) for phase in shown if phase.activity != "ringing"],
+            "ringing_calls": [_call(phase) for phase in shown if phase.activity == "ringing"],
             "last_event_at": format_rfc3339(
                 max([event.at_us for event in self.events] + [leg.last_event_us for leg in self.legs])
             ),
@@ -216,7 +280,12 @@ class Reference:
         }
 
     def latest(self, name: str) -> str | None:
-        values = [((event.at_us, 1, event.event_id, 0), getattr(event, name)) for event in self.events]
+        ignored = self.applied(self.until_us)[1]
+        values = [
+            ((event.at_us, 1, event.event_id, 0), getattr(event, name))
+            for event in self.events
+            if event.event_id not in ignored
+        ]
         values += [((leg.last_event_us, 0, leg.call_id, leg.leg), getattr(leg, name)) for leg in self.legs]
         values = [(order, value) for order, value in values if value is not None]
         return max(values)[1] if values else None
@@ -230,7 +299,7 @@ class Reference:
                 runs.append((state, moment))
         return (runs[-2] if len(runs) > 1 else None), runs[-1]
 
-    def totals(self) -> tuple[Json, Json]:  # noqa: C901, PLR0912 - every sum in one place, to be read beside the contract
+    def totals(self) -> tuple[Json, Json]:  # noqa: C901 - every sum in one place, to be read beside the contract
         moments = self.moments()
         oldest = self.days.window(self.until_us).first_shown
         days: dict[str, Json] = {}
@@ -276,28 +345,81 @@ class Reference:
                 day(start_us)["talk_s"] += length
             if any(phase.rings for phase in running):
                 day(start_us)["ring_s"] += length
-            talking = [phase.leg.queue for phase in running if phase.talks and phase.leg.role == "agent"]
+            talking = [
+                self.queue_of(phase.leg) for phase in running if phase.talks and phase.leg.role == "agent"
+            ]
             for queue_name in {queue for queue in talking if queue is not None}:
                 queue_day(queue_name, start_us)["talk_s"] += length
-        for phase, _ in self.phases:
-            if phase.answers and phase.leg.role == "agent":
-                day(phase.start_us)["answered_in"] += 1
-                if phase.leg.queue is not None:
-                    queue_day(phase.leg.queue, phase.start_us)["answered"] += 1
-            elif phase.answers:
-                day(phase.start_us)["answered_out"] += 1
-        for leg in self.legs:
-            if leg.ended_us is not None:
-                missed, answered_elsewhere, unanswered_out, transfer = outcome_of(leg)
-                ended_us = max(leg.ended_us, leg.start_us)
-                day(ended_us)["missed_rings"] += missed
-                day(ended_us)["answered_elsewhere"] += answered_elsewhere
-                day(ended_us)["unanswered_out"] += unanswered_out
-                day(ended_us)["transfers"] += transfer
-                if missed and leg.queue is not None:
-                    queue_day(leg.queue, ended_us)["missed_rings"] += 1
+        self.count(day, queue_day)
         shown_queues = {queue: _shown(of_queue, oldest) for queue, of_queue in queue_days.items()}
         return _shown(days, oldest), {queue: shown for queue, shown in shown_queues.items() if shown}
+
+    def count(self, day: Callable[[int], Json], queue_day: Callable[[str, int], Json]) -> None:  # noqa: C901 - likewise
+        """Count rounds, calls and transfers."""
+        for leg in self.legs:
+            given = leg.transferred_us is not None or leg.result == "transferred"
+            if given and leg.role in {"agent", "caller"} and leg.ended_us is not None:
+                day(_end(leg))["transfers"] += 1
+        for attempts in self.rounds():
+            got = [(_talks_from(leg), leg) for leg in attempts if _talks_from(leg) is not None]
+            if got:
+                at_us = min(got_us for got_us, _ in got if got_us is not None)
+                day(at_us)["answered_in"] += 1
+                named = self.queue_of_round(attempts, at_us)
+                if named is not None:
+                    queue_day(named, at_us)["answered"] += 1
+            elif all(leg.ended_us is not None and leg.answered_us is None for leg in attempts):
+                at_us = max(_end(leg) for leg in attempts)
+                results = [leg.result for leg in attempts]
+                if any(result in {"no_answer", "busy", "rejected"} for result in results):
+                    day(at_us)["missed_rings"] += 1
+                    named = self.queue_of_round(attempts, at_us)
+                    if named is not None:
+                        queue_day(named, at_us)["missed_rings"] += 1
+                elif "answered_elsewhere" in results:
+                    day(at_us)["answered_elsewhere"] += 1
+        for call_id in {leg.call_id for leg in self.legs}:
+            made = [leg for leg in self.legs if leg.call_id == call_id and leg.role == "caller"]
+            answers = [each for each in map(_talks_from, made) if each is not None]
+            if answers:
+                day(min(answers))["answered_out"] += 1
+            elif made and all(leg.ended_us is not None and leg.result != "timeout" for leg in made):
+                day(max(_end(leg) for leg in made))["unanswered_out"] += 1
+
+    def rounds(self) -> list[list[Leg]]:
+        """Attempts of role agent that overlap in time, until a phone rings again."""
+        rounds: list[list[Leg]] = []
+        for leg in sorted(self.legs, key=lambda leg: (leg.start_us, leg.leg)):
+            if leg.role != "agent":
+                continue
+            of_call = [each for each in rounds if each[0].call_id == leg.call_id]
+            latest = of_call[-1] if of_call else []
+            overlaps = any(
+                other.ended_us is None or leg.start_us < _end(other) or leg.start_us == other.start_us
+                for other in latest
+            )
+            if overlaps and leg.line not in [other.line for other in latest]:
+                latest.append(leg)
+            else:
+                rounds.append([leg])
+        return rounds
+
+    def queue_of_round(self, attempts: list[Leg], at_us: int) -> str | None:
+        """That of the attempt that got the caller, else of the first that has one, as known at a moment."""
+        got = [
+            (at, leg.start_us, leg.leg, leg.queue) for leg in attempts if (at := _talks_from(leg)) is not None
+        ]
+        queues = [min(got)[3]] if got and min(got)[0] <= at_us else []
+        queues += [leg.queue for leg in attempts if leg.start_us <= at_us]
+        return next((queue for queue in queues if queue is not None), None)
+
+    def queue_of(self, leg: Leg) -> str | None:
+        if leg.queue is not None:
+            return leg.queue
+        attempts = next(each for each in self.rounds() if leg in each)
+        at_us = _talks_from(leg)
+        assert at_us is not None
+        return self.queue_of_round(attempts, at_us)
 
 
 def _shown(days: dict[str, Json], oldest: str) -> dict[str, Json]:
@@ -314,11 +436,39 @@ def _seconds(name: str, value: Any) -> Any:
     return value / 1e6 if name.endswith("_s") else value
 
 
-def _by_beginning(phase: Phase) -> tuple[int, str, int]:
-    return phase.since_us, phase.leg.call_id, phase.leg.leg
+def _end(leg: Leg) -> int:
+    assert leg.ended_us is not None
+    return max(leg.ended_us, leg.start_us)
 
 
-def _by_weight(phase: Phase) -> tuple[int, tuple[int, str, int]]:
+def _talks_from(leg: Leg) -> int | None:
+    """When the agent got the caller, or a caller the other party."""
+    end_us = leg.ended_us if leg.ended_us is None else _end(leg)
+    if leg.role == "caller":
+        if leg.talk_us is None or (end_us is not None and leg.talk_us > end_us):
+            return None
+        return max(leg.talk_us, leg.start_us)
+    if leg.role != "agent" or leg.answered_us is None:
+        return None
+    at_us = max(leg.start_us, leg.answered_us, leg.talk_us or leg.answered_us)
+    return at_us if end_us is None else min(at_us, end_us)
+
+
+def _number(call_id: str) -> tuple[int, int]:
+    epoch, sequence = call_id.split(".")
+    return int(epoch), int(sequence)
+
+
+def _by_beginning(phase: Phase) -> tuple[int, tuple[int, int], int]:
+    return phase.since_us, _number(phase.leg.call_id), phase.leg.leg
+
+
+def _by_rank(phase: Phase) -> tuple[int, int, int]:
+    """Least first: which of several parts in one call is shown."""
+    return -_by_weight(phase)[0], phase.since_us, phase.leg.leg
+
+
+def _by_weight(phase: Phase) -> tuple[int, tuple[int, tuple[int, int], int]]:
     weights = {"ringing": 0, "consulting": 1, "monitoring": 2, "on_call_in": 3, "on_call_out": 3}
     return weights[phase.activity], _by_beginning(phase)
 
@@ -333,5 +483,5 @@ def _call(phase: Phase) -> Json:
     }
 
 
-def reference(records: Sequence[Record], as_of_us: int) -> Json | None:
-    return Reference(records, as_of_us).document()
+def reference(records: Sequence[Record], as_of_us: int, agent: str = "janecek") -> Json | None:
+    return Reference(records, as_of_us, agent).document()

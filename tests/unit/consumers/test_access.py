@@ -76,8 +76,18 @@ def test_acls_cover_inputs_outputs_changelog_and_dead_letters() -> None:
     acls = required_acls(AgentProjection(), topics_for(["voipex"], 1))
 
     assert acls == {
-        "Read": ["voipex.agent.events.v1", "voipex.agent.activity.v1", "voipex.agent.state.v1"],
-        "Write": ["voipex.agent.status.v1", "voipex.dead-letters.v1", "voipex.agent.state.v1"],
+        "Read": [
+            "voipex.agent.events.v1",
+            "voipex.agent.activity.v1",
+            "voipex.agent.state.v1",
+            "voipex.agent.lines.v1",
+        ],
+        "Write": [
+            "voipex.agent.status.v1",
+            "voipex.dead-letters.v1",
+            "voipex.agent.state.v1",
+            "voipex.agent.lines.v1",
+        ],
     }
 
 

@@ -152,6 +152,7 @@ ACLS: Final = {
         "topic voipex.agent.activity.v1": ["Read"],
         "topic voipex.agent.status.v1": ["Write"],
         "topic voipex.agent.state.v1": ["Read", "Write"],
+        "topic voipex.agent.lines.v1": ["Read", "Write"],
         "topic voipex.dead-letters.v1": ["Write"],
         "group voipex-agents": ["Read"],
         "transactionalId voipex-agents.*": ["Write"],

@@ -22,6 +22,10 @@ def test_topics_of_a_pbx_are_those_of_the_contract() -> None:
         "voipex.dead-letters.v1": ("as the source, else null", {"cleanup.policy": "delete", **month}),
         "voipex.call.state.v1": ("UniqueId", {"cleanup.policy": "compact,delete", **month}),
         "voipex.agent.state.v1": ("agent key", {"cleanup.policy": "compact", **size}),
+        "voipex.agent.lines.v1": (
+            "agent key",
+            {"cleanup.policy": "delete", "retention.ms": "604800000", **size},
+        ),
     }
 
 
@@ -45,7 +49,8 @@ def test_topic_names_are_legal_and_collide_in_no_metric() -> None:
         assert re.fullmatch(r"[a-z0-9.-]{1,99}", topic.name)
 
 
-def test_only_the_two_state_topics_are_private() -> None:
-    assert [kind.suffix for kind in TOPIC_SPECS if not kind.public] == ["call.state.v1", "agent.state.v1"]
+def test_topics_of_the_services_alone_are_private() -> None:
+    private = [kind.suffix for kind in TOPIC_SPECS if not kind.public]
+    assert private == ["call.state.v1", "agent.state.v1", "agent.lines.v1"]
     assert CALL_EVENTS.public
     assert DEAD_LETTERS.public
