@@ -10,7 +10,7 @@ TIMELINES_PORT ?= 8082
 AGENTS_PORT ?= 8083
 KAFKA_PORT ?= 9092
 RATE ?= 0.5
-DAYS ?= 60
+DAYS ?= 30
 SEED ?= 1
 SIM ?= 1
 BROKER ?= embedded
@@ -64,7 +64,7 @@ format: $(READY) ## rewrite the code as ruff formats it
 bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
 	@$(BIN)/python -m benchmarks
 
-accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=60 SEED=1; some minutes)
+accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=30 SEED=1; some minutes)
 	@$(BIN)/python -m tools.accuracy --write --days $(DAYS) --seed $(SEED)
 
 soak: $(READY) ## the long forms of the fault tests

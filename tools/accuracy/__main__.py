@@ -52,7 +52,7 @@ def _print_mistakes(mistakes: Sequence[Mistake], delivery: str) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.accuracy", description=__doc__)
-    parser.add_argument("--days", type=int, default=60, help="simulated working days (default: 60)")
+    parser.add_argument("--days", type=int, default=30, help="simulated working days (default: 30)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
         "--situations", nargs="*", default=(), choices=SITUATIONS, metavar="NAME", help="only these"

@@ -51,7 +51,8 @@ def _day(world: World, person: Person, kind: str, from_h: float, until_h: float)
         if world.now_us >= evening_us:
             break
         yield from _until_it_suits(world, person, kind == "pauses_in_calls")
-        yield from _interruption(world, person, kind)
+        is_late = evening_us - world.now_us < 1.5 * _HOUR_S * 1e6
+        yield from _interruption(world, person, "plain" if kind == "twice" and is_late else kind)
     if kind == "overnight":
         yield max(0.0, (end_us - world.now_us) / 1e6)
     yield from _until_it_suits(world, person, kind == "out_in_a_call")

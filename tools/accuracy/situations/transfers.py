@@ -418,6 +418,9 @@ def outgoing_given_on(world: World, name: str) -> Play:
     yield world.seconds(8, 60)
     given_us = world.now_us
     handover = call.give_away(leg)
+    call.truth.handovers.remove(
+        handover
+    )  # contract 4, rule 9: no transfer is inferred over the end of an outgoing call
     yield world.seconds(0.05, 0.4)
     call.mark_unreported(given_us, "the caller's Hangup ends an outgoing call until another phone rings")
     call.next_round()
