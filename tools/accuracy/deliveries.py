@@ -10,11 +10,12 @@ from tools.accuracy.world import Body, Sent
 
 DELIVERIES: Final = {
     "clean": "in order, each once",
-    "wild": "neighbours of a call or agent swapped within a second (1 in 10), repeated as a new event within 2 s (1 in 50), 1 % late by up to 20 s",
+    "wild": "neighbours of a call or agent swapped within a second (1 in 7 of those sent at once), repeated as a new event within 2 s (1 in 50), 1 % late by up to 20 s",
     "lossy": "wild, and 1 % lost",
 }
 
-_SWAPPED: Final = 0.1
+_SWAPPED: Final = 0.15
+"""Of two sent at the same moment; it falls to 0 for those a second apart."""
 _SWAPPED_WITHIN_US: Final = 1_000_000
 _REPEATED: Final = 0.02
 _REPEATED_WITHIN_S: Final = 2.0  # a queue that rings the same agent again waits at least 5 s (contract 1.7)
@@ -92,7 +93,8 @@ def _moved(in_order: Sequence[Sent], random: Random) -> list[int]:
         first = 0
         while first + 1 < len(places):
             one, other = places[first], places[first + 1]
-            if times[other] - times[one] < _SWAPPED_WITHIN_US and random.random() < _SWAPPED:
+            nearness = 1 - (times[other] - times[one]) / _SWAPPED_WITHIN_US
+            if random.random() < _SWAPPED * nearness:
                 times[one], times[other] = times[other], times[one]
                 first += 1
             first += 1

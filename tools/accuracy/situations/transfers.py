@@ -421,7 +421,7 @@ def outgoing_given_on(world: World, name: str) -> Play:
     call.truth.handovers.remove(
         handover
     )  # contract 4, rule 9: no transfer is inferred over the end of an outgoing call
-    yield world.seconds(0.05, 0.4)
+    yield world.seconds(1.1, 1.6)
     call.mark_unreported(given_us, "the caller's Hangup ends an outgoing call until another phone rings")
     call.next_round()
     taken = call.ring(second)
