@@ -26,6 +26,9 @@ _RESULTS: Final = (None, *(result.value for result in LegResult))
 _SHOWN_ONLY: Final = slice(16, 18)
 """Places of direction and number among the values of a leg: they are shown of calls that go on only."""
 
+_CALL_ANSWERED: Final = 18
+"""Place of call_answered_us: it matters only whether that was before the ring."""
+
 _FORWARDING: Final = slice(19, 22)
 """Places of forwarded, owner and is_sent."""
 
@@ -253,5 +256,6 @@ def _leg_of(kept: list[Any], words: Words) -> Leg:
 def as_kept(leg: Leg) -> list[Any]:
     """What of a leg makes a difference once it is over, but for its key."""
     values = list(leg.to_json())
+    values[_CALL_ANSWERED] = leg.rings_unanswered_call
     del values[_FORWARDING], values[_SHOWN_ONLY], values[:3]
     return values

@@ -4,7 +4,18 @@ from typing import Any
 
 import pytest
 
-from tests.unit.consumers.agent_traffic import HOUR, MONDAY, SECOND, Record, event, leg, status
+from tests.unit.consumers.agent_traffic import (
+    HOUR,
+    MONDAY,
+    PRAGUE,
+    SECOND,
+    Record,
+    event,
+    folded,
+    leg,
+    status,
+    statuses,
+)
 from voipex.timestamps import format_rfc3339
 
 T = MONDAY
@@ -146,3 +157,13 @@ class TestLostUnpause:
     def test_a_leg_taken_back_gives_the_pause_back(self) -> None:
         removed = self.ring(60, revision=2, removed=True)
         assert shown(*self.PAUSED, self.ring(60), removed)["state"] == "paused"
+
+    def test_a_later_answer_of_the_call_is_no_news_of_a_finished_leg(self) -> None:
+        state, _ = PRAGUE.emit(folded(*self.PAUSED, self.ring(60)), LATER)
+        answered = self.ring(60, revision=2, call_answered_at=format_rfc3339(T + 90 * SECOND))
+        following = PRAGUE.fold(state, answered.kind, answered.value)
+        assert following.head is state.head
+        earlier = self.ring(60, revision=3, call_answered_at=format_rfc3339(T + 30 * SECOND))
+        following = PRAGUE.fold(following, earlier.kind, earlier.value)
+        assert statuses(PRAGUE.emit(following, LATER)[1])[0].value is not None
+        assert following.head is not state.head
