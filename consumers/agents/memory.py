@@ -221,12 +221,13 @@ def _before_news(memory: AgentState, leg: Leg, known: Leg | None, mark: bytes) -
     """Back to where a leg and its revision *known* agree. *mark*: names the archived line of the latter."""
     changed_us = memory.head.at_us + 1
     if leg.role == CALLER or (known is not None and known.role == CALLER):
-        memory, changed_us = with_other_attempts(memory, (leg.call_id, leg.leg))
+        # Those of a leg at hand are at hand too: the legs of a call are archived together.
+        is_at_hand = known is not None and not mark
+        memory, changed_us = with_other_attempts(memory, (leg.call_id, leg.leg), are_at_hand=is_at_hand)
     given_away = leg.owner is not None
     if known is not None and given_away and not leg.removed and leg.begin_us != known.begin_us:
-        changed_us = min(
-            changed_us, leg.begin_us, known.begin_us
-        )  # it may have been another agent's line then
+        # It may have been another agent's line then.
+        changed_us = min(changed_us, leg.begin_us, known.begin_us)
 
     def agrees(at_us: int) -> bool:
         if at_us >= changed_us:
@@ -236,21 +237,28 @@ def _before_news(memory: AgentState, leg: Leg, known: Leg | None, mark: bytes) -
     return memory if not mark and agrees(memory.head.at_us) else rewind(memory, agrees, mark)
 
 
-def with_other_attempts(memory: AgentState, key: LegKey) -> tuple[AgentState, int]:
+def with_other_attempts(
+    memory: AgentState, key: LegKey, *, are_at_hand: bool = False
+) -> tuple[AgentState, int]:
     """
     Bring back the other attempts of a caller, which count by call, not each for itself.
 
     Returns the memory, and from when on they may count differently.
     """
-    mark = archive.mark_of_caller(key[0])
-    trace = archive.trace_of(mark)
-    for stage in memory.stages:
-        if trace in stage.lines.traces and mark in archive.all_of(stage.lines):
-            memory = rewind(memory, before(stage.at_us + 1))
-            break
-    others = [leg for leg in memory.legs.values() if leg.call_id == key[0] and leg.leg != key[1]]
-    ends = [leg.end_us for leg in others if leg.role == CALLER and not leg.removed]
-    return memory, min([each for each in ends if each is not None], default=memory.head.at_us + 1)
+    call_id, number = key
+    if not are_at_hand:
+        mark = archive.mark_of_caller(call_id)
+        trace = archive.trace_of(mark)
+        for stage in memory.stages:
+            if trace in stage.lines.traces and mark in archive.all_of(stage.lines):
+                memory = rewind(memory, before(stage.at_us + 1))
+                break
+    changed_us = memory.head.at_us + 1
+    for leg in memory.legs.values():
+        is_other = leg.call_id == call_id and leg.leg != number and leg.role == CALLER
+        if is_other and leg.end_us is not None and leg.end_us < changed_us:
+            changed_us = leg.end_us
+    return memory, changed_us
 
 
 def find(memory: AgentState, mark: bytes) -> tuple[AgentState, bytes | None]:
