@@ -118,7 +118,7 @@ def _says_that_nobody_talked(call: Call, leg: Leg, event: CallEvent) -> bool:
         return False
     if leg.role is LegRole.CALLER:
         return not call.another_was_answered(leg)
-    return leg.ring_started_us is not None
+    return leg.ring_started_us is not None or leg.ring_reported  # its Ringing may have come late
 
 
 def _answered_leg_meant(call: Call, event: CallEvent) -> Leg | None:

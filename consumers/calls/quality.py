@@ -100,9 +100,11 @@ def _late_and_not_shown(call: Call, _: Holders) -> bool:
 
 
 def _is_shown(call: Call, event: CallEvent) -> bool:
-    leg = next(call.legs_of(event), None)
-    if leg is None:
-        return False
+    return any(_shows(call, leg, event) for leg in call.legs_of(event) if leg.began_us <= event.at_us)
+
+
+def _shows(call: Call, leg: Leg, event: CallEvent) -> bool:
+    """A leg that began after the event shows another ring, answer or transfer."""
     if event.type is EventType.RINGING:
         return leg.ring_started_us is not None
     if event.type is EventType.ANSWERED:

@@ -111,6 +111,10 @@ class TestQuality:
                 *(answer(5, "20", **OUT), hangup(9, "20", **OUT)),
             ),
             (*TALK, hangup(9, "201"), hangup(60)),
+            (
+                *(new(0), hangup(17, "201", NO_RESPONSE), ring(17.4, "201"), ring(26, "201")),
+                *(answer(32, "201"), hangup(60, "201"), hangup(60.1)),
+            ),
         ],
         ids=[
             "an Answered of nobody",
@@ -122,6 +126,7 @@ class TestQuality:
             "a pickup after a Hangup of the line",
             "a further Answered of the caller",
             "an end that moved",
+            "a late Ringing that no leg shows",
         ],
     )
     def test_a_doubt_is_no_exact_document(self, events: tuple[CallEvent, ...]) -> None:

@@ -43,6 +43,11 @@ class TestNoTalk:
     def test_other_reasons_end_a_talk(self, reason: str | None) -> None:
         assert call(*TALK, hangup(16, "201", reason)).outcome == "answered"
 
+    def test_a_late_ringing_shows_that_the_phone_rang(self) -> None:
+        made = call(new(0), answer(4, "201"), ring(8, "201"), hangup(10, "201", NO_RESPONSE), hangup(20))
+
+        assert (made.outcome, made.talk_s, made.answered_by) == ("missed", 0, ())
+
     def test_with_the_answer_go_the_ends_of_other_attempts(self) -> None:
         made = call(*DUO, hangup(16, "201", NO_RESPONSE), answer(20, "202"), hangup(60, "202"))
 
