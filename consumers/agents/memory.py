@@ -29,7 +29,7 @@ from consumers.agents.days import LocalDays, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, Picture, Walk
 from consumers.agents.legs import CALLER, Leg, LegKey, past_of
 from consumers.agents.lines import Claim, SentClaim, claims_of_event, claims_of_leg, latest_claim
-from consumers.agents.presence import LOGIN, PAUSED, UNNAMED, AgentEvent
+from consumers.agents.presence import LOGIN, PAUSED, UNNAMED, UNPAUSED, AgentEvent
 from consumers.agents.swapped import SWAPPED_US, reading_order
 
 FOLD_VERSION: Final = 2
@@ -170,8 +170,10 @@ def take_event(memory: AgentState, event: AgentEvent) -> AgentState:
         first_us = min(first_us, known.at_us)
     sent = claims_of_event(memory.key, event) if known is None else ()
     head = memory.head
-    # A login is read before a pause that came just before it; so a late event may change how those around it are read.
-    if first_us <= head.at_us or (event.kind == LOGIN and head.pause_heard_us >= event.at_us - SWAPPED_US):
+    # A login is read before a pause that came just before it, but for an unpause between; so these, and any late event, may change how
+    # the pauses before them are read.
+    moves_pauses = event.kind in (LOGIN, UNPAUSED) and head.pause_heard_us >= event.at_us - SWAPPED_US
+    if moves_pauses or first_us <= head.at_us:
         memory = rewind(memory, before(first_us - SWAPPED_US))
     memory = memory.copy()
     memory.events = {**memory.events, event.event_id: event}

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.unit.consumers.agent_traffic import (
@@ -68,6 +69,16 @@ class TestPauseJustBeforeItsLogin:
     def test_an_unpause_after_the_login_ends_it(self) -> None:
         events = after(0, "paused"), after(1, "login"), after(1.5, "unpaused")
         assert shown(*self.OUT, *events)["state"] == "available"
+
+    def test_a_late_unpause_between_takes_it_back_to_its_moment(self) -> None:
+        """The login is known ahead of the last document, which left the pause out; then the unpause before it arrives."""
+        state = folded(after(0, "paused"), after(1.5, "login"))
+        state, _ = PRAGUE.emit(state, T + SECOND)
+        unpaused = after(1.2, "unpaused")
+        state, _ = PRAGUE.emit(PRAGUE.fold(state, unpaused.kind, unpaused.value), T + SECOND)
+        state.digest = 0
+        fields = orjson.loads(statuses(PRAGUE.emit(state, LATER)[1])[0].value or b"")
+        assert fields["days"]["2026-03-02"]["paused_s"] == 1.2
 
 
 class TestLogoutOfAnotherLine:
