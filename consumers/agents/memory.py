@@ -32,7 +32,7 @@ from consumers.agents.lines import Claim, SentClaim, claims_of_event, claims_of_
 from consumers.agents.presence import LOGIN, PAUSED, UNNAMED, UNPAUSED, AgentEvent
 from consumers.agents.swapped import SWAPPED_US, reading_order
 
-FOLD_VERSION: Final = 2
+FOLD_VERSION: Final = 1
 """Of the rules and of the encoding. A state of an older version is walked through again from its base."""
 
 STAGE_US: Final = 5 * 60 * 1_000_000
