@@ -56,7 +56,12 @@ def page() -> str:
 def _machine(result: dict[str, Any]) -> str:
     versions = result.get("versions", {})
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Measured {result.get('date')} on {result.get('cores')} cores of {result.get('cpu')}, Python {result.get('python')}; {named}.\n"
+    build = (
+        "; the services were compiled then, which they are no longer"
+        if result.get("services") == "compiled"
+        else ""
+    )
+    return f"Measured {result.get('date')} on {result.get('cores')} cores of {result.get('cpu')}, Python {result.get('python')}{build}; {named}.\n"
 
 
 def _ingress(result: dict[str, Any]) -> str:
