@@ -1,5 +1,5 @@
 """
-The agent fold: agent events and activity records in, AgentStatus out (contract 5). Pure: no clock, no I/O.
+The agent fold: agent events and activity records in, AgentStatus out. Pure: no clock, no I/O.
 
 The path of a record:
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
 SHOWN_DAYS: Final = 7
-"""Days in a document, today among them (contract 5)."""
+"""Days in a document, today among them."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_DAY: Final = timedelta(days=1)

@@ -60,10 +60,10 @@ BEGINNING: Final = -(1 << 62)
 """Before all time, in microseconds."""
 
 SILENCE_US: Final = 24 * 3600 * 1_000_000
-"""Without an agent event or a call for so long, nobody knows whether the agent is still there (contract 5)."""
+"""Without an agent event or a call for so long, nobody knows whether the agent is still there."""
 
 FORGET_US: Final = 90 * 24 * 3600 * 1_000_000
-"""Unseen for so long, an agent starts empty (contract 5)."""
+"""Unseen for so long, an agent starts empty."""
 
 IMPLICIT, OFFLINE, UNKNOWN = AgentState.IMPLICIT.value, AgentState.OFFLINE.value, AgentState.UNKNOWN.value
 LOGGED_IN: Final = AgentPresence.LOGGED_IN.value

@@ -1,7 +1,7 @@
 """
 Legs: the register of activity records, one entry per (call, leg) with its highest revision.
 
-`phases` cuts a leg into what its agent does: ringing, talking, consulting, monitoring (contract 5, Activity). The counters are in
+`phases` cuts a leg into what its agent does: ringing, talking, consulting, monitoring. The counters are in
 `rounds`.
 """
 

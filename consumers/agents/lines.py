@@ -1,5 +1,5 @@
 """
-A line of one's own: the records of the private topic `agent.lines` (contract 5).
+A line of one's own: the records of the private topic `agent.lines`.
 
 A line is its agent's since the last record that named Login and Line together. A leg that names a Line and no Login belongs to the line's
 agent at the moment it began. Agent and line are different keys, mostly of different partitions, so the tasks write to each other:

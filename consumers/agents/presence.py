@@ -15,7 +15,7 @@ import orjson
 from voipex.timestamps import format_rfc3339_cached
 
 UNNAMED: Final = ""
-"""Stands for the queue of a login that named none; never published (blank queue names do not exist: contract 3)."""
+"""Stands for the queue of a login that named none; never published (blank queue names do not exist)."""
 
 NEVER, IN, OUT = "never", "in", "out"
 """What agent events said last of an agent: nothing yet, logged in somewhere, logged out of everything."""

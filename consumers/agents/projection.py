@@ -1,4 +1,4 @@
-"""AgentProjection: the agent fold as a projection of the engine. Input: agent events and activity records. Output: AgentStatus (contract 5)."""
+"""AgentProjection: the agent fold as a projection of the engine. Input: agent events and activity records. Output: AgentStatus."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final

@@ -1,5 +1,5 @@
 """
-Rounds: what the legs of one agent in one call count for (contract 5). Counters count calls and rounds, not devices.
+Rounds: what the legs of one agent in one call count for. Counters count calls and rounds, not devices.
 
 1. Attempts of role agent that overlap in time are one round, a talk belongs to its attempt; a phone that rings again begins another round.
 2. A round in which one attempt got the caller counts as `answered_in`, once, at that moment.

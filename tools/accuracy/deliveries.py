@@ -18,7 +18,7 @@ _SWAPPED: Final = 0.15
 """Of two sent at the same moment; it falls to 0 for those a second apart."""
 _SWAPPED_WITHIN_US: Final = 1_000_000
 _REPEATED: Final = 0.02
-_REPEATED_WITHIN_S: Final = 2.0  # a queue that rings the same agent again waits at least 5 s (contract 1.7)
+_REPEATED_WITHIN_S: Final = 2.0  # a queue that rings the same agent again waits at least 5 s
 _LATE: Final = 0.01
 _LATE_BY_S: Final = 20.0
 _LOST: Final = 0.01

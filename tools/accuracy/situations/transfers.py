@@ -420,7 +420,7 @@ def outgoing_given_on(world: World, name: str) -> Play:
     handover = call.give_away(leg)
     call.truth.handovers.remove(
         handover
-    )  # contract 4, rule 9: no transfer is inferred over the end of an outgoing call
+    )  # docs/call-rules.md, rule 9: no transfer is inferred over the end of an outgoing call
     yield world.seconds(1.1, 1.6)
     call.mark_unreported(given_us, "the caller's Hangup ends an outgoing call until another phone rings")
     call.next_round()
