@@ -14,6 +14,7 @@ from bridge import service, settings
 from bridge.cli.credentials import credentials_app
 from bridge.cli.dead_letters import dead_letters_app
 from bridge.cli.output import Json, console, now_us, print_json, report_errors
+from bridge.cli.survey import survey
 from bridge.cli.topics import topics_app
 from bridge.ops import tail
 from bridge.ops.doctor.examine import examine
@@ -42,6 +43,7 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(credentials_app, name="credentials")
 app.add_typer(spool_app, name="spool")
 app.add_typer(dead_letters_app, name="dead-letters")
+app.command()(survey)
 
 
 def main() -> None:

@@ -15,6 +15,11 @@ _TIMEOUT_S: Final = 5.0
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # addresses to listen on, not to connect to
 
 
+def connectable(host: str) -> str:
+    """Return the address at which a service that listens on *host* is reached from this host."""
+    return _ANY_ADDRESS.get(host, host)
+
+
 class Health(NamedTuple):
     """Result of a probe, with a message for the operator."""
 
@@ -26,7 +31,7 @@ def probe(
     host: str, port: int, check: Literal["live", "ready"] = "ready", timeout_s: float = _TIMEOUT_S
 ) -> Health:
     """Request `/live` or `/ready` once. A failed connection is a result, too: not ok, with the cause."""
-    connection = http.client.HTTPConnection(_ANY_ADDRESS.get(host, host), port, timeout=timeout_s)
+    connection = http.client.HTTPConnection(connectable(host), port, timeout=timeout_s)
     try:
         connection.request("GET", f"/{check}")
         response = connection.getresponse()

@@ -1,0 +1,96 @@
+"""`voipex-bridge survey`: what the PBX really sends, without personal data."""
+
+import asyncio
+import http.client
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from bridge import settings
+from bridge.cli.dead_letters import parse_time_us
+from bridge.cli.output import Json, fail, now_us, print_json
+from bridge.ops.survey import report, sources
+from bridge.ops.survey.observe import observe
+from consumers.explain.replay import explain
+from consumers.explain.trace import Trace, read_trace
+from voipex.service.health import connectable
+
+_METRICS_TIMEOUT_S: Final = 2.0
+
+
+def survey(
+    recording: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]", help="A recording, as `voipex-consumers explain` reads it; - is standard input."
+        ),
+    ] = None,
+    pbx: Annotated[
+        str | None, typer.Option("--pbx", help="Which PBX of VOIPEX_PBXS. Default: the first.")
+    ] = None,
+    since: Annotated[
+        str, typer.Option(help="Received at or after this time: 2026-03-02T08:00:00Z, or 30m, 2h, 7d ago.")
+    ] = "1d",
+    as_json: Json = False,
+) -> None:
+    """
+    Report what a PBX really sends, without personal data: safe to mail to a stranger.
+
+    Reads the event topics of a PBX, or a recording. Prints Markdown: events and their fields, keys that are not mapped, repeats, order,
+    reasons without a class, the quality of the documents, and an answer to each question that the documentation of VOIPEX leaves open.
+    Numbers, e-mails, logins, queues and pauses become kinds and counts.
+
+    Example: `voipex-bridge survey --since 2h > survey.md`
+    """
+    sender = None
+    dead_letters: Counter[str] = Counter()
+    if recording is None:
+        loaded = settings.load()
+        name = pbx or loaded.pbxs[0]
+        if name not in loaded.pbxs:
+            fail(f"--pbx {name!r} is not in VOIPEX_PBXS", 2)
+        try:
+            since_us = parse_time_us(since, now_us())
+        except ValueError as error:
+            fail(f"--since: {error}", 2)
+        trace, dead_letters = asyncio.run(sources.read_topics(loaded, name, since_us))
+        metrics = _metrics(loaded.management_host or loaded.host, loaded.management_port)
+        sender = None if metrics is None else sources.sender_habits(metrics)
+    else:
+        trace = _recorded(recording)
+    if trace.rejected:
+        typer.echo(f"{len(trace.rejected)} lines or records are no events and are left out", err=True)
+    seen = observe(sources.distinct(trace))
+    folded = explain(trace)
+    result = report.to_json(
+        seen, report.count_documents(folded.timelines, folded.agents), dead_letters, sender
+    )
+    if as_json:
+        print_json(result)
+    else:
+        sys.stdout.write(report.to_markdown(result))
+
+
+def _recorded(path: Path) -> Trace:
+    try:
+        if str(path) == "-":
+            return read_trace(sys.stdin.buffer)
+        with path.open("rb") as lines:
+            return read_trace(lines)
+    except OSError as error:
+        fail(f"{path}: {error.strerror}", 2)
+
+
+def _metrics(host: str, port: int) -> str | None:
+    """Return `/metrics` of the bridge on this host, None if none runs."""
+    connection = http.client.HTTPConnection(connectable(host), port, timeout=_METRICS_TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode(errors="replace")
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

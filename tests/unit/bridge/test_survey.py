@@ -1,0 +1,298 @@
+"""The survey names the anomalies of a trace, with right counts, and no personal data."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from bridge.cli.main import app
+from bridge.ops.survey import report
+from bridge.ops.survey.anonymous import People, kind_of
+from bridge.ops.survey.findings import unmapped_keys
+from bridge.ops.survey.observe import Observations, observe
+from bridge.ops.survey.sources import distinct, sender_habits
+from consumers.explain.trace import read_trace
+from sandbox.simulator import SimulationPlan, events
+from voipex.timestamps import format_rfc3339, parse_rfc3339
+
+START_US = parse_rfc3339("2026-03-02T08:00:00Z")
+
+Body = dict[str, Any]
+Line = tuple[float, Body]
+"""Seconds since the start, body."""
+
+
+def trace_of(lines: list[Line]) -> bytes:
+    return b"\n".join(
+        orjson.dumps({"received_at": format_rfc3339(START_US + round(at_s * 1e6)), "body": body})
+        for at_s, body in sorted(lines, key=lambda line: line[0])
+    )
+
+
+def observed(lines: list[Line]) -> Observations:
+    return observe(distinct(read_trace(trace_of(lines).splitlines())))
+
+
+def found(seen: Observations) -> dict[tuple[str, str], int]:
+    survey = report.to_json(seen, report.Documents(), Counter(), None)
+    return {(each["code"], each["what"]): each["count"] for each in survey["findings"]}
+
+
+def by_code(seen: Observations) -> Counter[str]:
+    codes: Counter[str] = Counter()
+    for (code, _), count in found(seen).items():
+        codes[code] += count
+    return codes
+
+
+@pytest.fixture(scope="module")
+def company() -> list[Line]:
+    """Ten thousand events of a call centre, without anomalies of its own in what the tests plant."""
+    return [(at_s, dict(body)) for at_s, body in islice(events(SimulationPlan.at_rate(20, seed=7)), 10_000)]
+
+
+def call(unique_id: str, at_s: float = 0.0, **fields: str) -> Iterator[Line]:
+    """A plain answered call."""
+    common = {
+        "UniqueId": unique_id,
+        "From": "601000111",
+        "To": "222333444",
+        "Direction": "incoming",
+        **fields,
+    }
+    phone = {"Line": "201", "Login": "novakova", "Email": "novakova@example.cz"}
+    yield at_s, {"EventName": "NewCall", **common}
+    yield at_s + 1, {"EventName": "Ringing", **common, **phone}
+    yield at_s + 5, {"EventName": "Answered", **common, **phone}
+    yield at_s + 60, {"EventName": "Hangup", **common, **phone, "Reason": "Normal Clearing"}
+    yield at_s + 61, {"EventName": "CDR", **common}
+
+
+# ---------------------------------------------------------------- planted anomalies
+
+
+def test_eight_planted_anomalies_are_all_named(company: list[Line]) -> None:
+    lines = [(at_s, dict(body)) for at_s, body in company]
+    before = by_code(observed(lines))
+    ringing = [line for line in lines if line[1]["EventName"] == "Ringing"]
+    answered = [line for line in lines if line[1]["EventName"] == "Answered" and line[1].get("Line")]
+    hangups = [line for line in lines if line[1].get("Reason")]
+    for _, body in ringing[:11]:
+        body["CallerName"] = "Petr Novák"
+    for _, body in hangups[:12]:
+        body["Reason"] = "Wrong exchange"
+    for _, body in hangups[20:33]:
+        body["Direction"] = "sideways"
+    lines += [(at_s + 1.5, dict(body)) for at_s, body in answered[:14]]
+    lines += [(at_s, {**body, "EventName": "Parked"}) for at_s, body in answered[20:35]]
+    lines += [
+        (at_s, {"EventName": "Answered", "UniqueId": body["UniqueId"]}) for at_s, body in answered[40:56]
+    ]
+    lines += [
+        line
+        for n in range(17)
+        for line in call(f"{START_US // 1_000_000 + 4000 + n}.{n}", 10.0 * n, Line="9")
+    ]
+    for n in range(18):
+        (at_s, body), *_ = [*call(f"voipex.{n}", 5.0 * n)]
+        lines.append((at_s, body))
+    after = by_code(observed(lines))
+    after.subtract(before)
+    assert {code: after[code] for code in PLANTED} == PLANTED
+
+
+PLANTED = {
+    "unmapped_key": 11,
+    "reason_without_class": 12,
+    "unknown_direction": 13,
+    "repeated_event": 14,
+    "unknown_event": 15,
+    "answered_by_nobody": 16,
+    "clock_ahead": 17,
+    "id_of_another_form": 18,
+}
+
+
+def test_no_personal_value_is_in_the_report(company: list[Line], tmp_path: Path) -> None:
+    lines = [(at_s, dict(body)) for at_s, body in company[:3000]]
+    personal: set[str] = set()
+    for number, (_, body) in enumerate(lines):
+        if number % 50 == 0:
+            body["Note"] = "volal Zdeněk Svěrák"
+            body[body.get("Login") or "601000222"] = "x"
+            body["Reason"] = f"busy {body.get('Login')}"
+            body["Direction"] = body.get("Login") or body.get("From", "")
+        personal |= {
+            str(body[key])
+            for key in ("From", "To", "Login", "Email", "Queue", "PauseName", "UniqueId", "Note")
+            if len(str(body.get(key) or "")) > 4
+        }
+    file = tmp_path / "trace.jsonl"
+    file.write_bytes(trace_of(lines))
+    for options in ([], ["--json"]):
+        result = CliRunner().invoke(app, ["survey", str(file), *options])
+        assert result.exit_code == 0, result.output
+        assert [value for value in personal if value in result.output] == []
+        assert "Svěrák" not in result.output
+
+
+# ---------------------------------------------------------------- counts
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "count"),
+    [
+        ("no_new_call", lambda: [*call("1772438400.1")][1:], 1),
+        ("no_end", lambda: [*call("1772438400.1")][:3], 1),
+        ("several_cdrs", lambda: [*call("1772438400.1"), [*call("1772438400.1", 3.0)][-1]], 1),
+        (
+            "event_after_cdr",
+            lambda: [*call("1772438400.1"), (70.0, {"EventName": "Hangup", "UniqueId": "1772438400.1"})],
+            1,
+        ),
+        (
+            "answered_before_ringing",
+            lambda: [
+                (at_s + 6 if body["EventName"] == "Ringing" else at_s, body)
+                for at_s, body in call("1772438400.1")
+            ],
+            1,
+        ),
+        (
+            "id_per_leg",
+            lambda: [
+                (at_s, {**body, "UniqueId": "1772438400.2"} if body["EventName"] == "Answered" else body)
+                for at_s, body in call("1772438400.1")
+            ],
+            1,
+        ),
+        (
+            "simultaneous_calls",
+            lambda: [*call("1772438400.1"), *call("1772438401.2", 1.0)],
+            1,
+        ),
+        (
+            "logout_of_another_line",
+            lambda: [
+                (0.0, {"EventName": "AgentLogin", "Login": "a", "Line": "201", "Queue": "NOC"}),
+                (9.0, {"EventName": "AgentLogout", "Login": "a", "Line": "202", "Queue": "NOC"}),
+            ],
+            1,
+        ),
+    ],
+)
+def test_each_anomaly_is_counted(code: str, lines: Callable[[], list[Line]], count: int) -> None:
+    assert by_code(observed(lines()))[code] == count
+
+
+def test_a_plain_call_has_no_anomaly() -> None:
+    assert set(by_code(observed([*call("1772438400.1")]))) == {"never_log_in"}
+
+
+def test_a_phone_that_rings_again_is_no_repeat() -> None:
+    lines = [*call("1772438400.1")]
+    lines.append((lines[1][0] + 5.0, dict(lines[1][1])))
+    seen = observed(lines)
+    assert seen.calls.repeats == {"rings again after 5 s or more": 1}
+    assert by_code(seen)["repeated_event"] == 0
+
+
+def test_the_answer_to_a_second_ring_is_no_repeat() -> None:
+    lines = [*call("1772438400.1")]
+    lines += [(at_s + 100, dict(body)) for at_s, body in lines[1:3]]
+    assert by_code(observed(lines))["repeated_event"] == 0
+
+
+def test_copies_of_one_event_id_are_one_event() -> None:
+    line = orjson.dumps(
+        {
+            "received_at": "2026-03-02T08:00:00Z",
+            "event_id": "0195553a-0000-7000-8000-000000000000",
+            "body": next(iter(call("1772438400.1")))[1],
+        }
+    )
+    assert len(distinct(read_trace([line, line]))) == 1
+
+
+def test_a_consultation_under_the_same_id_is_seen() -> None:
+    lines = [*call("1772438400.1")]
+    lines.append((20.0, {"EventName": "Ringing", "UniqueId": "1772438400.1", "From": "201", "Line": "202"}))
+    lines.append((21.0, {"EventName": "Ringing", "UniqueId": "1772438421.2", "From": "201", "Line": "203"}))
+    between = observed(lines).between
+    assert (between.consult_same_id, between.consult_other_id) == (1, 1)
+
+
+# ---------------------------------------------------------------- names and kinds
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("201", "number of at most 5 digits"),
+        ("601 000 111", "number of 6 or more digits"),
+        ("+420601000111", "phone number with +"),
+        ("a@example.cz", "e-mail"),
+        ("1772438400.17", "UniqueId"),
+        ("2026-03-02 08:00:00", "time"),
+        ("1772438400", "seconds or milliseconds since 1970"),
+        ("0:42", "duration"),
+        (True, "boolean"),
+        ({}, "object"),
+        ([], "list"),
+        (None, "null"),
+        (" ", "blank"),
+        ("novak", "one word"),
+        ("Petr Novák", "text"),
+    ],
+)
+def test_values_become_kinds(value: Any, kind: str) -> None:
+    assert kind_of(value) == kind
+
+
+def test_a_reason_of_telephony_is_printed_as_sent() -> None:
+    assert People([]).phrase("Wrong  exchange") == "Wrong exchange"
+
+
+@pytest.mark.parametrize("text", ["Petr Novák zavěsil", "601000111", "busy 601000111", "busy novakova", ""])
+def test_another_reason_is_a_count_of_words(text: str) -> None:
+    assert re.fullmatch(r"\(a text of \d words?\)", People([]).phrase(text))
+
+
+def test_a_key_that_names_an_agent_is_not_printed() -> None:
+    lines = [(at_s, {**body, "novakova": 1, "Duration": 3}) for at_s, body in call("1772438400.1")]
+    assert set(unmapped_keys(observed(lines))) == {"(no identifier)", "Duration"}
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_reads_standard_input() -> None:
+    result = CliRunner().invoke(
+        app, ["survey", "-"], input=trace_of([*call("1772438400.1")]), catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    assert result.output.startswith("# What this PBX sends\n\nEvents: 5, calls: 1")
+
+
+def test_an_empty_recording_says_so(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    assert (
+        "There are no events to look at."
+        in CliRunner().invoke(app, ["survey", str(tmp_path / "empty")]).output
+    )
+
+
+def test_a_missing_recording_is_wrong_usage(tmp_path: Path) -> None:
+    assert CliRunner().invoke(app, ["survey", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_answers_are_counted_by_status_code() -> None:
+    metrics = 'voipex_bridge_http_requests_total{route="/voipex",method="POST",code="200"} 3.0\n'
+    text = f"# TYPE voipex_bridge_http_requests counter\n{metrics}"
+    assert sender_habits(text) == {"answers by status code, since the bridge's start": "200: 3"}
