@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import run_in_process
 from tests.kafka.conftest import Broker, Seen, apply_topics, console_consumer, console_producer, read_all
 from tests.processes import BridgeProcess, free_port
 from tests.waiting import WITHIN_S, eventually
@@ -250,3 +251,22 @@ def published(management_url: object) -> float:
             if line.startswith("voipex_bridge_publish_total") and 'outcome="delivered"' in line:
                 return float(line.rpartition(" ")[2])
     return 0
+
+
+def test_a_survey_reads_the_topics(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:
+    for body in [*DOCUMENTED, DOCUMENTED[2], b'{"EventName":"NewCall"}']:
+        bridge.post(body)
+    console_consumer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", records=6)
+    eventually(lambda: read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1"))
+
+    done = run_in_process(bridge.environment, "survey", "--json")
+
+    assert done.code == 0, done.err
+    survey = done.json
+    assert survey["events"]["Ringing"]["count"] == 4
+    assert survey["agents"]["agents"] == 1
+    assert survey["dead_letters"] == {"InvalidEvent": 1}
+    assert {each["code"] for each in survey["findings"]} >= {"repeated_event", "no_new_call", "dead_letter"}
+    assert survey["sender"] == {"answers by status code, since the bridge's start": "200: 8, 422: 1"}
+    assert "777888999" not in done.out
+    assert "novak" not in done.out
