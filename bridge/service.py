@@ -89,7 +89,7 @@ class Bridge:
         )
         await self._check_topics_if_reachable()
         self._publisher = Publisher(
-            self._spool, self._make_producer, self._metrics, partitions=settings.topic_partitions
+            self._spool, self._make_producer, self._metrics, partitions_of=settings.partitions_of
         )
         management_host = settings.management_host or settings.host
         with (
@@ -133,7 +133,7 @@ class Bridge:
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(),
             self._metrics,
-            partitions=settings.topic_partitions,
+            partitions_of=settings.partitions_of,
             max_body_bytes=settings.max_body_bytes,
             accepted=(settings.accepted_status, settings.accepted_body.encode()),
         )

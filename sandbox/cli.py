@@ -52,15 +52,19 @@ def _fail(message: str, code: int) -> NoReturn:
 
 @app.command(name="up")
 def up_command(
-    port: Annotated[int, typer.Option(help="Port of the bridge for webhooks.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the bridge for webhooks.")] = 8080,
     management_port: Annotated[
-        int, typer.Option(help="Port of the bridge for /live, /ready and /metrics.")
+        int, typer.Option(min=1, max=65535, help="Port of the bridge for /live, /ready and /metrics.")
     ] = 8081,
     kafka_port: Annotated[
-        int, typer.Option(help="Port of the local Kafka; its controller uses the next one.")
+        int, typer.Option(min=1, max=65534, help="Port of the local Kafka; its controller uses the next one.")
     ] = 9092,
-    timelines_port: Annotated[int, typer.Option(help="Management port of the timelines service.")] = 8082,
-    agents_port: Annotated[int, typer.Option(help="Management port of the agents service.")] = 8083,
+    timelines_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Management port of the timelines service.")
+    ] = 8082,
+    agents_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Management port of the agents service.")
+    ] = 8083,
     folder: Annotated[
         Path, typer.Option(help="Folder for Kafka's data, spool, credentials and logs; kept between runs.")
     ] = Path("build"),
@@ -87,7 +91,9 @@ def up_command(
 
 @app.command(name="kafka")
 def kafka_command(
-    port: Annotated[int, typer.Option(help="Port of the broker; its controller uses the next one.")] = 9092,
+    port: Annotated[
+        int, typer.Option(min=1, max=65534, help="Port of the broker; its controller uses the next one.")
+    ] = 9092,
     folder: Annotated[Path, typer.Option(help="Folder for its data and log.")] = Path("build"),
 ) -> None:
     """Run only Kafka: one broker, without replication. Ctrl-C stops it."""

@@ -1,6 +1,7 @@
 """What `voipex-sandbox up` starts, and on which ports."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,18 @@ class Plan:
         """Base URL of `/ready` and `/metrics`, by service."""
         ports = {"bridge": self.management_port, **self.consumer_ports}
         return {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
+
+    def contradictions(self) -> Iterator[str]:
+        """Yield a sentence for each port that two servers would listen on."""
+        options: dict[int, list[str]] = {}
+        for option, ports in self.ports.items():
+            for number, port in enumerate(ports):
+                options.setdefault(port, []).append(
+                    f"--{option}" + (" + 1 (Kafka's controller)" if number else "")
+                )
+        for port, named in options.items():
+            if len(named) > 1:
+                yield f"{' and '.join(named)} are both {port}: set one of them to another port"
 
     @property
     def ports(self) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """
 Run everything on this machine, as processes: Kafka, its topics, the bridge, the consumers, simulated calls.
 
-Start: (1) check that the ports are free, (2) create the credential, (3) start Kafka, (4) apply the topics, (5) start the bridge and wait
+Start: (1) check the settings, and that the ports are free, (2) create the credential, (3) start Kafka, (4) apply the topics, (5) start the bridge and wait
 until it is ready, (6) start the consumers and wait until they are ready, (7) write `run.json`, (8) start the simulator and the reader that
 waits for the first timeline.
 Stop: the simulator, then the services all at once, then Kafka. Events that Kafka does not have by then stay in the spool. If a process
@@ -25,10 +25,11 @@ from rich.console import Console
 
 from bridge import settings
 from bridge.auth import manage
+from consumers import settings as consumer_settings
 from sandbox.broker import LocalKafka, Progress
 from sandbox.plan import BOOTSTRAP_VARIABLE, Plan
 from sandbox.processes import Child, ProcessExited, last_lines, with_parent_death_signal
-from voipex.errors import PortInUse
+from voipex.errors import PortInUse, SettingsInvalid
 from voipex.kafka.topics import apply_topics, check_topics
 from voipex.service import health
 from voipex.service.ports import bind_error
@@ -101,7 +102,8 @@ def _interrupt(*_: object) -> None:
 
 def _start(plan: Plan, running: Running, console: Console) -> str:
     """Start everything; return the password of the credential. The numbers are those of the module."""
-    _require_free_ports(plan)  # 1
+    _require_valid_settings(plan)  # 1
+    _require_free_ports(plan)
     for folder in (plan.folder, plan.folder / "logs"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     password = _ensure_credential(plan.folder)  # 2
@@ -119,6 +121,18 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
         running.simulator = _start_simulator(plan, password)  # 8
     running.first_timeline = _start_reader(plan)
     return password
+
+
+def _require_valid_settings(plan: Plan) -> None:
+    """Raises SettingsInvalid with every fault of the options and of the variables that the services will read."""
+    faults = list(plan.contradictions())
+    for load in (settings.load, consumer_settings.load):
+        try:
+            load({"kafka_bootstrap_servers": plan.bootstrap_servers})
+        except SettingsInvalid as error:
+            faults += [fault for fault in error.faults if fault not in faults]
+    if faults:
+        raise SettingsInvalid(faults)
 
 
 def _require_free_ports(plan: Plan) -> None:

@@ -52,7 +52,7 @@ def webhook_ingress(
         authenticate,
         ReceiptClock(),
         metrics,
-        partitions=12,
+        partitions_of=lambda _: 12,
         max_body_bytes=max_body_bytes,
         accepted=accepted,
     )

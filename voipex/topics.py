@@ -26,11 +26,12 @@ class TopicSpec:
     retention_ms: int | None
     public: bool = True
 
-    def config(self) -> dict[str, str]:
-        """Return the topic's configuration, as Kafka names it."""
+    def config(self, retention_ms: int | None = None) -> dict[str, str]:
+        """Return the topic's configuration, as Kafka names it. `retention_ms`: None means that of the kind."""
         config = {"cleanup.policy": self.cleanup, "max.message.bytes": _MAX_MESSAGE_BYTES}
-        if self.retention_ms is not None:
-            config["retention.ms"] = str(self.retention_ms)
+        kept_ms = self.retention_ms if retention_ms is None else retention_ms
+        if kept_ms is not None:
+            config["retention.ms"] = str(kept_ms)
         return config
 
 
@@ -66,15 +67,16 @@ TOPIC_SPECS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic to create and check."""
+    """A topic to create and check. `retention_ms`: None means that of its kind."""
 
     name: str
     kind: TopicSpec
     partitions: int
+    retention_ms: int | None = None
 
     @property
     def config(self) -> Mapping[str, str]:
-        return self.kind.config()
+        return self.kind.config(self.retention_ms)
 
 
 def topic_name(pbx: str, kind: TopicSpec) -> str:

@@ -164,7 +164,7 @@ def dead_letters_replay(
             pbxs,
             selection,
             credentials.principal,
-            loaded.topic_partitions,
+            loaded.partitions_of,
             report,
             fallback=fallback,
             dry_run=dry_run,

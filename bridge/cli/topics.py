@@ -8,7 +8,10 @@ from rich.table import Table
 
 from bridge import settings
 from bridge.cli.output import Json, console, print_json
+from voipex.errors import SettingsInvalid
 from voipex.kafka.topics import apply_topics, check_topics
+from voipex.service.settings import min_insync_fault
+from voipex.service.units import format_duration
 
 topics_app = typer.Typer(no_args_is_help=True, help="Create, check or list the declared topics.")
 
@@ -16,10 +19,10 @@ topics_app = typer.Typer(no_args_is_help=True, help="Create, check or list the d
 @topics_app.command("apply")
 def topics_apply(
     replication: Annotated[
-        int | None, typer.Option(help="Replicas. Default: VOIPEX_TOPIC_REPLICATION.")
+        int | None, typer.Option(min=1, help="Replicas. Default: VOIPEX_TOPIC_REPLICATION.")
     ] = None,
     min_insync: Annotated[
-        int | None, typer.Option(help="min.insync.replicas. Default: VOIPEX_TOPIC_MIN_INSYNC.")
+        int | None, typer.Option(min=1, help="min.insync.replicas. Default: VOIPEX_TOPIC_MIN_INSYNC.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -29,14 +32,10 @@ def topics_apply(
     Never changes the number of partitions: keys would move to other partitions.
     """
     loaded = settings.load()
-    outcomes = asyncio.run(
-        apply_topics(
-            loaded,
-            loaded.topics(),
-            replication=replication or loaded.topic_replication,
-            min_insync=min_insync or loaded.topic_min_insync,
-        )
-    )
+    replicas, in_sync = replication or loaded.topic_replication, min_insync or loaded.topic_min_insync
+    if in_sync > replicas:
+        raise SettingsInvalid([min_insync_fault(in_sync, replicas)])
+    outcomes = asyncio.run(apply_topics(loaded, loaded.topics(), replication=replicas, min_insync=in_sync))
     if as_json:
         print_json(outcomes)
         return
@@ -79,9 +78,14 @@ def topics_list(as_json: Json = False) -> None:
         return
     table = Table("topic", "key", "value", "partitions", "cleanup", "retention")
     for topic in topics:
-        days = topic.kind.retention_ms and f"{topic.kind.retention_ms // 86_400_000} d"
+        kept = topic.config.get("retention.ms")
         value = topic.kind.value if topic.kind.public else "(private)"
         table.add_row(
-            topic.name, topic.kind.key, value, str(topic.partitions), topic.kind.cleanup, days or ""
+            topic.name,
+            topic.kind.key,
+            value,
+            str(topic.partitions),
+            topic.kind.cleanup,
+            format_duration(int(kept) / 1000) if kept else "",
         )
     console.print(table)

@@ -200,7 +200,7 @@ class WebhookEndpoint:
         sink: makes records durable.
         authenticate: Authorization header -> Principal; raises Unauthorized.
         clock: gives each webhook its time and its id.
-        partitions: of every topic.
+        partitions_of: number of partitions of each topic, by PBX.
         accepted: status and body of the response to an accepted event.
     """
 
@@ -214,7 +214,7 @@ class WebhookEndpoint:
         clock: ReceiptClock,
         metrics: Metrics,
         *,
-        partitions: int,
+        partitions_of: Callable[[str], int],
         max_body_bytes: int,
         accepted: tuple[int, bytes] = (200, b""),
     ) -> None:
@@ -222,7 +222,7 @@ class WebhookEndpoint:
         self._authenticate = authenticate
         self._clock = clock
         self._metrics = metrics
-        self._partitions = partitions
+        self._partitions_of = partitions_of
         self.max_body_bytes: Final = max_body_bytes
         self._accepted = _accepted_response(*accepted)
 
@@ -239,15 +239,16 @@ class WebhookEndpoint:
         A body that is no event is stored durably too, as a dead letter, before it is rejected.
         """
         receipt = self._clock.receipt(traceparent_of(traceparent))
+        partitions = self._partitions_of(principal.pbx)
         try:
             event = normalize(parse(body, principal.keys), principal.pbx, receipt, principal.region)
         except InvalidWebhook as error:
-            dead = dead_letter(body, error, principal.pbx, principal.name, receipt, self._partitions)
+            dead = dead_letter(body, error, principal.pbx, principal.name, receipt, partitions)
             on_durable = partial(self._on_dead_letter_durable, dead, error, principal, receipt, exchange)
             self._sink.append((dead,), on_durable)
             return
         at_ms = receipt.received_at_us // 1000
-        record = encode(event, at_ms, self._partitions, receipt.traceparent)
+        record = encode(event, at_ms, partitions, receipt.traceparent)
         self._sink.append((record,), partial(self._on_event_durable, event.fields, exchange))
 
     def _on_event_durable(

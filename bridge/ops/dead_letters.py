@@ -404,7 +404,7 @@ async def replay(
     pbxs: Iterable[str],
     selection: DeadLetterFilter,
     principal_of: PrincipalOf,
-    partitions: int,
+    partitions_of: Callable[[str], int],
     on_result: Callable[[ReplayResult], None],
     *,
     fallback: Principal | None = None,
@@ -431,7 +431,7 @@ async def replay(
                     for dead_letter in batch:
                         topic: str | None = None
                         try:
-                            record = to_record(dead_letter, principal_of, partitions, fallback)  # 2
+                            record = to_record(dead_letter, principal_of, partitions_of(pbx), fallback)  # 2
                             topic = record.topic
                             if not dry_run:
                                 await publisher.publish(record)  # 3

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from voipex.errors import TopicMismatch
 from voipex.kafka.admin import missing_acl
-from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, client_arguments
+from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, consumer_arguments
 from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.permissions import TopicAccessRequest, topic_access
 from voipex.kafka.settings import KafkaSettings
@@ -54,7 +54,7 @@ async def read(
         KafkaUnreachable: no answer; while reading: no record within `timeout_s` before the end is reached (`follow` waits instead).
     """
     consumer = _AIOKafkaConsumer(
-        **client_arguments(settings),
+        **consumer_arguments(settings),
         client_id="voipex-bridge-reader",
         group_id=None,
         enable_auto_commit=False,

@@ -98,7 +98,7 @@ class PublisherState:
 
 class Publisher:
     """
-    Publishes the records of *source*. *make_producer* returns a new, unstarted producer; *partitions* is the number of every topic.
+    Publishes the records of *source*. *make_producer* returns a new, unstarted producer; *partitions_of* is the number of each topic, by PBX.
 
     `run` may be cancelled at any time and ends within `Timing.stop_timeout_s`; what is not acknowledged stays in the source.
     """
@@ -109,14 +109,14 @@ class Publisher:
         make_producer: Callable[[], Producer],
         metrics: Metrics,
         *,
-        partitions: int,
+        partitions_of: Callable[[str], int],
         timing: Timing | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._make_producer = make_producer
-        self._partitions = partitions
+        self._partitions_of = partitions_of
         self._timing = timing or Timing()
         self._now_ms = now_ms
         self._monotonic = monotonic
@@ -257,7 +257,7 @@ class Publisher:
         [rejected] = delivery.remove(partition, 1)
         record, reason = rejected.record, type(error).__name__
         pbx = record.topic.partition(".")[0]  # names of PBXs have no dot
-        dead_letter = undeliverable(record, f"Kafka refused it: {reason}", pbx, self._partitions)
+        dead_letter = undeliverable(record, f"Kafka refused it: {reason}", pbx, self._partitions_of(pbx))
         if delivery.dead_letter(rejected, dead_letter):
             log.warning("record dead-lettered", event_id=_event_id(record), topic=record.topic, reason=reason)
             self._metrics.dead_lettered(record.topic, dead_letter.topic)

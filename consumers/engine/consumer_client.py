@@ -8,7 +8,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.commit import OffsetFetchRequest
 
-from voipex.kafka.clients import client_arguments
+from voipex.kafka.clients import consumer_arguments
 from voipex.kafka.settings import KafkaSettings
 
 # aiokafka ships no types: its values are converted where they leave an adapter.
@@ -25,7 +25,7 @@ STOP_TIMEOUT_S: Final = 5.0
 def new_consumer(settings: KafkaSettings, client_id: str, group: str | None, **options: Any) -> Any:
     """Make a consumer, not started. It reads committed records only, commits nothing and never resets a position."""
     return _AIOKafkaConsumer(
-        **client_arguments(settings),
+        **consumer_arguments(settings),
         client_id=client_id,
         group_id=group,
         enable_auto_commit=False,

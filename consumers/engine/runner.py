@@ -223,7 +223,7 @@ class TaskRunner(Generic[State]):
 
     async def _check_acls(self) -> None:
         context = self._context
-        topics = topics_for([self.task_id.pbx], context.config.partitions)
+        topics = topics_for([self.task_id.pbx], context.config.partitions_of(self.task_id.pbx))
         acls = required_acls(context.projection, topics)
         await check_acls(context.settings, acls, admin_client_id(context.config.group))
 

@@ -92,10 +92,10 @@ class InputOffsets(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """What all tasks of a service share. `partitions`: of every topic. `now_us`: the only clock of timers."""
+    """What all tasks of a service share. `partitions_of`: number of partitions of each topic, by PBX. `now_us`: the only clock of timers."""
 
     group: str
-    partitions: int
+    partitions_of: Callable[[str], int]
     commit_interval_s: float
     transaction_limit_s: float
     cluster_id: str
@@ -131,7 +131,7 @@ class Task(Generic[State]):
         self._producer = producer
         self._input_offsets = input_offsets
         self._metrics = metrics
-        self._batch = Batch(projection, task_id, config.partitions)
+        self._batch = Batch(projection, task_id, config.partitions_of(task_id.pbx))
         self._changelog = TopicPartition(topic_name(task_id.pbx, projection.changelog), task_id.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
         self._kinds: dict[str, TopicSpec] = {

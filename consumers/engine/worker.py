@@ -80,7 +80,7 @@ class Worker(Generic[State]):
             return
         config = TaskConfig(
             self.group,
-            settings.topic_partitions,
+            settings.partitions_of,
             settings.commit_interval_ms / 1000,
             2 * settings.transaction_timeout_s,
             cluster_id,

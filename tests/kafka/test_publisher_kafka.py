@@ -70,7 +70,7 @@ class Publishing:
     def __post_init__(self) -> None:
         self.metrics = Metrics("test")
         self.publisher = Publisher(
-            self.source, self._make, self.metrics, partitions=self.partitions, timing=self.timing
+            self.source, self._make, self.metrics, partitions_of=lambda _: self.partitions, timing=self.timing
         )
 
     def _make(self) -> KafkaProducer:

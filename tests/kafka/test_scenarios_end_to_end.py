@@ -130,7 +130,7 @@ class ClockedBridge(Bridge):
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
             ReceiptClock(self._clock.now_ns),
             self._metrics,
-            partitions=self._settings.topic_partitions,
+            partitions_of=self._settings.partitions_of,
             max_body_bytes=self._settings.max_body_bytes,
         )
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tools.docs.examples import PBX, Example
 from tools.docs.messages import MESSAGES, Message, headers_schema
+from voipex.service.settings import RETENTION_SETTINGS, variable_of
 from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, Topic, TopicSpec, topic_name
 
 REPLICAS: Final = 3
@@ -78,7 +79,7 @@ def _channel(kind: TopicSpec) -> Json:
     return {
         "address": topic.name,
         "summary": messages[0].summary,
-        "description": f"Key: {kind.key}. Value: {kind.value}. Records of one key are in order.",
+        "description": f"Key: {kind.key}. Value: {kind.value}. Records of one key are in order.{_kept(kind)}",
         "parameters": {"pbx": {"$ref": "#/components/parameters/pbx"}},
         "messages": {each.name: {"$ref": f"#/components/messages/{each.name}"} for each in messages},
         "bindings": {
@@ -90,6 +91,12 @@ def _channel(kind: TopicSpec) -> Json:
             }
         },
     }
+
+
+def _kept(kind: TopicSpec) -> str:
+    """Name the setting of the retention: the binding has its default."""
+    name = RETENTION_SETTINGS.get(kind)
+    return "" if name is None else f" `{variable_of(name)}` sets `retention.ms`."
 
 
 def _configuration(topic: Topic) -> Json:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from tools.docs.asyncapi import MIN_INSYNC, REPLICAS, messages_of
 from tools.docs.examples import Example
 from tools.docs.messages import MESSAGES, Message
+from voipex.service.settings import RETENTION_SETTINGS, variable_of
 from voipex.topics import DEFAULT_PARTITIONS, TOPIC_SPECS, TopicSpec
 
 MADE: Final = "Generated from the code by `make contract`."
@@ -62,7 +63,7 @@ What readers of the topics can rely on. Start with [one call, from webhook to ag
 {topics}
 
 {partitions} partitions, the same number for all topics of a PBX, {replicas} replicas, `min.insync.replicas` {insync}; `voipex-bridge topics apply` creates them
-with the values of the settings ([settings.md](../settings.md)). Partitions are those of Kafka's default partitioner. Topics of the PBX that are not listed are private.
+with the values of the settings ([settings.md](../settings.md)), which may give a PBX another number of partitions. Partitions are those of Kafka's default partitioner. Topics of the PBX that are not listed are private.
 
 ## Rules for readers
 
@@ -135,7 +136,9 @@ def _page_of(kind: TopicSpec) -> str:
 
 
 def _retention(kind: TopicSpec) -> str:
-    days = None if kind.retention_ms is None else f"{kind.retention_ms // _DAY_MS} days"
+    days = None
+    if kind.retention_ms is not None:
+        days = f"{kind.retention_ms // _DAY_MS} days (`{variable_of(RETENTION_SETTINGS[kind])}`)"
     if "compact" not in kind.cleanup:
         return str(days)
     latest = "the last value of each key"

@@ -99,3 +99,8 @@ def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
         return settings.client_arguments()
     except OSError as error:
         raise KafkaAccessDenied(f"the certificate files cannot be used: {error}") from error
+
+
+def consumer_arguments(settings: KafkaSettings) -> dict[str, Any]:
+    """Return the arguments of every consumer; see `client_arguments`."""
+    return {**client_arguments(settings), "client_rack": settings.kafka_client_rack}

@@ -1,13 +1,27 @@
 """Settings for access to Kafka, the same in every service; `client_arguments` makes aiokafka's arguments of them."""
 
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CONTRADICTIONS: Final = "contradictions"
+"""Type of the validation error that holds all contradictions, as `ctx["found"]`."""
+
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:,\[\]]+)(:[0-9]{1,5})?")
+
+
+class Contradiction(NamedTuple):
+    """Settings that are valid each and cannot be meant together, by their fields, and the sentence for the operator."""
+
+    fields: tuple[str, ...]
+    message: str
 
 
 class KafkaSettings(BaseSettings):
@@ -46,17 +60,47 @@ class KafkaSettings(BaseSettings):
     )
     kafka_ssl_key_file: Annotated[Path | None, Field(description="PEM file of its private key.")] = None
     kafka_ssl_key_password: Annotated[SecretStr | None, Field(description="Password of that key.")] = None
+    kafka_client_rack: Annotated[
+        str | None,
+        Field(
+            description="Rack or zone of this host, as the brokers' `broker.rack` has it: consumers read from a replica there "
+            "if the brokers' `replica.selector.class` allows it."
+        ),
+    ] = None
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            if not _ADDRESS.fullmatch(address.strip()):
+                raise ValueError(f"{address.strip()!r} is not an address, such as kafka-1:9092")
+        return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Self:
+    def _consistent(self) -> Self:
+        found = tuple(self.contradictions())
+        if found:
+            why = "; ".join(each.message for each in found)
+            raise PydanticCustomError(CONTRADICTIONS, "{why}", {"why": why, "found": found})
+        return self
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield the settings that contradict each other. Subclasses add theirs."""
         if self.kafka_security_protocol.startswith("SASL") and (
             self.kafka_sasl_username is None or self.kafka_sasl_password is None
         ):
-            raise ValueError(
+            yield Contradiction(
+                ("kafka_security_protocol", "kafka_sasl_username", "kafka_sasl_password"),
                 "VOIPEX_KAFKA_SASL_USERNAME and VOIPEX_KAFKA_SASL_PASSWORD: both are needed with "
-                f"VOIPEX_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+                f"VOIPEX_KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}",
             )
-        return self
+        if self.kafka_ssl_cert_file is None:
+            for name in ("kafka_ssl_key_file", "kafka_ssl_key_password"):
+                if getattr(self, name) is not None:
+                    yield Contradiction(
+                        ("kafka_ssl_cert_file", name),
+                        f"VOIPEX_{name.upper()} is set and VOIPEX_KAFKA_SSL_CERT_FILE is not: set both or none of them",
+                    )
 
     def client_arguments(self) -> dict[str, Any]:
         """Return the arguments of every aiokafka client; the files are read each time. Raises OSError that names a setting and its file."""

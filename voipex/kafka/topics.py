@@ -249,7 +249,7 @@ def _require_partitions(
     if other:
         lines.append(
             f"topics have another number of partitions: {'; '.join(other)}. Partitions never change once there are events "
-            "(keys would move): set VOIPEX_TOPIC_PARTITIONS to that number, or delete these topics and run voipex-bridge topics apply"
+            "(keys would move): set VOIPEX_TOPIC_PARTITIONS to that number, or VOIPEX_PBXS=NAME:NUMBER for one PBX, or delete these topics and run voipex-bridge topics apply"
         )
     if lines:
         raise TopicMismatch("\n".join(lines))

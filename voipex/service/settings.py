@@ -8,23 +8,68 @@ error (`unknown_variables`) and nothing else. `bridge.settings` and `consumers.s
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import NoDecode, PydanticBaseSettingsSource, SecretsSettingsSource
 
 from voipex.errors import SettingsInvalid
-from voipex.kafka.settings import KafkaSettings
-from voipex.topics import DEFAULT_PARTITIONS, Topic, topics_for
+from voipex.kafka.settings import CONTRADICTIONS, Contradiction, KafkaSettings
+from voipex.service.units import Bytes, Milliseconds, Seconds, format_duration, format_size
+from voipex.topics import (
+    AGENT_ACTIVITY,
+    AGENT_EVENTS,
+    AGENT_LINES,
+    CALL_EVENTS,
+    CALL_STATE,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    DEFAULT_PARTITIONS,
+    TOPIC_SPECS,
+    Topic,
+    TopicSpec,
+    topic_name,
+)
 
 SECRETS_DIR_VARIABLE: Final = "VOIPEX_SECRETS_DIR"
 _DEFAULT_SECRETS_DIR: Final = "/run/secrets"
-_PBX_NAME: Final = re.compile(r"[a-z0-9-]{1,32}")
+_PBX: Final = re.compile(r"([a-z0-9-]{1,32})(?::([0-9]{1,5}))?")
+_MAX_PARTITIONS: Final = 10_000
+_HOUR_S: Final = 3600
+_DAY_S: Final = 24 * _HOUR_S
+_ANY_ADDRESS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - only compared
+_WITHOUT_BODY: Final = frozenset({204, 205})  # RFC 9110, 15.3.5 and 15.3.6
 
+RETENTION_SETTINGS: Final = {
+    CALL_EVENTS: "call_events_retention_s",
+    AGENT_EVENTS: "agent_events_retention_s",
+    CALL_TIMELINES: "call_timelines_retention_s",
+    CALL_STATE: "call_timelines_retention_s",
+    AGENT_ACTIVITY: "agent_activity_retention_s",
+    AGENT_LINES: "agent_activity_retention_s",
+    DEAD_LETTERS: "dead_letters_retention_s",
+}
+"""The setting of each topic's retention. A private topic follows the public one that is made of it; the others are compacted only."""
+
+
+class PbxName(str):
+    """Name of a PBX; `partitions` is the number of its topics' partitions if it has one of its own."""
+
+    __slots__ = ("partitions",)
+
+    partitions: int | None
+
+
+def _kept_s(kind: TopicSpec) -> float:
+    return (kind.retention_ms or 0) / 1000
+
+
+Retention = Annotated[Seconds, Field(ge=_HOUR_S, le=36_500 * _DAY_S)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -35,16 +80,40 @@ class ServiceSettings(KafkaSettings):
         tuple[str, ...],
         NoDecode,
         Field(
-            description="Names of the PBXs, comma-separated, `[a-z0-9-]{1,32}`. Each PBX has its own topics.",
+            description="Names of the PBXs, comma-separated, `[a-z0-9-]{1,32}`. Each PBX has its own topics; `brno:1` gives those of `brno` "
+            "1 partition, others have `VOIPEX_TOPIC_PARTITIONS`.",
             min_length=1,
         ),
     ] = ("voipex",)
     topic_partitions: Annotated[
         int,
         Field(
-            description="Partitions of every topic. Never change it once there are events.", ge=1, le=10_000
+            description="Partitions of every topic. Never change it once there are events.",
+            ge=1,
+            le=_MAX_PARTITIONS,
         ),
     ] = DEFAULT_PARTITIONS
+    call_events_retention_s: Annotated[
+        Retention, Field(description="How long `<pbx>.call.events.v1` keeps an event.")
+    ] = _kept_s(CALL_EVENTS)
+    agent_events_retention_s: Annotated[
+        Retention, Field(description="How long `<pbx>.agent.events.v1` keeps an event.")
+    ] = _kept_s(AGENT_EVENTS)
+    call_timelines_retention_s: Annotated[
+        Retention,
+        Field(
+            description="How long `<pbx>.call.timelines.v1`, and the private `<pbx>.call.state.v1`, keep a call after its last change."
+        ),
+    ] = _kept_s(CALL_TIMELINES)
+    agent_activity_retention_s: Annotated[
+        Retention,
+        Field(
+            description="How long `<pbx>.agent.activity.v1`, and the private `<pbx>.agent.lines.v1`, keep a record."
+        ),
+    ] = _kept_s(AGENT_ACTIVITY)
+    dead_letters_retention_s: Annotated[
+        Retention, Field(description="How long `<pbx>.dead-letters.v1` keeps a dead letter.")
+    ] = _kept_s(DEAD_LETTERS)
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Field(description="Minimum level of the log lines; at `debug` the bridge logs every request."),
@@ -61,13 +130,22 @@ class ServiceSettings(KafkaSettings):
 
     @field_validator("pbxs")
     @classmethod
-    def _valid_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        invalid = [name for name in names if not _PBX_NAME.fullmatch(name)]
-        if invalid:
-            raise ValueError(f"a PBX name is 1 to 32 of a-z, 0-9 and -, not {', '.join(map(repr, invalid))}")
+    def _valid_names(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        names = []
+        for entry in entries:
+            match = _PBX.fullmatch(entry)
+            if match is None:
+                raise ValueError(
+                    f"a PBX name is 1 to 32 of a-z, 0-9 and -, with :1 for 1 partition, not {entry!r}"
+                )
+            name = PbxName(match[1])
+            name.partitions = getattr(entry, "partitions", None) if match[2] is None else int(match[2])
+            if name.partitions is not None and not 1 <= name.partitions <= _MAX_PARTITIONS:
+                raise ValueError(f"{entry!r}: a topic has 1 to {_MAX_PARTITIONS} partitions")
+            names.append(name)
         if len(set(names)) != len(names):
             raise ValueError("a PBX is named twice")
-        return names
+        return tuple(names)
 
     @classmethod
     def settings_customise_sources(
@@ -87,7 +165,27 @@ class ServiceSettings(KafkaSettings):
 
     def topics(self) -> tuple[Topic, ...]:
         """Every topic of these PBXs."""
-        return topics_for(self.pbxs, self.topic_partitions)
+        return tuple(
+            Topic(topic_name(pbx, kind), kind, self.partitions_of(pbx), self._retention_ms(kind))
+            for pbx in self.pbxs
+            for kind in TOPIC_SPECS
+        )
+
+    def partitions_of(self, pbx: str) -> int:
+        """Partitions of each topic of *pbx*, which need not be one of these PBXs."""
+        return self._partitions.get(pbx, self.topic_partitions)
+
+    @cached_property
+    def _partitions(self) -> Mapping[str, int]:
+        return {
+            pbx: pbx.partitions
+            for pbx in self.pbxs
+            if isinstance(pbx, PbxName) and pbx.partitions is not None
+        }
+
+    def _retention_ms(self, kind: TopicSpec) -> int | None:
+        name = RETENTION_SETTINGS.get(kind)
+        return None if name is None else round(getattr(self, name) * 1000)
 
 
 class BridgeSettings(ServiceSettings):
@@ -126,7 +224,7 @@ class BridgeSettings(ServiceSettings):
         ),
     ] = "spool"
     ack_timeout_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="With `kafka`: maximum wait for the acknowledgement, then 503. Keep it below the timeout of the PBX.",
             gt=0,
@@ -139,14 +237,14 @@ class BridgeSettings(ServiceSettings):
         ),
     ] = Path("spool")
     spool_limit_bytes: Annotated[
-        int,
+        Bytes,
         Field(
             description="Maximum spool size; beyond it requests get 503. Keep it well below the size of the disk.",
             ge=1024 * 1024,
         ),
     ] = 1024**3
     max_body_bytes: Annotated[
-        int,
+        Bytes,
         Field(
             description="Maximum size of a body; a larger one gets 413. VOIPEX events are below 1 KiB.",
             ge=1024,
@@ -154,14 +252,14 @@ class BridgeSettings(ServiceSettings):
         ),
     ] = 64 * 1024
     request_timeout_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="Maximum time from the first byte of a request to the end of its body; then 408, and the connection is closed.",
             gt=0,
         ),
     ] = 10.0
     idle_timeout_s: Annotated[
-        float,
+        Seconds,
         Field(description="Time without a request after which an open connection is closed.", gt=0),
     ] = 60.0
     max_connections: Annotated[
@@ -177,7 +275,7 @@ class BridgeSettings(ServiceSettings):
     ] = 200
     accepted_body: Annotated[str, Field(description="Body of that response (text/plain).")] = ""
     drain_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="Maximum time between SIGTERM and exit for publishing what still waits for Kafka.",
             ge=0,
@@ -190,11 +288,38 @@ class BridgeSettings(ServiceSettings):
         int, Field(description="`min.insync.replicas` of the topics that `topics apply` creates.", ge=1)
     ] = 2
 
-    @model_validator(mode="after")
-    def _certificate_with_its_key(self) -> Self:
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield the settings of the bridge that contradict each other."""
+        yield from super().contradictions()
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("VOIPEX_TLS_CERT_FILE and VOIPEX_TLS_KEY_FILE belong together: set both or none")
-        return self
+            yield Contradiction(
+                ("tls_cert_file", "tls_key_file"),
+                "VOIPEX_TLS_CERT_FILE and VOIPEX_TLS_KEY_FILE belong together: set both or none",
+            )
+        hosts = {self.host, self.management_host or self.host}
+        if self.port == self.management_port != 0 and (len(hosts) == 1 or hosts & _ANY_ADDRESS):
+            yield Contradiction(
+                ("port", "management_port", "host", "management_host"),
+                f"VOIPEX_PORT and VOIPEX_MANAGEMENT_PORT are both {self.port}: set one of them to another port",
+            )
+        if self.topic_min_insync > self.topic_replication:
+            yield Contradiction(
+                ("topic_min_insync", "topic_replication"),
+                min_insync_fault(self.topic_min_insync, self.topic_replication),
+            )
+        if self.accepted_body and self.accepted_status in _WITHOUT_BODY:
+            yield Contradiction(
+                ("accepted_status", "accepted_body"),
+                f"VOIPEX_ACCEPTED_STATUS={self.accepted_status} has no body: leave VOIPEX_ACCEPTED_BODY empty, or set another status",
+            )
+
+
+def min_insync_fault(min_insync: int, replication: int) -> str:
+    """Say why more replicas cannot be in sync than there are."""
+    return (
+        f"VOIPEX_TOPIC_MIN_INSYNC={min_insync} is more than VOIPEX_TOPIC_REPLICATION={replication}: "
+        "Kafka would refuse every record"
+    )
 
 
 class ConsumerSettings(ServiceSettings):
@@ -222,20 +347,20 @@ class ConsumerSettings(ServiceSettings):
         str, Field(description="Time zone of the agents' days. A change affects later days only.")
     ] = "Europe/Prague"
     ringing_limit_s: Annotated[
-        float, Field(description="Time without events after which a ringing call is stale.", gt=0)
+        Seconds, Field(description="Time without events after which a ringing call is stale.", gt=0)
     ] = 180.0
     waiting_limit_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="Time without events after which a new call, or one waiting in a queue, is stale.",
             gt=0,
         ),
     ] = 3600.0
     talking_limit_s: Annotated[
-        float, Field(description="Time without events after which a connected call is stale.", gt=0)
+        Seconds, Field(description="Time without events after which a connected call is stale.", gt=0)
     ] = 14400.0
     commit_interval_ms: Annotated[
-        int,
+        Milliseconds,
         Field(
             description="Time from the first record of a transaction to its commit. Longer: fewer transactions, later documents.",
             ge=5,
@@ -243,7 +368,7 @@ class ConsumerSettings(ServiceSettings):
         ),
     ] = 60
     transaction_timeout_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="Time after which brokers abort an open transaction. A killed instance delays `read_committed` readers of its partitions by "
             "this and up to 10 s more, unless it restarts sooner; when brokers stall for longer, transactions fail and are repeated.",
@@ -252,7 +377,7 @@ class ConsumerSettings(ServiceSettings):
         ),
     ] = 15.0
     session_timeout_s: Annotated[
-        float,
+        Seconds,
         Field(
             description="Time after which the partitions of a killed instance go to the others.", ge=1, le=300
         ),
@@ -267,6 +392,24 @@ class ConsumerSettings(ServiceSettings):
             raise ValueError("no such time zone; Europe/Prague is one") from error
         return name
 
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield the settings of the consumers that contradict each other."""
+        yield from super().contradictions()
+        if self.commit_interval_ms >= self.transaction_timeout_s * 1000:
+            yield Contradiction(
+                ("commit_interval_ms", "transaction_timeout_s"),
+                f"VOIPEX_COMMIT_INTERVAL_MS is {self.commit_interval_ms} ms and VOIPEX_TRANSACTION_TIMEOUT_S "
+                f"{self.transaction_timeout_s:g} s: brokers would abort each transaction before its commit",
+            )
+        for name in ("ringing_limit_s", "waiting_limit_s", "talking_limit_s"):
+            limit_s = getattr(self, name)
+            if limit_s >= self.call_timelines_retention_s:
+                yield Contradiction(
+                    (name, "call_timelines_retention_s"),
+                    f"{variable_of(name)} is {format_duration(limit_s)} and VOIPEX_CALL_TIMELINES_RETENTION_S "
+                    f"{format_duration(self.call_timelines_retention_s)}: Kafka would delete an open call before it is stale",
+                )
+
 
 SETTING_NAMES: Final = frozenset(BridgeSettings.model_fields) | frozenset(ConsumerSettings.model_fields)
 """Every setting of every service."""
@@ -277,39 +420,111 @@ _OTHER_VARIABLES: Final = (SECRETS_DIR_VARIABLE, "VOIPEX_SIMULATE_USER", "VOIPEX
 AnySettings = TypeVar("AnySettings", bound=ServiceSettings)
 
 
-def load(kind: type[AnySettings], overrides: Mapping[str, Any] | None = None) -> AnySettings:
+def load(
+    kind: type[AnySettings],
+    overrides: Mapping[str, Any] | None = None,
+    sandbox: Mapping[str, str] | None = None,
+) -> AnySettings:
     """
-    Read the settings: `overrides` (from the command line) win over the environment, the environment over secret files.
+    Read the settings: `overrides` (from the command line) win over the environment, the environment over secret files, and these over the
+    variables of a running `sandbox`.
 
     Raises:
         SettingsInvalid: lists every fault. Exit with 2, before any port opens.
     """
+    given = {
+        **{name: value for name, value in _by_field(kind, sandbox or {}) if not _is_set(variable_of(name))},
+        **(overrides or {}),
+    }
     try:
-        return kind(**(overrides or {}))
+        return kind(**given)
     except ValidationError as error:
-        raise SettingsInvalid(
-            [_fault(kind, dict(each), overrides or {}) for each in error.errors()]
-        ) from None
+        raise SettingsInvalid(list(_faults(kind, error, given))) from None
 
 
-def _fault(kind: type[ServiceSettings], error: Mapping[str, Any], overrides: Mapping[str, Any]) -> str:
-    """`VOIPEX_PORT='80a0': Input should be a valid integer. Meaning: Port of the HTTP endpoint, …`."""
-    message = str(error["msg"]).removeprefix("Value error, ")
-    location = error["loc"]
-    if not location:
-        return message
-    name = str(location[0])
+def _by_field(kind: type[ServiceSettings], variables: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name in kind.model_fields:
+        if variable_of(name) in variables:
+            yield name, variables[variable_of(name)]
+
+
+def _is_set(variable: str) -> bool:
+    if os.environ.get(variable):
+        return True
+    folder = Path(os.environ.get(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR))
+    return folder.is_dir() and any(each.name.lower() == variable.lower() for each in folder.iterdir())
+
+
+def _faults(kind: type[ServiceSettings], error: ValidationError, given: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the invalid values, then the contradictions between the others."""
+    invalid: dict[str, None] = {}
+    for each in error.errors():
+        if each["type"] == CONTRADICTIONS:
+            yield from (found.message for found in each["ctx"]["found"])
+        else:
+            name = str(each["loc"][0])
+            invalid[name] = None
+            yield _fault(kind, name, dict(each), given)
+    if invalid:
+        yield from _contradictions_between_others(kind, invalid, given)
+
+
+def _contradictions_between_others(
+    kind: type[ServiceSettings], invalid: Iterable[str], given: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yield the contradictions that do not depend on the `invalid` settings: pydantic looks for none while a value is invalid."""
+    try:
+        kind(**{**given, **{name: kind.model_fields[name].default for name in invalid}})
+    except ValidationError as error:
+        for each in error.errors():
+            for found in each.get("ctx", {}).get("found", ()):
+                if not set(found.fields).intersection(invalid):
+                    yield found.message
+
+
+def _fault(kind: type[ServiceSettings], name: str, error: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """`VOIPEX_PORT='80a0': not a whole number. Meaning: Port of the HTTP endpoint, …`."""
     variable = variable_of(name)
     field = kind.model_fields[name]
     if _is_secret(field.annotation):
         value = "**********"
     else:
         value = (
-            repr(str(overrides[name]))
-            if name in overrides
+            repr(str(given[name]))
+            if name in given
             else repr(os.environ.get(variable, "(from a secret file)"))
         )
-    return f"{variable}={value}: {message}. Meaning: {field.description}"
+    return f"{variable}={value}: {_message(name, error)}. Meaning: {field.description}"
+
+
+def _message(name: str, error: Mapping[str, Any]) -> str:
+    """Say what is wrong with a value."""
+    context = error.get("ctx", {})
+    for bound, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        if bound in context:
+            return f"must be {words} {format_value(name, context[bound])}"
+    if error["type"] == "literal_error":
+        return f"must be {context['expected']}"
+    return _MESSAGES.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+
+
+_MESSAGES: Final = {
+    "int_parsing": "not a whole number",
+    "int_parsing_size": "not a whole number of this size",
+    "int_from_float": "not a whole number",
+    "float_parsing": "not a number",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+}
+
+
+def format_value(name: str, value: Any) -> str:
+    """Return the value of a setting as an operator would write it, by the unit in its name."""
+    if name.endswith("_bytes"):
+        return format_size(int(value))
+    if name.endswith("_ms"):
+        return format_duration(value / 1000)
+    return format_duration(value) if name.endswith("_s") else str(value)
 
 
 def variable_of(name: str) -> str:

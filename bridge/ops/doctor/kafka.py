@@ -179,7 +179,7 @@ async def _check_topics(
                     f"{topic.name} has {states[topic.name].partitions} partitions, not {topic.partitions}"
                     for topic in mismatched
                 ),
-                f"set {variable_of('topic_partitions')} to their number, or delete these topics and run voipex-bridge topics apply",
+                f"set {variable_of('topic_partitions')} to their number, or {variable_of('pbxs')}=NAME:NUMBER for one PBX, or delete these topics and run voipex-bridge topics apply",
             )
         )
     checks += _check_replicas(settings, [states[topic.name] for topic in existing], by_name)

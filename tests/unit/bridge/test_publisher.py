@@ -178,7 +178,7 @@ class PublisherHarness:
             self.source,
             self.kafka.producer,
             Metrics("test", self.registry),
-            partitions=12,
+            partitions_of=lambda _: 12,
             timing=self.timing,
             now_ms=lambda: 3_000,
         )

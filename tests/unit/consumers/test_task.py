@@ -49,7 +49,9 @@ class TaskHarness:
         self.task = self.new_task()
 
     def new_task(self) -> Task[Tally]:
-        config = TaskConfig("tallies-group", 1, INTERVAL_S, self.limit_s, "cluster", lambda: self.now_us)
+        config = TaskConfig(
+            "tallies-group", lambda _: 1, INTERVAL_S, self.limit_s, "cluster", lambda: self.now_us
+        )
         return Task(
             TallyProjection(),
             TaskId("voipex", 0),
@@ -456,7 +458,12 @@ async def test_an_idle_task_wakes_for_the_next_timer(store: Store) -> None:
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     harness.task._config = TaskConfig(
-        "tallies-group", 1, INTERVAL_S, 5, "cluster", lambda: T0_US + round((loop.time() - began_s) * 1e6)
+        "tallies-group",
+        lambda _: 1,
+        INTERVAL_S,
+        5,
+        "cluster",
+        lambda: T0_US + round((loop.time() - began_s) * 1e6),
     )
 
     await until_committed(harness, 1)

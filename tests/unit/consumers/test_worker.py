@@ -107,7 +107,7 @@ async def session(
 ) -> AsyncIterator[GroupSession[Tally]]:
     """A session whose runners wait for ever instead of restoring."""
     replace_work(monkeypatch, lambda _: asyncio.Event().wait())
-    config = TaskConfig("voipex-tallies", 1, 0.02, 5.0, "cluster", lambda: T0_US)
+    config = TaskConfig("voipex-tallies", lambda _: 1, 0.02, 5.0, "cluster", lambda: T0_US)
     made: GroupSession[Tally] = GroupSession(
         TallyProjection(),
         settings(tmp_path),

@@ -47,6 +47,7 @@ from voipex.errors import InvalidJson, InvalidWebhook
 from voipex.events import EventType
 from voipex.normalize import NormalizedEvent, normalize
 from voipex.records import Record, ce_type, encode
+from voipex.service.settings import RETENTION_SETTINGS, variable_of
 from voipex.topics import (
     AGENT_EVENTS,
     AGENT_STATUS,
@@ -148,6 +149,20 @@ def test_channel_bindings_are_those_of_the_topics(asyncapi: Json, kind: TopicSpe
     assert binding["partitions"] == DEFAULT_PARTITIONS == Settings.model_fields["topic_partitions"].default
     assert binding["replicas"] == Settings.model_fields["topic_replication"].default
     assert configuration == {**kind.config(), "min.insync.replicas": min_insync}
+
+
+@pytest.mark.parametrize("kind", RETENTION_SETTINGS, ids=lambda kind: kind.suffix)
+def test_contract_and_privacy_page_name_each_retention(kind: TopicSpec) -> None:
+    name = RETENTION_SETTINGS[kind]
+    days = f"{kind.retention_ms // 86_400_000} days" if kind.retention_ms is not None else ""
+    privacy = (FOLDER.parent / "privacy.md").read_text(encoding="utf-8")
+
+    assert Settings.model_fields[name].default * 1000 == kind.retention_ms
+    assert f"{days}: `{variable_of(name)}`" in privacy
+    assert f"<pbx>.{kind.suffix}" in privacy
+    if kind.public:
+        assert variable_of(name) in (FOLDER / "asyncapi.json").read_text(encoding="utf-8")
+        assert f"{days} (`{variable_of(name)}`)" in (FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_message_has_its_channel_and_operation(asyncapi: Json) -> None:

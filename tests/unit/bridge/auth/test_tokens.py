@@ -155,7 +155,7 @@ def ingress(metrics: Metrics | None = None) -> Ingress:
         lambda header: authenticate(header, CREDENTIALS, NOW_S),
         ReceiptClock(),
         metrics,
-        partitions=12,
+        partitions_of=lambda _: 12,
         max_body_bytes=1024,
     )
     tokens = TokenEndpoint(lambda: CREDENTIALS, lambda: NOW_S)
