@@ -97,6 +97,12 @@ class Metrics:
             ["service"],
             registry=self.registry,
         )
+        self.store_wipes = Counter(
+            "voipex_consumer_store_wipes",
+            "State stores deleted and restored from the changelog, by reason: damaged, too old, and others that the log names.",
+            ["service", "reason"],
+            registry=self.registry,
+        )
         build = Gauge(
             "voipex_consumer_build_info", "Version of this process.", ["version"], registry=self.registry
         )

@@ -78,6 +78,7 @@ class TaskRunner(Generic[State]):
         self._context = context
         self._closing = False
         self._was_restored = False
+        self._store_failed_because: str | None = None
         self._working = asyncio.create_task(self._work(), name=f"{context.projection.name} {task_id}")
 
     async def close(self) -> None:
@@ -188,12 +189,16 @@ class TaskRunner(Generic[State]):
             took_s = time.monotonic() - started_s
             context.metrics.restore_duration.labels(name).observe(took_s)
             context.metrics.restored_states.labels(name).inc(restored.records)
+            wiped_because = restored.wiped_because or store.wiped_because or self._store_failed_because
+            if wiped_because is not None:
+                context.metrics.store_wipes.labels(name, wiped_because).inc()
+            self._store_failed_because = None
             log.info(
                 "task restored",
                 service=name,
                 task=str(task_id),
                 records=restored.records,
-                wiped_because=restored.wiped_because,
+                wiped_because=wiped_because,
                 seconds=round(took_s, 3),
             )
             context.on_running()
@@ -202,6 +207,7 @@ class TaskRunner(Generic[State]):
             self._suspend()
             context.consumer.pause(self.inputs)
             self.task = None
+            self._store_failed_because = store.failed_because or self._store_failed_because
             await asyncio.shield(_close(store, producer))
 
     def _new_producer(self) -> TransactionalProducer:

@@ -6,6 +6,10 @@ It is a cache. The private changelog topic is the truth; the store only saves re
 - One SQLite transaction holds the changes of a batch and the checkpoint that includes them, and is written only after the batch's Kafka
   transaction was committed. The store is therefore the changelog up to `changelog_next`, never ahead of it (I3).
 - Any doubt (unreadable file, another layout, an interrupted wipe) ends in `wipe`: an empty store that the restore fills again (I8).
+- SQLite has no checksums, so the store has its own. Each row has one over key, timer, status and value, compared when it is read; the
+  checkpoint has one, and the sum of those of all rows. Opening a store compares that sum and lets SQLite check its trees, which finds
+  rows that are missing, come twice, or cannot be reached by their key any more. A difference wipes the store, by name (`wiped_because`).
+- Files have mode 0600 and folders 0700: states hold numbers and names.
 - Two processes never share a file: it is locked while it is open. A process that does not get the lock in time, because a frozen one
   holds it, works on a private file with its own lock and deletes both on closing. Private files of killed processes are deleted by the
   next process that opens a store in the folder.
@@ -25,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeVar
+from zlib import crc32
 
 import orjson
 
@@ -33,12 +38,17 @@ from consumers.engine.records import DueState, StateChange
 
 Result = TypeVar("Result")
 
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, due_us INTEGER, status TEXT NOT NULL, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS state
+    (key TEXT PRIMARY KEY, due_us INTEGER, status TEXT NOT NULL, checksum INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS due ON state (due_us) WHERE due_us IS NOT NULL;
-CREATE TABLE IF NOT EXISTS checkpoint (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS checkpoint
+    (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), checksum INTEGER NOT NULL, value BLOB NOT NULL);
 """
+DAMAGED: Final = "damaged"
+ANOTHER_LAYOUT: Final = "another layout"
+DISK_FAILED: Final = "the disk failed"
 _CACHE_KIB: Final = 2048
 _LOCK_RETRY_S: Final = 0.1
 _private_files = count(1)
@@ -67,7 +77,12 @@ class Store:
         self._database: sqlite3.Connection | None = None
         self._status_counts: Counter[str] = Counter()
         self._checkpoint: Checkpoint | None = None
-        self._corrupted = False
+        self._checksums = 0
+        """Sum of the checksums of all rows."""
+        self.wiped_because: str | None = None
+        """Why the content of the file was deleted when it was opened; None: it was not."""
+        self.failed_because: str | None = None
+        """Why the file is deleted when it is closed; None: it is not."""
         self.next_due_us: int | None = None
         """When the earliest timer is due, as of the last commit; None: no key has one."""
 
@@ -143,7 +158,7 @@ class Store:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         except sqlite3.Error as error:
-            self._corrupted = True
+            self.failed_because = self.failed_because or _reason(error)
             raise StoreCorrupted(f"{self._path.name}: {error}") from error
 
     # ---------------------------------------------------------------- in the thread
@@ -152,10 +167,13 @@ class Store:
         self._delete_orphans()
         try:
             self._connect()
-        except (sqlite3.Error, ValueError, TypeError):  # damaged, or of another layout
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            self.wiped_because = str(error) if isinstance(error, _AnotherLayout) else DAMAGED
             self._wipe()
 
     def _connect(self) -> None:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._path.chmod(0o600)  # of an earlier version; SQLite gives its other files the same mode
         database = sqlite3.connect(self._path, isolation_level=None)
         self._database = database
         for pragma in (
@@ -165,15 +183,25 @@ class Store:
             "temp_store=MEMORY",
         ):
             database.execute(f"PRAGMA {pragma}")
-        database.executescript(_SCHEMA)
-        row = database.execute("SELECT value FROM checkpoint").fetchone()
+        (layout,) = database.execute("PRAGMA user_version").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and layout != _LAYOUT:
+            raise _AnotherLayout(ANOTHER_LAYOUT)
+        database.executescript(f"PRAGMA user_version = {_LAYOUT};{_SCHEMA}")
+        if database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("the trees do not fit")
+        row = database.execute("SELECT checksum, value FROM checkpoint").fetchone()
+        (checksums,) = database.execute("SELECT coalesce(sum(checksum), 0) FROM state").fetchone()
         if row is None:
-            self._status_counts, self._checkpoint = Counter(), None
+            expected, counts, checkpoint = 0, {}, None
         else:
-            layout, counts, checkpoint = orjson.loads(row[0])
-            if layout != _LAYOUT:
-                raise ValueError("another layout")
-            self._status_counts, self._checkpoint = Counter(counts), Checkpoint(*checkpoint)
+            if row[0] != crc32(row[1]):
+                raise sqlite3.DatabaseError("the checkpoint has another checksum")
+            expected, counts, values = orjson.loads(row[1])
+            checkpoint = Checkpoint(*values)
+        if checksums != expected:
+            raise sqlite3.DatabaseError("rows are missing, or come twice")
+        self._status_counts, self._checkpoint, self._checksums = Counter(counts), checkpoint, expected
         self._update_next_due()
 
     def _connection(self) -> sqlite3.Connection:
@@ -189,49 +217,57 @@ class Store:
         find = self._connection().execute
         found = {}
         for key in keys:
-            row = find("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
+            row = find(
+                "SELECT key, due_us, status, checksum, value FROM state WHERE key = ?", (key,)
+            ).fetchone()
             if row is not None:
-                found[key] = row[0]
+                found[key] = _checked(*row).value
         return found
 
     def _due_states(self, until_us: int, limit: int) -> list[DueState]:
-        query = "SELECT key, status, value FROM state WHERE due_us <= ? ORDER BY due_us LIMIT ?"
-        return [DueState(*row) for row in self._connection().execute(query, (until_us, limit))]
+        query = (
+            "SELECT key, due_us, status, checksum, value FROM state WHERE due_us <= ? ORDER BY due_us LIMIT ?"
+        )
+        return [_checked(*row) for row in self._connection().execute(query, (until_us, limit))]
 
     def _commit(self, changes: Mapping[str, StateChange], checkpoint: Checkpoint) -> None:
         database = self._connection()
         counts = self._status_counts.copy()
         database.execute("BEGIN IMMEDIATE")
         try:
-            self._apply(database, changes, counts)
-            row = orjson.dumps((_LAYOUT, +counts, tuple(checkpoint)))
-            database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?)", (row,))
+            checksums = self._checksums + self._apply(database, changes, counts)
+            row = orjson.dumps((checksums, +counts, tuple(checkpoint)))
+            database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (crc32(row), row))
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self._status_counts, self._checkpoint = +counts, checkpoint
+        self._status_counts, self._checkpoint, self._checksums = +counts, checkpoint, checksums
         self._update_next_due()
 
     @staticmethod
-    def _apply(
-        database: sqlite3.Connection, changes: Mapping[str, StateChange], counts: Counter[str]
-    ) -> None:
-        find = "SELECT status FROM state WHERE key = ?"
+    def _apply(database: sqlite3.Connection, changes: Mapping[str, StateChange], counts: Counter[str]) -> int:
+        """Write *changes*, and change *counts*; return by how much the sum of the checksums grows."""
+        grown = 0
+        find = "SELECT status, checksum FROM state WHERE key = ?"
         put = (
-            "INSERT INTO state VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
-            "due_us = excluded.due_us, status = excluded.status, value = excluded.value"
+            "INSERT INTO state VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+            "due_us = excluded.due_us, status = excluded.status, checksum = excluded.checksum, value = excluded.value"
         )
         for key, change in changes.items():
             before = database.execute(find, (key,)).fetchone()
             if before is not None:
                 counts[before[0]] -= 1
+                grown -= before[1]
             if change.value is None:
                 database.execute("DELETE FROM state WHERE key = ?", (key,))
             else:
                 counts[change.status] += 1
-                database.execute(put, (key, change.due_us, change.status, change.value))
+                checksum = _checksum(key, change.due_us, change.status, change.value)
+                grown += checksum
+                database.execute(put, (key, change.due_us, change.status, checksum, change.value))
+        return grown
 
     def _wipe(self) -> None:
         self._disconnect()
@@ -240,7 +276,7 @@ class Store:
 
     def _close(self) -> None:
         self._disconnect()
-        if self._private or self._corrupted:
+        if self._private or self.failed_because is not None:
             self._delete_files()
         if self._private:
             self._path.with_suffix(".lock").unlink(missing_ok=True)
@@ -264,6 +300,36 @@ class Store:
                 os.close(lock)
 
 
+class _AnotherLayout(ValueError):
+    """Written by another version of this file."""
+
+
+def _checksum(key: str, due_us: int | None, status: str, value: bytes) -> int:
+    return crc32(value, crc32(f"{due_us} {status} {key}".encode()))
+
+
+def _checked(key: str, due_us: int | None, status: str, checksum: int, value: bytes) -> DueState:
+    """Return a row as it was written. Damage may have changed types, too."""
+    if type(value) is not bytes or checksum != _checksum(key, due_us, status, value):
+        raise sqlite3.DatabaseError("a row has another checksum")
+    return DueState(key, status, value)
+
+
+def _reason(error: sqlite3.Error) -> str:
+    """Why a store is not used any more, as logs and metrics name it."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    return DISK_FAILED if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")) else DAMAGED
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Make *folder* and those above it that are missing, for this user only."""
+    for each in reversed([folder, *folder.parents]):
+        if not each.exists():
+            each.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(PermissionError):  # of another user, as a mounted volume may be
+        folder.chmod(0o700)
+
+
 def _delete(database: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)
@@ -271,7 +337,7 @@ def _delete(database: Path) -> None:
 
 def _try_lock(path: Path) -> int | None:
     """Return a file descriptor that holds the lock until it is closed; None: another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_private_folder(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

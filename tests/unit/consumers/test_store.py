@@ -1,6 +1,7 @@
 """Store, on real files: states and checkpoint change together, and a doubtful file starts empty."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -9,7 +10,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pytest
@@ -92,7 +95,7 @@ async def test_a_deleted_key_is_neither_read_nor_counted_nor_due(tmp_path: Path)
 async def test_a_failed_commit_leaves_everything_unchanged(tmp_path: Path) -> None:
     """Neither the checkpoint nor the counts may be ahead of the states."""
     await fill(tmp_path, a=StateChange(b"1", 10, "odd"))
-    changes = {"a": StateChange(b"2", 5, "even"), "b": StateChange(object(), None, "odd")}  # type: ignore[arg-type]
+    changes = {"a": StateChange(b"2", 5, "even"), "b": StateChange(b"1", None, object())}  # type: ignore[arg-type]
 
     async with opened(tmp_path) as store:
         with pytest.raises(StoreCorrupted):
@@ -157,40 +160,141 @@ async def test_a_corrupted_file_starts_empty(tmp_path: Path, content: bytes) -> 
     assert await reopened(tmp_path) == EMPTY
 
 
-@pytest.mark.parametrize(
-    "checkpoint",
-    [
-        orjson.dumps((0, {}, tuple(CHECKPOINT))),
-        orjson.dumps((1, {}, ("too", "few"))),
-        orjson.dumps({"another": "layout"}),
-        b"no json",
-    ],
-    ids=["older layout", "other fields", "other form", "broken"],
-)
-async def test_a_file_of_another_layout_starts_empty(tmp_path: Path, checkpoint: bytes) -> None:
-    await fill(tmp_path, a=StateChange(b"1", 10, "odd"))
-    database = sqlite3.connect(tmp_path / "state-0.db")
-    database.execute("UPDATE checkpoint SET value = ?", (checkpoint,))
-    database.commit()
-    database.close()
+async def wiped_because(folder: Path) -> str | None:
+    async with opened(folder) as store:
+        assert await contents(store) == EMPTY
+        return store.wiped_because
 
-    assert await reopened(tmp_path) == EMPTY
+
+def change_file(path: Path, *statements: tuple[str, *tuple[object, ...]]) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        for statement, *values in statements:
+            database.execute(statement, values)
+
+
+FEW_FIELDS = orjson.dumps((0, {}, ("too", "few")))
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        (("PRAGMA user_version = 1",), "another layout"),
+        (("UPDATE checkpoint SET value = ?, checksum = ?", FEW_FIELDS, crc32(FEW_FIELDS)), "damaged"),
+        (("UPDATE checkpoint SET value = ?", b"no json"), "damaged"),
+        (("DELETE FROM checkpoint",), "damaged"),
+        (("DELETE FROM state",), "damaged"),
+        (("DROP TABLE state",), "damaged"),
+    ],
+    ids=["older layout", "other fields", "broken", "no checkpoint", "no row", "no table"],
+)
+async def test_a_file_that_does_not_fit_starts_empty(
+    tmp_path: Path, statement: tuple[str, *tuple[object, ...]], reason: str
+) -> None:
+    await fill(tmp_path, a=StateChange(b"1", 10, "odd"))
+    change_file(tmp_path / "state-0.db", statement)
+
+    assert await wiped_because(tmp_path) == reason
+
+
+async def test_a_file_of_the_first_layout_starts_empty(tmp_path: Path) -> None:
+    change_file(
+        tmp_path / "state-0.db",
+        ("CREATE TABLE state (key TEXT PRIMARY KEY, due_us INTEGER, status TEXT, value BLOB)",),
+        ("CREATE TABLE checkpoint (only_one INTEGER PRIMARY KEY, value BLOB)",),
+    )
+
+    assert await wiped_because(tmp_path) == "another layout"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "value = x'32'",
+        "value = 'text'",
+        "due_us = 11",
+        "status = 'even'",
+        "checksum = checksum + 1, key = CASE key WHEN 'a' THEN 'b' ELSE 'a' END",
+    ],
+)
+async def test_a_row_that_was_changed_is_not_read(tmp_path: Path, change: str) -> None:
+    """Also where sum and trees fit: two rows change, of which one grows by what the other shrinks."""
+    await fill(tmp_path, a=StateChange(b"1", 10, "odd"))
+    change_file(tmp_path / "state-0.db", (f"UPDATE state SET {change}",))  # noqa: S608 - of this file
+
+    async with opened(tmp_path) as store:
+        with contextlib.suppress(StoreCorrupted):
+            assert await store.read(["a", "b"]) == {}
+        with contextlib.suppress(StoreCorrupted):
+            assert await store.due_states(100, 10) == []
+        assert "damaged" in (store.wiped_because, store.failed_because)
 
 
 async def test_a_file_corrupted_while_open_is_deleted_on_close(tmp_path: Path) -> None:
-    """A damaged page shows only when it is read."""
-    many = {f"k{n}": StateChange(b"x" * 3000, n, "odd") for n in range(50)}
+    """A damaged page shows only when it is read; SQLite reads again what its cache of 2 MiB does not hold."""
+    many = {f"k{n}": StateChange(b"x" * 3000, n, "odd") for n in range(1500)}
     async with opened(tmp_path) as store:
         await store.commit(many, CHECKPOINT)
-    path = tmp_path / "state-0.db"
-    content = path.read_bytes()
-    path.write_bytes(content[: -20 * 4096] + b"\xff" * (20 * 4096))
 
     async with opened(tmp_path) as store:
+        with (tmp_path / "state-0.db").open("r+b") as file:
+            content = file.read()
+            file.seek(0)
+            file.write(content.replace(b"x", b"y"))
         with pytest.raises(StoreCorrupted, match="state-0"):
-            await store.read([f"k{n}" for n in range(50)])
+            await store.read([f"k{n}" for n in range(1500)])
+        assert store.failed_because == "damaged"
 
     assert await reopened(tmp_path) == EMPTY
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_flipped_bytes_are_read_by_nobody(tmp_path: Path, seed: int) -> None:
+    """Forty bytes of a real file: every state is as it was written, or the store is wiped and says why."""
+    states = {
+        f"agent-{n}": StateChange(
+            orjson.dumps({"n": n, "queue": "NOC", "pad": "x" * (n * 37 % 900)}), n, "odd"
+        )
+        for n in range(200)
+    }
+    expected = {key: change.value for key, change in states.items()}
+    async with opened(tmp_path) as store:
+        for first in range(0, 200, 20):  # as batches do
+            await store.commit(dict(list(states.items())[first : first + 20]), CHECKPOINT)
+    path = tmp_path / "state-0.db"
+    content = bytearray(path.read_bytes())
+    random = Random(seed)
+    for place in random.sample(range(len(content)), 40):
+        content[place] ^= random.randrange(1, 256)
+    path.write_bytes(content)
+
+    async with opened(tmp_path) as store:
+        if store.wiped_because is None:
+            with contextlib.suppress(StoreCorrupted):
+                assert await store.read(states) == expected
+            with contextlib.suppress(StoreCorrupted):
+                due = await store.due_states(1000, 1000)
+                assert {each.key: each.value for each in due} == expected
+            outcome = store.failed_because or "right"
+        else:
+            assert await contents(store) == EMPTY
+            outcome = store.wiped_because
+
+    assert outcome in {"right", "damaged", "another layout"}
+
+
+async def test_files_are_for_the_owner_only(tmp_path: Path) -> None:
+    """Also a file that an earlier version made readable, and folders that are missing."""
+    folder = tmp_path / "state" / "agents" / "voipex"
+    await fill(folder)
+    (folder / "state-0.db").chmod(0o644)
+    folder.chmod(0o755)
+    async with opened(folder) as store:
+        await store.commit({"a": StateChange(b"1", None, "odd")}, CHECKPOINT)
+        modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+    assert modes == dict.fromkeys(["state-0.db", "state-0.db-wal", "state-0.db-shm", "state-0.lock"], 0o600)
+    for each in (folder, folder.parent, folder.parent.parent):
+        assert each.stat().st_mode & 0o777 == 0o700
 
 
 async def test_a_full_disk_raises_and_keeps_the_last_commit(tmp_path: Path) -> None:
