@@ -67,14 +67,14 @@ def quality_of(
         or call.anonymous_answers
         or any(confidence is not Confidence.HIGH for _, _, confidence in transfers)
         or any(leg.inferred for leg in call.legs)
-        or any(_is_doubtful(leg, started_us) for leg in call.legs)
+        or any(is_doubtful(leg, started_us) for leg in call.legs)
         or any(doubt(call, holders) for doubt in _DOUBTS)
     ):
         return Quality.ESTIMATED
     return Quality.EXACT
 
 
-def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
+def is_doubtful(leg: Leg, started_us: int | None) -> bool:
     """Whether it began after a Hangup with nothing to end or as a doubtful pickup, was answered again, or rang too long to end as normal."""
     if leg.after_empty_hangup or leg.answered_again or (leg.doubtful_pickup and not leg.ring_reported):
         return True
@@ -86,7 +86,7 @@ def _is_doubtful(leg: Leg, started_us: int | None) -> bool:
     return since_us is not None and leg.end.value - since_us > LONG_ATTEMPT_US
 
 
-def _only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
+def only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
     """Whether only the caller of a local call reports an answer."""
     if call.direction is not Direction.OUTGOING_LOCAL:
         return False
@@ -94,7 +94,7 @@ def _only_the_caller_reports_an_answer(call: Call, _: Holders) -> bool:
     return bool(answered) and all(role is LegRole.CALLER for role in answered)
 
 
-def _late_and_not_shown(call: Call, _: Holders) -> bool:
+def late_and_not_shown(call: Call, _: Holders) -> bool:
     """Whether a late event was left out, and no leg shows what it reports."""
     return any(not _is_shown(call, event) for event in call.left_out)
 
@@ -112,7 +112,7 @@ def _shows(call: Call, leg: Leg, event: CallEvent) -> bool:
     return any(each.transferor == leg.number for each in call.transfers)
 
 
-def _rang_during_a_talk(call: Call, holders: Holders) -> bool:
+def rang_during_a_talk(call: Call, holders: Holders) -> bool:
     """Whether an attempt began more than 3 s after an answer while that talk went on, and was not answered."""
     got_us = [leg.caller_since_us or 0 for leg in holders.legs]
     last_left = list(accumulate((_left_place(leg) for leg in holders.legs), max))
@@ -129,7 +129,7 @@ def _left_place(holder: Leg) -> float:
 
 
 _DOUBTS: Final[tuple[Callable[[Call, Holders], bool], ...]] = (
-    _only_the_caller_reports_an_answer,
-    _late_and_not_shown,
-    _rang_during_a_talk,
+    only_the_caller_reports_an_answer,
+    late_and_not_shown,
+    rang_during_a_talk,
 )
