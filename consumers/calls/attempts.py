@@ -38,6 +38,8 @@ def ringing(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule 
     attempt = call.open_attempt_of(event, monitor=monitor)
     _rings_again(call, attempt)
     if attempt is not None and event.at_us - attempt.began_us <= ROUND_US:
+        if not attempt.ring_reported:
+            return _begins_to_ring(call, attempt, event)
         return _second_device(call, attempt, event)
     answered = call.open_leg_of(event, monitor=monitor) if attempt is None else None
     if answered is not None:
@@ -66,6 +68,14 @@ def _rings_again(call: Call, attempt: Leg | None) -> None:
         if not undecided.candidates:
             call.undecided = None
         decide(call)
+
+
+def _begins_to_ring(call: Call, leg: Leg, event: CallEvent) -> Step:
+    """The Ringing of a leg whose Answered came before it and was withdrawn: its first device, not a second one."""
+    call.touch(leg, event)
+    leg.ring_started_us = event.at_us
+    leg.ring_reported = True
+    return Step(Effect.RANG, "its Answered came before its Ringing", leg)
 
 
 def _second_device(call: Call, leg: Leg, event: CallEvent) -> Step:

@@ -151,6 +151,7 @@ class Call:
     new_call: CallEvent | None = None
     only_cdrs: bool = True
     anonymous_answers: int = 0
+    anonymous_hangups: int = 0
     queues: list[str] = field(default_factory=list)
     from_first: CallEvent | None = None
     to_first: CallEvent | None = None
@@ -286,6 +287,8 @@ class Call:
         return self.seen[self.place - 1].at_us
 
     def _has_hung_up(self, party: PartyLike) -> bool:
+        if is_blank(party):
+            return self.anonymous_hangups > 0
         leg = self.newest_leg_of(party)
         if leg is not None:
             return leg.hangup_place > 0
@@ -368,12 +371,13 @@ class Call:
     def close(
         self, leg: Leg, end: Finding[int], result: Finding[LegResult], by: CallEvent | None = None
     ) -> None:
-        """End a leg. `by` is the event that reports the end; its reason becomes the leg's."""
+        """End a leg. `by` is the event that reports the end; the reason of a Hangup becomes the leg's."""
         self.open.remove(leg)
         self.by_line[leg.line].open.remove(leg)
         leg.end, leg.result = end, result
         if by is not None:
-            leg.reason, leg.reason_class = by.reason, by.reason_class
+            if by.type is EventType.HANGUP:
+                leg.reason, leg.reason_class = by.reason, by.reason_class
             leg.touched_us = by.at_us
         if leg.role is LegRole.CONSULT and result.value is not LegResult.TIMEOUT:
             self.consultation_over(leg, end.value)

@@ -182,7 +182,7 @@ _REFINED: Final = {
 def _lost_after_the_last_talk(call: Call, holders: Holders) -> bool:
     """Whether, after the last talk, a customer leg rings or rang in vain, or the caller waited until the end (rule 5b)."""
     left_us = [leg.end.value for leg in holders.legs if leg.end is not None]
-    if not left_us or len(left_us) < len(holders.legs) or call.undecided is not None:
+    if not left_us or len(left_us) < len(holders.legs):
         return False
     last_us = max(left_us)
     if call.ended_us is not None and call.ended_rule == "b" and call.ended_us - last_us > SOON_US:

@@ -29,7 +29,9 @@ def hangup(call: Call, event: CallEvent) -> Step:
         call.anomalies.add(Anomaly.HANGUP_WITHOUT_LEG)
     if event.direction is Direction.BARGE or means_monitor(call, event):
         return _monitor_left(call, event)  # 11
-    if never_had_leg and not is_blank(event):
+    if is_blank(event):
+        call.anonymous_hangups += 1
+    elif never_had_leg:
         call.hung_up_without_leg.append(event)
         del call.hung_up_without_leg[:-100]
     before = set(call.open) if is_blank(event) else call.open_attempt_of(event)
@@ -91,7 +93,7 @@ def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
     leg = _answered_leg_meant(call, event)
     if leg is None or leg.answer is None or not leg.is_customer or leg.hangup_place:
         return None
-    if call.hindsight.restored.get(leg.answer.place) == call.place:
+    if call.hindsight.restored.get(leg.answer.place) == call.place and not is_blank(event):
         return call.note(leg, event, "a further Hangup says that it was answered")
     if leg.end is None and leg.devices_left and event.reason_class in DEVICE_REASONS and not is_blank(event):
         leg.devices_left -= 1
@@ -197,7 +199,7 @@ def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
     if end is None or leg.result is None:
         raise AssertionError("closed before")
     before = (leg.reason, leg.outcome, leg.inferred)
-    changed = call.touch(leg, event)
+    changed = call.touch(leg, event) or not leg.hangup_place
     if closed_by_device(leg) and leg.role is not LegRole.CALLER:
         leg.end = _attempt_end(call, leg, event)
     elif isinstance(end, Inferred) and end.rule == "4" and not call.ended:
@@ -238,7 +240,7 @@ def _fill(call: Call, leg: Leg | None, event: CallEvent, why: str) -> Step:
     ):
         return _end_again(call, leg, event)
     before = (leg.reason, leg.reason_class)
-    changed = call.touch(leg, event)
+    changed = call.touch(leg, event) or not leg.hangup_place
     if event.reason is not None and (leg.reason is None or not leg.hangup_place):
         leg.reason, leg.reason_class = event.reason, event.reason_class
     changed = changed or before != (leg.reason, leg.reason_class)

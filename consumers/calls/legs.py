@@ -205,7 +205,7 @@ class Leg(Party):
         for begin, end in self.consulted:
             begin = max(begin, self.caller_since_us)  # noqa: PLW2901  # clipping is the point
             end = end if self.end is None else min(end, self.end.value)  # noqa: PLW2901
-            if begin < end:
+            if begin <= end:
                 spans.append((begin, end))
         return spans
 

@@ -67,6 +67,22 @@ class TestNoTalk:
         assert (made.outcome, made.talk_s, made.ended_at) == ("answered", 25, at(30))
         assert effects(made)[-2:] == ["left", "ended"]
 
+    def test_restored_after_an_anonymous_one_that_still_is_the_end(self) -> None:
+        made = call(
+            *(new(0, **OUT), ring(1, "20", **OUT), answer(5, "20", **OUT)),
+            *(hangup(9, None, BUSY, **OUT), hangup(9.2, "20", **OUT)),
+        )
+
+        assert (made.outcome, made.talk_s, made.ended_at) == ("answered", 4, at(9))
+        assert effects(made)[-2:] == ["ended", "filled"]
+
+    def test_a_ringing_after_a_withdrawn_answer_is_no_second_device(self) -> None:
+        made = call(new(0), answer(2, "201"), ring(3, "201"), hangup(4, "201", BUSY), as_of=20)
+
+        leg = only(made)
+        assert (leg.result, leg.ring_started_at, leg.ended_at) == ("busy", at(3), at(4))
+        assert (leg.parallel_rings, made.status) == (0, "waiting")
+
     def test_restored_it_is_not_withdrawn_again(self) -> None:
         made = call(*TALK, hangup(16, "201", BUSY), hangup(30, "201"), hangup(31, "201", BUSY))
 
@@ -542,7 +558,12 @@ class TestRule6:
     def test_a_hangup_without_reason_keeps_the_known_reason(self) -> None:
         made = call(*TALK, hangup(9, None, "User busy"), hangup(9.2, "201", None))
 
-        assert (only(made).reason, effects(made)[-1]) == ("User busy", "none")
+        assert (only(made).reason, effects(made)[-1]) == ("User busy", "filled")
+
+    def test_the_first_own_hangup_fills_a_second_one_is_a_note(self) -> None:
+        made = call(new(0), ring(1, "201"), hangup(9), hangup(9.2, "201"), hangup(9.4, "201"))
+
+        assert effects(made)[-2:] == ["filled", "none"]
 
     def test_a_reported_result_is_not_inferred_any_more(self) -> None:
         made = call(

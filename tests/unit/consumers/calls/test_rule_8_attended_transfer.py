@@ -426,3 +426,24 @@ class TestRule8:
         made = call(*GROUP, hangup(23, "201"), answer(27, "203"))
 
         assert moves(made) == [("attended", "201", "203", "low")]
+
+    def test_without_party_after_cdr_and_anonymous_hangup_it_is_late(self) -> None:
+        made = call(new(0), hangup(9), cdr(9.5), transfer(12))
+
+        assert (made.transferred, made.transfers, effects(made)[-1]) == (False, (), "none")
+        assert "late_event" in made.anomalies
+
+    def test_its_own_reason_is_none_of_the_leg(self) -> None:
+        made = call(*TALK, transfer(15, "201", reason="Normal Clearing"))
+
+        assert (only(made).result, only(made).reason) == ("transferred", None)
+
+    def test_a_consultation_without_length_lasts_0_s_on_both_legs(self) -> None:
+        made = call(*TALK, ring(10, "202", from_="201"), answer(12, "202", from_="201"), transfer(12, "201"))
+
+        assert [leg.consult_s for leg in made.legs] == [0, 0]
+
+    def test_while_its_target_is_undecided_the_last_segment_is_open(self) -> None:
+        made = call(*GROUP, answer(22, None), transfer(23, "201"))
+
+        assert (made.status, made.outcome, made.last_segment_outcome) == ("talking", "answered", None)
