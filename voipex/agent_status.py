@@ -147,7 +147,7 @@ class AgentDay(_Published):
         description="time with callers in roles agent and caller (union); without legs ended by timeout"
     )
     ring_s: float = Field(
-        description="time of ringing in roles agent and consult (union); without legs ended by timeout"
+        description="time of ringing in roles agent and consult (union), up to an answer or the end; without rings that ended by timeout"
     )
     login_s: float = Field(description="time logged into at least one queue")
     paused_s: float = Field(description="time paused in all queues")

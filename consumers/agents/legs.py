@@ -59,7 +59,10 @@ class Leg:
     is_sent: bool = False
     """This revision was sent to `owner`."""
     start_us: int = field(init=False)
-    """The first moment of the agent's part in the call; a removed leg has none but that of its last event."""
+    """
+    The first moment of the agent's part in the call: its begin, of a caller at the latest the other party's answer (a caller that lost its
+    events but the Hangup talked all the same). A removed leg has none but that of its last event.
+    """
     latest_us: int = field(init=False)
     """The last moment that the leg tells of so far, not before its start."""
     end_us: int | None = field(init=False, default=None)
@@ -71,13 +74,14 @@ class Leg:
         self.start_us = self.latest_us = self.last_event_us
         if self.removed:
             return
-        ring_us, answered_us, ended_us = self.ring_us, self.answered_us, self.ended_us
-        if ring_us is not None and (answered_us is None or ring_us <= answered_us):
-            self.start_us = ring_us
-        elif answered_us is not None:
-            self.start_us = answered_us
-        elif ended_us is not None and ended_us < self.last_event_us:
-            self.start_us = ended_us
+        answered_us, ended_us = self.answered_us, self.ended_us
+        self.start_us = self.begin_us
+        if (
+            self.role == CALLER
+            and self.talk_us is not None
+            and (ended_us is None or self.talk_us <= ended_us)
+        ):
+            self.start_us = min(self.start_us, self.talk_us)
         for at_us in (self.start_us, answered_us, self.talk_us, ended_us):
             if at_us is not None and at_us > self.latest_us:
                 self.latest_us = at_us
@@ -90,7 +94,7 @@ class Leg:
         if self.role == CALLER:
             if talk_us is None or (end_us is not None and talk_us > end_us):
                 return None
-            return max(start_us, talk_us)
+            return talk_us
         if self.role != AGENT or self.answered_us is None:
             return None
         answered_us = _within(self.answered_us, start_us, end_us)

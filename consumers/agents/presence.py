@@ -133,7 +133,7 @@ class Presence:
             self.left.setdefault(event.queue, False)
             heir = self._continue_unnamed(event.queue, inferred=event.kind != LOGIN)
         if event.kind == LOGIN:
-            heir = heir or self._log_in(event)
+            heir = self._log_in(event) or heir
         elif event.kind == LOGOUT:
             ignored = self._log_out(event)
         elif self.status != OUT:  # after a logout of all, pauses are ignored

@@ -92,13 +92,18 @@ def rounds(legs: Iterable[Leg]) -> list[list[Leg]]:
         overlaps = current and (
             until_us is None or leg.start_us < until_us or leg.start_us == current[-1].start_us
         )
-        if overlaps and all(leg.line != other.line for other in current):
+        if overlaps and not any(_rings_again(leg, other) for other in current):
             current.append(leg)
             until_us = None if until_us is None or leg.end_us is None else max(until_us, leg.end_us)
         else:
             found.append([leg])
             until_us = leg.end_us
     return found
+
+
+def _rings_again(leg: Leg, other: Leg) -> bool:
+    """Whether the phone of *other*, an earlier attempt, rings again. Attempts without a Line may be two phones only while both go on."""
+    return leg.line == other.line and other.end_us is not None and other.end_us <= leg.start_us
 
 
 def queue_of_round(attempts: Sequence[Leg], at_us: int) -> str | None:

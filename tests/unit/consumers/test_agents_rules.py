@@ -836,7 +836,17 @@ def test_contradictory_times_give_no_negative_duration() -> None:
         as_of=T + HOUR,
     )
 
-    assert day(document)["talk_s"] == day(document)["ring_s"] - 60 == 0
+    assert (day(document)["talk_s"], day(document)["ring_s"]) == (0, 0)
+
+
+def test_an_attempt_that_never_rang_adds_no_ring() -> None:
+    """Its answer came without a ring and was withdrawn, and it ended when the phone began to ring."""
+    withdrawn = leg("1.1", 1, ended=T + 4 * SECOND, last=T, result="no_answer")
+    again = leg("1.1", 2, ring=T + 4 * SECOND, ended=T + 9 * SECOND, result="no_answer")
+
+    document = status(withdrawn, again, as_of=T + HOUR)
+
+    assert (day(document)["ring_s"], document["previous"]["since"]) == (5, text(T + 4 * SECOND))
 
 
 # ---------------------------------------------------------------- days

@@ -101,6 +101,11 @@ class TestLogoutOfAnotherLine:
         )
         assert shown(*events)["state"] == "offline"
 
+    def test_the_login_that_names_its_queue_tells_the_line(self) -> None:
+        events = after(0, "login", None, line="201"), after(60, "login", "A", line="202")
+        assert shown(*events, after(90, "logout", line="202"))["state"] == "offline"
+        assert shown(*events, after(90, "logout", line="201"))["state"] == "available"
+
     @pytest.mark.parametrize(("login", "logout"), [(None, "201"), ("201", None)])
     def test_both_lines_must_be_known(self, login: str | None, logout: str | None) -> None:
         assert shown(after(0, "login", line=login), after(60, "logout", line=logout))["state"] == "offline"

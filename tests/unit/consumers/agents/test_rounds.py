@@ -49,6 +49,14 @@ class TestAttemptsThatOverlap:
         records = ring(1, 0, 10, "no_answer"), ring(2, 0, 60, "no_answer"), again
         assert today(*records)["missed_rings"] == 2
 
+    def test_two_phones_without_a_line_that_ring_at_once_overlap(self) -> None:
+        records = ring(1, 0, 5, "answered_elsewhere", line=None), talk(2, 1, 5, 60, line=None)
+        assert (today(*records)["answered_in"], today(*records)["answered_elsewhere"]) == (1, 0)
+
+    def test_a_phone_without_a_line_rings_again_too(self) -> None:
+        records = ring(1, 0, 5, "no_answer", line=None), ring(3, 0, 30, "no_answer")
+        assert today(*records, ring(2, 10, 20, "no_answer", line=None))["missed_rings"] == 2
+
     def test_attempts_of_two_calls_are_two_rounds(self) -> None:
         other = leg("1.2", 1, ring=T, ended=T + 20 * SECOND, result="busy", line="202")
         assert today(ring(1, 0, 20, "no_answer"), other)["missed_rings"] == 2
@@ -163,6 +171,11 @@ class TestCallerOfALocalCall:
         shown = status(record, as_of=T + 9 * SECOND)
         assert shown["activity"] == "on_call_out"
         assert shown["current_calls"][0]["since"] == format_rfc3339(T)
+
+    def test_who_lost_all_events_but_the_hangup_talked_all_the_same(self) -> None:
+        end = T + 66 * SECOND
+        record = leg(role="caller", ended=end, last=end, talk=T + 6 * SECOND, result="completed")
+        assert (today(record)["answered_out"], today(record)["talk_s"]) == (1, 60)
 
 
 class TestTransfers:
