@@ -86,9 +86,14 @@ class Metrics:
         )
         self.publish = Counter(
             "voipex_bridge_publish",
-            "Records sent to Kafka: delivered, failed (sent again later), dead_lettered (replaced by a dead letter) "
-            "or lost (the dead letter was rejected too).",
+            "Records sent to Kafka: delivered, failed (sent again later) or dead_lettered (replaced by a dead letter).",
             ["topic", "outcome"],
+            registry=to,
+        )
+        self.publish_refused = Gauge(
+            "voipex_bridge_publish_refused",
+            "1 while Kafka answers and refuses the records of this topic, which wait in the spool, else 0.",
+            ["topic", "reason"],
             registry=to,
         )
         self.publish_duration = Histogram(

@@ -14,7 +14,7 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Final
 
 import uvloop
@@ -185,12 +185,13 @@ class Bridge:
         settings = self._settings
         try:
             async with asyncio.timeout(_TOPIC_CHECK_S):
-                await check_topics(settings, settings.topics())
+                differences = await check_topics(settings, settings.topics())
         except (KafkaUnavailable, TimeoutError) as error:
             self._topics_checked = False
             log.warning("kafka unreachable", cause=type(error).__name__)
         else:
             self._topics_checked = True
+            self._log_topic_differences(differences)
 
     def _make_producer(self) -> Producer:
         return _CheckedProducer(self._settings, self._check_topics_once)
@@ -198,8 +199,15 @@ class Bridge:
     async def _check_topics_once(self) -> None:
         """Check the topics before anything is published, if Kafka was unreachable at the start."""
         if not self._topics_checked:
-            await check_topics(self._settings, self._settings.topics())
+            differences = await check_topics(self._settings, self._settings.topics())
             self._topics_checked = True
+            self._log_topic_differences(differences)
+
+    @staticmethod
+    def _log_topic_differences(differences: Sequence[str]) -> None:
+        if differences:
+            remedy = "voipex-bridge topics check lists them, topics apply sets the declared values"
+            log.warning("topics differ", differences=len(differences), first=differences[0], remedy=remedy)
 
     async def _reload_changed_files(self) -> None:
         while True:

@@ -15,6 +15,15 @@ _MAX_MESSAGE_BYTES: Final = (
 )
 
 
+_ANY_TIMESTAMP: Final = {
+    # Brokers would refuse the events of a host whose clock is an hour ahead (Kafka's default).
+    "message.timestamp.after.max.ms": str(2**63 - 1),
+    # Kafka's default; declared because events that waited long, and replays, are old.
+    "message.timestamp.before.max.ms": str(2**63 - 1),
+}
+"""Kafka takes a record whatever its timestamp: a wrong clock is reported, and no reason to lose an event."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TopicSpec:
     """Declared properties of one kind of topic that every PBX has. There is one object per kind, compared by identity."""
@@ -28,7 +37,11 @@ class TopicSpec:
 
     def config(self, retention_ms: int | None = None) -> dict[str, str]:
         """Return the topic's configuration, as Kafka names it. `retention_ms`: None means that of the kind."""
-        config = {"cleanup.policy": self.cleanup, "max.message.bytes": _MAX_MESSAGE_BYTES}
+        config = {
+            "cleanup.policy": self.cleanup,
+            "max.message.bytes": _MAX_MESSAGE_BYTES,
+            **_ANY_TIMESTAMP,
+        }
         kept_ms = self.retention_ms if retention_ms is None else retention_ms
         if kept_ms is not None:
             config["retention.ms"] = str(kept_ms)

@@ -315,7 +315,7 @@ def _source_record(dead_letter: DeadLetter, value: bytes, topic: str, partitions
         dead_letter.key,
         value,
         (*headers, _replays_header(dead_letter)),
-        dead_letter.timestamp_ms,
+        dead_letter.received_at_us // 1000,
     )
 
 

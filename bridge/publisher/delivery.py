@@ -1,10 +1,14 @@
 """The records of one take on their way to Kafka."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from bridge.publisher.rejections import RejectedBatches, TopicPartition
+from bridge.publisher.rejections import TooLargeBatches, TopicPartition
 from bridge.spool import SpooledRecord
 from voipex.records import SEQ_HEADER, SPOOL_ID_HEADER, Record
+
+NO_TIMESTAMP: Final = -1
+"""Kafka's mark of a record without a time: it is taken whatever limits a topic has, and deleted by the age of its file."""
 
 
 class Delivery:
@@ -12,10 +16,9 @@ class Delivery:
 
     def __init__(self, taken: Sequence[SpooledRecord], batch_records: int) -> None:
         self.pending: dict[TopicPartition, list[SpooledRecord]] = {}
-        self.rejected = RejectedBatches(batch_records)
+        self.too_large = TooLargeBatches(batch_records)
         self._taken = taken
         self._acknowledged = 0  # of `taken`
-        self._dead_lettered: set[int] = set()
         for spooled in taken:
             self.add(spooled)
 
@@ -26,7 +29,7 @@ class Delivery:
 
     def next_batch(self, partition: TopicPartition) -> Iterator[Record]:
         """Return the records to send next, with the headers that name their position in the spool."""
-        return stamped(self.pending[partition][: self.rejected.batch_limit(partition)])
+        return stamped(self.pending[partition][: self.too_large.batch_limit(partition)])
 
     def remove(self, partition: TopicPartition, count: int) -> list[SpooledRecord]:
         """Remove and return the first *count* records of a partition."""
@@ -37,13 +40,17 @@ class Delivery:
             del self.pending[partition]
         return removed
 
-    def dead_letter(self, rejected: SpooledRecord, dead_letter: Record) -> bool:
-        """Let *dead_letter* take the place of a removed record; return False if one did before, which was rejected too."""
-        if rejected.seq in self._dead_lettered:
-            return False
-        self._dead_lettered.add(rejected.seq)
+    def replace_first(self, partition: TopicPartition, dead_letter: Record) -> None:
+        """Let *dead_letter* take the place of the first record of a partition: that one counts as pending until it is delivered."""
+        [rejected] = self.remove(partition, 1)
         self.add(rejected._replace(record=dead_letter))
-        return True
+
+    def drop_timestamps(self, partition: TopicPartition) -> None:
+        """Send the pending records of a partition without a timestamp."""
+        self.pending[partition] = [
+            spooled._replace(record=spooled.record._replace(timestamp_ms=NO_TIMESTAMP))
+            for spooled in self.pending[partition]
+        ]
 
     def acknowledgeable(self) -> SpooledRecord | None:
         """Return the last record before the first pending one; None if that was returned before."""

@@ -1,4 +1,9 @@
-"""What a failed delivery means, and what the publisher does about it."""
+"""
+What a failed delivery means, and what the publisher does about it.
+
+Only a record that is larger than its topic allows is given up, and then its dead letter takes its place. Every other fault is one of the
+environment and passes: a broker, a clock, a right, a topic, a policy. The records wait in the spool, however long it takes.
+"""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -14,11 +19,11 @@ class DeliveryFault(Enum):
     UNAUTHORIZED = "unauthorized"
     """An ACL is missing: wait for it."""
     TOO_LARGE = "too_large"
-    """The batch is larger than the topic's max.message.bytes: halve it; a single record becomes a dead letter."""
-    REJECTED = "rejected"
-    """The broker will not accept the batch: the same."""
-    AMBIGUOUS = "ambiguous"
-    """The broker failed on the batch, perhaps because of a record in it: the same, after more attempts."""
+    """The batch is larger than the topic's max.message.bytes: halve it; a single record becomes a dead letter, a dead letter waits."""
+    TIMESTAMP = "timestamp"
+    """The topic takes no record of that time: wait until it does; a dead letter is sent again without a timestamp."""
+    REFUSED = "refused"
+    """The broker refuses the batch for another reason, such as a policy: wait."""
 
 
 @dataclass(frozen=True, slots=True)

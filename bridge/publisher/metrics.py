@@ -6,6 +6,7 @@ from functools import cache
 from prometheus_client import Counter, Histogram
 
 from bridge.metrics import Metrics
+from bridge.publisher.delivery import NO_TIMESTAMP
 from bridge.spool import SpooledRecord
 
 
@@ -28,11 +29,12 @@ class PublisherMetrics:
         oldest_ms: dict[str, int] = {}
         for topic, batch in batches:
             counts[topic] = counts.get(topic, 0) + len(batch)
-            oldest_ms[topic] = min(oldest_ms.get(topic, now_ms), batch[0].record.timestamp_ms)
+            if (timestamp_ms := batch[0].record.timestamp_ms) != NO_TIMESTAMP:
+                oldest_ms[topic] = min(oldest_ms.get(topic, now_ms), timestamp_ms)
         for topic, count in counts.items():
             self._delivered(topic).inc(count)
             self._duration(topic).observe(duration_s)
-            self._metrics.event_age.observe(max(0, now_ms - oldest_ms[topic]) / 1000)
+            self._metrics.event_age.observe(max(0, now_ms - oldest_ms.get(topic, now_ms)) / 1000)
 
     def failed(self, topic: str, count: int) -> None:
         self._metrics.publish.labels(topic, "failed").inc(count)
@@ -41,8 +43,8 @@ class PublisherMetrics:
         self._metrics.publish.labels(topic, "dead_lettered").inc()
         self._metrics.dead_letters.labels(dead_letter_topic, "ingress").inc()
 
-    def lost(self, topic: str) -> None:
-        self._metrics.publish.labels(topic, "lost").inc()
+    def refused(self, topic: str, reason: str, refused: bool) -> None:
+        self._metrics.publish_refused.labels(topic, reason).set(refused)
 
     def producer_restarted(self) -> None:
         self._metrics.producer_restarts.inc()

@@ -163,10 +163,15 @@ _FAULTS: Final[tuple[tuple[tuple[type[BaseException], ...], DeliveryFault], ...]
         DeliveryFault.UNAUTHORIZED,
     ),
     ((errors.MessageSizeTooLargeError, errors.RecordListTooLargeError), DeliveryFault.TOO_LARGE),
-    ((errors.InvalidTimestampError, errors.PolicyViolationError), DeliveryFault.REJECTED),
+    ((errors.InvalidTimestampError,), DeliveryFault.TIMESTAMP),
     (
-        # aiokafka knows no INVALID_RECORD (87) and reports it as unknown, like an internal error of the broker.
-        (errors.UnknownError, errors.CorruptRecordException, errors.InvalidRequestError),
-        DeliveryFault.AMBIGUOUS,
+        (
+            errors.PolicyViolationError,
+            errors.InvalidRequestError,
+            errors.CorruptRecordException,
+            # aiokafka knows no INVALID_RECORD (87) and reports it as unknown, like an internal error of the broker.
+            errors.UnknownError,
+        ),
+        DeliveryFault.REFUSED,
     ),
 )

@@ -17,15 +17,18 @@ Failures:
   aiokafka asks only the brokers it knows from its last metadata.
 - A delivery fails: the producer is replaced (its sequence numbers have a gap, so the broker would reject that partition for ever), and
   after a pause the new one sends what is not acknowledged. That may make copies; readers recognise them by their event id.
-- The topic or partition does not exist, or an ACL is missing: wait, and log it.
-- The broker rejects a batch (too large, invalid): halve it until the record is alone. A record rejected alone and again by a new producer
-  becomes a dead letter, so that it does not block its partition; if that is rejected too, the record is lost, logged and counted.
+- A batch is larger than the topic's max.message.bytes: halve it until the record is alone. A record that is too large alone, and again
+  with a new producer, is replaced by its dead letter, so that it does not block its partition. A dead letter that is too large waits.
+- A broker refuses a batch for any other reason (no such topic, no right, a timestamp or a policy that it does not accept): wait, report it in
+  the log, in `/ready` and in the metrics, and send it again. A dead letter whose timestamp is refused is sent without one.
+
+So a record leaves the source only when Kafka has acknowledged it or its dead letter.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -40,6 +43,7 @@ from voipex.errors import KafkaAccessDenied, TopicMismatch
 from voipex.records import Record
 from voipex.service.logging import LogThrottle, get_logger
 from voipex.timestamps import format_rfc3339
+from voipex.topics import DEAD_LETTERS
 
 _MAX_RECORDS: Final = 2000  # of one take
 _MAX_BYTES: Final = 1024 * 1024
@@ -85,6 +89,18 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """A topic whose records Kafka refuses, for `/ready`; they wait in the spool."""
+
+    topic: str
+    reason: str
+    """Value of the DeliveryFault."""
+    error: str
+    since: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublisherState:
     """For `/ready`."""
 
@@ -94,6 +110,7 @@ class PublisherState:
     """Class of the last failure, also when it is over."""
     generation: int
     """Producers created since the start; 1 is normal."""
+    refused: tuple[Refusal, ...] = ()
 
 
 class Publisher:
@@ -179,7 +196,6 @@ class Publisher:
             self._acknowledge(delivery)  # (4)
             if failures:
                 await self._recover(delivery, failures)
-        self._acknowledge(delivery)  # if the last record was lost
         self._shrink_batches(delivery)
 
     async def _send(self, delivery: Delivery) -> dict[TopicPartition, DeliveryFailure]:
@@ -205,6 +221,7 @@ class Publisher:
         if delivered:
             self._failures = 0
             self._set_reachable()
+            self._clear_refusals({topic for topic, _ in delivered})
             self._metrics.delivered(delivered, self._monotonic() - began, self._now_ms())
         return failures
 
@@ -230,17 +247,19 @@ class Publisher:
     # ---------------------------------------------------------------- failures
 
     async def _recover(self, delivery: Delivery, failures: Mapping[TopicPartition, DeliveryFailure]) -> None:
-        """Classify the failures, give up rejected records, replace the producer if its sequence numbers have a gap, and pause."""
+        """Classify the failures and act on each, replace the producer if its sequence numbers have a gap, and pause."""
         faults = {partition: self._fault_of(failure.error) for partition, failure in failures.items()}
         self._failures += 1
         for partition, failure in failures.items():
             fault = faults[partition]
             self._metrics.failed(partition.topic, failure.batch_records)
             self._log_failure(partition, failure.error, fault)
-            if failure.batch_records:
-                first_seq = delivery.pending[partition][0].seq
-                if delivery.rejected.record(partition, first_seq, failure.batch_records, fault):
-                    self._dead_letter(delivery, partition, failure.error)
+            if failure.batch_records and fault is DeliveryFault.TOO_LARGE:
+                self._halve_or_dead_letter(delivery, partition, failure)
+            elif fault is DeliveryFault.TIMESTAMP and _is_dead_letters(partition.topic):
+                delivery.drop_timestamps(partition)
+            elif fault is not DeliveryFault.RETRIABLE:
+                self._set_refused(partition.topic, failure.error, fault)
         # A batch that was sent and failed leaves the gap; what failed before it was sent leaves none, unless the producer itself is broken.
         if any(
             failure.batch_records or faults[partition] is DeliveryFault.RETRIABLE
@@ -252,22 +271,26 @@ class Publisher:
     def _fault_of(self, error: BaseException) -> DeliveryFault:
         return DeliveryFault.RETRIABLE if self._producer is None else self._producer.fault_of(error)
 
-    def _dead_letter(self, delivery: Delivery, partition: TopicPartition, error: BaseException) -> None:
-        """Replace the first record of *partition* by its dead letter. If it is one already, it is lost."""
-        [rejected] = delivery.remove(partition, 1)
-        record, reason = rejected.record, type(error).__name__
+    def _halve_or_dead_letter(
+        self, delivery: Delivery, partition: TopicPartition, failure: DeliveryFailure
+    ) -> None:
+        """Send less at once; replace a record that is too large alone by its dead letter, unless it is one."""
+        rejected = delivery.pending[partition][0]
+        if not delivery.too_large.record(partition, rejected.seq, failure.batch_records):
+            return
+        record, reason = rejected.record, type(failure.error).__name__
+        if _is_dead_letters(record.topic):
+            self._set_refused(record.topic, failure.error, DeliveryFault.TOO_LARGE)
+            return
         pbx = record.topic.partition(".")[0]  # names of PBXs have no dot
         dead_letter = undeliverable(record, f"Kafka refused it: {reason}", pbx, self._partitions_of(pbx))
-        if delivery.dead_letter(rejected, dead_letter):
-            log.warning("record dead-lettered", event_id=_event_id(record), topic=record.topic, reason=reason)
-            self._metrics.dead_lettered(record.topic, dead_letter.topic)
-        else:
-            log.error("record lost", event_id=_event_id(record), topic=record.topic, reason=reason)
-            self._metrics.lost(record.topic)
+        delivery.replace_first(partition, dead_letter)
+        log.warning("record dead-lettered", event_id=_event_id(record), topic=record.topic, reason=reason)
+        self._metrics.dead_lettered(record.topic, dead_letter.topic)
 
     def _shrink_batches(self, delivery: Delivery) -> None:
         """Send smaller batches from now on if a topic's limit is low: halving them each time would replace the producer each time."""
-        for partition, batch_records in delivery.rejected.shrunk_batch_sizes().items():
+        for partition, batch_records in delivery.too_large.shrunk_batch_sizes().items():
             if batch_records < self._batch_records:
                 self._batch_records = batch_records
                 log.warning(
@@ -280,20 +303,44 @@ class Publisher:
     def _log_failure(self, partition: TopicPartition, error: BaseException, fault: DeliveryFault) -> None:
         name = type(error).__name__
         self._state = replace(self._state, last_error=name)
-        fields = {"topic": partition.topic, "partition": partition.partition, "error": name}
-        key = f"{fault.value} {partition.topic}"
-        if fault is DeliveryFault.UNKNOWN_TOPIC:
-            remedy = "voipex-bridge topics apply"
-            self._log_throttled(log.error, key, "topic not found", remedy=remedy, **fields)
-        elif fault is DeliveryFault.UNAUTHORIZED:
-            remedy = (
-                f"kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic {partition.topic}"
-            )
-            self._log_throttled(
-                log.error, key, "write not authorized", operation="Write", remedy=remedy, **fields
-            )
-        else:
+        fields: dict[str, object] = {
+            "topic": partition.topic,
+            "partition": partition.partition,
+            "error": name,
+        }
+        event = _REFUSALS.get(fault)
+        if event is None:
             self._log_throttled(log.warning, "delivery failed", "delivery failed", **fields)
+        else:
+            if fault is DeliveryFault.UNAUTHORIZED:
+                fields["operation"] = "Write"
+            key = f"{fault.value} {partition.topic}"
+            self._log_throttled(log.error, key, event, remedy=_remedy(fault, partition.topic), **fields)
+
+    def _set_refused(self, topic: str, error: BaseException, fault: DeliveryFault) -> None:
+        """Report a topic whose records wait, until it takes one."""
+        if any(each.topic == topic and each.reason == fault.value for each in self._state.refused):
+            return
+        self._clear_refusals({topic})
+        refusal = Refusal(
+            topic,
+            fault.value,
+            type(error).__name__,
+            format_rfc3339(self._now_ms() * 1000),
+            _remedy(fault, topic),
+        )
+        self._state = replace(self._state, refused=(*self._state.refused, refusal))
+        self._metrics.refused(topic, fault.value, True)
+
+    def _clear_refusals(self, topics: Collection[str]) -> None:
+        if not self._state.refused:
+            return
+        for each in self._state.refused:
+            if each.topic in topics:
+                self._metrics.refused(each.topic, each.reason, False)
+        self._state = replace(
+            self._state, refused=tuple(each for each in self._state.refused if each.topic not in topics)
+        )
 
     def _log_throttled(self, write: Callable[..., object], key: str, event: str, **fields: object) -> None:
         """Log once per interval and *key*."""
@@ -366,6 +413,31 @@ def _error_of(future: "asyncio.Future[object]") -> BaseException | None:
     if not future.done() or future.cancelled():
         return AckTimeout()
     return future.exception()
+
+
+_REFUSALS: Final = {
+    DeliveryFault.UNKNOWN_TOPIC: "topic not found",
+    DeliveryFault.UNAUTHORIZED: "write not authorized",
+    DeliveryFault.TIMESTAMP: "timestamp refused",
+    DeliveryFault.REFUSED: "records refused",
+}
+"""Name of the log line; until the environment has changed, records of the topic wait."""
+
+
+def _remedy(fault: DeliveryFault, topic: str) -> str:
+    match fault:
+        case DeliveryFault.UNAUTHORIZED:
+            return f"kafka-acls.sh --add --allow-principal User:NAME --operation Write --topic {topic}"
+        case DeliveryFault.TIMESTAMP:
+            return "voipex-bridge topics apply; check the clocks of this host and of the brokers"
+        case DeliveryFault.REFUSED:
+            return "see the brokers' logs; exempt the topic from their policies"
+        case _:
+            return "voipex-bridge topics apply"
+
+
+def _is_dead_letters(topic: str) -> bool:
+    return topic.partition(".")[2] == DEAD_LETTERS.suffix  # names of PBXs have no dot
 
 
 def _event_id(record: Record) -> str | None:

@@ -256,7 +256,7 @@ def _require_partitions(
 
 
 def _require_record_size(topics: Sequence[Topic], existing: Mapping[str, TopicState]) -> None:
-    """Reject a lower max.message.bytes of a topic that the bridge writes: a record and its dead letter may not fit, and would be lost."""
+    """Reject a lower max.message.bytes of a topic that the bridge writes: neither a record nor its dead letter may fit, and all behind it wait."""
     name = "max.message.bytes"
     small = [
         f"{topic.name} has {existing[topic.name].config[name]}, declared is {topic.config[name]}"

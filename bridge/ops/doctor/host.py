@@ -13,6 +13,7 @@ from typing import Final
 from bridge.auth.store import CredentialStore
 from bridge.http.tls import Certificate, valid_until_s
 from bridge.ops.doctor.report import Check, format_bytes, reason_of, skipped
+from bridge.ops.doctor.running import check_running
 from bridge.settings import Settings
 from bridge.spool.inspect import SpoolStatus, inspect, quarantined
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
@@ -22,7 +23,7 @@ from voipex.service.settings import variable_of
 from voipex.timestamps import format_rfc3339
 
 _SPOOL_CHECKS: Final = ("spool directory", "spool disk", "spool space", "spool")
-CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "ports")
+CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "ports", "bridge")
 
 _SYNCS: Final = 20
 _SYNC_BYTES: Final = 4096
@@ -45,6 +46,7 @@ def check_host(settings: Settings, now_us: int) -> Iterator[Check]:
     yield from check_credentials(settings)
     yield check_certificate(settings, now_us)
     yield from _check_ports(settings, spools_in_use)
+    yield from check_running(settings)
 
 
 # ---------------------------------------------------------------- spool

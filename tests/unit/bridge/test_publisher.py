@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
@@ -12,7 +14,7 @@ from bridge.metrics import Metrics
 from bridge.publisher.delivery import Delivery
 from bridge.publisher.faults import DeliveryFault
 from bridge.publisher.publisher import Publisher, Timing
-from bridge.publisher.rejections import RejectedBatches, TopicPartition
+from bridge.publisher.rejections import TooLargeBatches, TopicPartition
 from bridge.spool import SpooledRecord
 from tests.waiting import WITHIN_S, async_eventually
 from voipex.partitioner import partition_for_key
@@ -67,7 +69,11 @@ class TooLarge(Exception):
     pass
 
 
-class Invalid(Exception):
+class Refused(Exception):
+    pass
+
+
+class OutsideTimestampLimits(Exception):
     pass
 
 
@@ -79,20 +85,16 @@ class NotAuthorized(Exception):
     pass
 
 
-class BrokerError(Exception):
-    pass
-
-
 class NoLeader(Exception):
     pass
 
 
 FAULTS: dict[type[BaseException], DeliveryFault] = {
     TooLarge: DeliveryFault.TOO_LARGE,
-    Invalid: DeliveryFault.REJECTED,
+    Refused: DeliveryFault.REFUSED,
+    OutsideTimestampLimits: DeliveryFault.TIMESTAMP,
     NoSuchTopic: DeliveryFault.UNKNOWN_TOPIC,
     NotAuthorized: DeliveryFault.UNAUTHORIZED,
-    BrokerError: DeliveryFault.AMBIGUOUS,
 }
 
 Result = BaseException | str | None
@@ -351,12 +353,11 @@ async def test_a_new_producer_sends_only_what_is_missing() -> None:
     assert harness.publisher.state.generation == 2
 
 
-@pytest.mark.parametrize("error", [TooLarge, Invalid])
-async def test_a_rejected_record_is_dead_lettered(error: type[BaseException]) -> None:
+async def test_a_record_that_is_too_large_is_dead_lettered() -> None:
     """The records behind it are published."""
 
     def result(_: int, topic: str, records: list[Record]) -> Result:
-        return error() if topic == EVENTS and "bad" in map(name_of, records) else None
+        return TooLarge() if topic == EVENTS and "bad" in map(name_of, records) else None
 
     names = ["0", "1", "2", "bad", "4", "5", "6"]
     harness = PublisherHarness(Kafka(result), ListSource(*map(record, names)))
@@ -376,7 +377,7 @@ async def test_a_rejected_record_is_dead_lettered(error: type[BaseException]) ->
     assert harness.value("publish_total", topic=EVENTS, outcome="dead_lettered") == 1
     assert harness.value("dead_letters_total", topic=DEAD_LETTERS, stage="ingress") == 1
     [line] = [line for line in lines if line["event"] == "record dead-lettered"]
-    assert (line["event_id"], line["reason"], line["log_level"]) == ("bad", error.__name__, "warning")
+    assert (line["event_id"], line["reason"], line["log_level"]) == ("bad", "TooLarge", "warning")
 
 
 async def test_a_single_record_is_rejected_twice_before_it_is_given_up() -> None:
@@ -391,34 +392,102 @@ async def test_a_single_record_is_rejected_twice_before_it_is_given_up() -> None
     assert harness.kafka.names() == ["a"]
 
 
-async def test_an_ambiguous_error_is_retried_more_often() -> None:
+@pytest.mark.parametrize("error", [Refused, OutsideTimestampLimits])
+async def test_a_refused_record_waits_and_is_no_dead_letter(error: type[BaseException]) -> None:
+    """A clock, a policy or a broker is at fault, for however long it takes."""
+    attempts = iter(range(1000))
     harness = PublisherHarness(
-        Kafka(lambda generation, topic, _: BrokerError() if generation <= 4 and topic == EVENTS else None),
-        ListSource(record("a")),
+        Kafka(lambda *_: error() if next(attempts) < 30 else None),
+        ListSource(record("a"), record("b")),
     )
-
-    await harness.publish()
-
-    assert harness.kafka.names() == ["a"]
-
-
-async def test_a_rejected_dead_letter_is_counted_as_lost() -> None:
-    """Its partition goes on, and an ERROR names the event."""
-
-    def result(_: int, __: str, records: list[Record]) -> Result:
-        return Invalid() if "bad" in map(name_of, records) else None
-
-    harness = PublisherHarness(Kafka(result), ListSource(record("bad"), record("b")))
 
     with capture_logs() as lines:
         await harness.publish()
 
-    assert harness.kafka.names() == ["b"]
-    assert harness.source.acknowledged[-1] == 1
-    assert harness.value("publish_total", topic=DEAD_LETTERS, outcome="lost") == 1
-    assert [(line["event"], line["event_id"]) for line in lines if line["log_level"] == "error"] == [
-        ("record lost", "bad")
+    assert harness.kafka.names() == ["a", "b"]
+    assert list(harness.kafka.delivered) == [(EVENTS, 0)]
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == [
+        "timestamp refused" if error is OutsideTimestampLimits else "records refused"
     ]
+
+
+async def test_a_refused_topic_is_reported_until_it_takes_a_record() -> None:
+    harness = PublisherHarness(
+        Kafka(lambda generation, *_: OutsideTimestampLimits() if generation < 9 else None),
+        ListSource(record("a"), sealed=False),
+        timing=Timing(initial_backoff_s=0.001, max_backoff_s=0.02),
+    )
+    running = asyncio.create_task(harness.publisher.run())
+    labels = {"topic": EVENTS, "reason": "timestamp"}
+
+    await async_eventually(lambda: harness.publisher.state.refused)
+    [refusal] = harness.publisher.state.refused
+    gauge = harness.value("publish_refused", **labels)
+    await async_eventually(lambda: harness.source.acknowledged)
+
+    assert (refusal.topic, refusal.reason, refusal.error) == (EVENTS, "timestamp", "OutsideTimestampLimits")
+    assert "voipex-bridge topics apply" in refusal.remedy
+    assert gauge == 1
+    assert harness.value("publish_refused", **labels) == 0
+    assert harness.publisher.state.refused == ()
+    await cancel(running)
+
+
+async def test_a_dead_letter_of_a_refused_time_goes_without_one() -> None:
+    """It must not wait for a clock: its headers hold the time of receipt."""
+
+    def result(_: int, topic: str, records: list[Record]) -> Result:
+        refused = topic == DEAD_LETTERS and any(each.timestamp_ms >= 0 for each in records)
+        return OutsideTimestampLimits() if refused else None
+
+    harness = PublisherHarness(Kafka(result), ListSource(record("bad", topic=DEAD_LETTERS), record("b")))
+
+    await harness.publish()
+
+    [dead_letter] = harness.kafka.delivered[DEAD_LETTERS, 0]
+    assert (dead_letter.timestamp_ms, harness.kafka.names()) == (-1, ["b"])
+    assert harness.publisher.state.refused == ()
+    assert harness.value("event_age_seconds_sum") == 2.0  # of the other one
+
+
+async def test_a_dead_letter_that_is_too_large_waits() -> None:
+    """Until an operator raises the limit again; the record is never given up."""
+    attempts = iter(range(1000))
+
+    def result(_: int, __: str, records: list[Record]) -> Result:
+        return TooLarge() if "bad" in map(name_of, records) and next(attempts) < 30 else None
+
+    harness = PublisherHarness(Kafka(result), ListSource(record("bad"), record("b")))
+
+    await harness.publish()
+
+    assert harness.kafka.names() == ["b"]
+    assert harness.kafka.names(DEAD_LETTERS, DEAD_LETTER_PARTITION) == ["bad"]
+    assert harness.source.acknowledged == [1]
+    assert harness.value("publish_refused", topic=DEAD_LETTERS, reason="too_large") == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(sorted(FAULTS, key=str))), max_size=40))
+def test_no_sequence_of_faults_loses_a_record(faults: list[tuple[int, type[BaseException]]]) -> None:
+    """Each record arrives once, itself or as its dead letter, whatever batches fail for whatever reason before."""
+    waiting: dict[int, list[type[BaseException]]] = {}
+    for partition, error in faults:
+        waiting.setdefault(partition, []).append(error)
+
+    def result(_: int, __: str, records: list[Record]) -> Result:
+        pending = waiting.get(records[0].partition, [])
+        return pending.pop()() if pending else None
+
+    harness = PublisherHarness(
+        Kafka(result), ListSource(*(record(f"{n}", partition=n % 4) for n in range(12)), per_take=5)
+    )
+
+    asyncio.run(harness.publish())
+
+    arrived = [name_of(each) for records in harness.kafka.delivered.values() for each in records]
+    assert sorted(arrived, key=int) == [f"{n}" for n in range(12)]
+    assert harness.source.acknowledged[-1] == 11
 
 
 async def test_a_low_size_limit_shrinks_later_batches() -> None:
@@ -455,8 +524,12 @@ async def test_a_missing_topic_or_acl_is_logged_and_awaited(error: type[BaseExce
 
 
 async def test_no_log_line_carries_a_key_or_a_body() -> None:
-    def result(_: int, __: str, records: list[Record]) -> Result:
-        return Invalid() if any(each.value.startswith(b"secret") for each in records) else None
+    def result(_: int, topic: str, records: list[Record]) -> Result:
+        return (
+            TooLarge()
+            if topic == EVENTS and any(each.value.startswith(b"secret") for each in records)
+            else None
+        )
 
     bad = record("bad")._replace(key=b"+420123456789", value=b"secret" * 10)
     harness = PublisherHarness(Kafka(result), ListSource(bad, record("b")))
@@ -511,39 +584,27 @@ async def test_cancelling_an_idle_publisher_is_a_cancellation() -> None:
 PARTITION = TopicPartition(EVENTS, 0)
 
 
-def test_rejected_batches_are_halved_down_to_one_record() -> None:
-    rejected = RejectedBatches(8)
+def test_large_batches_are_halved_down_to_one_record() -> None:
+    too_large = TooLargeBatches(8)
     limits = []
     for _ in range(4):
-        limit = rejected.batch_limit(PARTITION)
+        limit = too_large.batch_limit(PARTITION)
         limits.append(limit)
-        assert not rejected.record(PARTITION, 0, limit, DeliveryFault.REJECTED)
+        assert not too_large.record(PARTITION, 0, limit)
 
     assert limits == [8, 4, 2, 1]
-    assert rejected.record(PARTITION, 0, 1, DeliveryFault.REJECTED)
-    assert not rejected.record(PARTITION, 1, 1, DeliveryFault.REJECTED)  # the next record counts anew
+    assert too_large.record(PARTITION, 0, 1)
+    assert not too_large.record(PARTITION, 1, 1)  # the next record counts anew
     dead_letters = TopicPartition(DEAD_LETTERS, 0)
-    assert not rejected.record(
-        dead_letters, 0, 1, DeliveryFault.REJECTED
-    )  # so does its dead letter, with the same seq
-
-
-@pytest.mark.parametrize(
-    "fault", [DeliveryFault.RETRIABLE, DeliveryFault.UNAUTHORIZED, DeliveryFault.UNKNOWN_TOPIC]
-)
-def test_other_faults_never_give_a_record_up(fault: DeliveryFault) -> None:
-    rejected = RejectedBatches(8)
-
-    assert not any(rejected.record(PARTITION, 0, 1, fault) for _ in range(20))
-    assert rejected.batch_limit(PARTITION) == 8
+    assert not too_large.record(dead_letters, 0, 1)  # so does its dead letter, with the same seq
 
 
 def test_a_single_large_record_does_not_shrink_batches() -> None:
-    rejected = RejectedBatches(2)
+    too_large = TooLargeBatches(2)
     for batch_records in (2, 1, 1):
-        rejected.record(PARTITION, 0, batch_records, DeliveryFault.TOO_LARGE)
+        too_large.record(PARTITION, 0, batch_records)
 
-    assert rejected.shrunk_batch_sizes() == {}
+    assert too_large.shrunk_batch_sizes() == {}
 
 
 def test_a_delivery_acknowledges_up_to_the_first_pending_record() -> None:
@@ -564,11 +625,9 @@ def test_a_delivery_acknowledges_up_to_the_first_pending_record() -> None:
 def test_a_pending_dead_letter_holds_the_acknowledgement() -> None:
     taken = [SpooledRecord("spool-1", n, record(f"{n}")) for n in range(2)]
     delivery = Delivery(taken, 100)
-    [rejected] = delivery.remove(PARTITION, 1)
 
-    assert delivery.dead_letter(rejected, record("0", topic=DEAD_LETTERS))
+    delivery.replace_first(PARTITION, record("0", topic=DEAD_LETTERS))
     delivery.remove(PARTITION, 1)
     assert delivery.acknowledgeable() is None
     delivery.remove(TopicPartition(DEAD_LETTERS, 0), 1)
     assert delivery.acknowledgeable() is taken[1]
-    assert not delivery.dead_letter(rejected, record("0", topic=DEAD_LETTERS))  # only once

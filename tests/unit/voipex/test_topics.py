@@ -10,7 +10,12 @@ DAY_MS = 86_400_000
 def test_topics_of_a_pbx_are_those_of_the_contract() -> None:
     declared = {topic.name: (topic.kind.key, dict(topic.config)) for topic in topics_for(["voipex"])}
 
-    size = {"max.message.bytes": "1048588"}
+    largest = "9223372036854775807"
+    size = {
+        "max.message.bytes": "1048588",
+        "message.timestamp.after.max.ms": largest,
+        "message.timestamp.before.max.ms": largest,
+    }
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), **size}
     month = {"retention.ms": str(30 * DAY_MS), **size}
     assert declared == {
