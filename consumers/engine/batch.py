@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-from consumers.engine.errors import InvalidRecord, StateTooLarge
+from consumers.engine.errors import InvalidRecord, InvalidState, StateTooLarge
 from consumers.engine.projection import Document, Projection
 from consumers.engine.records import (
     DUE_HEADER,
@@ -94,7 +94,12 @@ class Batch(Generic[State]):
         return {key for each in inputs if (key := _text(each.record.key)) is not None}
 
     def fold(self, inputs: Sequence[InputRecord], states: Mapping[str, bytes]) -> BatchResult:
-        """Fold records of the input topics; those of one topic must be in the order of their offsets."""
+        """
+        Fold records of the input topics; those of one topic must be in the order of their offsets.
+
+        Raises:
+            InvalidState: the state of a key cannot be decoded.
+        """
         result = BatchResult()
         by_key: dict[str, list[InputRecord]] = {}
         for each in inputs:
@@ -114,6 +119,8 @@ class Batch(Generic[State]):
                 self._emit(result, each.key, self._decode(each.key, each.value), _Cause(as_of_us, source))
             except StateTooLarge:
                 result.changes[each.key] = StateChange(each.value, None, each.status)  # unchanged, never due
+            except InvalidState:
+                raise
             except Exception as error:  # noqa: BLE001 - a bug in our rules must not stop the partition
                 result.failures.append(FoldFailure(None, error))
                 result.changes[each.key] = StateChange(each.value, as_of_us, each.status)
@@ -200,9 +207,19 @@ class Batch(Generic[State]):
         result.documents += len(documents)
 
     def _decode(self, key: str, value: bytes) -> State:
-        """Decode a stored state, or take it from the cache when that holds the same bytes: a failed transaction may have left others."""
+        """
+        Decode a stored state, or take it from the cache when that holds the same bytes: a failed transaction may have left others.
+
+        Raises:
+            InvalidState: it cannot be decoded.
+        """
         cached = self._state_cache.get(key)
-        return cached[1] if cached is not None and cached[0] == value else self._projection.decode(value)
+        if cached is not None and cached[0] == value:
+            return cached[1]
+        try:
+            return self._projection.decode(value)
+        except Exception as error:
+            raise InvalidState(key) from error
 
     def _cache(self, key: str, value: bytes | None, state: State) -> None:
         self._state_cache.pop(key, None)

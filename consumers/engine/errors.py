@@ -7,14 +7,21 @@ Errors of the engine (pure). None leaves it: the worker handles every one of the
     ├── ProducerFenced        another producer has our transactional.id, or the transaction timed out
     ├── TaskFailed            the outcome of a transaction is unknown: restore the task
     ├── StoreCorrupted        the state store is deleted and restored
+    ├── InvalidState          the store's state of a key cannot be read: restore, and look at the changelog
     ├── OffsetOutOfRange      the task halts: a person must decide
-    ├── OffsetsLost           the task halts: a person must decide
+    ├── PersonNeeded          the task halts: no retry changes it
+    │   ├── OffsetsLost
+    │   ├── TransactionHanging
+    │   └── StateUnreadable
     └── IllegalTransition     a bug in the engine
 """
 
 from collections.abc import Iterable
+from typing import ClassVar, Final
 
 from consumers.engine.records import TopicPartition
+
+OFFSETS_LOST: Final = "Offsets are lost"
 
 
 class EngineError(Exception):
@@ -56,12 +63,47 @@ class OffsetOutOfRange(EngineError):
         super().__init__(", ".join(map(str, self.partitions)))
 
 
-class OffsetsLost(EngineError):
+class InvalidState(EngineError):
+    """The store's state of a key cannot be decoded. The store may be damaged, or the changelog: only a restore can tell."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("the state of a key cannot be read")
+        self.key = key
+
+
+class PersonNeeded(EngineError):
+    """No retry changes it. `section`: of docs/operations.md."""
+
+    section: ClassVar[str] = OFFSETS_LOST
+
+
+class OffsetsLost(PersonNeeded):
     """
     The group's offset is missing, or lies outside the partition. Going on from any other offset could lose or repeat records.
 
     Operator: see docs/operations.md, "Offsets are lost".
     """
+
+
+class TransactionHanging(PersonNeeded):
+    """
+    A transaction stays open in a partition of the task although its writer is fenced: a broker has lost the transaction's end. What it holds
+    back may be committed, so to go on could publish it twice, or never.
+
+    Operator: see docs/operations.md, "A transaction hangs".
+    """
+
+    section = "A transaction hangs"
+
+
+class StateUnreadable(PersonNeeded):
+    """
+    A record of the private changelog cannot be read. Without it the key's documents would begin anew and lose what was published.
+
+    Operator: see docs/operations.md, "A state cannot be read".
+    """
+
+    section = "A state cannot be read"
 
 
 class IllegalTransition(EngineError):

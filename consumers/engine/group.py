@@ -1,6 +1,7 @@
 """A member of a consumer group."""
 
 import asyncio
+import copy
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from voipex.errors import KafkaUnreachable
 from voipex.kafka.clients import throttle_metadata_refresh
 from voipex.kafka.settings import KafkaSettings
 
+_READ_UNCOMMITTED: Final = 0  # of ListOffsets
 _MIN_RECORD_BYTES: Final = 256  # of an event or an activity
 _FETCH_WAIT_MS: Final = 200
 """A resumed partition waits this long for its first data: for the fetch that is already with the broker."""
@@ -172,6 +174,15 @@ class GroupConsumer:
         """Return the last stable offsets: no transaction before them is open."""
         found = await self._bounded(
             self._client.end_offsets([AIOKafkaTopicPartition(*each) for each in partitions])
+        )
+        return {TopicPartition(*each): offset for each, offset in found.items()}
+
+    async def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the ends of the partitions, with what open transactions have written."""
+        fetcher = copy.copy(self._client._fetcher)  # noqa: SLF001 - the public `end_offsets` has one isolation level per client
+        fetcher._isolation_level = _READ_UNCOMMITTED  # noqa: SLF001
+        found = await self._bounded(
+            fetcher.end_offsets([AIOKafkaTopicPartition(*each) for each in partitions], REQUEST_TIMEOUT_MS)
         )
         return {TopicPartition(*each): offset for each, offset in found.items()}
 

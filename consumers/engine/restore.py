@@ -2,22 +2,25 @@
 Restore: from an assigned partition to a task that may fold (ADR 5).
 
     (1) open the store; its lock keeps other processes out
-    (2) fence: start the task's transactional producer. Once it has started, every earlier transaction of its id is finished and visible
+    (2) fence: start the task's transactional producer. Once it has started, brokers promise, every earlier transaction of its id is finished
+        and visible. Check that: wait until no transaction is open in changelog and outputs, and halt if one stays open, since a broker has
+        lost its end (KIP-664)
     (3) ask for the group's offsets, never before (2)
     (4) ask for the changelog's beginning and end; since (2) nobody else writes there
     (5) check the store's checkpoint against all of these; wipe the store on any doubt
-    (6) read the changelog from the checkpoint to the end, into the store
+    (6) read the changelog from the checkpoint to the end, into the store; halt at a record that cannot be read
     (7) without a group offset, start from the beginning only if the changelog had no record; otherwise stop and alarm
     (8) warn when the group's offsets were moved back: records are then read again, which changes nothing
 
 Then the caller seeks and resumes.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from consumers.engine.errors import OffsetsLost
+from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
 from consumers.engine.records import (
     DUE_HEADER,
     FOLD_VERSION_HEADER,
@@ -36,6 +39,12 @@ MAX_STORE_AGE_US: Final = 12 * 3600 * 1_000_000
 
 CHANGELOG_TRUNCATED: Final = "the changelog has lost records that were committed"
 
+UNREADABLE_STATE: Final = "a state in it cannot be read"
+
+_LOOK_AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_NOTIFY_AFTER_S: Final = 1.0
+"""Other tasks' transactions are open in shared outputs for tens of milliseconds; such a wait is no news."""
+
 log = get_logger("restore")
 
 
@@ -46,7 +55,11 @@ class GroupOffsets(Protocol):
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> Mapping[TopicPartition, int]: ...
-    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the last stable offsets."""
+        ...
+
+    async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
 
 
 class Fence(Protocol):
@@ -63,13 +76,24 @@ class ReadChangelog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """What to restore. `now_us`: the current time, to judge the store's age."""
+    """
+    What to restore. `now_us`: the current time, to judge the store's age.
+
+    `outputs`: where the task's transactions write, besides the changelog. A transaction that is open there ends within
+    `open_transaction_limit_s`, unless a broker has lost its end. `notify`: called with the reason for a wait, and with None after it.
+    `suspects`: keys whose state in the store could not be decoded; `decode` tells whether the changelog's can.
+    """
 
     cluster_id: str
     fold_version: int
     changelog: TopicPartition
     inputs: tuple[TopicPartition, ...]
     now_us: int
+    outputs: tuple[TopicPartition, ...] = ()
+    open_transaction_limit_s: float = 0.0
+    notify: Callable[[str | None], None] = lambda _: None
+    suspects: frozenset[str] = frozenset()
+    decode: Callable[[bytes], object] = bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +112,11 @@ async def restore(
     Take steps (2) to (8). The caller takes step (1) and closes store and producer.
 
     Raises:
-        OffsetsLost: a person must decide; nothing was reset.
+        OffsetsLost, TransactionHanging, StateUnreadable: a person must decide; nothing was reset.
         KafkaUnreachable, StoreCorrupted: try again later.
     """
     await producer.start()  # (2)
+    await _await_ends_of_transactions(plan, offsets)
     committed = {each: await offsets.committed(each) for each in plan.inputs}  # (3)
     begins = await offsets.beginning_offsets([plan.changelog, *plan.inputs])  # (4)
     ends = await offsets.end_offsets([plan.changelog, *plan.inputs])
@@ -127,6 +152,7 @@ def _invalid_because(
     if checkpoint is None:
         return None
     reasons = {
+        UNREADABLE_STATE: bool(plan.suspects),
         "another cluster": checkpoint.cluster_id != plan.cluster_id,
         "another fold version": checkpoint.fold_version != plan.fold_version,
         CHANGELOG_TRUNCATED: checkpoint.changelog_next > end,
@@ -139,6 +165,47 @@ def _invalid_because(
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+async def _await_ends_of_transactions(plan: RestorePlan, offsets: GroupOffsets) -> None:
+    """
+    Wait until every transaction that is open now in the changelog or an output has ended. Those of the task have, since the fence, if the brokers are
+    right; those of other tasks and of killed instances end in time.
+
+    Raises:
+        TransactionHanging: one has not.
+    """
+    partitions = [plan.changelog, *plan.outputs]
+    ends = await offsets.high_watermarks(partitions)
+    clock = asyncio.get_running_loop().time
+    started_s, looks = clock(), 0
+    while True:
+        stable = await offsets.end_offsets(partitions)
+        still_open = [each for each in partitions if stable[each] < ends[each]]
+        if not still_open:
+            plan.notify(None)
+            return
+        waited_s = clock() - started_s
+        if waited_s >= plan.open_transaction_limit_s:
+            ends_now = await offsets.high_watermarks(still_open)  # lower where a partition has lost records
+            hanging = [each for each in still_open if stable[each] < min(ends[each], ends_now[each])]
+            if hanging:
+                raise TransactionHanging(_hanging(hanging[0], stable[hanging[0]], len(hanging) - 1, waited_s))
+            return
+        if waited_s >= _NOTIFY_AFTER_S:
+            each = still_open[0]
+            reason = f"a transaction is open in {each} since offset {stable[each]}; it has {plan.open_transaction_limit_s:.0f} s to end"
+            plan.notify(reason)
+        await asyncio.sleep(_LOOK_AGAIN_S[min(looks, len(_LOOK_AGAIN_S) - 1)])
+        looks += 1
+
+
+def _hanging(partition: TopicPartition, offset: int, others: int, waited_s: float) -> str:
+    more = f" (and in {others} more partitions)" if others else ""
+    return (
+        f"a transaction hangs in {partition} since offset {offset}{more}: its end has not come within {waited_s:.0f} s. Find it: "
+        f"kafka-transactions.sh --bootstrap-server … find-hanging --topic {partition.topic} --partition {partition.partition}"
+    )
+
+
 async def _roll_forward(
     plan: RestorePlan,
     store: Store,
@@ -147,24 +214,60 @@ async def _roll_forward(
     inputs_next: Mapping[str, int],
     read_changelog: ReadChangelog,
 ) -> tuple[int, dict[str, int]]:
-    """Read the changelog into the store. Return the number of records, and the highest source offset among them by topic."""
+    """
+    Read the changelog into the store. Return the number of records, and the highest source offset among them by topic.
+
+    Raises:
+        StateUnreadable: the last record of a key has headers or a key that are not the engine's, or is the state of a suspect and cannot be
+            decoded.
+    """
     count, newest = 0, dict[str, int]()
+    unreadable: dict[str, int] = {}
     if start >= end:
         return count, newest
     async for records, position in read_changelog(plan.changelog, start, end):
         changes = {}
         for record in records:
-            changes[record.key.decode()] = _state_change(record, plan.fold_version)
-            topic = record.headers.get(SOURCE_TOPIC_HEADER, b"").decode()
-            newest[topic] = max(newest.get(topic, -1), int(record.headers.get(SOURCE_OFFSET_HEADER, b"-1")))
+            key = record.key.decode(errors="replace")
+            unreadable.pop(key, None)
+            try:
+                changes[record.key.decode()] = _state_change(record, plan.fold_version)
+                topic = record.headers.get(SOURCE_TOPIC_HEADER, b"").decode()
+                offset = int(record.headers.get(SOURCE_OFFSET_HEADER, b"-1"))
+            except ValueError:
+                unreadable[key] = record.offset
+                continue
+            newest[topic] = max(newest.get(topic, -1), offset)
+            if key in plan.suspects and record.value is not None and not _can_decode(plan, record.value):
+                unreadable[key] = record.offset
         count += len(records)
         checkpoint = Checkpoint(plan.cluster_id, plan.fold_version, position, inputs_next, plan.now_us)
         await store.commit(changes, checkpoint)
+    if unreadable:
+        await store.wipe()  # its checkpoint is past the record, so the next restore would not see it
+        key, offset = next(iter(unreadable.items()))
+        raise StateUnreadable(
+            f"{plan.changelog} has a record at offset {offset} that cannot be read, the state of key {key!r}. A newer version of this "
+            "service may have written it: start that one. Otherwise the record is damaged, and a person must replace it"
+        )
     return count, newest
 
 
+def _can_decode(plan: RestorePlan, value: bytes) -> bool:
+    try:
+        plan.decode(value)
+    except Exception:  # noqa: BLE001 - whatever the rules raise, the bytes are not a state of theirs
+        return False
+    return True
+
+
 def _state_change(record: ChangelogRecord, fold_version: int) -> StateChange:
-    """A state of another fold version is due at once, so that it is folded again and its documents are emitted."""
+    """
+    Make the change of a record. A state of another fold version is due at once, so that it is folded again and its documents are emitted.
+
+    Raises:
+        ValueError: a header is not as the engine writes it.
+    """
     headers = record.headers
     if headers.get(FOLD_VERSION_HEADER) != b"%d" % fold_version:
         due_us: int | None = 0

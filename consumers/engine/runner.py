@@ -1,8 +1,8 @@
 """
 TaskRunner: restores the task of assigned partitions, runs it, and restores it again whenever it fails, until they are revoked.
 
-Only a restore tells what was committed, so a failed task is never continued. A runner that finds its offsets lost halts: a person must
-decide. One that is fenced twice in a row ends the session: another instance works on the same partitions, or the brokers stall, and only
+Only a restore tells what was committed, so a failed task is never continued. A runner that finds its offsets lost, a transaction without an
+end or a state that cannot be read halts: a person must decide, and no retry would change it. One that is fenced twice in a row ends the session: another instance works on the same partitions, or the brokers stall, and only
 the group can say which member should go on.
 """
 
@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from consumers.engine.access import admin_client_id, check_acls, required_acls
 from consumers.engine.changelog import Changelogs
-from consumers.engine.errors import OffsetsLost, StoreCorrupted, TaskFailed
+from consumers.engine.errors import OFFSETS_LOST, InvalidState, PersonNeeded, StoreCorrupted, TaskFailed
 from consumers.engine.group import GroupConsumer
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
@@ -27,7 +27,7 @@ from consumers.engine.transactions import TransactionalProducer
 from consumers.settings import Settings
 from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
 from voipex.service.logging import get_logger
-from voipex.topics import topic_name, topics_for
+from voipex.topics import DEAD_LETTERS, topic_name, topics_for
 
 State = TypeVar("State")
 
@@ -37,6 +37,8 @@ STABLE_AFTER_S: Final = 30.0
 _CLOSE_TIMEOUT_S: Final = 20.0
 """For the transaction in flight; twice this must fit into the rebalance timeout."""
 _MAX_FENCES: Final = 2
+OPEN_TRANSACTION_GRACE_S: Final = 20.0
+"""Brokers look for transactions that have timed out every ten seconds, and need a moment to end them."""
 
 log = get_logger("runner")
 
@@ -72,6 +74,8 @@ class TaskRunner(Generic[State]):
         )
         self.state = TaskState.CREATED
         self.halted_because: str | None = None
+        self.waits_for: str | None = None
+        """Why the task does not run; None: it does, or has just begun to."""
         self.task: Task[State] | None = None
         self.delivered: dict[TopicPartition, int] = {}
         """By input partition, the position up to which the task was given what was polled."""
@@ -79,6 +83,7 @@ class TaskRunner(Generic[State]):
         self._closing = False
         self._was_restored = False
         self._store_failed_because: str | None = None
+        self._suspects: frozenset[str] = frozenset()
         self._working = asyncio.create_task(self._work(), name=f"{context.projection.name} {task_id}")
 
     async def close(self) -> None:
@@ -96,12 +101,12 @@ class TaskRunner(Generic[State]):
             log.error("runner failed", task=str(self.task_id), error=repr(self._working.exception()))
         self._go_to(TaskState.CLOSED)
 
-    def halt(self, reason: str) -> None:
-        """Stop working, and report *reason* until the partitions are revoked."""
+    def halt(self, reason: str, section: str = OFFSETS_LOST) -> None:
+        """Stop working, and report *reason* until the partitions are revoked. `section`: of docs/operations.md."""
         if self.state in (TaskState.HALTED, TaskState.CLOSED):
             return
         self._go_to(TaskState.HALTED)
-        self.halted_because = reason
+        self.halted_because, self.waits_for = reason, None
         if self.task is not None:
             self.task.close()
         elif asyncio.current_task() is not self._working:
@@ -111,7 +116,7 @@ class TaskRunner(Generic[State]):
             service=self._context.projection.name,
             task=str(self.task_id),
             reason=reason,
-            help="docs/operations.md, Offsets are lost",
+            help=f"docs/operations.md, {section}",
         )
 
     def _go_to(self, state: TaskState) -> None:
@@ -128,8 +133,11 @@ class TaskRunner(Generic[State]):
             started_s, access_denied = time.monotonic(), False
             try:
                 await self._restore_and_run()
-            except OffsetsLost as error:
-                self.halt(str(error))
+            except PersonNeeded as error:
+                self.halt(str(error), error.section)
+            except InvalidState as error:
+                self._suspects |= {error.key}
+                cause = str(error)
             except TaskFailed as error:
                 fences = fences + 1 if error.fenced else 0
                 cause = str(error)
@@ -146,6 +154,7 @@ class TaskRunner(Generic[State]):
             if fences >= _MAX_FENCES:
                 self._context.end_session(KafkaUnreachable(f"{self.task_id} was fenced twice"))
                 return
+            self.waits_for = cause
             attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
             warn = log.error if access_denied else log.warning
             warn(
@@ -172,6 +181,7 @@ class TaskRunner(Generic[State]):
             changelogs = Changelogs(context.settings, context.config.group)
             restored = await restore(self._plan(), store, producer, context.consumer, changelogs.read)
             self._go_to(TaskState.RUNNING)
+            self.waits_for, self._suspects = None, frozenset()
             self.task = Task(
                 context.projection,
                 task_id,
@@ -221,11 +231,30 @@ class TaskRunner(Generic[State]):
         )
 
     def _plan(self) -> RestorePlan:
-        config, projection = self._context.config, self._context.projection
-        changelog = TopicPartition(topic_name(self.task_id.pbx, projection.changelog), self.task_id.partition)
+        config, projection, pbx = self._context.config, self._context.projection, self.task_id.pbx
         return RestorePlan(
-            config.cluster_id, projection.fold_version, changelog, self.inputs, config.now_us()
+            config.cluster_id,
+            projection.fold_version,
+            TopicPartition(topic_name(pbx, projection.changelog), self.task_id.partition),
+            self.inputs,
+            config.now_us(),
+            outputs=tuple(
+                TopicPartition(topic_name(pbx, kind), number)
+                for kind in (*projection.outputs, DEAD_LETTERS)
+                for number in range(config.partitions_of(pbx))
+            ),
+            open_transaction_limit_s=self._context.settings.transaction_timeout_s + OPEN_TRANSACTION_GRACE_S,
+            notify=self._notify,
+            suspects=self._suspects,
+            decode=projection.decode,
         )
+
+    def _notify(self, reason: str | None) -> None:
+        if reason is not None and self.waits_for != reason:
+            log.warning(
+                "restore waits", service=self._context.projection.name, task=str(self.task_id), cause=reason
+            )
+        self.waits_for = reason
 
     async def _check_acls(self) -> None:
         context = self._context

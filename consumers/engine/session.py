@@ -108,6 +108,14 @@ class GroupSession(Generic[State]):
             if runner.halted_because is not None
         }
 
+    def waiting(self) -> dict[str, str]:
+        """Return what tasks wait for that do not run, by task id."""
+        return {
+            str(task_id): runner.waits_for
+            for task_id, runner in self.runners.items()
+            if runner.waits_for is not None
+        }
+
     def lag(self) -> dict[TopicPartition, int]:
         """Return the number of records that are not committed yet, by input partition."""
         lag: dict[TopicPartition, int] = {}

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from consumers.engine.batch import Batch, BatchResult
-from consumers.engine.errors import ProducerFenced, TaskFailed
+from consumers.engine.errors import InvalidState, ProducerFenced, TaskFailed
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
 from consumers.engine.records import (
@@ -193,6 +193,7 @@ class Task(Generic[State]):
 
         Raises:
             TaskFailed: restore, and make a new task.
+            InvalidState: the same, from the changelog's beginning.
         """
         try:
             while not self._closing:
@@ -205,7 +206,7 @@ class Task(Generic[State]):
                     await self._fire_timers()
             if self._failure is not None:
                 raise TaskFailed(self._failure)  # noqa: TRY301 - as any other
-        except TaskFailed:
+        except (TaskFailed, InvalidState):
             raise
         except Exception as error:
             raise TaskFailed(f"{type(error).__name__} {error}".strip()) from error

@@ -30,7 +30,7 @@ class TaskState(Enum):
 
         from each of these four:
 
-              offsets lost ──► HALTED ──revoked──┐
+              no retry helps ► HALTED ──revoked──┐
               revoked ───────────────────────────┴──► CLOSED
 
     The values are the label `state` of `voipex_consumer_partitions` and keys in `/ready`.

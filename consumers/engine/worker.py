@@ -109,6 +109,7 @@ class Worker(Generic[State]):
             "joined": session is not None and session.joined,
             "partitions": session.states() if session is not None else {},
             "halted": session.halted() if session is not None else {},
+            "waiting": session.waiting() if session is not None else {},
         }
 
     def snapshot(self) -> ServiceSnapshot:

@@ -204,6 +204,8 @@ class FakeGroupOffsets:
     group: dict[TopicPartition, int] = field(default_factory=dict)
     begins: dict[TopicPartition, int] = field(default_factory=dict)
     ends: dict[TopicPartition, int] = field(default_factory=dict)
+    written: dict[TopicPartition, int] = field(default_factory=dict)
+    """High watermarks where they differ from `ends`: a transaction is open between the two."""
     requests: list[str] = field(default_factory=list)
 
     async def committed(self, partition: TopicPartition) -> int | None:
@@ -217,3 +219,7 @@ class FakeGroupOffsets:
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         self.requests.append("ends")
         return {each: self.ends.get(each, 0) for each in partitions}
+
+    async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        self.requests.append("watermarks")
+        return {each: self.written.get(each, self.ends.get(each, 0)) for each in partitions}

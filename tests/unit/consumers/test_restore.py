@@ -1,17 +1,18 @@
 """Restore: each step, and each reason to wipe the store. The brokers are faked, the store is real."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from consumers.engine.errors import OffsetsLost
+from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
 from consumers.engine.records import ChangelogRecord, StateChange, TopicPartition
 from consumers.engine.restore import (
     CHANGELOG_TRUNCATED,
     MAX_STORE_AGE_US,
+    UNREADABLE_STATE,
     Restored,
     RestorePlan,
     restore,
@@ -82,9 +83,28 @@ async def restored(
     checkpoint: Checkpoint | None = None,
     changes: Mapping[str, StateChange] = STORED,
     now_us: int = T0_US,
+    suspects: frozenset[str] = frozenset(),
+    limit_s: float = 0.0,
+    notify: Callable[[str | None], None] = lambda _: None,
 ) -> Outcome:
-    """Restore a store that has *changes* as of *checkpoint*."""
-    plan = RestorePlan("cluster", 3, CHANGELOG, (CALLS, ACTIVITY), now_us)
+    """Restore a store that has *changes* as of *checkpoint*. The rules can decode everything but `bad`."""
+
+    def decode(value: bytes) -> object:
+        if value == b"bad":
+            raise KeyError(value)
+        return value
+
+    plan = RestorePlan(
+        "cluster",
+        3,
+        CHANGELOG,
+        (CALLS, ACTIVITY),
+        now_us,
+        open_transaction_limit_s=limit_s,
+        notify=notify,
+        suspects=suspects,
+        decode=decode,
+    )
     producer = FakeProducer()
     producer.hooks["start"] = lambda: world.offsets.requests.append("fenced")
     store = await Store.open(folder, "state-2")
@@ -113,7 +133,15 @@ async def test_offsets_are_read_only_after_fencing(tmp_path: Path, world: World)
     """Before it, a transaction may be open whose outcome is unknown (I4)."""
     await restored(tmp_path, world)
 
-    assert world.offsets.requests == ["fenced", "committed", "committed", "beginnings", "ends"]
+    assert world.offsets.requests == [
+        "fenced",
+        "watermarks",
+        "ends",
+        "committed",
+        "committed",
+        "beginnings",
+        "ends",
+    ]
 
 
 async def test_a_valid_store_rolls_forward_from_its_checkpoint(tmp_path: Path, world: World) -> None:
@@ -269,3 +297,75 @@ async def test_offsets_moved_back_are_logged(tmp_path: Path, world: World) -> No
 
     assert outcome.result.positions[CALLS] == 19
     assert [(each["log_level"], each["topic"]) for each in logs] == [("warning", CALLS.topic)]
+
+
+# -------------------------------------------------------------------------------- what halts
+
+
+async def test_a_suspect_is_read_again_from_the_changelog(tmp_path: Path, world: World) -> None:
+    """Its state in the store could not be decoded; the changelog's can, so the store was damaged."""
+    outcome = await restored(tmp_path, world, GOOD, suspects=frozenset({"stored"}))
+
+    assert outcome.result.wiped_because == UNREADABLE_STATE
+    assert world.reads == [(0, 12)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        changelog_record(7, "stored", b"bad"),
+        changelog_record(7, "stored", b"good", due_us="soon"),
+        changelog_record(7, "stored", b"good", source_offset="x"),
+    ],
+    ids=["value", "due", "source offset"],
+)
+async def test_an_unreadable_last_record_of_a_key_halts(
+    tmp_path: Path, world: World, record: ChangelogRecord
+) -> None:
+    """The next restore must find it again, so nothing of this one is kept."""
+    world.changelog = (*world.changelog[:1], record, *world.changelog[1:])
+    for _ in range(2):
+        with pytest.raises(StateUnreadable, match=r"state.v1-2 has a record at offset 7 .* key 'stored'"):
+            await restored(tmp_path, world, suspects=frozenset({"stored"}))
+
+
+async def test_an_unreadable_record_that_was_replaced_is_ignored(tmp_path: Path, world: World) -> None:
+    """Compaction takes its time to remove it."""
+    world.changelog = (
+        changelog_record(1, "stored", b"bad"),
+        changelog_record(2, "gone", b"good", due_us="soon"),
+        *world.changelog,
+        changelog_record(11, "gone", None),
+    )
+
+    outcome = await restored(tmp_path, world, suspects=frozenset({"stored"}))
+
+    assert outcome.states == {"stored": b"old", "new": b"1"}
+
+
+async def test_a_transaction_without_an_end_halts(tmp_path: Path, world: World) -> None:
+    world.offsets.written = {CHANGELOG: 14}
+    reasons: list[str | None] = []
+
+    with pytest.raises(TransactionHanging, match=r"find-hanging --topic voipex.call.state.v1 --partition 2"):
+        await restored(tmp_path, world, limit_s=2.5, notify=reasons.append)
+
+    assert reasons
+    assert all(each == reasons[0] for each in reasons)
+    assert "a transaction is open in voipex.call.state.v1-2 since offset 12" in str(reasons[0])
+
+
+async def test_a_partition_that_lost_its_end_is_no_open_transaction(tmp_path: Path, world: World) -> None:
+    """An unclean election of a leader may cut records off; the checks of the offsets judge that."""
+    seen: list[int] = []
+
+    async def high_watermarks(partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        seen.append(len(partitions))
+        return dict.fromkeys(partitions, 14 if len(seen) == 1 else 12)
+
+    world.offsets.high_watermarks = high_watermarks  # type: ignore[method-assign]
+
+    outcome = await restored(tmp_path, world)
+
+    assert seen == [1, 1]
+    assert outcome.result.records == 2

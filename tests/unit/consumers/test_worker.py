@@ -198,7 +198,13 @@ async def test_stop_cancels_the_join(worker: Worker[Tally], monkeypatch: pytest.
 
 async def test_a_worker_is_not_ready_before_it_joins(worker: Worker[Tally]) -> None:
     assert not worker.ready
-    assert worker.describe() == {"group": "voipex-tallies", "joined": False, "partitions": {}, "halted": {}}
+    assert worker.describe() == {
+        "group": "voipex-tallies",
+        "joined": False,
+        "partitions": {},
+        "halted": {},
+        "waiting": {},
+    }
     assert worker.snapshot() == ServiceSnapshot("tallies", "voipex-tallies", {}, {}, {}, 0, 0)
 
 
