@@ -3,6 +3,10 @@ The transactional producer.
 
 Whatever one of its calls raises means the same: the outcome of the transaction is unknown. Discard the producer and start a new one with
 the same transactional.id, which ends every earlier transaction of that id; then ask what was committed.
+
+A request whose connection is lost is not repeated. aiokafka would do so with the same epoch, and the first one, delayed on its way, would
+reach the broker within the next transaction and commit it early, or commit older offsets with it (KIP-890;
+`tests/kafka/test_delayed_requests.py` shows both). The producer ends instead; the epoch of the next one rejects whatever is still on its way.
 """
 
 import asyncio
@@ -14,6 +18,12 @@ from typing import Any, Final
 import aiokafka
 from aiokafka import errors
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.transaction import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    TxnOffsetCommitRequest,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from consumers.engine.access import admin_client_id, diagnose
@@ -33,6 +43,18 @@ _MAX_BATCH_BYTES: Final = 512 * 1024
 _FENCE_TIMEOUT_S: Final = 60.0
 _RETRY_BACKOFF_MS: Final = 20
 """A transaction that follows another at once waits this long for the earlier one's markers (CONCURRENT_TRANSACTIONS)."""
+
+
+_NEVER_REPEATED: Final = (
+    AddPartitionsToTxnRequest,
+    AddOffsetsToTxnRequest,
+    TxnOffsetCommitRequest,
+    EndTxnRequest,
+)
+
+
+class RequestLost(Exception):
+    """The connection broke before a request of the transaction was answered. It may still arrive."""
 
 
 class TransactionalProducer:
@@ -66,6 +88,7 @@ class TransactionalProducer:
             retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
         throttle_metadata_refresh(client.client)
+        _end_at_lost_requests(client.client)
         try:
             async with asyncio.timeout(_FENCE_TIMEOUT_S):
                 await client.start()
@@ -78,13 +101,13 @@ class TransactionalProducer:
         self._client = client
 
     async def begin(self) -> None:
-        with _translated_fencing():
+        with _translated_errors():
             await self._client.begin_transaction()
 
     async def send(self, topic: str, partition: int, records: Sequence[ProducerRecord]) -> int:
         """Write *records*, in order, into the open transaction; return the last one's offset once all in-sync replicas have it."""
         client, sent, last = self._client, 0, -1
-        with _translated_fencing():
+        with _translated_errors():
             while sent < len(records):
                 batch = client.create_batch()
                 count = _fill(batch, islice(records, sent, None))
@@ -98,7 +121,7 @@ class TransactionalProducer:
     async def add_offsets(self, offsets: Mapping[TopicPartition, int], group: str) -> None:
         """Commit the group's *offsets* with the transaction."""
         if offsets:
-            with _translated_fencing():
+            with _translated_errors():
                 await self._client.send_offsets_to_transaction(
                     {
                         AIOKafkaTopicPartition(*each): OffsetAndMetadata(offset, "")
@@ -108,7 +131,7 @@ class TransactionalProducer:
                 )
 
     async def commit(self) -> None:
-        with _translated_fencing():
+        with _translated_errors():
             await self._client.commit_transaction()
 
     async def stop(self) -> None:
@@ -119,11 +142,33 @@ class TransactionalProducer:
 
 
 @contextlib.contextmanager
-def _translated_fencing() -> Iterator[None]:
+def _translated_errors() -> Iterator[None]:
     try:
         yield
     except (errors.ProducerFenced, errors.InvalidProducerEpoch) as error:
         raise ProducerFenced(f"{type(error).__name__} {error}".strip()) from error
+    except KafkaError as error:
+        if isinstance(error.__cause__, RequestLost):  # the sender's task has ended with it
+            raise RequestLost(str(error.__cause__)) from error
+        raise
+
+
+def _end_at_lost_requests(client: Any) -> None:
+    """Let a lost request of a transaction end the sender. Idempotent Produce requests are repeated: the broker recognises them."""
+    send = client.send
+
+    async def send_once(node_id: int, request: Any, **options: Any) -> Any:
+        try:
+            return await send(node_id, request, **options)
+        except errors.NodeNotReadyError:  # never sent
+            raise
+        except KafkaError as error:
+            if isinstance(request, _NEVER_REPEATED):
+                # Not a KafkaError: the sender repeats those.
+                raise RequestLost(f"{type(request).__name__}: {type(error).__name__} {error}") from error
+            raise
+
+    client.send = send_once
 
 
 def _fill(batch: Any, records: Iterable[ProducerRecord]) -> int:
