@@ -9,6 +9,6 @@ from voipex.service.settings import BridgeSettings
 Settings = BridgeSettings
 
 
-def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(overrides: Mapping[str, Any] | None = None, sandbox: Mapping[str, str] | None = None) -> Settings:
     """Read the bridge's settings; see `voipex.service.settings.load`."""
-    return settings.load(Settings, overrides)
+    return settings.load(Settings, overrides, sandbox)

@@ -24,6 +24,7 @@ from consumers.service import SERVICES, run
 from voipex.errors import BridgeError, SettingsInvalid
 from voipex.service import health
 from voipex.service import logging as logs
+from voipex.service.running_sandbox import find_sandbox
 from voipex.service.settings import unknown_variables
 
 PIPED_WIDTH = 100
@@ -48,6 +49,14 @@ def _serve(name: str) -> None:
     for line in unknown_variables():
         logs.get_logger("settings").warning("unknown variable", detail=line)
     run(name, loaded, VERSION)
+
+
+def _load_settings(service: str) -> settings.Settings:
+    """Read the settings of a command: beside a running sandbox those of its *service*, which a line on standard error says."""
+    sandbox = find_sandbox()
+    if sandbox is not None and sandbox.chosen:
+        typer.echo(f"voipex-consumers: {sandbox}", err=True)
+    return settings.load(sandbox=None if sandbox is None else sandbox.variables[service])
 
 
 @app.command()
@@ -80,7 +89,7 @@ def health_command(
     ] = False,
 ) -> None:
     """Ask the local service whether it is ready (`/ready` on its management port). Exit 0: yes, 1: no."""
-    loaded = settings.load()
+    loaded = _load_settings("timelines" if service == "all" else service)
     port = loaded.management_port
     said = health.probe(
         loaded.management_host or loaded.host,
@@ -102,7 +111,7 @@ def lag_command(
     never committed an offset although there are records.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the errors of the commands name the cause
-    loaded = settings.load()
+    loaded = _load_settings("timelines")
     found = {name: asyncio.run(_lag(name, loaded)) for name in SERVICES}
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(_lag_json(found), option=orjson.OPT_APPEND_NEWLINE))

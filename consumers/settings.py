@@ -11,6 +11,6 @@ MANAGEMENT_PORTS = {"timelines": 8082, "agents": 8083, "all": 8082}
 Settings = ConsumerSettings
 
 
-def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(overrides: Mapping[str, Any] | None = None, sandbox: Mapping[str, str] | None = None) -> Settings:
     """Read the consumers' settings; see `voipex.service.settings.load`."""
-    return settings.load(Settings, overrides)
+    return settings.load(Settings, overrides, sandbox)

@@ -2,23 +2,28 @@
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, NoReturn, TextIO
+from typing import Annotated, Final, NoReturn, TextIO
 
 import orjson
 import typer
 from rich.console import Console
 
 from sandbox.broker import LocalKafka
+from sandbox.kafka_tools import tool_command
 from sandbox.plan import Plan
 from sandbox.player import Player, SimulationReport, Target
 from sandbox.simulator import SimulationPlan, events
-from sandbox.up import prepare_kafka, up
+from sandbox.up import prepare_kafka, show_progress, up
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
+from voipex.service.running_sandbox import find_sandbox
+
+_DEFAULT_URL: Final = "http://127.0.0.1:8080/voipex"
 
 app = typer.Typer(
     name="voipex-sandbox",
@@ -115,27 +120,53 @@ def kafka_command(
         broker.stop()
 
 
+@app.command(
+    name="kafka-tool",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def kafka_tool_command(
+    context: typer.Context,
+    tool: Annotated[str, typer.Argument(help="Name of the script, such as kafka-topics or kafka-topics.sh.")],
+) -> None:
+    """
+    Run one of Apache Kafka's own tools, from the jars that the sandbox fetched; no Java is needed.
+
+    Without `--bootstrap-server` it asks the Kafka of the sandbox that runs here, or VOIPEX_KAFKA_BOOTSTRAP_SERVERS.
+    Example: `voipex-sandbox kafka-tool kafka-topics --list`
+    """
+    sandbox = find_sandbox()
+    servers = Plan(Path("build")).bootstrap_servers if sandbox is None else sandbox.bootstrap_servers
+    folder = Path("build") if sandbox is None else sandbox.run_file.parent
+    progress = show_progress(Console(stderr=True, highlight=False))
+    command = tool_command(tool, context.args, folder, servers, progress)
+    os.execv(command[0], command)  # noqa: S606 - the tool takes over: its output, its exit code, Ctrl-C
+
+
 @app.command(name="simulate")
 def simulate_command(
-    url: Annotated[str, typer.Option(help="URL of the bridge.")] = "http://127.0.0.1:8080/voipex",
+    url: Annotated[
+        str | None, typer.Option(help="URL of the bridge. Default: that of the sandbox that runs here.")
+    ] = None,
     user: Annotated[
-        str, typer.Option(envvar="VOIPEX_SIMULATE_USER", help="User of Basic authentication.")
-    ] = "demo",
+        str | None, typer.Option(envvar="VOIPEX_SIMULATE_USER", help="User of Basic authentication.")
+    ] = None,
     password: Annotated[
-        str,
+        str | None,
         typer.Option(
             envvar="VOIPEX_SIMULATE_PASSWORD",
             help="Password; better set in the environment, where `ps` does not show it.",
             show_default=False,
         ),
-    ] = "",
+    ] = None,
     rate: Annotated[float, typer.Option(help="Calls per second.", min=0.01, max=500)] = 0.5,
     agents: Annotated[int, typer.Option(help="Number of agents.", min=1, max=10_000)] = 8,
     queues: Annotated[int, typer.Option(help="Number of queues.", min=1, max=100)] = 2,
     duration: Annotated[
         float | None, typer.Option(help="Seconds to run. Default: until Ctrl-C.", min=0.1)
     ] = None,
-    pbx: Annotated[str, typer.Option(help="Name of the PBX in the recording.")] = "voipex",
+    pbx: Annotated[
+        str | None, typer.Option(help="Name of the PBX in the recording. Default: the sandbox's, or voipex.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed; the same seed gives the same calls.")] = 1,
     record: Annotated[
         Path | None,
@@ -148,15 +179,23 @@ def simulate_command(
 
     Exit 1 if an event was not accepted. Example: `voipex-sandbox simulate --rate 2 --duration 60 --record trace.jsonl`
     """
+    sandbox = find_sandbox() if url is None else None
+    if sandbox is not None:
+        typer.echo(f"voipex-sandbox: {sandbox}", err=True)
+        url, user, password = sandbox.ingress_url, user or sandbox.user, password or sandbox.password
     try:
-        target = Target.parse(url, user, password)
+        target = Target.parse(url or _DEFAULT_URL, user or "demo", password or "")
     except ValueError as error:
         _fail(f"--url: {error}", 2)
+    cause = target.connection_error()
+    if cause is not None:
+        _fail(f"{cause} by {target.url}. Start a bridge there, or name another one with --url", 1)
     plan = SimulationPlan(
         seed=seed, agents=agents, queues=queues, calls_per_s=rate, started_at_s=int(time.time())
     )
     with _open(record) as file:
-        player = Player(events(plan), target, pbx=pbx, duration_s=duration, record=file)
+        name = pbx or ("voipex" if sandbox is None else sandbox.pbx)
+        player = Player(events(plan), target, pbx=name, duration_s=duration, record=file)
         with contextlib.suppress(KeyboardInterrupt):
             player.run()
     report = player.report()
@@ -180,4 +219,5 @@ def _open(path: Path | None) -> Iterator[TextIO | None]:
 
 def _summary(report: SimulationReport) -> str:
     answers = ", ".join(f"{count} x {status}" for status, count in sorted(report.answers.items()))
-    return f"sent {report.sent}, accepted {report.accepted}, given up {report.given_up}; answers: {answers or 'none'}"
+    broken = f", broken connections {report.broken_connections}" if report.broken_connections else ""
+    return f"sent {report.sent}, accepted {report.accepted}, given up {report.given_up}; answers: {answers or 'none'}{broken}"

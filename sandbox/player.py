@@ -9,6 +9,7 @@ connection is replaced and the event sent again; any other response is final.
 import http.client
 import queue
 import select
+import socket
 import threading
 import time
 from base64 import b64encode
@@ -59,6 +60,19 @@ class Target:
     tls: bool
     path: str
     headers: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """The URL, without credentials."""
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}{self.path}"
+
+    def connection_error(self, timeout_s: float = 5.0) -> str | None:
+        """Connect once. Return why that fails, such as `connection refused`, or None."""
+        try:
+            socket.create_connection((self.host, self.port), timeout_s).close()
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+        return None
 
     @classmethod
     def parse(cls, url: str, user: str, password: str) -> Self:

@@ -9,14 +9,15 @@ exits by itself, the end of its log is printed, everything else is stopped, and 
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -75,6 +76,9 @@ def up(plan: Plan) -> int:
         BridgeError: the start failed; nothing is left running.
     """
     console = Console(highlight=False, soft_wrap=True)
+    plan = replace(
+        plan, folder=plan.folder.absolute()
+    )  # run.json names its files to commands in other folders
     running = Running()
     signal.signal(signal.SIGINT, _interrupt)  # also if the parent shell ignores it
     signal.signal(signal.SIGTERM, _interrupt)
@@ -109,13 +113,15 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
     password = _ensure_credential(plan.folder)  # 2
     if plan.starts_kafka:
         running.broker = _start_kafka(plan, console)  # 3
-    _prepare_topics(plan, console)  # 4
-    running.services.append(_start_bridge(plan))
-    _await_ready(running.services, plan)  # 5
-    console.print(f"bridge on port {plan.port}")
-    running.services += [_start_consumer(name, port, plan) for name, port in plan.consumer_ports.items()]
-    _await_ready(running.services, plan)  # 6
-    console.print(f"consumers: {', '.join(plan.consumer_ports)}")
+    with _step(console, _topics_step(plan)):
+        _prepare_topics(plan)  # 4
+    with _step(console, f"bridge on port {plan.port}"):
+        running.services.append(_start_bridge(plan))
+        _await_ready(running.services, plan)  # 5
+    with _step(console, f"consumers: {', '.join(plan.consumer_ports)}"):
+        running.services += [_start_consumer(name, port, plan) for name, port in plan.consumer_ports.items()]
+        _await_ready(running.services, plan)  # 6
+    (plan.folder / "demo-url").write_text(plan.ingress_url + "\n", encoding="utf-8")
     _write_run_file(plan, running, password)  # 7
     if plan.simulate:
         running.simulator = _start_simulator(plan, password)  # 8
@@ -123,12 +129,22 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
     return password
 
 
+@contextlib.contextmanager
+def _step(console: Console, what: str) -> Iterator[None]:
+    """Show on a terminal that *what* is being started, and print it with its duration once it is."""
+    started_s = time.monotonic()
+    with console.status(f"starting {what}"):
+        yield
+    console.print(f"{what} ({time.monotonic() - started_s:.1f} s)")
+
+
 def _require_valid_settings(plan: Plan) -> None:
     """Raises SettingsInvalid with every fault of the options and of the variables that the services will read."""
     faults = list(plan.contradictions())
-    for load in (settings.load, consumer_settings.load):
+    for load, service in ((settings.load, "bridge"), (consumer_settings.load, "timelines")):
+        given = _variables_of_services(plan)[service]
         try:
-            load({"kafka_bootstrap_servers": plan.bootstrap_servers})
+            load({name.removeprefix("VOIPEX_").lower(): value for name, value in given.items()})
         except SettingsInvalid as error:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
@@ -169,71 +185,94 @@ def _ensure_credential(folder: Path) -> str:
 def _start_kafka(plan: Plan, console: Console) -> LocalKafka:
     broker = LocalKafka(plan.folder / "kafka", plan.folder / "kafka-jars", port=plan.kafka_port)
     prepare_kafka(broker, console)
-    started = time.monotonic()
-    broker.start()
-    try:
-        broker.wait_ready()
-    except BaseException:
-        broker.stop()
-        raise
-    console.print(
-        f"Apache Kafka {broker.version} on {broker.bootstrap_servers} ({time.monotonic() - started:.1f} s)"
-    )
+    with _step(console, f"Apache Kafka {broker.version} on {broker.bootstrap_servers}"):
+        broker.start()
+        try:
+            broker.wait_ready()
+        except BaseException:
+            broker.stop()
+            raise
     return broker
 
 
 def prepare_kafka(broker: LocalKafka, console: Console) -> None:
     """Have the broker's jars; print the progress of the download, which the first run needs."""
+    broker.prepare(show_progress(console))
+
+
+def show_progress(console: Console) -> Callable[[Progress], None]:
+    """Return what prints the progress of the download: on a terminal in one line, else a line for each ten files."""
 
     def show(progress: Progress) -> None:
-        if progress.jars_done % 10 == 0 or progress.jars_done == progress.jars_total:
+        complete = progress.jars_done == progress.jars_total
+        if console.is_terminal or complete or progress.jars_done % 10 == 0:
             console.print(
                 f"downloading Kafka (first run only): {progress.jars_done} of {progress.jars_total} files, "
-                f"{progress.bytes_done / 1e6:.0f} MB"
+                f"{progress.bytes_done / 1e6:.0f} MB",
+                end="\r" if console.is_terminal and not complete else "\n",
             )
 
-    broker.prepare(show)
+    return show
 
 
-def _prepare_topics(plan: Plan, console: Console) -> None:
+def _topics_step(plan: Plan) -> str:
+    loaded = settings.load({"kafka_bootstrap_servers": plan.bootstrap_servers})
+    return f"{len(loaded.topics())} topics for {', '.join(loaded.pbxs)}"
+
+
+def _prepare_topics(plan: Plan) -> None:
     """Apply the topics on the local broker, or check those of an external cluster. Raises TopicMismatch, KafkaUnreachable."""
     loaded = settings.load({"kafka_bootstrap_servers": plan.bootstrap_servers})
     if plan.starts_kafka:
         asyncio.run(apply_topics(loaded, loaded.topics(), replication=1, min_insync=1))
     else:
         asyncio.run(check_topics(loaded, loaded.topics()))
-    console.print(f"{len(loaded.topics())} topics for {', '.join(loaded.pbxs)}")
 
 
 def _start_bridge(plan: Plan) -> Child:
-    return _spawn(
-        "bridge",
-        "bridge",
-        ["serve"],
-        plan,
-        {
-            "VOIPEX_HOST": "127.0.0.1",
-            "VOIPEX_PORT": str(plan.port),
-            "VOIPEX_MANAGEMENT_PORT": str(plan.management_port),
-            "VOIPEX_CREDENTIALS_FILE": str(plan.folder / "credentials.json"),
-            "VOIPEX_SPOOL_DIR": str(plan.folder / "spool"),
-            "VOIPEX_DRAIN_S": str(_BRIDGE_DRAIN_S),
-        },
-    )
+    return _spawn("bridge", "bridge", ["serve"], plan, _bridge_variables(plan))
+
+
+def _bridge_variables(plan: Plan) -> dict[str, str]:
+    one_replica = {"VOIPEX_TOPIC_REPLICATION": "1", "VOIPEX_TOPIC_MIN_INSYNC": "1"}
+    return {
+        "VOIPEX_HOST": "127.0.0.1",
+        "VOIPEX_PORT": str(plan.port),
+        "VOIPEX_MANAGEMENT_PORT": str(plan.management_port),
+        "VOIPEX_CREDENTIALS_FILE": str(plan.folder / "credentials.json"),
+        "VOIPEX_SPOOL_DIR": str(plan.folder / "spool"),
+        "VOIPEX_DRAIN_S": str(_BRIDGE_DRAIN_S),
+        **(one_replica if plan.starts_kafka else {}),
+    }
 
 
 def _start_consumer(name: str, port: int, plan: Plan) -> Child:
-    return _spawn(
-        name,
-        "consumers",
-        [name],
-        plan,
-        {
-            "VOIPEX_HOST": "127.0.0.1",
-            "VOIPEX_MANAGEMENT_PORT": str(port),
-            "VOIPEX_STATE_DIR": str(plan.folder / "state"),
-        },
-    )
+    return _spawn(name, "consumers", [name], plan, _consumer_variables(port, plan))
+
+
+def _consumer_variables(port: int, plan: Plan) -> dict[str, str]:
+    return {
+        "VOIPEX_HOST": "127.0.0.1",
+        "VOIPEX_MANAGEMENT_PORT": str(port),
+        "VOIPEX_STATE_DIR": str(plan.folder / "state"),
+    }
+
+
+def _variables_of_services(plan: Plan) -> dict[str, dict[str, str]]:
+    """Every `VOIPEX_` variable of each service but the secrets, for the commands that are run beside them."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("VOIPEX_") and "PASSWORD" not in name
+    }
+    own = {
+        "bridge": _bridge_variables(plan),
+        **{name: _consumer_variables(port, plan) for name, port in plan.consumer_ports.items()},
+    }
+    return {
+        service: {**inherited, BOOTSTRAP_VARIABLE: plan.bootstrap_servers, **variables}
+        for service, variables in own.items()
+    }
 
 
 def _start_simulator(plan: Plan, password: str) -> Child:
@@ -301,6 +340,7 @@ def _write_run_file(plan: Plan, running: Running, password: str) -> None:
         "bootstrap_servers": plan.bootstrap_servers,
         "pbx": _pbx(),
         "pids": pids,
+        "variables": _variables_of_services(plan),
     }
     _write_private(_run_file(plan), json.dumps(content, indent=1))
 
@@ -334,22 +374,20 @@ def print_instructions(plan: Plan, password: str, console: Console) -> None:
         f"\nSend an event:\n"
         f"  curl -u '{_USER}:{password}' {plan.ingress_url} -d '{event}'\n"
         f"\nRead the event, then the timeline of its call, then the status of its agent (a line per change, the last line is current):\n"
-        f"{_tail_command(plan, CALL_EVENTS, call)}"
-        f"{_tail_command(plan, CALL_TIMELINES, call)}"
-        f"{_tail_command(plan, AGENT_STATUS, agent)}"
+        f"{_tail_command(CALL_EVENTS, call)}"
+        f"{_tail_command(CALL_TIMELINES, call)}"
+        f"{_tail_command(AGENT_STATUS, agent)}"
         f"\n/ready and /metrics of each service:\n"
         f"{management}"
-        f"\nLogs are in {plan.folder}/logs. Press Ctrl-C to stop everything.\n",
+        f"\nLogs are in {os.path.relpath(plan.folder)}/logs. Press Ctrl-C to stop everything.\n",
         markup=False,
     )
 
 
-def _tail_command(plan: Plan, kind: TopicSpec, key: str) -> str:
+def _tail_command(kind: TopicSpec, key: str) -> str:
     sandbox = Path(sys.argv[0])
     bridge = sandbox.with_name("voipex-bridge")
     command = os.path.relpath(bridge) if sandbox.name == "voipex-sandbox" and bridge.exists() else bridge.name
-    if plan.bootstrap_servers != settings.Settings.model_fields["kafka_bootstrap_servers"].default:
-        command = f"{BOOTSTRAP_VARIABLE}={plan.bootstrap_servers} {command}"
     return f"  {command} tail {topic_name(_pbx(), kind)} --key {key} --from-beginning --no-follow\n"
 
 

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bridge import settings
 from bridge.auth import manage
-from bridge.cli.output import Json, console, fail, now_us, print_json
+from bridge.cli.output import Json, console, fail, load_settings, now_us, print_json
 
 credentials_app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +43,7 @@ def credentials_create(
     """
     key_names = _parse_key_names(key or ())
     secret = sys.stdin.readline().strip() if secret_from_stdin else None
-    loaded = settings.load()
+    loaded = load_settings()
     issued = manage.create(
         loaded.credentials_file,
         name,
@@ -105,7 +104,7 @@ def _parse_key_names(pairs: Iterable[str]) -> dict[str, str]:
 
 
 def _credentials_path() -> Path:
-    return settings.load().credentials_file
+    return load_settings().credentials_file
 
 
 def _show_secret(issued: manage.NewSecret, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from bridge import settings
 from bridge.auth.store import CredentialStore
-from bridge.cli.output import Json, escape_terminal, fail, now_us, print_json
+from bridge.cli.output import Json, escape_terminal, fail, load_settings, now_us, print_json
 from bridge.ops import dead_letters, tail
 from bridge.ops.dead_letters import DeadLetterFilter, Position, ReplayResult
 from voipex.timestamps import parse_rfc3339
@@ -49,7 +49,7 @@ def dead_letters_list(
     Columns: position, time of receipt, error class, stage, size, credential, error message.
     Example: `voipex-bridge dead-letters list --since 2h`
     """
-    loaded = settings.load()
+    loaded = load_settings()
     pbxs = _select_pbxs(loaded, pbx)
     selection = _filter(since, until, error_class, stage)
     found = asyncio.run(dead_letters.list_dead_letters(loaded, pbxs, selection))
@@ -81,7 +81,7 @@ def dead_letters_show(
 
     The body may contain phone numbers, names and e-mail addresses; no other command prints it.
     """
-    loaded = settings.load()
+    loaded = load_settings()
     pbxs = _select_pbxs(loaded, pbx)
     _require_one_pbx(pbxs)
     dead_letter = asyncio.run(dead_letters.get_dead_letter(loaded, pbxs[0], _position(position)))
@@ -131,7 +131,7 @@ def dead_letters_replay(
     It is safe to replay a dead letter twice. All stay in their topic. Exit 1: some were not replayed.
     Example: `voipex-bridge dead-letters replay --class InvalidEvent --dry-run`
     """
-    loaded = settings.load()
+    loaded = load_settings()
     pbxs = _select_pbxs(loaded, pbx)
     selection = _filter(since, until, error_class, stage, position)
     if position is not None:

@@ -13,7 +13,7 @@ from rich.text import Text
 from bridge import service, settings
 from bridge.cli.credentials import credentials_app
 from bridge.cli.dead_letters import dead_letters_app
-from bridge.cli.output import Json, console, now_us, print_json, report_errors
+from bridge.cli.output import Json, console, load_settings, now_us, print_json, report_errors
 from bridge.cli.survey import survey
 from bridge.cli.topics import topics_app
 from bridge.ops import tail
@@ -88,7 +88,7 @@ def health_command(
     ] = False,
 ) -> None:
     """Ask the bridge on this host whether it is ready (`/ready` of its management port). Exit 0: it is, 1: it is not."""
-    loaded = settings.load()
+    loaded = load_settings()
     result = health.probe(
         loaded.management_host or loaded.host, loaded.management_port, "live" if live else "ready"
     )
@@ -169,7 +169,7 @@ def tail_command(
 
     async def print_lines() -> None:
         async for line in tail.tail(
-            settings.load(), topic, key=key, from_beginning=from_beginning, limit=limit, follow=follow
+            load_settings(), topic, key=key, from_beginning=from_beginning, limit=limit, follow=follow
         ):
             typer.echo(line)
 
@@ -180,7 +180,7 @@ def tail_command(
 @spool_app.command("status")
 def spool_status(as_json: Json = False) -> None:
     """Show how many events wait for Kafka on this host. Reads only, also beside a running bridge."""
-    rows = inspect(settings.load().spool_dir)
+    rows = inspect(load_settings().spool_dir)
     if as_json:
         print_json([row._asdict() for row in rows])
         return

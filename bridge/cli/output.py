@@ -3,17 +3,27 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
 
+from bridge import settings
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
+from voipex.service.running_sandbox import find_sandbox
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 console = Console(highlight=False, soft_wrap=True)
+
+
+def load_settings(options: Mapping[str, Any] | None = None) -> settings.Settings:
+    """Read the settings of a command: beside a running sandbox those of its bridge, which a line on standard error says."""
+    sandbox = find_sandbox()
+    if sandbox is not None and sandbox.chosen:
+        typer.echo(f"voipex-bridge: {sandbox}", err=True)
+    return settings.load(options, None if sandbox is None else sandbox.variables["bridge"])
 
 
 @contextlib.contextmanager

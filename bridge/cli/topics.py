@@ -6,11 +6,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from bridge import settings
-from bridge.cli.output import Json, console, print_json
-from voipex.errors import SettingsInvalid
+from bridge.cli.output import Json, console, load_settings, print_json
 from voipex.kafka.topics import apply_topics, check_topics
-from voipex.service.settings import min_insync_fault
 from voipex.service.units import format_duration
 
 topics_app = typer.Typer(no_args_is_help=True, help="Create, check or list the declared topics.")
@@ -31,11 +28,16 @@ def topics_apply(
 
     Never changes the number of partitions: keys would move to other partitions.
     """
-    loaded = settings.load()
-    replicas, in_sync = replication or loaded.topic_replication, min_insync or loaded.topic_min_insync
-    if in_sync > replicas:
-        raise SettingsInvalid([min_insync_fault(in_sync, replicas)])
-    outcomes = asyncio.run(apply_topics(loaded, loaded.topics(), replication=replicas, min_insync=in_sync))
+    options = {"topic_replication": replication, "topic_min_insync": min_insync}
+    loaded = load_settings({name: value for name, value in options.items() if value is not None})
+    outcomes = asyncio.run(
+        apply_topics(
+            loaded,
+            loaded.topics(),
+            replication=loaded.topic_replication,
+            min_insync=loaded.topic_min_insync,
+        )
+    )
     if as_json:
         print_json(outcomes)
         return
@@ -46,7 +48,7 @@ def topics_apply(
 @topics_app.command("check")
 def topics_check(as_json: Json = False) -> None:
     """Compare the topics with the declaration. Exit 1: one is missing, or its number of partitions differs."""
-    loaded = settings.load()
+    loaded = load_settings()
     warnings = asyncio.run(check_topics(loaded, loaded.topics()))
     if as_json:
         print_json({"ok": True, "warnings": warnings})
@@ -60,7 +62,7 @@ def topics_check(as_json: Json = False) -> None:
 @topics_app.command("list")
 def topics_list(as_json: Json = False) -> None:
     """List the declared topics with key, value and retention. Needs no Kafka."""
-    topics = settings.load().topics()
+    topics = load_settings().topics()
     if as_json:
         print_json(
             [

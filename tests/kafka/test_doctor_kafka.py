@@ -18,7 +18,9 @@ from voipex.topics import TOPIC_SPECS, topics_for
 @pytest.fixture
 def bridge(kafka: Broker, pbx: str, tmp_path: Path) -> BridgeProcess:
     """A bridge that is not started."""
-    return BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_REPLICATION="1")
+    return BridgeProcess(
+        tmp_path, kafka.bootstrap_servers, pbx, VOIPEX_TOPIC_REPLICATION="1", VOIPEX_TOPIC_MIN_INSYNC="1"
+    )
 
 
 def doctor(bridge: BridgeProcess, **changes: str) -> tuple[CommandResult, dict[str, list[tuple[str, str]]]]:

@@ -42,7 +42,10 @@ async def diagnose(
         why = f"{type(error).__name__} {error}".strip()
     if any(cause.access for cause in causes):
         return KafkaAccessDenied(f"Kafka denies access at {settings.kafka_bootstrap_servers}: {why}")
-    return KafkaUnreachable(f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}")
+    return KafkaUnreachable(
+        f"Kafka does not answer at {settings.kafka_bootstrap_servers}: {why}. "
+        "VOIPEX_KAFKA_BOOTSTRAP_SERVERS sets its addresses"
+    )
 
 
 async def probe_brokers(settings: KafkaSettings, addresses: str | None = None) -> dict[str, str | None]:

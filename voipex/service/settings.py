@@ -305,21 +305,14 @@ class BridgeSettings(ServiceSettings):
         if self.topic_min_insync > self.topic_replication:
             yield Contradiction(
                 ("topic_min_insync", "topic_replication"),
-                min_insync_fault(self.topic_min_insync, self.topic_replication),
+                f"VOIPEX_TOPIC_MIN_INSYNC={self.topic_min_insync} is more than VOIPEX_TOPIC_REPLICATION={self.topic_replication}: "
+                "Kafka would refuse every record",
             )
         if self.accepted_body and self.accepted_status in _WITHOUT_BODY:
             yield Contradiction(
                 ("accepted_status", "accepted_body"),
                 f"VOIPEX_ACCEPTED_STATUS={self.accepted_status} has no body: leave VOIPEX_ACCEPTED_BODY empty, or set another status",
             )
-
-
-def min_insync_fault(min_insync: int, replication: int) -> str:
-    """Say why more replicas cannot be in sync than there are."""
-    return (
-        f"VOIPEX_TOPIC_MIN_INSYNC={min_insync} is more than VOIPEX_TOPIC_REPLICATION={replication}: "
-        "Kafka would refuse every record"
-    )
 
 
 class ConsumerSettings(ServiceSettings):
@@ -433,7 +426,7 @@ def load(
         SettingsInvalid: lists every fault. Exit with 2, before any port opens.
     """
     given = {
-        **{name: value for name, value in _by_field(kind, sandbox or {}) if not _is_set(variable_of(name))},
+        **{name: value for name, value in _by_field(kind, sandbox or {}) if not is_set(variable_of(name))},
         **(overrides or {}),
     }
     try:
@@ -448,7 +441,8 @@ def _by_field(kind: type[ServiceSettings], variables: Mapping[str, str]) -> Iter
             yield name, variables[variable_of(name)]
 
 
-def _is_set(variable: str) -> bool:
+def is_set(variable: str) -> bool:
+    """Whether the environment or a secret file has this variable."""
     if os.environ.get(variable):
         return True
     folder = Path(os.environ.get(SECRETS_DIR_VARIABLE, _DEFAULT_SECRETS_DIR))

@@ -7,13 +7,19 @@ from bridge.ops.doctor import host, kafka
 from bridge.ops.doctor.report import SETTINGS_CHECK, Check, Report, skipped
 from bridge.settings import load
 from voipex.errors import SettingsInvalid
+from voipex.service.running_sandbox import find_sandbox
 from voipex.service.settings import unknown_variables
 
 
 def examine(*, offline: bool, now_us: int) -> Report:
-    """Run every check, those of Kafka unless `offline`. Blocks for some seconds at most, longest when brokers do not answer."""
+    """
+    Run every check, those of Kafka unless `offline`. Blocks for some seconds at most, longest when brokers do not answer.
+
+    Beside a running sandbox its settings are checked, and its spool may be on any disk.
+    """
+    sandbox = find_sandbox()
     try:
-        settings = load()
+        settings = load(sandbox=None if sandbox is None else sandbox.variables["bridge"])
     except SettingsInvalid as error:
         return Report(
             (
@@ -24,7 +30,11 @@ def examine(*, offline: bool, now_us: int) -> Report:
                 *skipped((*host.CHECKS, *kafka.CHECKS), "the settings are invalid"),
             )
         )
-    checks = [*_unknown_settings(), *host.check_host(settings, now_us)]
+    checks = [
+        *(() if sandbox is None else (Check("sandbox", "ok", str(sandbox)),)),
+        *_unknown_settings(),
+        *host.check_host(settings, now_us, any_disk=sandbox is not None),
+    ]
     if offline:
         checks += skipped(kafka.CHECKS, "--offline")
     else:
