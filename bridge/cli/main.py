@@ -4,30 +4,62 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
-from bridge import service, settings
-from bridge.cli.credentials import credentials_app
-from bridge.cli.dead_letters import dead_letters_app
-from bridge.cli.output import Json, console, load_settings, now_us, print_json, report_errors
-from bridge.cli.survey import survey
-from bridge.cli.topics import topics_app
-from bridge.ops import tail
-from bridge.ops.doctor.examine import examine
+from bridge import settings
+from bridge.cli.output import (
+    Json,
+    console,
+    escape_terminal,
+    fail,
+    load_settings,
+    now_us,
+    print_json,
+    report_errors,
+)
+from bridge.ops import columns, tail
 from bridge.ops.doctor.report import Report, Verdict
+from bridge.ops.reader import ConsumerRecord
 from bridge.spool.inspect import inspect
 from voipex.service import health
-from voipex.service import logging as service_logging
 from voipex.service.settings import unknown_variables
 
 VERSION = installed_version("voipex-bridge")
 
+_GROUPS: Final = {
+    "topics": ("bridge.cli.topics", "topics_app"),
+    "credentials": ("bridge.cli.credentials", "credentials_app"),
+    "dead-letters": ("bridge.cli.dead_letters", "dead_letters_app"),
+    "survey": ("bridge.cli.survey", "survey_app"),
+}
+
+
+class _LazyGroup(TyperGroup):
+    """Imports commands when they are used: with all of them, each command would take half a second longer."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *_GROUPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in _GROUPS:
+            return super().get_command(ctx, cmd_name)
+        module, name = _GROUPS[cmd_name]
+        command = typer.main.get_command(getattr(import_module(module), name))
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
     name="voipex-bridge",
+    cls=_LazyGroup,
     help="""Publish the webhooks of a VOIPEX PBX to Kafka.
 
     First steps: `voipex-bridge topics apply`, `voipex-bridge credentials create NAME`, `voipex-bridge serve`.
@@ -39,11 +71,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 spool_app = typer.Typer(no_args_is_help=True, help="Inspect the events that wait for Kafka.")
-app.add_typer(topics_app, name="topics")
-app.add_typer(credentials_app, name="credentials")
 app.add_typer(spool_app, name="spool")
-app.add_typer(dead_letters_app, name="dead-letters")
-app.command()(survey)
 
 
 def main() -> None:
@@ -74,6 +102,9 @@ def serve() -> None:
 
     SIGTERM: stop accepting, publish what waits, exit 0. SIGHUP: reload the credentials.
     """
+    from bridge import service  # noqa: PLC0415 - as `_LazyGroup`
+    from voipex.service import logging as service_logging  # noqa: PLC0415
+
     loaded = settings.load()
     service_logging.set_up(loaded.log_level, loaded.log_format)
     for line in unknown_variables():
@@ -111,6 +142,8 @@ def doctor_command(
 
     Exit 0: no errors, 1: errors, 2: the settings are invalid.
     """
+    from bridge.ops.doctor.examine import examine  # noqa: PLC0415 - as `_LazyGroup`
+
     report = examine(offline=offline, now_us=now_us())
     if as_json:
         print_json(
@@ -150,6 +183,9 @@ def _print_report(report: Report) -> None:
 
 # ---------------------------------------------------------------- tail, spool
 
+_QUIET_S: Final = 1.0  # then a person wonders whether anything happens
+_TYPE_WIDTH: Final = len("attended_transfer")
+
 
 @app.command(name="tail")
 def tail_command(
@@ -160,21 +196,68 @@ def tail_command(
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after this many records.", min=1)] = None,
     follow: Annotated[bool, typer.Option(help="Wait for more records, or stop at the end.")] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line, as when the output is not a terminal.")
+    ] = False,
+    pretty: Annotated[bool, typer.Option("--pretty", help="JSON over several lines.")] = False,
 ) -> None:
     """
-    Print the committed records of a topic as JSON lines.
+    Print the committed records of a topic: on a terminal time, key, type and what matters of each, else JSON lines.
 
     Example: `voipex-bridge tail voipex.call.events.v1 --from-beginning --no-follow`
     """
+    if as_json and pretty:
+        fail("--json and --pretty exclude each other", 2)
+    show = _printer(as_json=as_json, pretty=pretty)
+    missing = f"nothing with key {key}" if key is not None else "nothing"
 
-    async def print_lines() -> None:
-        async for line in tail.tail(
+    async def print_records() -> None:
+        waiting = asyncio.get_running_loop().call_later(
+            _QUIET_S, partial(typer.echo, f"{missing} yet in {topic}; waiting for it (Ctrl-C ends)", err=True)
+        )
+        if not follow:
+            waiting.cancel()
+        count = 0
+        records = tail.tail(
             load_settings(), topic, key=key, from_beginning=from_beginning, limit=limit, follow=follow
-        ):
-            typer.echo(line)
+        )
+        try:
+            async for record in records:
+                waiting.cancel()
+                show(record)
+                count += 1
+        finally:
+            waiting.cancel()
+        if not count:
+            typer.echo(f"{missing} in {topic}", err=True)
 
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        asyncio.run(print_lines())
+        asyncio.run(print_records())
+
+
+def _printer(*, as_json: bool, pretty: bool) -> Callable[[ConsumerRecord], None]:
+    if pretty:
+        return lambda record: typer.echo(tail.indented(record))
+    if as_json or not console.is_terminal:
+        return lambda record: typer.echo(tail.line(record))
+    key_width = 0
+
+    def print_row(record: ConsumerRecord) -> None:
+        nonlocal key_width
+        shown = columns.row(record)
+        time, key, kind, state, words = (escape_terminal(each) for each in shown[:5])
+        key_width = max(key_width, len(key))  # the columns stay where they are
+        console.print(
+            Text.assemble(
+                (time, "dim"),
+                f"  {key:<{key_width}}  ",
+                (f"{kind:<{_TYPE_WIDTH}}", shown.style),
+                (f"  {state}" if state else "", shown.style),
+                f"  {words}",
+            )
+        )
+
+    return print_row
 
 
 @spool_app.command("status")

@@ -9,9 +9,8 @@ from typing import Annotated, Final
 
 import typer
 
-from bridge import settings
 from bridge.cli.dead_letters import parse_time_us
-from bridge.cli.output import Json, fail, now_us, print_json
+from bridge.cli.output import Json, fail, load_settings, now_us, print_json
 from bridge.ops.survey import report, sources
 from bridge.ops.survey.observe import observe
 from consumers.explain.replay import explain
@@ -20,7 +19,10 @@ from voipex.service.health import connectable
 
 _METRICS_TIMEOUT_S: Final = 2.0
 
+survey_app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
+
+@survey_app.command()
 def survey(
     recording: Annotated[
         Path | None,
@@ -48,7 +50,7 @@ def survey(
     sender = None
     dead_letters: Counter[str] = Counter()
     if recording is None:
-        loaded = settings.load()
+        loaded = load_settings()
         name = pbx or loaded.pbxs[0]
         if name not in loaded.pbxs:
             fail(f"--pbx {name!r} is not in VOIPEX_PBXS", 2)

@@ -78,7 +78,10 @@ def topics_list(as_json: Json = False) -> None:
             ]
         )
         return
-    table = Table("topic", "key", "value", "partitions", "cleanup", "retention")
+    table = Table()
+    table.add_column("topic", no_wrap=True, min_width=max(len(topic.name) for topic in topics))
+    for heading in ("key", "value", "partitions", "cleanup", "retention"):
+        table.add_column(heading)
     for topic in topics:
         kept = topic.config.get("retention.ms")
         value = topic.kind.value if topic.kind.public else "(private)"

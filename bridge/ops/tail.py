@@ -1,4 +1,4 @@
-"""Print a topic as JSON lines, like Apache's console consumer: committed records only."""
+"""Read a topic for people and pipes, like Apache's console consumer: committed records only."""
 
 from base64 import b64encode
 from collections.abc import AsyncGenerator
@@ -19,9 +19,9 @@ async def tail(
     from_beginning: bool = False,
     limit: int | None = None,
     follow: bool = True,
-) -> AsyncGenerator[str, None]:
+) -> AsyncGenerator[ConsumerRecord, None]:
     """
-    Yield one JSON line per record. `key`: only its records, read from its partition alone. `follow`: wait for more, else stop at the end.
+    Yield records. `key`: only its records, read from its partition alone. `follow`: wait for more, else stop at the end.
 
     Raises:
         TopicMismatch: the topic does not exist.
@@ -39,7 +39,7 @@ async def tail(
     try:
         async for record in records:
             if wanted is None or record.key == wanted:
-                yield line(record)
+                yield record
                 count += 1
                 if count == limit:
                     return
@@ -49,17 +49,27 @@ async def tail(
 
 def line(record: ConsumerRecord) -> str:
     """Return a record as a JSON object. The value of a tombstone is null; a value that is not JSON becomes `{"base64": …}`."""
-    return orjson.dumps(
-        {
-            "topic": record.topic,
-            "partition": record.partition,
-            "offset": record.offset,
-            "timestamp": record.timestamp_ms,
-            "key": text(record.key),
-            "headers": {name: text(value) for name, value in record.headers},
-            "value": _value(record.value),
-        }
-    ).decode()
+    return orjson.dumps(_members(record)).decode()
+
+
+def indented(record: ConsumerRecord) -> str:
+    """Return the same object over several lines. A number of the value may lose digits that a float does not have."""
+    members = _members(record)
+    if isinstance(members["value"], orjson.Fragment):
+        members["value"] = orjson.loads(record.value or b"null")
+    return orjson.dumps(members, option=orjson.OPT_INDENT_2).decode()
+
+
+def _members(record: ConsumerRecord) -> dict[str, Any]:
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp_ms,
+        "key": text(record.key),
+        "headers": {name: text(value) for name, value in record.headers},
+        "value": _value(record.value),
+    }
 
 
 def text(content: bytes | None) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from bridge.ops.reader import read
-from bridge.ops.tail import tail
+from bridge.ops.tail import line, tail
 from bridge.publisher.producer import KafkaProducer
 from tests.kafka.conftest import (
     Broker,
@@ -238,7 +238,8 @@ def events(kafka: Broker, pbx: str) -> str:
 def lines(broker: Broker, topic: str, **options: object) -> list[str]:
     async def collect() -> list[str]:
         settings = settings_of(broker.bootstrap_servers)
-        return [line async for line in tail(settings, topic, from_beginning=True, follow=False, **options)]  # type: ignore[arg-type]
+        found = tail(settings, topic, from_beginning=True, follow=False, **options)  # type: ignore[arg-type]
+        return [line(record) async for record in found]
 
     return asyncio.run(collect())
 
@@ -256,7 +257,7 @@ def test_tail_shows_one_key_in_order_as_json(kafka: Broker, events: str) -> None
         "value": {"step": 1, "unique_id": 1412256225.1940},
     }
     assert '"unique_id":1412256225.1940}' in shown[0]  # the number as it was written
-    assert [json.loads(line)["value"] for line in shown[1:]] == [{"step": 2}, {"base64": "/wA="}]
+    assert [json.loads(each)["value"] for each in shown[1:]] == [{"step": 2}, {"base64": "/wA="}]
 
 
 def test_tail_stops_at_the_limit_and_at_the_end(kafka: Broker, events: str) -> None:
@@ -268,17 +269,17 @@ def test_tail_stops_at_the_limit_and_at_the_end(kafka: Broker, events: str) -> N
 @pytest.mark.anyio
 async def test_tail_follows_from_now_on(kafka: Broker, events: str) -> None:
     followed = tail(settings_of(kafka.bootstrap_servers), events, follow=True)
-    line = asyncio.ensure_future(anext(followed))
+    first = asyncio.ensure_future(anext(followed))
     producer = KafkaProducer(settings_of(kafka.bootstrap_servers))
     await producer.start()
     async with asyncio.timeout(WITHIN_S):
-        while not line.done():  # the reader may not stand at the end yet
+        while not first.done():  # the reader may not stand at the end yet
             await (await producer.send(events, 5, [Record(events, 5, b"9.9", b"{}", (), 1)]))[1]
-            await asyncio.wait({line}, timeout=0.2)
+            await asyncio.wait({first}, timeout=0.2)
     await producer.stop()
     await followed.aclose()
 
-    assert json.loads(await line)["key"] == "9.9"
+    assert (await first).key == b"9.9"
 
 
 def test_tail_of_a_missing_topic_is_an_error(kafka: Broker) -> None:
