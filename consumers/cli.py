@@ -2,30 +2,39 @@
 
 import asyncio
 import logging
+import math
+import os
 import sys
+import time
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NoReturn, Self
 from zoneinfo import ZoneInfo
 
+import click
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from consumers import settings
-from consumers.engine.access import group_of
-from consumers.engine.lag import PartitionLag, read_lag
 from consumers.engine.records import TopicPartition
-from consumers.explain.drawing import draw
-from consumers.explain.replay import DEFAULT_TIME_ZONE, explain
-from consumers.explain.trace import moment_us, read_trace
-from consumers.service import SERVICES, run
+from consumers.explain.drawing import Paper, draw
+from consumers.explain.page import page
+from consumers.explain.replay import DEFAULT_TIME_ZONE, Explanation, explain
+from consumers.explain.trace import Trace, moment_us, read_trace
+from consumers.explain.view import Clock, Wanted
 from voipex.errors import BridgeError, SettingsInvalid
 from voipex.service import health
 from voipex.service import logging as logs
 from voipex.service.running_sandbox import find_sandbox
 from voipex.service.settings import unknown_variables
+
+if TYPE_CHECKING:
+    from consumers.engine.lag import PartitionLag
+
+# The Kafka client and the HTTP server take 30 MB and half a second, so only the commands that need them import them.
 
 PIPED_WIDTH = 100
 """Columns when the output is not a terminal."""
@@ -48,6 +57,8 @@ def _serve(name: str) -> None:
     logs.set_up(loaded.log_level, loaded.log_format)
     for line in unknown_variables():
         logs.get_logger("settings").warning("unknown variable", detail=line)
+    from consumers.service import run  # noqa: PLC0415
+
     run(name, loaded, VERSION)
 
 
@@ -111,6 +122,9 @@ def lag_command(
     never committed an offset although there are records.
     """
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the errors of the commands name the cause
+    from consumers.engine.access import group_of  # noqa: PLC0415
+    from consumers.service import SERVICES  # noqa: PLC0415
+
     loaded = _load_settings("timelines")
     found = {name: asyncio.run(_lag(name, loaded)) for name in SERVICES}
     if as_json:
@@ -133,10 +147,14 @@ def lag_command(
         raise typer.Exit(1)
 
 
-Lag = dict[TopicPartition, PartitionLag]
+Lag = dict[TopicPartition, "PartitionLag"]
 
 
 async def _lag(name: str, loaded: settings.Settings) -> Lag:
+    from consumers.engine.access import group_of  # noqa: PLC0415
+    from consumers.engine.lag import read_lag  # noqa: PLC0415
+    from consumers.service import SERVICES  # noqa: PLC0415
+
     inputs = set(SERVICES[name](loaded).inputs)
     topics = [topic for topic in loaded.topics() if topic.kind in inputs]
     return await read_lag(loaded, group_of(name), topics)
@@ -147,6 +165,8 @@ def _total(lag: Lag) -> int:
 
 
 def _lag_json(found: dict[str, Lag]) -> dict[str, object]:
+    from consumers.engine.access import group_of  # noqa: PLC0415
+
     return {
         "lag": sum(map(_total, found.values())),
         "services": [
@@ -193,11 +213,20 @@ Or an event, as read from the topics:
     voipex-bridge tail voipex.call.events.v1 --from-beginning --no-follow > trace.jsonl
     voipex-consumers explain trace.jsonl
 
-It draws each call as lanes, one per leg, and lists every event with its effect and reason; it draws each agent as a strip of states.
-With `--json`: one object `{"as_of", "timelines", "agents", "rejected"}` with the documents that the services would have published.
+It begins with a summary. It draws each call as lanes, one per leg, and lists every event with its effect, the rule that read it (of
+docs/call-rules.md) and its reason; it draws each agent as a strip of states. A value that no event reports is inferred: it is marked with a
+sign (a, b, c), and the rule stands below.
+With `--json`: one object `{"as_of", "timelines", "agents", "rejected"}` with the documents that the services would have published. A trace
+of more than 5,000 events is folded in batches, as by a service that catches up: then `revision` counts batches.
 
 Lines that cannot be used are listed (`rejected`) and do not stop the others.
 """
+
+SMALL_TRACE: Final = 5_000
+"""Events that are folded one by one. It takes 3 s; a longer trace is folded in batches."""
+
+BATCHES: Final = 100
+"""Batches of a longer trace. The strip of an agent has about as many cells."""
 
 
 def _file(name: str) -> str:
@@ -206,7 +235,7 @@ def _file(name: str) -> str:
     return name
 
 
-def _as_of(text: str | None) -> str | None:
+def _moment(text: str | None) -> str | None:
     if text is not None:
         try:
             moment_us(text)
@@ -228,17 +257,41 @@ def explain_command(
     file: Annotated[
         str, typer.Argument(metavar="FILE", callback=_file, help="JSON lines; `-` is standard input.")
     ],
+    call: Annotated[
+        str | None, typer.Option(metavar="UNIQUEID", help="Show this call only, without the agents.")
+    ] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Show this agent (login, line or e-mail) and the calls with a leg of it."
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ISO",
+            callback=_moment,
+            help="Leave out calls that ended before this moment, and earlier states.",
+        ),
+    ] = None,
     as_of: Annotated[
         str | None,
         typer.Option(
             metavar="ISO",
-            callback=_as_of,
+            callback=_moment,
             help="Show the documents as of this moment; later lines are left out. Default: the end of the trace.",
         ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object instead of a drawing.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the drawing as one self-contained page instead."),
+    ] = None,
+    pager: Annotated[
+        bool, typer.Option(help="On a terminal, show the drawing in $PAGER (default: less).")
+    ] = True,
     time_zone: Annotated[
         str,
         typer.Option(
@@ -249,22 +302,117 @@ def explain_command(
         ),
     ] = DEFAULT_TIME_ZONE,
 ) -> None:
-    try:
-        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        typer.echo(f"{file} cannot be read: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
-    explanation = explain(
-        read_trace(content.splitlines()), None if as_of is None else moment_us(as_of), time_zone
-    )
+    since_us = None if since is None else moment_us(since)
+    wanted = Wanted(call, agent, since_us)
+    trace = _trace(file, wanted)
+    count = len(trace.received)
+    with Progress("folding", count) as progress:
+        explanation = explain(
+            trace,
+            None if as_of is None else moment_us(as_of),
+            time_zone,
+            batch_events=1 if count <= SMALL_TRACE else -(-count // BATCHES),
+            progress=progress,
+            for_drawing=True,
+        )
+    if wanted != Wanted():
+        explanation = explanation.only(wanted.is_call, wanted.is_agent)
+    if (call or agent) and explanation.is_empty:
+        _fail(f"{file} has no {f'call {call}' if call else f'agent {agent}'}")
+    clock = Clock(time_zone)
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps(explanation.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(explanation.to_bytes())
         sys.stdout.buffer.flush()
-        return
+    elif html is not None:
+        _write_page(html, page(explanation, clock, wanted))
+    else:
+        _print_drawing(explanation, clock, wanted, pager=pager)
+
+
+def _trace(file: str, wanted: Wanted) -> Trace:
+    """Read the trace. Exits with 1 if the file cannot be read, or if no line of it can be used."""
+    try:
+        if file == "-":
+            trace = read_trace(sys.stdin.buffer, wanted.call)
+        else:
+            with Path(file).open("rb") as lines, Progress("reading", Path(file).stat().st_size) as progress:
+                trace = read_trace(_counted(lines, progress), wanted.call)
+    except OSError as error:
+        _fail(f"{file} cannot be read: {error.strerror}")
+    if trace.rejected and trace.end_us is None:
+        first = trace.rejected[0]
+        _fail(
+            f"{file} is no trace: none of its {len(trace.rejected):,} lines can be used (line {first.line}: {first.why}); "
+            "`voipex-consumers explain --help` shows one"
+        )
+    return trace
+
+
+def _counted(lines: Iterable[bytes], progress: "Progress") -> Iterator[bytes]:
+    size = 0
+    for line in lines:
+        size += len(line)
+        progress(size)
+        yield line
+
+
+def _write_page(path: Path, pieces: Iterable[str]) -> None:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        _fail(f"{path} cannot be written: {error.strerror}")
+    typer.echo(f"wrote {path}", err=True)
+
+
+def _print_drawing(explanation: Explanation, clock: Clock, wanted: Wanted, *, pager: bool) -> None:
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    draw(explanation, console, time_zone)
+    terminal = console.is_terminal
+    paper = Paper(
+        console.width if terminal else PIPED_WIDTH,
+        blocks=console.encoding.lower().startswith("utf"),
+        colours=console.color_system is not None,
+    )
+    lines = (f"{line}\n" for line in draw(explanation, paper, clock, wanted))
+    if terminal and pager:
+        os.environ.setdefault("LESS", "FRX")  # colours; and no pager for less than a screen
+        click.echo_via_pager(lines, color=paper.colours)
+        return
+    output = sys.stdout.buffer
+    for line in lines:
+        output.write(line.encode(console.encoding, errors="replace"))
+    output.flush()
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+class Progress:
+    """Shows on a terminal how far a long step is, from its second second on. Called with the amount done."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name = name
+        self._total = max(total, 1)
+        self._next_at = time.monotonic() + 1 if sys.stderr.isatty() else math.inf
+        self._shown = False
+
+    def __call__(self, done: int) -> None:
+        now = time.monotonic()
+        if now >= self._next_at:
+            self._next_at = now + 0.2
+            self._shown = True
+            sys.stderr.write(f"\r{self._name} {done * 100 // self._total} % ")
+            sys.stderr.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def main() -> None:

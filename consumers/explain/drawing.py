@@ -1,326 +1,331 @@
 """
-Draw documents for a person: each call as one lane per leg on a time axis, above a list of its events with effect and reason; each agent
-as a strip of states.
+Draw an explanation as text: each call as one lane per leg on a time axis, above a list of its events; each agent as a strip of states.
 
-Whatever differs in colour differs in glyph too: a pipe has no colours, and not everybody can distinguish them.
+Nothing is cut. Where a line has no room for its figures, they move to a line of their own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any, Final
-from zoneinfo import ZoneInfo
+from itertools import groupby
+from textwrap import wrap
+from typing import Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from consumers.explain import view
 from consumers.explain.replay import Explanation
-from voipex.timestamps import parse_rfc3339
+from consumers.explain.view import AgentsView, CallView, Clock, EventRow, Ink, Lane, Wanted, clean
 
-Json = Mapping[str, Any]
+LANE_WIDTH: Final = 20
+"""Cells that a lane needs at least to show anything."""
 
-LABEL_WIDTH: Final = 30
-RESULT_WIDTH: Final = 28
-SHOWN_CHANGES: Final = 8
-"""How many of an agent's last states are also listed with their time."""
+_CODES: Final = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "bright_red": "91",
+    "bright_green": "92",
+    "inferred": "1;7;33",
+}
+"""Style -> parameters of the escape sequence SGR (ECMA-48, 8.3.117)."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_FIGURE: Final = re.compile(r"(?<=\d) (?=(?:s|min|h)\b)|(?<=\d min) (?=\d)|(?<=\d h) (?=\d)")
+"""The spaces within a length of time; no line ends there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ink:
-    """How to draw a phase or state. `plain`: for terminals without block characters."""
+class Paper:
+    """`blocks`: the terminal has block characters. `colours`: it understands escape sequences."""
 
-    glyph: str
-    plain: str
-    style: str
+    width: int = 100
+    blocks: bool = True
+    colours: bool = False
 
+    def paint(self, text: str, style: str) -> str:
+        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.colours and text else text
 
-PHASES: Final = {
-    "ringing": Ink("░", ".", "yellow"),
-    "talking": Ink("█", "#", "green"),
-    "consulting": Ink("▒", "%", "cyan"),
-    "monitoring": Ink("┄", "-", "magenta"),
-}
-STATES: Final = {
-    "on_call": Ink("█", "#", "green"),
-    "monitoring": Ink("┄", "-", "magenta"),
-    "consulting": Ink("▒", "%", "cyan"),
-    "ringing": Ink("░", ".", "yellow"),
-    "paused": Ink("▄", "p", "red"),
-    "partially_paused": Ink("▂", "o", "bright_red"),
-    "available": Ink("─", "_", "bright_green"),
-    "implicit": Ink("╌", "=", "blue"),
-    "offline": Ink("·", " ", "dim"),
-    "unknown": Ink("?", "?", "dim"),
-}
+    def glyph(self, ink: Ink) -> str:
+        return ink.glyph if self.blocks else ink.plain
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A phase or state between two moments, in microseconds."""
-
-    start_us: int
-    end_us: int
-    what: str
-
-
-def draw(explanation: Explanation, console: Console, time_zone: str) -> None:
-    """Print the calls, then the agents, then the rejected lines."""
-    drawing = _Drawing(console, ZoneInfo(time_zone), explanation)
-    for timeline in explanation.timelines:
-        drawing.draw_call(timeline)
-    if explanation.agents:
-        drawing.draw_agents()
-    drawing.draw_rejected()
+def draw(
+    explanation: Explanation,
+    paper: Paper,
+    clock: Clock,
+    wanted: Wanted = Wanted(),  # noqa: B008  # frozen
+) -> Iterator[str]:
+    """Yield the lines: the legend and the summary first, then the calls, the agents, and the rejected lines."""
+    drawing = _Drawing(paper, clock)
     if explanation.as_of_us is None:
-        console.print(Text("The trace is empty.", "bold"))
-    else:
-        drawing.draw_legend()
+        yield paper.paint("The trace is empty.", "bold")
+        yield from drawing.rejected(explanation)
+        return
+    yield from drawing.legend()
+    yield ""
+    yield from drawing.summary(explanation, wanted)
+    for call in view.calls(explanation, wanted):
+        yield ""
+        yield from drawing.call(call)
+    agents = view.agents(explanation, wanted, clock)
+    if agents is not None:
+        yield ""
+        yield from drawing.agents(agents)
+    yield from drawing.rejected(explanation)
+
+
+def draw_call(call: CallView, paper: Paper, clock: Clock) -> Iterator[str]:
+    """Yield the lines of one call."""
+    return _Drawing(paper, clock).call(call)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Widths of a lane's label, cells and result. `below`: the result has no room beside the cells; `above`: nor has the label."""
+
+    label: int
+    cells: int
+    below: bool
+    above: bool
 
 
 class _Drawing:
-    def __init__(self, console: Console, zone: tzinfo, explanation: Explanation) -> None:
-        self.console = console
-        self.zone = zone
-        self.explanation = explanation
-        self.as_of_us = explanation.as_of_us or 0
-        self.width = max(20, console.width - LABEL_WIDTH - RESULT_WIDTH - 4)
-        self.blocks = console.encoding.lower().startswith("utf")
+    def __init__(self, paper: Paper, clock: Clock) -> None:
+        self.paper = paper
+        self.clock = clock
+        self._paint = paper.paint
+
+    def legend(self) -> Iterator[str]:
+        phases = self._inks(view.PHASES)
+        yield from self._wrapped("a leg:    ", phases)
+        yield from self._wrapped("an agent: ", self._inks(view.STATES))
+        more = "…" if self.paper.blocks else "..."
+        yield from self._wrapped(
+            "",
+            [
+                f"{self._paint('a', 'inferred')} b c {more}",
+                "a value that no event reports:",
+                "it is inferred, by the rule and from the event that stand below the lanes.",
+                "All else is reported by an event of the list.",
+                "Rules: docs/call-rules.md.",
+            ],
+        )
+
+    def _inks(self, inks: Mapping[str, Ink]) -> list[str]:
+        return [f"{self._paint(f'{self.paper.glyph(ink)} {ink.words}', ink.style)} " for ink in inks.values()]
+
+    def _wrapped(self, head: str, parts: Iterable[str]) -> Iterator[str]:
+        """Join parts, which may have colours, in lines; a part that is longer than a line is wrapped."""
+        line, used = head, len(head)
+        for part in parts:
+            length = _length(part)
+            if used + length > self.paper.width and used > len(head):
+                yield line.rstrip()
+                line, used = " " * len(head), len(head)
+            if length > self.paper.width - used:
+                first, *rest = self._fold(part, self.paper.width - used)
+                yield line + first
+                yield from (" " * len(head) + each for each in rest)
+                line, used = " " * len(head), len(head)
+                continue
+            line, used = f"{line}{part} ", used + length + 1
+        if line.strip():
+            yield line.rstrip()
+
+    def summary(self, explanation: Explanation, wanted: Wanted) -> Iterator[str]:
+        yield self._paint("SUMMARY", "bold")
+        for line in view.summary(explanation, wanted, self.clock):
+            yield from self._text(line, indent=2 if line.startswith(" ") else 0)
 
     # ------------------------------------------------------------ calls
 
-    def draw_call(self, timeline: Json) -> None:
-        start_us, end_us = self._span(timeline)
-        self._headline(timeline)
-        self._axis(start_us, end_us)
-        for leg in timeline["legs"]:
-            lane = self._lane(_stretches(leg, self.as_of_us), PHASES, start_us, end_us)
-            label = Text(f"{leg['leg']:>2} ") + _party(leg)
-            if leg["role"] != "agent":
-                label.append(f" {leg['role']}", "dim")
-            self._row(label, lane, _result(leg))
-        self._events(timeline, start_us)
-        self.console.print()
+    def call(self, call: CallView) -> Iterator[str]:
+        yield from self._text(f"CALL {call.title}", "bold")
+        separator = " ·" if self.paper.blocks else ","
+        facts = [clean(fact) for fact in call.facts]
+        yield from self._wrapped("", [*(fact + separator for fact in facts[:-1]), facts[-1]])
+        for transfer in call.transfers:
+            yield from self._text(transfer, "cyan")
+        if call.anomalies:
+            yield from self._text("anomalies: " + ", ".join(call.anomalies), "red")
+        if call.lanes:
+            yield from self._lanes(call.lanes, view.PHASES, call.start_us, call.end_us)
+        for inference in call.inferences:
+            head = f" {self._paint(inference.sign, 'inferred')} rule {inference.rule:<3}"
+            yield from self._hanging(head, 10, inference.text)
+        for doubt in call.doubts:
+            yield from self._hanging(self._paint(" doubt    ", "inferred"), 10, doubt)
+        yield from self._events(call.events)
+        if call.dropped:
+            yield f"{'…' if self.paper.blocks else '...'} and {call.dropped} more events"
 
-    def _span(self, timeline: Json) -> tuple[int, int]:
-        moments = [parse_rfc3339(event["at"]) for event in timeline["events"]]
-        moments += [parse_rfc3339(leg["ended_at"]) for leg in timeline["legs"] if leg["ended_at"] is not None]
-        is_open = timeline["status"] not in {"ended", "stale"}
-        return min(moments), max([*moments, self.as_of_us] if is_open else moments)
-
-    def _headline(self, timeline: Json) -> None:
-        title = Text("CALL ", "bold") + _clean(f"{timeline['pbx']} {timeline['call_id']}", "bold")
-        ends = [_clean(timeline[end] or "?") for end in ("from", "to")]
-        title += Text("  ") + ends[0] + Text(" → " if self.blocks else " -> ") + ends[1]
-        self.console.print(title)
-        facts = [timeline["direction"] or "direction unknown", timeline["status"]]
-        facts += [timeline["outcome"]] if timeline["outcome"] else []
-        facts += [
-            f"{word} {_seconds(timeline[name])}"
-            for word, name in (("waited", "wait_s"), ("talked", "talk_s"), ("lasted", "duration_s"))
-            if timeline[name] is not None
+    def _events(self, events: Sequence[EventRow]) -> Iterator[str]:
+        rows = [
+            (
+                str(each.number),
+                f"+{each.after_s:.3f}",
+                clean(each.name),
+                clean(each.line),
+                each.effect,
+                f"rule {each.rule}" if each.rule else "",
+            )
+            for each in events
         ]
-        if timeline["queues"]:
-            facts.append("queues " + ", ".join(timeline["queues"]))
-        if timeline["answered_by"]:
-            facts.append("answered by " + ", ".join(timeline["answered_by"]))
-        facts.append(f"quality {timeline['quality']}")
-        self.console.print(_clean(" · ".join(facts) if self.blocks else ", ".join(facts)))
-        for transfer in timeline["transfers"]:
-            line = (
-                f"transfer {transfer['kind']}: {transfer['from_line'] or '?'} to {transfer['to_line'] or '?'}"
+        widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+        for row, event in zip(rows, events, strict=True):
+            number, after, name, line, effect, rule = (
+                cell.rjust(width) if place < 2 else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
             )
-            self.console.print(_clean(f"{line}, confidence {transfer['confidence']}", "cyan"))
-        if timeline["anomalies"]:
-            self.console.print(Text("anomalies: " + ", ".join(timeline["anomalies"]), "red"))
-
-    def _events(self, timeline: Json, start_us: int) -> None:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(justify="right", no_wrap=True)
-        for _ in range(3):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold")
-        for event in timeline["events"]:
-            effect = event["effect"]
-            table.add_row(
-                Text(f"+{(parse_rfc3339(event['at']) - start_us) / 1e6:.3f}", "dim"),
-                _clean(event["event_name"]),
-                _clean(event["line"] or ""),
-                Text(effect, "dim" if effect in {"none", "filled"} else "bold"),
-                _clean(event["note"] or ""),
+            style = "dim" if event.is_quiet else "bold"
+            head = (
+                f"{number} {self._paint(after, 'dim')}  {name}  {line}  {self._paint(effect, style)}  {rule}"
             )
-        self.console.print(table)
-        if timeline["events_dropped"]:
-            self.console.print(f"… and {timeline['events_dropped']} more events")
+            length = sum(widths) + 9
+            rest = "; ".join(part for part in (event.reports, event.note) if part)
+            yield from self._hanging(head + "  ", length + 2, rest) if rest else (head.rstrip(),)
 
     # ------------------------------------------------------------ agents
 
-    def draw_agents(self) -> None:
-        explanation = self.explanation
-        start_us = min(parse_rfc3339(states[0][0]) for states in explanation.states.values())
-        self.console.print(Text("AGENTS", "bold"))
-        self._axis(start_us, self.as_of_us)
-        for status in explanation.agents:
-            states = explanation.states[status["pbx"], status["agent"]]
-            ends = [parse_rfc3339(since) for since, _ in states[1:]] + [self.as_of_us]
-            stretches = [
-                Stretch(parse_rfc3339(since), end_us, state)
-                for (since, state), end_us in zip(states, ends, strict=True)
-            ]
-            label = _clean(f"{status['pbx']} {status['agent']}")
-            strip = self._lane(stretches, STATES, start_us, self.as_of_us)
-            self._row(label, strip, Text(status["state"], STATES[status["state"]].style))
-            self._facts(status, states)
-
-    def _facts(self, status: Json, states: Sequence[tuple[str, str]]) -> None:
-        changes = [f"{self._clock(parse_rfc3339(since))} {state}" for since, state in states[-SHOWN_CHANGES:]]
-        facts = [", ".join((["…"] if len(states) > SHOWN_CHANGES else []) + changes)]
-        if status["queues"]:
-            facts.append(
-                "queues: " + ", ".join(_queue(name, each) for name, each in status["queues"].items())
-            )
-        facts += [_day(day, totals) for day, totals in status["days"].items()]
-        for fact in facts:
-            self.console.print(Text("   ") + _clean(fact, "dim"))
+    def agents(self, agents: AgentsView) -> Iterator[str]:
+        yield self._paint("AGENTS", "bold")
+        lanes = [each.lane for each in agents.agents]
+        columns = self._columns(lanes)
+        yield from self._axis(columns, agents.start_us, agents.end_us)
+        for agent in agents.agents:
+            yield from self._lane(agent.lane, columns, view.STATES, agents.start_us, agents.end_us)
+            for fact in agent.facts:
+                yield from self._text(fact, "dim", indent=3)
 
     # ------------------------------------------------------------ the rest
 
-    def draw_rejected(self) -> None:
-        if self.explanation.rejected:
-            self.console.print(Text("LINES THAT COULD NOT BE USED", "bold red"))
-        for rejected in self.explanation.rejected:
-            self.console.print(Text(f"{rejected.line:>6}  ") + _clean(rejected.why))
+    def rejected(self, explanation: Explanation) -> Iterator[str]:
+        rows = view.rejected(explanation)
+        if rows:
+            yield ""
+            yield self._paint("LINES THAT COULD NOT BE USED", "red")
+        for row in rows:
+            yield from self._text(row)
 
-    def draw_legend(self) -> None:
-        as_of = self._moment(self.as_of_us).isoformat(sep=" ", timespec="milliseconds")
-        self.console.print(Text(f"as of {as_of} ({self.zone})", "dim"))
-        if self.explanation.timelines:
-            self.console.print(Text("legs: ") + self._inks(PHASES))
-        if self.explanation.agents:
-            self.console.print(Text("states: ") + self._inks(STATES))
+    # ------------------------------------------------------------ lanes
 
-    def _inks(self, inks: Mapping[str, Ink]) -> Text:
-        return Text("  ").join(Text(f"{self._glyph(ink)} {name}", ink.style) for name, ink in inks.items())
+    def _lanes(
+        self, lanes: Sequence[Lane], inks: Mapping[str, Ink], start_us: int, end_us: int
+    ) -> Iterator[str]:
+        columns = self._columns(lanes)
+        yield from self._axis(columns, start_us, end_us)
+        for lane in lanes:
+            yield from self._lane(lane, columns, inks, start_us, end_us)
 
-    def _glyph(self, ink: Ink) -> str:
-        return ink.glyph if self.blocks else ink.plain
+    def _columns(self, lanes: Sequence[Lane]) -> _Columns:
+        width = self.paper.width
+        label = max(len(_label(lane)) for lane in lanes)
+        result = max(len(lane.result) for lane in lanes)
+        for below in (False, True):
+            cells = width - label - 1 - (0 if below else result + 2)
+            if cells >= LANE_WIDTH:
+                return _Columns(label, cells, below, above=False)
+        return _Columns(0, max(LANE_WIDTH, width), below=True, above=True)
 
-    def _axis(self, start_us: int, end_us: int) -> None:
-        start, end = self._clock(start_us), self._clock(end_us)
-        gap = " " * max(1, self.width - len(start) - len(end))
-        self.console.print(
-            Text(" " * (LABEL_WIDTH + 1) + start + gap + end, "dim"), no_wrap=True, overflow="crop"
-        )
-
-    def _row(self, label: Text, lane: Text, result: Text) -> None:
-        label = label.copy()
-        label.truncate(LABEL_WIDTH, overflow="ellipsis" if self.blocks else "crop", pad=True)
-        self.console.print(
-            label + Text(" ") + lane + Text("  ") + result, no_wrap=True, overflow="crop", highlight=False
-        )
+    def _axis(self, columns: _Columns, start_us: int, end_us: int) -> Iterator[str]:
+        start, end = self.clock.time(start_us), self.clock.time(end_us)
+        gap = " " * max(1, columns.cells - len(start) - len(end))
+        indent = "" if columns.above else " " * (columns.label + 1)
+        yield self._paint(f"{indent}{start}{gap}{end}", "dim")
 
     def _lane(
-        self, stretches: Iterable[Stretch], inks: Mapping[str, Ink], start_us: int, end_us: int
-    ) -> Text:
-        """Draw cells of equal time. Each stretch gets at least one cell; the last of several in a cell is visible."""
+        self, lane: Lane, columns: _Columns, inks: Mapping[str, Ink], start_us: int, end_us: int
+    ) -> Iterator[str]:
+        label = _label(lane)
+        cells = self._cells(lane, columns.cells, inks, start_us, end_us)
+        result = self._paint(lane.result, "dim")
+        if columns.above:
+            yield label
+            yield cells
+            yield f"  {result}"
+        elif columns.below:
+            yield f"{label:<{columns.label}} {cells}"
+            yield f"{'':<{columns.label}} {result}"
+        else:
+            yield f"{label:<{columns.label}} {cells}  {result}"
+
+    def _cells(self, lane: Lane, width: int, inks: Mapping[str, Ink], start_us: int, end_us: int) -> str:
+        """
+        Draw cells of equal time. Each stretch gets at least one cell; the last of several in a cell is visible, and a sign is above all.
+        """
         span_us = max(1, end_us - start_us)
-        cells: list[Ink | None] = [None] * self.width
-        for stretch in stretches:
-            first = (stretch.start_us - start_us) * self.width // span_us
-            last = -((start_us - stretch.end_us) * self.width // span_us)  # rounded up
-            first = min(max(first, 0), self.width - 1)
-            for cell in range(first, min(max(last, first + 1), self.width)):
-                cells[cell] = inks[stretch.what]
-        lane = Text()
-        for ink in cells:
-            lane.append(" " if ink is None else self._glyph(ink), None if ink is None else ink.style)
-        return lane
+        cells: list[tuple[str, str]] = [(" ", "")] * width
+        for stretch in lane.stretches:
+            first = min(max((stretch.start_us - start_us) * width // span_us, 0), width - 1)
+            last = -((start_us - stretch.end_us) * width // span_us)  # rounded up
+            last = min(max(last, first + 1), width)
+            ink = inks[stretch.what]
+            cells[first:last] = [(self.paper.glyph(ink), ink.style)] * (last - first)
+        for at_us, sign in lane.marks:
+            place = (at_us - start_us) * width // span_us
+            cells[min(max(place, 0), width - 1)] = (sign, "inferred")
+        if not self.paper.colours:
+            return "".join([glyph for glyph, _ in cells])
+        return "".join(
+            "".join(glyph for glyph, _ in run)
+            if not style
+            else self._paint("".join(glyph for glyph, _ in run), style)
+            for style, run in groupby(cells, key=_style)
+        )
 
-    def _moment(self, at_us: int) -> datetime:
-        return (_EPOCH + timedelta(microseconds=at_us)).astimezone(self.zone)
+    # ------------------------------------------------------------ text
 
-    def _clock(self, at_us: int) -> str:
-        return self._moment(at_us).strftime("%H:%M:%S")
+    def _text(self, text: str, style: str = "", indent: int = 0) -> Iterator[str]:
+        """Wrap text between words; a word is never broken."""
+        margin = " " * indent
+        for line in self._fold(clean(text.strip()), self.paper.width - indent):
+            yield margin + (self._paint(line, style) if style else line)
+
+    def _hanging(self, head: str, head_length: int, text: str) -> Iterator[str]:
+        """Write text beside a head, wrapped in a column of its own, or below it where the column would be too narrow."""
+        room = self.paper.width - head_length
+        text = clean(text)
+        if len(text) <= room:
+            yield head + text
+            return
+        if room < 30:
+            yield head.rstrip()
+            margin = " " * 8
+            yield from (margin + line for line in self._fold(text, self.paper.width - len(margin)))
+            return
+        first, *rest = self._fold(text, room)
+        yield head + first
+        yield from (" " * head_length + line for line in rest)
+
+    @staticmethod
+    def _fold(text: str, width: int) -> list[str]:
+        if len(text) <= width:
+            return [text]
+        lines = wrap(
+            _FIGURE.sub("\u00a0", text), max(width, 1), break_long_words=False, break_on_hyphens=False
+        )
+        return [line.replace("\u00a0", " ") for line in lines] or [""]
 
 
-def _stretches(leg: Json, as_of_us: int) -> list[Stretch]:
-    """Return the phases of a leg: ringing, consulting, talking; a monitor monitors all the time."""
-    end_us = as_of_us if leg["ended_at"] is None else parse_rfc3339(leg["ended_at"])
-    ring_us = None if leg["ring_started_at"] is None else parse_rfc3339(leg["ring_started_at"])
-    answered_us = None if leg["answered_at"] is None else parse_rfc3339(leg["answered_at"])
-    start_us = next((each for each in (ring_us, answered_us) if each is not None), end_us)
-    if leg["role"] == "monitor":
-        return [Stretch(start_us, end_us, "monitoring")]
-    if answered_us is None:
-        return [Stretch(start_us, end_us, "ringing")]
-    stretches = (
-        [] if ring_us is None or ring_us >= answered_us else [Stretch(ring_us, answered_us, "ringing")]
+def _label(lane: Lane) -> str:
+    return clean(f"{lane.label} ({lane.role})" if lane.role else lane.label)
+
+
+def _style(cell: tuple[str, str]) -> str:
+    return cell[1]
+
+
+def _length(text: str) -> int:
+    """Characters on the screen, without escape sequences."""
+    return (
+        len(text)
+        if "\x1b" not in text
+        else sum(
+            len(part.partition("m")[2]) if place else len(part)
+            for place, part in enumerate(text.split("\x1b["))
+        )
     )
-    if leg["role"] == "consult":
-        return [*stretches, Stretch(answered_us, end_us, "consulting")]
-    talks_us = answered_us
-    if _was_consulted(leg):  # and then took the call over: talk_s begins where consult_s ends
-        talks_us += round(leg["consult_s"] * 1_000_000)
-        stretches.append(Stretch(answered_us, talks_us, "consulting"))
-    return [*stretches, Stretch(talks_us, end_us, "talking")]
-
-
-def _was_consulted(leg: Json) -> bool:
-    """Return whether the leg was consulted first. A leg that consults talks meanwhile: consult_s is part of its talk_s."""
-    if leg["consult_s"] is None or leg["talk_s"] is None or leg["ended_at"] is None:
-        return False
-    answered_s = (parse_rfc3339(leg["ended_at"]) - parse_rfc3339(leg["answered_at"])) / 1e6
-    return bool(leg["talk_s"] < answered_s - leg["consult_s"] / 2)
-
-
-def _party(leg: Json) -> Text:
-    names = [leg[name] for name in ("line", "login") if leg[name] is not None] or [leg["email"] or "?"]
-    return _clean(" ".join(names))
-
-
-def _result(leg: Json) -> Text:
-    talk_s, ring_s = leg["talk_s"], leg["ring_s"]
-    words = [leg["result"] or "open"]
-    if talk_s is not None:
-        words.append(f"talk {_seconds(talk_s)}")
-    elif ring_s is not None:
-        words.append(f"ring {_seconds(ring_s)}")
-    return Text(" ".join(words), "dim")
-
-
-def _queue(name: str, queue: Json) -> str:
-    if not queue["paused"]:
-        return name
-    return f"{name} (paused{', ' + queue['pause_name'] if queue['pause_name'] else ''})"
-
-
-def _day(day: str, totals: Json) -> str:
-    counts = (
-        ("answered", totals["answered_in"] + totals["answered_out"]),
-        ("missed", totals["missed_rings"]),
-        ("unanswered out", totals["unanswered_out"]),
-        ("answered elsewhere", totals["answered_elsewhere"]),
-        ("transfers", totals["transfers"]),
-        ("pauses", totals["pauses"]),
-    )
-    sums = (("talk", "talk_s"), ("ring", "ring_s"), ("login", "login_s"), ("paused", "paused_s"))
-    parts = [f"{name} {count}" for name, count in counts if count]
-    parts += [f"{name} {_seconds(totals[each])}" for name, each in sums if totals[each]]
-    return f"{day}: {', '.join(parts)}"
-
-
-def _seconds(length_s: float) -> str:
-    """`28 s`, `4 min 12 s`, `1 h 02 min`."""
-    if length_s < 60:
-        return f"{length_s:.3f}".rstrip("0").rstrip(".") + " s"
-    minutes, seconds = divmod(round(length_s), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _clean(text: str, style: str = "") -> Text:
-    """Return text of the PBX with a dot for each control character: those could move the cursor or change colours."""
-    return Text("".join(each if each.isprintable() else "·" for each in text), style)

@@ -9,11 +9,12 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from tools.docs import doubts
 from tools.docs.asyncapi import asyncapi
 from tools.docs.examples import examples_of
 from tools.docs.messages import MODELS
 from tools.docs.pages import pages
-from tools.docs.walkthrough import walkthrough
+from tools.docs.walkthrough import CALL_PICTURE, call_picture, walkthrough
 
 FOLDER: Final = Path("docs/contract")  # of the repository, where this is run
 PROJECT: Final = Path("pyproject.toml")
@@ -39,6 +40,9 @@ def documents(trace: bytes) -> dict[str, str]:
         "asyncapi.json": _text(asyncapi(examples.records)),
         **pages(schemas, examples.records),
         "example-call.md": walkthrough(trace, examples),
+        CALL_PICTURE: call_picture(examples),
+        "example-doubts.md": doubts.page(),
+        doubts.PICTURE: doubts.doubt_picture(),
     }
 
 

@@ -9,8 +9,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from consumers.explain.page import picture
 from consumers.explain.replay import explain
 from consumers.explain.trace import Received
+from consumers.explain.view import Clock, Wanted, calls
 from tools.docs.examples import Examples
 from tools.docs.pages import MADE, json_block, table
 
@@ -28,8 +30,20 @@ webhook ──▶ Event ──▶ CallTimeline ──▶ AgentActivity ──▶
             call.events   call.timelines   agent.activity    agent.status
 ```
 
-The whole trace is [examples/trace.jsonl](examples/trace.jsonl); `voipex-consumers explain docs/contract/examples/trace.jsonl` draws it. Times are UTC.
+The whole trace is [examples/trace.jsonl](examples/trace.jsonl); `voipex-consumers explain docs/contract/examples/trace.jsonl` draws it, and with
+`--html FILE` as a page with such pictures (hatched: rings, full: talks, dotted: is consulted):
+
+![the legs of the call on a time axis](example-call.svg)
+
+Times are UTC. Calls in which something had to be inferred are in [one call of each kind of doubt](example-doubts.md).
 """
+
+CALL_PICTURE: Final = "example-call.svg"
+
+
+def call_picture(examples: Examples) -> str:
+    """The call as an SVG file."""
+    return picture(next(calls(examples.explanation, Wanted())), Clock("UTC"))
 
 
 class _Snapshot:

@@ -1,25 +1,32 @@
 """`voipex-consumers explain`: reading traces, running the folds, printing, exit codes."""
 
+import html
 import json
+import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
-from consumers.cli import app
-from consumers.explain.drawing import draw
+from consumers.cli import Progress, app
+from consumers.explain import view
+from consumers.explain.drawing import Paper, draw
 from consumers.explain.replay import explain
 from consumers.explain.trace import made_up_id, read_trace
+from consumers.explain.view import Clock, Wanted
+from sandbox.simulator import SimulationPlan, events
 from tests.unit.consumers.traces import by_key, differences, lines_of, moment, scenario, scenario_names
 from voipex.agent_status import AgentStatus
 from voipex.call_timeline import CallTimeline
-from voipex.timestamps import parse_rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 
+WANTED = Wanted()
 TRACE = Path(__file__).parents[3] / "docs" / "contract" / "examples" / "trace.jsonl"
 
 
@@ -183,7 +190,7 @@ def test_timers_fire_in_the_order_of_time() -> None:
 def test_an_agent_unseen_for_90_days_is_gone() -> None:
     lines = [line(), line("2026-05-31T08:00:00Z", {"EventName": "CDR", "UniqueId": "1.1"})]
 
-    assert explain(read_trace(lines)).agents == []
+    assert list(explain(read_trace(lines)).agents) == []
     assert len(explain(read_trace(lines), parse_rfc3339("2026-05-31T07:59:59Z")).agents) == 1
 
 
@@ -232,7 +239,7 @@ def test_a_fold_that_rejects_an_event_reports_its_line(monkeypatch: pytest.Monke
     assert [(each.line, each.why) for each in explanation.rejected] == [
         (2, "a dead letter: the key has more events than a state can hold (900 bytes)")
     ]
-    assert explanation.timelines == []
+    assert list(explanation.timelines) == []
 
 
 def test_a_bug_in_the_rules_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +253,7 @@ def test_a_bug_in_the_rules_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_empty_trace_has_no_moment() -> None:
-    assert explain(read_trace([])).to_json() == {"as_of": None, "timelines": (), "agents": (), "rejected": []}
+    assert explain(read_trace([])).to_json() == {"as_of": None, "timelines": [], "agents": [], "rejected": []}
     assert explain(read_trace([]), 0).to_json() == {
         "as_of": "1970-01-01T00:00:00.000000Z",
         "timelines": [],
@@ -286,14 +293,14 @@ def test_a_dash_reads_standard_input(run: Any) -> None:
     assert json.loads(result.stdout)["agents"][0]["agent"] == "janecek"
 
 
-def test_a_drawing_lists_each_event_with_its_effect(run: Any) -> None:
+def test_a_drawing_lists_each_event_with_effect_and_rule(run: Any) -> None:
     result = run(TRACE)
 
     assert result.exit_code == 0
     for expected in (
         "CALL voipex 1772435129.41",
         "transfer attended: 7009 to 7051, confidence high",
-        "+191.437  AttendedTransfer  7009  transferred",
+        "+191.437  AttendedTransfer  7009  gives the caller away  rule 8 ",
         "2 7009 petr.novak",
         "queues: podpora (paused, Oběd), prodej (paused, Oběd)",
         "Europe/Prague",
@@ -304,20 +311,17 @@ def test_a_drawing_lists_each_event_with_its_effect(run: Any) -> None:
 
 
 def drawn(
-    lines: list[bytes], as_of: str | None = None, *, encoding: str = "utf-8", colour: bool = False
+    lines: list[bytes],
+    as_of: str | None = None,
+    *,
+    width: int = 100,
+    blocks: bool = True,
+    colours: bool = False,
+    wanted: Wanted = WANTED,
 ) -> str:
-    class Output(StringIO):
-        @property
-        def encoding(self) -> str:  # type: ignore[override]
-            return encoding
-
-    output = Output()
-    console = Console(
-        file=output, width=100, force_terminal=colour, color_system="truecolor" if colour else None
-    )
     explanation = explain(read_trace(lines), None if as_of is None else parse_rfc3339(as_of))
-    draw(explanation, console, "Europe/Prague")
-    return output.getvalue()
+    paper = Paper(width, blocks, colours)
+    return "".join(f"{line}\n" for line in draw(explanation, paper, Clock("Europe/Prague"), wanted))
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -329,9 +333,68 @@ def test_every_scenario_can_be_drawn(name: str) -> None:
         assert len(drawing.splitlines()) >= 4
 
 
+def test_the_legend_and_a_summary_come_first() -> None:
+    lines = drawn(lines_of(scenario("M02"))).splitlines()
+    titles = [line.split()[0] for line in lines if line.startswith(("a leg", "SUMMARY", "CALL", "AGENTS"))]
+
+    assert titles == ["a", "SUMMARY", "CALL", "AGENTS"]
+
+
+def test_the_summary_says_why_a_call_was_missed() -> None:
+    body = {"From": "777888999", "To": "222333444", "UniqueId": "1.1"}
+    lines = [
+        line("2026-03-02T08:00:00Z", {"EventName": "NewCall", **body}),
+        line("2026-03-02T08:00:02Z", {"EventName": "Ringing", "Line": "201", **body}),
+        line("2026-03-02T08:00:30Z", {"EventName": "Hangup", "Reason": "Normal Clearing", **body}),
+    ]
+
+    assert "1.1 777888999 to 222333444, missed after 30 s: 201 no answer" in drawn(lines)
+
+
+def test_the_summary_names_the_last_missed_calls_only() -> None:
+    lines = [
+        line(f"2026-03-02T08:00:{second:02d}Z", {"EventName": name, "UniqueId": f"{second}.1"})
+        for second in range(12)
+        for name in ("NewCall", "Hangup")
+    ]
+    drawing = drawn(lines)
+
+    assert "not reached, the last 10 of 12:" in drawing
+    assert drawing.count("missed after") == 10
+
+
+@pytest.mark.parametrize("width", [1, 20, 33, 40, 60, 80, 100, 200])
+@pytest.mark.parametrize("name", ["M02", "X10", "G01"])
+def test_no_figure_is_cut_at_any_width(name: str, width: int) -> None:
+    lines = lines_of(scenario(name))
+    explanation = explain(read_trace(lines))
+    drawing = drawn(lines, width=width)
+
+    for call in view.calls(explanation, WANTED):
+        for lane in call.lanes:
+            assert lane.result in drawing
+            assert lane.label in drawing
+        for event in call.events:
+            assert f"+{event.after_s:.3f}" in drawing
+    assert not re.search(r"\d$\n *(s|min|h)\b", drawing, re.MULTILINE)
+
+
+def test_lengths_of_time_are_whole() -> None:
+    lengths = [0.25, 28, 59.9999, 122.2, 3599, 3720]
+
+    assert [view.seconds(each) for each in lengths] == [
+        "0.25 s",
+        "28 s",
+        "60 s",
+        "2 min 02 s",
+        "59 min 59 s",
+        "1 h 02 min",
+    ]
+
+
 def test_phases_of_a_leg_have_different_glyphs() -> None:
     lanes = drawn(lines_of(scenario("M02"))).splitlines()
-    first, second = (next(lane for lane in lanes if lane.startswith(f" {number} ")) for number in (1, 2))
+    first, second = (next(lane for lane in lanes if lane.startswith(f"{number} 2")) for number in (1, 2))
 
     assert set(first) & set("░█▒┄") == {"░", "█"}
     assert set(second) & set("░█▒┄") == {"░", "▒", "█"}
@@ -340,14 +403,21 @@ def test_phases_of_a_leg_have_different_glyphs() -> None:
 
 
 def test_a_terminal_gets_colours() -> None:
-    assert "\x1b[32m█" in drawn(lines_of(scenario("M02")), colour=True)
+    assert "\x1b[32m█" in drawn(lines_of(scenario("M02")), colours=True)
+
+
+def test_colours_change_no_line() -> None:
+    lines = lines_of(scenario("M02"))
+    coloured = re.sub(r"\x1b\[[0-9;]*m", "", drawn(lines, colours=True))
+
+    assert drawn(lines) == coloured
 
 
 def test_a_terminal_without_block_characters_gets_ascii() -> None:
-    drawing = drawn(lines_of(scenario("M02")), encoding="ascii")
+    drawing = drawn(lines_of(scenario("M02")), blocks=False)
 
     assert drawing.isascii()
-    assert "..%%%%%####" in drawing
+    assert re.search(r"\.+%%+##+ ", drawing)
 
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
@@ -360,7 +430,7 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 def test_an_empty_trace_and_invalid_lines_are_drawn() -> None:
     assert drawn([]) == "The trace is empty.\n"
-    assert "1  no JSON" in drawn([b"{", line()])
+    assert "lines 1, 2, 3, 4, 5 and 1 more: no JSON" in drawn([b"{"] * 6 + [line()])
 
 
 def test_a_long_call_reports_the_number_of_hidden_events() -> None:
@@ -378,6 +448,178 @@ def test_only_the_last_states_of_an_agent_are_listed() -> None:
     ]
 
     assert "…, 10:04:00 paused" in drawn(lines)
+
+
+# ---------------------------------------------------------------- what is wanted
+
+
+def test_one_call_is_drawn_without_agents(run: Any) -> None:
+    result = run(TRACE, "--call", "1772435650.44")
+
+    assert result.exit_code == 0
+    assert "1772435129.41" not in result.stdout
+    assert "AGENTS" not in result.stdout
+
+
+def test_one_call_is_that_of_the_whole_trace(run: Any) -> None:
+    """An open call is shown as of the end of the trace, not as of its own last event."""
+    lines = [ringing('"1.1"'), line("2026-03-02T09:00:00Z")]
+    whole, one = (run("-", "--json", *more, input=b"\n".join(lines)) for more in ([], ["--call", "1.1"]))
+
+    assert json.loads(one.stdout)["timelines"] == json.loads(whole.stdout)["timelines"]
+
+
+@pytest.mark.parametrize("name", ["jana.mala", "JANA.MALA", "7051", "jana.mala@example.com"])
+def test_an_agent_is_drawn_with_its_calls(name: str, run: Any) -> None:
+    printed = json.loads(run(TRACE, "--agent", name, "--json").stdout)
+
+    assert [agent["agent"] for agent in printed["agents"]] == ["jana.mala"]
+    assert [timeline["call_id"] for timeline in printed["timelines"]] == ["1772435129.41"]
+
+
+@pytest.mark.parametrize(("option", "name"), [("--call", "9.9"), ("--agent", "nobody")])
+def test_what_the_trace_does_not_have_exits_with_1(option: str, name: str, run: Any) -> None:
+    result = run(TRACE, option, name)
+
+    assert result.exit_code == 1
+    assert f"has no {option[2:]} {name}" in result.stderr
+
+
+def test_since_leaves_out_calls_that_were_over(run: Any) -> None:
+    result = run(TRACE, "--since", "2026-03-02T08:12:00+01:00")
+
+    assert "CALL voipex 1772435650.44" in result.stdout
+    assert "CALL voipex 1772435129.41" not in result.stdout
+    assert "  08:12:00 " in result.stdout
+
+
+# ---------------------------------------------------------------- long traces, pager, page
+
+
+def test_batches_give_the_same_documents_but_for_their_counters() -> None:
+    lines = [at_line for name in scenario_names()[:40] for at_line in lines_of(scenario(name))]
+    counters = {"revision", "updated_at"}
+    one, many = (explain(read_trace(lines), batch_events=number) for number in (1, 50))
+
+    for exact, batched in ((one.timelines, many.timelines), (one.agents, many.agents)):
+        assert [{name: each[name] for name in each if name not in counters} for each in exact] == [
+            {name: each[name] for name in each if name not in counters} for each in batched
+        ]
+
+
+def test_a_long_trace_is_folded_in_batches(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = json.loads(run(TRACE, "--json").stdout)
+    monkeypatch.setattr("consumers.cli.SMALL_TRACE", 3)
+    monkeypatch.setattr("consumers.cli.BATCHES", 1)
+    batched = json.loads(run(TRACE, "--json").stdout)
+
+    assert [each["revision"] for each in batched["timelines"]] == [1, 1]
+    assert [each["legs"] for each in batched["timelines"]] == [each["legs"] for each in exact["timelines"]]
+
+
+def test_progress_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = StringIO()
+    monkeypatch.setattr(output, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stderr", output)
+    now_s = iter([0.0, 0.5, 1.5, 1.6, 1.8])
+    monkeypatch.setattr("time.monotonic", lambda: next(now_s))
+    with Progress("folding", 200) as progress:
+        for done in (10, 50, 60, 100):
+            progress(done)
+
+    assert output.getvalue() == "\rfolding 25 % \rfolding 50 % \r\x1b[K"
+
+
+def test_a_pager_shows_the_drawing_on_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    paged: list[str] = []
+    monkeypatch.setattr("consumers.cli.Console.is_terminal", True)
+    monkeypatch.setattr("click.echo_via_pager", lambda lines, **_: paged.extend(lines))
+
+    assert "SUMMARY" in run(TRACE, "--no-pager").stdout
+    assert (run(TRACE).stdout, any("SUMMARY" in row for row in paged)) == ("", True)
+
+
+def test_a_file_that_is_no_trace_gets_one_sentence(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("a\nb\n" * 100)
+    result = run(file)
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"{file} is no trace: none of its 200 lines can be used (line 1: no JSON); `voipex-consumers explain --help` shows one\n"
+    )
+
+
+HOSTILE = "</text><script src=//x.example>\"'&"
+
+
+def test_a_page_loads_nothing_and_escapes_texts(run: Any, tmp_path: Path) -> None:
+    body = {
+        name: f"{HOSTILE}{name}" for name in ("From", "To", "Line", "Login", "Email", "Queue", "UniqueId")
+    }
+    lines = [
+        line(body={"EventName": "NewCall", **body}),
+        line(body={"EventName": "Ringing", **body}),
+        line(body={"EventName": HOSTILE, **body}),
+        line(body={"EventName": "AgentPaused", "PauseName": HOSTILE, **body}),
+        b"{",
+    ]
+    file = tmp_path / "page.html"
+    result = run("-", "--html", file, input=b"\n".join(lines))
+    text = file.read_text(encoding="utf-8")
+    parsed = Parsed()
+    parsed.feed(text)
+
+    assert result.exit_code == 0
+    assert (
+        parsed.tags & {"script", "img", "link", "iframe", "object", "image", "use", "base", "form"} == set()
+    )
+    assert parsed.attributes & {"src", "xlink:href", "srcset", "onload"} == set()
+    assert set(parsed.links) <= {"#"}
+    assert "default-src 'none'" in text
+    assert sum(HOSTILE in data for data in parsed.texts) == 10
+
+
+class Parsed(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.links: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [(value or "")[:1] for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_a_page_shows_what_the_drawing_shows(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    run(TRACE, "--html", file)
+    text = html.unescape(re.sub("<[^>]*>", " ", file.read_text(encoding="utf-8")))
+    explanation = explain(read_trace(TRACE.read_bytes().splitlines()))
+
+    for call in view.calls(explanation, WANTED):
+        for lane in call.lanes:
+            assert lane.label in text
+            assert lane.result in text
+        for event in call.events:
+            assert f"+{event.after_s:.3f} {event.name}" in text
+
+
+def test_a_page_that_cannot_be_written_exits_with_1(run: Any, tmp_path: Path) -> None:
+    result = run(TRACE, "--html", tmp_path / "no" / "page.html")
+
+    assert result.exit_code == 1
+    assert "cannot be written: No such file or directory" in result.stderr
+
+
+# ---------------------------------------------------------------- wrong usage
 
 
 @pytest.mark.parametrize(
@@ -400,10 +642,10 @@ def test_a_usage_error_exits_with_2_and_a_message(arguments: list[Any], message:
 
 
 def test_an_unreadable_file_exits_with_1(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     result = run(TRACE)
 
     assert result.exit_code == 1
@@ -424,3 +666,26 @@ def test_the_package_runs_as_a_command() -> None:
     )
 
     assert json.loads(done.stdout)["rejected"] == []
+
+
+@pytest.mark.process
+def test_a_long_trace_takes_bounded_memory(tmp_path: Path) -> None:
+    """16 KB per call of about ten events; objects of pydantic and the slack of orjson's bytes would take 80 KB."""
+    used_kb = []
+    for number in (200, 20_000):
+        file = tmp_path / f"{number}.jsonl"
+        plan = SimulationPlan(seed=1, agents=20, queues=3, calls_per_s=0.5, started_at_s=1772434800)
+        with file.open("w", encoding="utf-8") as trace:
+            for at_s, body in islice(events(plan), number):
+                received_at = format_rfc3339(round((1772434800 + at_s) * 1_000_000))
+                trace.write(json.dumps({"received_at": received_at, "body": body}) + "\n")
+        code = (
+            "import resource, sys; from consumers.cli import app; "
+            "app(['explain', sys.argv[1]], standalone_mode=False); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, check=True)
+        used_kb.append(int(done.stderr))
+
+    assert used_kb[1] - used_kb[0] < 20_000 / 10 * 32
+    assert b"20,000 events" in done.stdout
