@@ -5,6 +5,7 @@ The spool's own counters are read from it on each scrape, so that they cost the 
 """
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Final, Protocol
@@ -25,17 +26,17 @@ class SingleThreadCounter(Collector):
         self, name: str, documentation: str, labels: tuple[str, ...], registry: CollectorRegistry
     ) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: defaultdict[tuple[str | int, ...], int] = defaultdict(int)
         registry.register(self)
 
-    def inc(self, *values: str) -> None:
+    def inc(self, *values: str | int) -> None:
         """Count one; *values* of the labels in their order."""
-        self._counts[values] = self._counts.get(values, 0) + 1
+        self._counts[values] += 1
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, count in self._counts.items():
-            family.add_metric(values, count)
+            family.add_metric([str(value) for value in values], count)
         yield family
 
 

@@ -20,6 +20,8 @@ from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_EVENTS, CALL_EVENTS, TopicSpec
 from voipex.webhook import Webhook
 
+_UNKNOWN: Final = EventType.UNKNOWN  # a member of an enum is slow to look up
+
 _DIRECTIONS: Final = {
     "incoming": Direction.INCOMING,
     "outgoing": Direction.OUTGOING,
@@ -97,10 +99,10 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
     Raises:
         InvalidEvent: no key: neither a UniqueId nor, for agent events, a Login, Line or Email. Or a key that is too long.
     """
-    sent = {name: text.strip() for name, text in webhook.fields.items()}
-    event_name, unique_id = webhook.fields["EventName"], webhook.fields.get("UniqueId")  # not stripped
-    event_type = EVENT_TYPES.get(sent["EventName"], EventType.UNKNOWN)
-    line, login, email = sent.get("Line"), sent.get("Login"), sent.get("Email")
+    sent = webhook.fields.get
+    event_name, unique_id = webhook.fields["EventName"], sent("UniqueId")
+    event_type = EVENT_TYPES.get(event_name.strip(), _UNKNOWN)
+    line, login, email = sent("Line"), sent("Login"), sent("Email")
     kind, key = _kind_and_key(event_type, unique_id, login, line, email)
     if key is None:
         raise InvalidEvent("no UniqueId, and no agent to key it by")
@@ -108,11 +110,11 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
         raise InvalidEvent(f"the key is longer than {_MAX_KEY_CHARACTERS} characters")
 
     extra = webhook.extra
-    sent_direction = sent.get("Direction")
+    sent_direction = sent("Direction")
     direction = None if sent_direction is None else direction_of(sent_direction)
     if sent_direction is not None and direction is None:
         extra = {**extra, **webhook.field_of("Direction")}  # an unknown direction is not lost
-    number_from, number_to, reason = sent.get("From"), sent.get("To"), sent.get("Reason")
+    number_from, number_to, reason = sent("From"), sent("To"), sent("Reason")
     fields = {
         "event_id": receipt.event_id,
         "pbx": pbx,
@@ -129,8 +131,8 @@ def normalize(webhook: Webhook, pbx: str, receipt: Receipt, region: str = "CZ") 
         "line": line,
         "login": login,
         "email": email,
-        "queue": sent.get("Queue"),
-        "pause_name": sent.get("PauseName"),
+        "queue": sent("Queue"),
+        "pause_name": sent("PauseName"),
         "reason": reason,
         "reason_class": None if reason is None else reason_class(reason),
         "extra": extra,

@@ -5,9 +5,8 @@ CloudEvents 1.0, Kafka protocol binding, binary mode; written by hand, because t
 """
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -52,14 +51,11 @@ def encode(event: NormalizedEvent, at_ms: int, partitions: int, traceparent: str
     )
     if traceparent is not None:
         headers += ((TRACEPARENT_HEADER, traceparent.encode()),)
-    return Record(topic, partition_for_key(key, partitions), key, _json(fields), headers, at_ms)
-
-
-def _json(fields: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(fields)
+        value = orjson.dumps(fields)
     except TypeError:  # an integer beyond 64 bits in `extra`
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+        value = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()
+    return Record(topic, partition_for_key(key, partitions), key, value, headers, at_ms)
 
 
 def decode(value: bytes) -> Event:

@@ -37,13 +37,17 @@ DOCUMENTED_KEYS: Final[Mapping[str, str]] = MappingProxyType(
 """Key in the body -> documented name, if the PBX uses the documented names."""
 
 
+_EXACT_FIELDS: Final = frozenset({"EventName", "UniqueId"})
+
+
 @dataclass(slots=True)  # not frozen: each request makes one, and a frozen __init__ takes four times as long
 class Webhook:
     """
     A parsed webhook.
 
-    `fields`: documented name -> text exactly as sent, without blank ones. `extra`: everything else, under the key that was sent; a number
-    that Python would write with other digits is an `orjson.Fragment`. `raw`: the parsed body. `key_map`: key in the body -> documented name.
+    `fields`: documented name -> text, without blank ones; EventName and UniqueId exactly as sent, the others trimmed. `extra`: everything
+    else, under the key that was sent; a number that Python would write with other digits is an `orjson.Fragment`. `raw`: the parsed body.
+    `key_map`: key in the body -> documented name.
     """
 
     fields: Mapping[str, str]
@@ -92,26 +96,26 @@ def _split_fields(document: Any, key_map: Mapping[str, str]) -> Webhook:
         raise InvalidEvent("the body is not a JSON object")
     fields: dict[str, str] = {}
     extra: dict[str, Any] = {}
+    name_of = key_map.get
     for key, value in document.items():
-        name = key_map.get(key)
-        text = value if type(value) is str else None if name is None else _number_as_text(value)
-        if name is None or text is None:
-            if (
-                name is None or value is not None
-            ):  # an object, a list or a boolean is no field, but is not lost
+        name = name_of(key)
+        if name is None:
+            extra[key] = value
+            continue
+        text = value if type(value) is str else _number_as_text(value)
+        if text is None:
+            if value is not None:  # an object, a list or a boolean is no field, but is not lost
                 extra[key] = value
-        elif text and not text.isspace():
-            if name not in fields:
-                fields[name] = text
-            elif (
-                key == name
-            ):  # two keys of one field: the renamed key counts, the documented one goes to extra
-                extra[key] = value
-            else:
-                extra[name] = document[name]
-                fields[name] = text
-    if extra:
-        extra = {key: _as_sent(value) for key, value in extra.items()}
+            continue
+        trimmed = text.strip()
+        if not trimmed:
+            continue
+        if name in fields:  # two keys of one field: the renamed key counts, the documented one goes to extra
+            extra[name] = document[name]
+            if key == name:
+                continue
+        fields[name] = text if trimmed is not text and name in _EXACT_FIELDS else trimmed
+    extra = {key: _as_sent(value) for key, value in extra.items()} if extra else extra
     if "EventName" not in fields:
         raise InvalidEvent("no EventName")
     return Webhook(fields, extra, document, key_map)

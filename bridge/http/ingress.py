@@ -1,14 +1,14 @@
 """
 The ingress without I/O: `Ingress.open` takes the head of a request and returns the handler of its body. `protocol` and `asgi` call it.
 
-The promise is `WebhookEndpoint.receive_webhook`. One place turns exceptions into responses (`Exchange.reject`), and no response repeats a
+The promise is `WebhookEndpoint.receive`. One place turns exceptions into responses (`Exchange.reject`), and no response repeats a
 body.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol
 
 from bridge.auth.authenticate import Principal
 from bridge.http.errors import ContentTooLarge, MethodNotAllowed, NotFound, UnsupportedContentEncoding
@@ -33,8 +33,6 @@ _METHODS: Final = {  # labels of the metrics: a client must not make new ones
 # An operator must see a wrong password in a PBX, or a full spool.
 _LOGGED: Final = (Unauthorized, InvalidClient, ServiceUnavailable)
 
-_T = TypeVar("_T")
-
 log = get_logger("ingress")
 
 
@@ -54,12 +52,12 @@ class Endpoint(Protocol):
     @property
     def max_body_bytes(self) -> int: ...
 
-    def open(self, headers: RequestHeaders) -> "Callable[[bytes, Exchange], None]":
-        """
-        Authenticate, and return the handler of the body.
+    def authenticate(self, headers: RequestHeaders) -> Principal | None:
+        """Authenticate before the body is read. None: the body says who the sender is."""
+        ...
 
-        It calls `Exchange.respond` or `Exchange.fail` once, or raises.
-        """
+    def receive(self, body: bytes, exchange: "Exchange") -> None:
+        """Handle the request: call `Exchange.respond` or `Exchange.fail` once, now or later, or raise."""
         ...
 
     def rejection(self, error: Exception) -> Response:
@@ -91,7 +89,11 @@ class Ingress:
     def open(self, method: bytes, path: bytes, headers: Headers) -> "Exchange | Response":
         """Route and authenticate. Return the handler of the body, or the response to a request that its head rejects. Raises nothing."""
         exchange = Exchange(self, self._endpoints.get(path), method)
-        return exchange.attempt(exchange.open, headers)
+        try:
+            exchange.open(headers)
+        except Exception as error:  # noqa: BLE001 - nothing above would answer the client
+            return exchange.reject(error)
+        return exchange
 
     def reject(self, error: Exception) -> Response:
         """Make the response to bytes that are no request."""
@@ -100,7 +102,7 @@ class Ingress:
     def record_response(self, exchange: "Exchange", status: int) -> None:
         route = "other" if exchange.endpoint is None else exchange.endpoint.route
         method = _METHODS.get(exchange.method, "other")
-        self._metrics.http_requests.inc(route, method, str(status))
+        self._metrics.http_requests.inc(route, method, status)
         if self._log_requests:
             duration_ms = round((time.perf_counter() - exchange.started) * 1000, 3)
             log.debug("request", method=method, route=route, status=status, duration_ms=duration_ms)
@@ -117,9 +119,10 @@ class Ingress:
 class Exchange:
     """One request and its response. Called with the request's body, it is the request's handler."""
 
-    __slots__ = ("_handle", "_ingress", "_respond", "endpoint", "method", "started")
+    __slots__ = ("_ingress", "_respond", "endpoint", "headers", "method", "principal", "started")
 
-    _handle: "Callable[[bytes, Exchange], None]"
+    headers: RequestHeaders
+    principal: Principal | None
     _respond: Respond
 
     def __init__(self, ingress: Ingress, endpoint: Endpoint | None, method: bytes) -> None:
@@ -128,17 +131,16 @@ class Exchange:
         self.method = method
         self.started: Final = time.perf_counter()
 
-    def open(self, headers: Headers) -> Self:
+    def open(self, headers: Headers) -> None:
         """Raises what is wrong with the head; authenticates before anything is said about the body."""
         endpoint = self.endpoint
         if endpoint is None:
             raise NotFound("webhooks are sent by POST /voipex")
         if self.method != b"POST":
             raise MethodNotAllowed(endpoint.usage)
-        parsed = parse_headers(headers)
-        self._handle = endpoint.open(parsed)
+        self.headers = parsed = parse_headers(headers)
+        self.principal = endpoint.authenticate(parsed)
         check_body_headers(parsed, endpoint.max_body_bytes)
-        return self
 
     @property
     def max_body_bytes(self) -> int:
@@ -147,23 +149,18 @@ class Exchange:
 
     def __call__(self, body: bytes, respond: Respond) -> None:
         self._respond = respond
-        rejection = self.attempt(self._handle, body, self)
-        if rejection is not None:
-            respond(rejection)
-
-    def attempt(self, step: Callable[..., _T], *arguments: object) -> _T | Response:
-        """Take a step of the request. The only place where any exception becomes a response."""
+        assert self.endpoint is not None  # noqa: S101 - opened
         try:
-            return step(*arguments)
+            self.endpoint.receive(body, self)
         except Exception as error:  # noqa: BLE001 - nothing above would answer the client
-            return self.reject(error)
+            self.fail(error)
 
     def respond(self, response: Response) -> None:
         self._respond(response)
         self._ingress.record_response(self, response.status)
 
     def fail(self, error: Exception) -> None:
-        """Respond to an error that came after the handler returned."""
+        """Respond to an error."""
         self._respond(self.reject(error))
 
     def reject(self, error: Exception) -> Response:
@@ -182,10 +179,10 @@ class Exchange:
 
 def check_body_headers(headers: RequestHeaders, max_body_bytes: int) -> None:
     """Raises UnsupportedContentEncoding, ContentTooLarge: the body need not be read to know it."""
-    encoding, length = headers.get(b"content-encoding"), headers.get(b"content-length")
-    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedContentEncoding("send the body without Content-Encoding")
-    if length is not None and length.isdigit() and int(length) > max_body_bytes:
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) > max_body_bytes:
         raise ContentTooLarge(f"more than {max_body_bytes} bytes")
 
 
@@ -226,19 +223,18 @@ class WebhookEndpoint:
         self.max_body_bytes: Final = max_body_bytes
         self._accepted = _accepted_response(*accepted)
 
-    def open(self, headers: RequestHeaders) -> Callable[[bytes, Exchange], None]:
-        principal = self._authenticate(headers.get(b"authorization"))
-        return partial(self.receive_webhook, principal, headers.get(b"traceparent"))
+    def authenticate(self, headers: RequestHeaders) -> Principal:
+        return self._authenticate(headers.get(b"authorization"))
 
-    def receive_webhook(
-        self, principal: Principal, traceparent: bytes | None, body: bytes, exchange: Exchange
-    ) -> None:
+    def receive(self, body: bytes, exchange: Exchange) -> None:
         """
         Receive one webhook. The accepted status means that its event is durable (`RecordSink`); after any other the PBX may try to do better.
 
         A body that is no event is stored durably too, as a dead letter, before it is rejected.
         """
-        receipt = self._clock.receipt(traceparent_of(traceparent))
+        principal = exchange.principal
+        assert principal is not None  # noqa: S101 - `authenticate` returns one
+        receipt = self._clock.receipt(traceparent_of(exchange.headers.get(b"traceparent")))
         partitions = self._partitions_of(principal.pbx)
         try:
             event = normalize(parse(body, principal.keys), principal.pbx, receipt, principal.region)

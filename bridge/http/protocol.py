@@ -27,7 +27,7 @@ from enum import IntEnum
 from functools import lru_cache, partial
 from http import HTTPStatus
 from time import time
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -85,13 +85,8 @@ class Limits:
         return self.max_head_bytes + 8 * self.max_body_bytes
 
 
-class _Request(NamedTuple):
-    """A request that waits for its turn."""
-
-    handler: Callable[[bytes, Respond], None]
-    body: bytes
-    keep_alive: bool
-    is_head: bool
+_Request = tuple[Callable[[bytes, Respond], None], bytes, bool, bool]
+"""A request that waits for its turn, or is being handled: its handler, its body, whether the connection may go on, whether it is a HEAD."""
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -178,16 +173,16 @@ class HttpProtocol(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._reject_unparsed(error)
         if self._received == 0:
-            self._shared = 0 if self._state == _IDLE else len(data)
+            self._shared = 0 if self._state is _IDLE else len(data)
         elif self._received > limits.max_head_bytes:
-            if self._state == _HEAD:
+            if self._state is _HEAD:
                 self._reject(HeadersTooLarge(f"more than {limits.max_head_bytes} bytes"))
-            elif self._state == _BODY and self._received > limits.max_message_bytes:
+            elif self._state is _BODY and self._received > limits.max_message_bytes:
                 self._reject(MalformedRequest("more bytes than its body may need"))
 
     def eof_received(self) -> bool:
         """A client may end its side after its request and wait for the response. False: the transport closes itself."""
-        waits = self._state == _IDLE and self._request is not None and self._transport.can_write_eof()
+        waits = self._state is _IDLE and self._request is not None and self._transport.can_write_eof()
         if waits:
             self._half_closed = True
             self._state = _CLOSING
@@ -214,7 +209,7 @@ class HttpProtocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._state == _HEAD:  # in BODY these are trailers, which must not pass for headers
+        if self._state is _HEAD:  # in BODY these are trailers, which must not pass for headers
             name = name.lower()
             self._headers.append((name, value))
             if name in _OF_CONNECTION:
@@ -302,7 +297,7 @@ class HttpProtocol(asyncio.Protocol):
     # ---------------------------------------------------------------- responding
 
     def _enqueue(self, handler: Callable[[bytes, Respond], None], body: bytes) -> None:
-        request = _Request(handler, body, self._keep_alive, self._method == b"HEAD")
+        request = (handler, body, self._keep_alive, self._method == b"HEAD")
         if self._request is None:
             self._start(request)
         else:
@@ -311,7 +306,8 @@ class HttpProtocol(asyncio.Protocol):
     def _start(self, request: _Request) -> None:
         """Requests that arrive in one iteration of the loop are handled back to back, which keeps the CPU's caches warm."""
         self._request = request
-        self._loop.call_soon(request.handler, request.body, self._respond)
+        handler, body, _, _ = request
+        self._loop.call_soon(handler, body, self._respond)
 
     def _respond_early(self, response: Response) -> None:
         """Respond to the request that is read; the rest of it is dropped."""
@@ -323,14 +319,15 @@ class HttpProtocol(asyncio.Protocol):
         self._request = None
         if request is None or transport.is_closing():
             return
-        ends = self._stopping or self._state == _CLOSING
-        closes = (ends and not self._queue) or not request.keep_alive or CLOSE in response.headers
-        transport.write(encode(response, closes, request.is_head, int(time())))
+        _, _, keep_alive, is_head = request
+        ends = self._stopping or self._state is _CLOSING
+        closes = (ends and not self._queue) or not keep_alive or CLOSE in response.headers
+        transport.write(encode(response, closes, is_head, int(time())))
         if closes:
             self._close()
         elif self._queue:
             self._start(self._queue.popleft())
-        elif self._state == _IDLE:
+        elif self._state is _IDLE:
             self._since = self._loop.time()
         elif self._continue_due:
             self._send_continue()
@@ -351,7 +348,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._state >= _CLOSING or self._transport.is_closing():
             return
         response = self._application.reject(error)
-        is_answered = self._state == _BODY and self._handler is None
+        is_answered = self._state is _BODY and self._handler is None
         self._state = _CLOSING
         self._received = 0
         self._since = self._loop.time()
@@ -364,7 +361,7 @@ class HttpProtocol(asyncio.Protocol):
     def _close(self) -> None:
         """Close; but listen for a moment when the client may still be sending."""
         transport = self._transport
-        lingers = self._state != _IDLE and not self._half_closed and transport.can_write_eof()
+        lingers = self._state is not _IDLE and not self._half_closed and transport.can_write_eof()
         self._state = _LINGERING
         self._received = 0
         self._since = self._loop.time()
@@ -380,7 +377,7 @@ class HttpProtocol(asyncio.Protocol):
         if transport.is_closing():
             if age_s > 2 * limits.request_timeout_s:
                 transport.abort()  # the last response does not leave
-        elif self._state == _LINGERING:
+        elif self._state is _LINGERING:
             if age_s > LINGER_S:
                 transport.abort()
         elif self._state in (_HEAD, _BODY):
@@ -395,9 +392,9 @@ class HttpProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """Finish the requests that are here; a half one has a second more."""
         self._stopping = True
-        if self._state == _LINGERING:
+        if self._state is _LINGERING:
             self._transport.abort()
-        elif self._state == _BODY:
+        elif self._state is _BODY:
             self._loop.call_later(_LAST_BYTES_S, self._stop_reading)
         elif self._request is None:
             self._transport.close()
@@ -406,7 +403,7 @@ class HttpProtocol(asyncio.Protocol):
         self._transport.abort()
 
     def _stop_reading(self) -> None:
-        if self._state == _BODY:
+        if self._state is _BODY:
             self._reject(ShuttingDown("the bridge is stopping"))
 
 
@@ -414,6 +411,7 @@ def _send(response: Response, _: bytes, respond: Respond) -> None:
     respond(response)
 
 
+@lru_cache(maxsize=64)  # nearly all are one and the same
 def _path_of(url: bytes) -> bytes:
     try:
         path = url.partition(b"?")[0] if url.startswith(b"/") else httptools.parse_url(url).path or b"/"

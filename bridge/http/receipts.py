@@ -14,7 +14,7 @@ class ReceiptClock:
     Gives each webhook its Receipt.
 
     `event_id` is a UUIDv7 (RFC 9562): 48 bits of milliseconds, then 12 bits of the microsecond within it (method 3), then 62 bits that
-    begin at random for each microsecond and count up within it. So ids sort as they were given, and ids of two processes do not meet.
+    begin at random for each millisecond and count up within it. So ids sort as they were given, and ids of two processes do not meet.
     """
 
     def __init__(self, now_ns: Callable[[], int] = time.time_ns, seed: bytes | None = None) -> None:
@@ -22,33 +22,29 @@ class ReceiptClock:
         # Ids must differ between processes, not be secret: a system call for each would cost more than the id.
         self._random_bits = random.Random(seed or os.urandom(32)).getrandbits  # noqa: S311
         self._last_us = 0
-        self._tail = 0
         self._millisecond = -1
-        self._time_head = self._id_head = ""
+        self._time_head = self._id_head = self._random_head = ""
+        self._count = 0
 
     def receipt(self, traceparent: str | None = None) -> Receipt:
         at_us = self._now_ns() // 1000
         if at_us > self._last_us:
             self._last_us = at_us
-            self._tail = self._random_bits(61)  # of 62: room to count
         else:
             at_us = self._last_us
-            self._tail += 1
-        # What both texts begin with is made once a millisecond.
         millisecond, microsecond = divmod(at_us, 1000)
         if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            self._time_head, self._id_head = format_rfc3339(at_us)[:23], _id_head(millisecond)
-        received_at = f"{self._time_head}{microsecond:03d}Z"
-        return Receipt(at_us, received_at, self._id_head + _id_tail(microsecond, self._tail), traceparent)
+            self._begin_millisecond(millisecond)
+        self._count = count = self._count + 1
+        # The version and 10 of the 12 bits of rand_a, upper ones first; the variant and 62 bits.
+        event_id = f"{self._id_head}{0x7000 | microsecond << 2:x}-{self._random_head}-{count:012x}"
+        return Receipt(at_us, f"{self._time_head}{microsecond:03d}Z", event_id, traceparent)
 
-
-def _id_head(millisecond: int) -> str:
-    text = f"{millisecond & (1 << 48) - 1:012x}"
-    return f"{text[:8]}-{text[8:]}-"
-
-
-def _id_tail(microsecond: int, tail: int) -> str:
-    """Version and 10 of the 12 bits of rand_a, upper ones first; variant and 62 bits."""
-    text = f"{1 << 63 | tail & (1 << 62) - 1:x}"
-    return f"{0x7000 | microsecond << 2:x}-{text[:4]}-{text[4:]}"
+    def _begin_millisecond(self, millisecond: int) -> None:
+        """Make what all ids and times of a millisecond have in common."""
+        self._millisecond = millisecond
+        self._time_head = format_rfc3339(millisecond * 1000)[:23]
+        text = f"{millisecond & (1 << 48) - 1:012x}"
+        self._id_head = f"{text[:8]}-{text[8:]}-"
+        self._random_head = f"{0x8000 | self._random_bits(14):x}"
+        self._count = self._random_bits(47)  # of 48: room to count

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Final
 
 from bridge.auth.authenticate import Credentials, verify_secret
@@ -34,11 +33,12 @@ class TokenEndpoint:
         self._credentials = credentials
         self._now_s = now_s
 
-    def open(self, headers: RequestHeaders) -> Callable[[bytes, Exchange], None]:
-        return partial(self._issue_token, headers.get(b"authorization"))
+    def authenticate(self, headers: RequestHeaders) -> None:
+        """The client may be in the body."""
 
-    def _issue_token(self, authorization: bytes | None, body: bytes, exchange: Exchange) -> None:
-        client = parse_token_request(body, authorization)
+    def receive(self, body: bytes, exchange: Exchange) -> None:
+        """Issue a token."""
+        client = parse_token_request(body, exchange.headers.get(b"authorization"))
         credentials = self._credentials()
         name, secret_id = _verified(client, credentials)
         token = issue(name, secret_id, self._now_s(), credentials.signing_key)
