@@ -14,7 +14,7 @@ from bridge.cli.output import Json, fail, load_settings, now_us, print_json
 from bridge.ops.survey import report, sources
 from bridge.ops.survey.observe import observe
 from consumers.explain.replay import explain
-from consumers.explain.trace import Trace, read_trace
+from consumers.explain.trace import read_trace
 from voipex.service.health import connectable
 
 _METRICS_TIMEOUT_S: Final = 2.0
@@ -48,8 +48,9 @@ def survey(
     Example: `voipex-bridge survey --since 2h > survey.md`
     """
     sender = None
-    dead_letters: Counter[str] = Counter()
-    if recording is None:
+    if recording is not None:
+        source = _recorded(recording)
+    else:
         loaded = load_settings()
         name = pbx or loaded.pbxs[0]
         if name not in loaded.pbxs:
@@ -58,32 +59,29 @@ def survey(
             since_us = parse_time_us(since, now_us())
         except ValueError as error:
             fail(f"--since: {error}", 2)
-        trace, dead_letters = asyncio.run(sources.read_topics(loaded, name, since_us))
+        source = asyncio.run(sources.read_topics(loaded, name, since_us))
         metrics = _metrics(loaded.management_host or loaded.host, loaded.management_port)
         sender = None if metrics is None else sources.sender_habits(metrics)
-    else:
-        trace = _recorded(recording)
-    if trace.rejected:
-        typer.echo(f"{len(trace.rejected)} lines or records are no events and are left out", err=True)
-    seen = observe(sources.distinct(trace))
-    folded = explain(trace)
-    result = report.to_json(
-        seen, report.count_documents(folded.timelines, folded.agents), dead_letters, sender
-    )
+    if source.unusable:
+        typer.echo(f"{source.unusable} lines or records are no events and are left out", err=True)
+    seen = observe(sources.distinct(source.trace))
+    folded = explain(source.trace, for_drawing=True)
+    documents = report.count_documents(folded.timelines, folded.agents)
+    result = report.to_json(seen, documents, source.dead_letters, sender)
     if as_json:
         print_json(result)
     else:
         sys.stdout.write(report.to_markdown(result))
 
 
-def _recorded(path: Path) -> Trace:
+def _recorded(path: Path) -> sources.Source:
     try:
-        if str(path) == "-":
-            return read_trace(sys.stdin.buffer)
-        with path.open("rb") as lines:
-            return read_trace(lines)
+        lines = sys.stdin.buffer if str(path) == "-" else path.open("rb")
     except OSError as error:
         fail(f"{path}: {error.strerror}", 2)
+    with lines:
+        trace = read_trace(lines)
+    return sources.Source(trace, len(trace.rejected), Counter())
 
 
 def _metrics(host: str, port: int) -> str | None:

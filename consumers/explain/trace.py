@@ -136,6 +136,16 @@ def _received(at_us: int, event: NormalizedEvent, line: int) -> Received:
     return Received(at_us, fields["event_id"], fields["pbx"], event.kind, event.key, value, line)
 
 
+def trace_of(events: Iterable[Event]) -> Trace:
+    """Make a trace of events that were read from their topics, copies of one event_id once."""
+    received: dict[str, Received] = {}
+    for event in events:
+        one = _received(parse_rfc3339(event.received_at), NormalizedEvent.from_event(event), 0)
+        received.setdefault(one.event_id, one)
+    ordered = sorted(received.values(), key=_order)
+    return Trace(ordered, (), ordered[-1].at_us if ordered else None)
+
+
 _DECODER: Final = json.JSONDecoder(
     strict=False, parse_float=orjson.Fragment, parse_int=orjson.Fragment, parse_constant=orjson.Fragment
 )

@@ -45,11 +45,6 @@ def probe(
     return Health(False, f"not {check}: {body or response.status}")
 
 
-def connectable(host: str) -> str:
-    """Return the address to connect to for one to listen on."""
-    return _ANY_ADDRESS.get(host, host)
-
-
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Probe the service of this container. Returns the exit code."""
     host = environment.get("VOIPEX_MANAGEMENT_HOST") or environment.get("VOIPEX_HOST") or "127.0.0.1"

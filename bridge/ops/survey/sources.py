@@ -3,22 +3,29 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.ops.reader import ConsumerRecord, read
-from consumers.explain.trace import Received, Rejected, Trace
+from consumers.explain.trace import Trace, trace_of
 from voipex.errors import TopicMismatch
 from voipex.events import Event
 from voipex.kafka.settings import KafkaSettings
-from voipex.timestamps import parse_rfc3339
 from voipex.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS, topic_name
 
 _CLASS = re.compile(r"[A-Za-z]{1,60}")
 
 
-async def read_topics(settings: KafkaSettings, pbx: str, since_us: int) -> tuple[Trace, Counter[str]]:
+class Source(NamedTuple):
+    """A trace, how many lines or records are no events, and the dead letters by error class."""
+
+    trace: Trace
+    unusable: int
+    dead_letters: Counter[str]
+
+
+async def read_topics(settings: KafkaSettings, pbx: str, since_us: int) -> Source:
     """
     Read the events of *pbx* that were received since *since_us*, and count its dead letters by error class.
 
@@ -26,17 +33,16 @@ async def read_topics(settings: KafkaSettings, pbx: str, since_us: int) -> tuple
         TopicMismatch: an event topic does not exist.
         KafkaUnreachable: with the cause.
     """
-    received: dict[str, Received] = {}
-    rejected: list[Rejected] = []
+    events: list[Event] = []
+    unusable = 0
     for spec in (CALL_EVENTS, AGENT_EVENTS):
         async for record in read(settings, topic_name(pbx, spec)):
             if record.timestamp_ms * 1000 < since_us:
                 continue
             try:
-                event = Event.model_validate_json(record.value or b"")
-                received.setdefault(event.event_id, Received(parse_rfc3339(event.received_at), event))
+                events.append(Event.model_validate_json(record.value or b""))
             except ValueError:
-                rejected.append(Rejected(0, "no Event"))
+                unusable += 1
     dead_letters: Counter[str] = Counter()
     try:
         async for record in read(settings, topic_name(pbx, DEAD_LETTERS)):
@@ -44,8 +50,7 @@ async def read_topics(settings: KafkaSettings, pbx: str, since_us: int) -> tuple
                 dead_letters[_error_class(record)] += 1
     except TopicMismatch:
         pass  # it is made by `topics apply`, and nobody has to
-    ordered = sorted(received.values(), key=lambda each: each.event.order)
-    return Trace(tuple(ordered), tuple(rejected)), dead_letters
+    return Source(trace_of(events), unusable, dead_letters)
 
 
 def _error_class(record: ConsumerRecord) -> str:
@@ -56,8 +61,8 @@ def _error_class(record: ConsumerRecord) -> str:
 
 def distinct(trace: Trace) -> list[Event]:
     """Return the events of a trace in their total order, copies of one event_id once."""
-    events = {each.event.event_id: each.event for each in trace.received}
-    return sorted(events.values(), key=lambda event: event.order)
+    events = {each.event_id: each for each in trace.received}
+    return [each.event for each in sorted(events.values(), key=lambda each: each[:2])]
 
 
 def sender_habits(metrics: str) -> Mapping[str, Any]:
