@@ -5,6 +5,7 @@ Normal path: one `orjson.loads` and one pass over the keys. Where that fails or 
 a second time by a slower and exact parser, which also knows the other encoding and the relaxed notation.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -87,7 +88,7 @@ def parse(body: bytes, key_map: Mapping[str, str] = DOCUMENTED_KEYS) -> Webhook:
     try:
         return _split_fields(orjson.loads(body), key_map)
     except (orjson.JSONDecodeError, _DigitsMatter):
-        return _split_fields(_read_exactly(_text_of(body)), key_map)
+        return _split_fields(_read_exactly(text_of(body)), key_map)
 
 
 def _split_fields(document: Any, key_map: Mapping[str, str]) -> Webhook:
@@ -175,12 +176,43 @@ def _number_as_sent(text: str) -> Any:
     return number if orjson.dumps(number) == digits else orjson.Fragment(digits)
 
 
-def _text_of(body: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark; else windows-1250, in which older PBXs write Czech."""
+_BOM: Final = b"\xef\xbb\xbf"
+_PADDING: Final = b"\0 \t\r\n"  # the NUL that ends a string in C, and what may follow or precede it
+_MULTI_BYTE: Final = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf]"
+    rb"|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]"
+    rb"|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}"
+)
+"""A well-formed UTF-8 sequence of two to four bytes (Unicode, table 3-7)."""
+_REPLACEMENT: Final = "\ufffd"
+
+
+def _replace_each_byte(error: UnicodeError) -> tuple[str, int]:
+    """Python's own handler makes one character of a truncated sequence, however many bytes it has."""
+    assert isinstance(error, UnicodeDecodeError)  # noqa: S101 - only `decode` uses it
+    return _REPLACEMENT * (error.end - error.start), error.end
+
+
+codecs.register_error("voipex.replace_each_byte", _replace_each_byte)
+
+
+def text_of(body: bytes) -> str:
+    """
+    Decode a body: UTF-8, or windows-1250, in which older PBXs write Czech. Byte order marks before it and NULs after it are dropped.
+
+    In broken UTF-8, that is with at least one well-formed sequence, each broken byte becomes U+FFFD; windows-1250 would garble the rest.
+
+    Raises:
+        InvalidJson: neither, since windows-1250 leaves five bytes undefined.
+    """
+    while body.startswith(_BOM):
+        body = body[len(_BOM) :]
+    body = body.rstrip(_PADDING)
     try:
-        return body.decode("utf-8-sig")
+        return body.decode()
     except UnicodeDecodeError:
-        pass
+        if _MULTI_BYTE.search(body):
+            return body.decode(errors="voipex.replace_each_byte")
     try:
         return body.decode("cp1250")
     except UnicodeDecodeError:
@@ -189,7 +221,7 @@ def _text_of(body: bytes) -> str:
 
 def _read_exactly(text: str) -> Any:
     try:
-        return _strict_json(text)
+        return parse_json(text)
     except ValueError:
         relaxed = _relaxed_notation(text)
     except RecursionError:
@@ -210,14 +242,28 @@ _EXACT: Final = json.JSONDecoder(
 )
 
 
-def _strict_json(text: str) -> Any:
-    """Parse by the standard library, which can keep numbers as text and accepts control characters in strings (`strict=False`)."""
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(text: str) -> Any:
+    """
+    Parse by the standard library, which can keep numbers as text and accepts control characters in strings (`strict=False`).
+
+    The last of equal keys wins. A lone surrogate, which UTF-8 lacks, becomes U+FFFD. Raises ValueError, RecursionError.
+    """
     document = _EXACT.decode(text)
-    if "\\u" in text:
-        json.dumps(
-            document, ensure_ascii=False
-        ).encode()  # ValueError for a lone surrogate, which UTF-8 lacks
-    return document
+    return _without_surrogates(document) if "\\u" in text else document
+
+
+def _without_surrogates(value: Any) -> Any:
+    kind = type(value)
+    if kind is str:
+        return _SURROGATE.sub(_REPLACEMENT, value)
+    if kind is list:
+        return [_without_surrogates(each) for each in value]
+    if kind is dict:
+        return {_without_surrogates(key): _without_surrogates(each) for key, each in value.items()}
+    return value
 
 
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 import jwt
-import orjson
 
-from voipex.errors import InvalidClient, InvalidTokenRequest, TokenInvalid, UnsupportedGrantType
+from voipex.errors import InvalidClient, InvalidJson, InvalidTokenRequest, TokenInvalid, UnsupportedGrantType
+from voipex.webhook import parse_json, text_of
 
 LIFETIME_S: Final = 3600
 MAX_BODY_BYTES: Final = 4096  # a token request has about 150
@@ -110,12 +110,12 @@ def parse_token_request(body: bytes, authorization: bytes | None) -> Client:
 
 
 def _parse_fields(body: bytes) -> dict[str, str]:
-    """Return the fields that matter; others are ignored (RFC 6749, 3.2)."""
+    """Return the fields that matter; others are ignored (RFC 6749, 3.2). The bytes are decoded as those of a webhook."""
     try:
-        if body.lstrip()[:1] == b"{":
-            pairs: list[tuple[str, Any]] = list(orjson.loads(body).items())
+        text = text_of(body).strip()
+        if text.startswith("{"):
+            pairs: list[tuple[str, Any]] = list(parse_json(text).items())
         else:
-            text = body.decode().strip()
             pairs = list(
                 parse_qsl(
                     text,
@@ -125,7 +125,7 @@ def _parse_fields(body: bytes) -> dict[str, str]:
                     max_num_fields=_MAX_FIELDS,
                 )
             )
-    except ValueError:  # also orjson's errors, and bytes that are not UTF-8
+    except (ValueError, RecursionError, InvalidJson):
         raise InvalidTokenRequest("neither a form nor a JSON object") from None
     fields: dict[str, str] = {}
     for name, value in pairs:

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from bridge.auth import manage
+from bridge.spool.frames import decode_records
 from bridge.spool.inspect import inspect
+from bridge.spool.segments import frames_in, opened
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
 from tests.waiting import eventually
+from voipex.records import Record, decode
 
 
 @pytest.fixture
@@ -60,6 +63,34 @@ def test_event_accepted_without_kafka_survives_a_restart(tmp_path: Path, nowhere
     assert "777888999" not in log
     assert "petr.novak" not in log
     assert bridge.password not in log
+
+
+def test_bytes_of_every_kind_become_the_event_they_mean(tmp_path: Path, nowhere: str) -> None:
+    sent = {
+        b"\xef\xbb\xbf" * 2 + body(Login="Dvořák") + b"\0\0": "Dvořák",
+        body(Login="Dvořák").decode().encode("cp1250"): "Dvořák",
+        body(Login="Dvořák!").replace(b"!", b"\xe2\x82"): "Dvořák\ufffd\ufffd",
+        body(Login="!").replace(b"!", rb"\ud83d\ude00\ud83d"): "\U0001f600\ufffd",
+        body(Login='old","Login":"new').replace(rb"\"", b'"'): "new",
+    }
+
+    with BridgeProcess(tmp_path, nowhere, VOIPEX_DRAIN_S="0").start() as bridge:
+        answers = [bridge.post(raw)[0] for raw in sent]
+        bridge.stop()
+    values = [decode(record.value) for record in records_in(tmp_path / "spool")]
+
+    assert answers == [200] * len(sent)
+    assert [event.login for event in values] == list(sent.values())
+
+
+def records_in(root: Path) -> list[Record]:
+    """The records of all segments below *root*, in order."""
+    records: list[Record] = []
+    for path in sorted(root.glob("*/*.log")):
+        with opened(path) as fd:
+            for frame in frames_in(fd, path.parent, path.stat().st_size, 1 << 20):
+                records += decode_records(frame.body, frame.record_count)
+    return records
 
 
 def test_all_wrong_settings_are_named_at_once_and_no_port_opens(tmp_path: Path) -> None:

@@ -139,6 +139,23 @@ def test_a_body_that_is_still_no_event_is_not_published(content: bytes) -> None:
         to_record(invalid_webhook(content), only(CORRECTED), 12)
 
 
+@pytest.mark.parametrize(
+    ("sent", "login"),
+    [
+        ("Dvořák".encode("cp1250"), "Dvořák"),
+        ("Dvořák".encode() + b"\xff", "Dvořák\ufffd"),
+        (b"Dvo\\ud800", "Dvo\ufffd"),
+        (b'old","Login":"new', "new"),
+    ],
+)
+def test_a_replay_decodes_bytes_as_the_ingress_does(sent: bytes, login: str) -> None:
+    content = b"\xef\xbb\xbf" * 2 + RENAMED[:-1] + b',"Login":"%b"}\0' % sent
+
+    record = to_record(invalid_webhook(content), only(CORRECTED), 12)
+
+    assert decode(record.value).login == login
+
+
 @given(st.binary(max_size=200))
 def test_any_invalid_body_stays_invalid_on_replay(content: bytes) -> None:
     try:

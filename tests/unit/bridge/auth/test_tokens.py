@@ -186,6 +186,11 @@ IN_JSON = json.dumps(
         (form(), basic("site-7:newer-secret")),
         (form(client_id="site-7"), basic("site-7:newer-secret")),
         (b'{"grant_type":"client_credentials"}', basic("site-7:newer-secret")),
+        (b"\xef\xbb\xbf" * 2 + IN_JSON + b"\0\0", ()),
+        (b"\xef\xbb\xbf" + IN_FORM + b"\0", ()),
+        (IN_JSON.replace(b'"ttl"', '"note":"řeka","ttl"'.encode("cp1250")), ()),
+        (IN_JSON.replace(b'"ttl"', '"note":"ř'.encode() + b'\xff\\ud800","ttl"'), ()),
+        (IN_JSON.replace(b'"ttl"', b'"client_id":"site-7","ttl"').replace(b"site-7", b"other", 1), ()),
     ],
 )
 def test_form_json_and_basic_all_get_a_working_token(
@@ -211,6 +216,8 @@ def test_form_json_and_basic_all_get_a_working_token(
         (b"nonsense", (), 400, "invalid_request"),
         (b"{nonsense", (), 400, "invalid_request"),
         (b"\xff=1", (), 400, "invalid_request"),
+        (b"\x81=1", (), 400, "invalid_request"),
+        (b'{"a":' + b"[" * 4000, (), 400, "invalid_request"),
         (b"client_id=site-7&client_secret=newer-secret", (), 400, "invalid_request"),
         (IN_FORM + b"&client_id=other", (), 400, "invalid_request"),
         (
