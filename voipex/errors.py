@@ -69,7 +69,7 @@ class InvalidWebhook(BridgeError):
 
 
 class InvalidJson(InvalidWebhook):
-    """Neither JSON nor the relaxed notation, in UTF-8 or windows-1250."""
+    """Neither JSON nor the relaxed notation, in UTF-8 (also with broken bytes) or windows-1250."""
 
 
 class InvalidEvent(InvalidWebhook):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
 from bridge.http.errors import ContentTooLarge, IncompleteRequest
-from bridge.http.messages import Application, Handler, Response
+from bridge.http.messages import Application, Handler, Response, joined
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -18,7 +18,10 @@ def asgi_application(application: Application) -> Callable[[Scope, Receive, Send
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"no {scope['type']} here")
-        opened = application.open(scope["method"].encode(), scope["path"].encode(), list(scope["headers"]))
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = joined(name, value) if name in headers else value
+        opened = application.open(scope["method"].encode(), scope["path"].encode(), headers)
         response = opened if isinstance(opened, Response) else await _handled(opened, receive)
         start = {"type": "http.response.start", "status": response.status, "headers": list(response.headers)}
         await send(start)

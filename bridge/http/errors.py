@@ -6,6 +6,7 @@ Errors of an HTTP request itself. `problems` says how each is answered, and so a
     │   ├── MalformedRequest            not HTTP, or ambiguous
     │   ├── IncompleteRequest           the connection ended before the body
     │   ├── RequestTimeout
+    │   ├── LengthRequired
     │   ├── HeadersTooLarge
     │   ├── ContentTooLarge
     │   ├── UnsupportedContentEncoding
@@ -27,11 +28,15 @@ class IncompleteRequest(RequestError):
 
 
 class MalformedRequest(RequestError):
-    """Not HTTP, an unknown method, or a request that two servers could read differently (two lengths, a length beside chunks, invalid chunk sizes). The connection is closed."""
+    """Not HTTP, an unknown method, or a request that two servers could read differently (two lengths, a length beside chunks, invalid chunk sizes), no HTTP version, or not exactly one Host in HTTP/1.1. The connection is closed."""
 
 
 class RequestTimeout(RequestError):
     """Not complete within `VOIPEX_REQUEST_TIMEOUT_S` of its first byte; nothing is stored. The connection is closed."""
+
+
+class LengthRequired(RequestError):
+    """A POST with neither Content-Length nor chunks, so with no body; nothing is stored."""
 
 
 class HeadersTooLarge(RequestError):

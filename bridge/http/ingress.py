@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from bridge.auth.authenticate import Principal
 from bridge.http.errors import ContentTooLarge, MethodNotAllowed, NotFound, UnsupportedContentEncoding
-from bridge.http.messages import Headers, RequestHeaders, Respond, Response, parse_headers
+from bridge.http.messages import RequestHeaders, Respond, Response
 from bridge.http.problems import known, problem_response
 from bridge.http.receipts import ReceiptClock
 from bridge.metrics import Metrics
@@ -86,7 +86,7 @@ class Ingress:
         self._log_requests = log_requests
         self._throttle = LogThrottle(interval_s=1.0)
 
-    def open(self, method: bytes, path: bytes, headers: Headers) -> "Exchange | Response":
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> "Exchange | Response":
         """Route and authenticate. Return the handler of the body, or the response to a request that its head rejects. Raises nothing."""
         exchange = Exchange(self, self._endpoints.get(path), method)
         try:
@@ -131,16 +131,16 @@ class Exchange:
         self.method = method
         self.started: Final = time.perf_counter()
 
-    def open(self, headers: Headers) -> None:
+    def open(self, headers: RequestHeaders) -> None:
         """Raises what is wrong with the head; authenticates before anything is said about the body."""
         endpoint = self.endpoint
         if endpoint is None:
             raise NotFound("webhooks are sent by POST /voipex")
         if self.method != b"POST":
             raise MethodNotAllowed(endpoint.usage)
-        self.headers = parsed = parse_headers(headers)
-        self.principal = endpoint.authenticate(parsed)
-        check_body_headers(parsed, endpoint.max_body_bytes)
+        self.headers = headers
+        self.principal = endpoint.authenticate(headers)
+        check_body_headers(headers, endpoint.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:

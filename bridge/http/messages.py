@@ -1,14 +1,19 @@
 """Requests and responses as values, and the calls between a connection and the application."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import orjson
 
-Headers = Sequence[tuple[bytes, bytes]]
-"""Names in lower case."""
+RequestHeaders = Mapping[bytes, bytes]
+"""The headers of a request by name in lower case; `joined` says what a repeated one is."""
 
 CLOSE: Final = (b"connection", b"close")
+
+
+def joined(name: bytes, value: bytes) -> bytes:
+    """Return the value of a header that has come before: the last one wins, but two of Authorization are none."""
+    return b"" if name == b"authorization" else value
 
 
 class Response(NamedTuple):
@@ -40,25 +45,13 @@ class Handler(Protocol):
 class Application(Protocol):
     """What a connection asks for each request. Neither call does I/O, and neither raises."""
 
-    def open(self, method: bytes, path: bytes, headers: Headers) -> Handler | Response:
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> Handler | Response:
         """Return the handler of the request's body, or the response to a request that its head rejects."""
         ...
 
     def reject(self, error: Exception) -> Response:
         """Make the response to bytes that are no request."""
         ...
-
-
-RequestHeaders = Mapping[bytes, bytes]
-"""The headers of a request by name in lower case."""
-
-
-def parse_headers(headers: Headers) -> RequestHeaders:
-    """The last value of a header wins; a repeated Authorization counts as an empty one."""
-    parsed = dict(headers)
-    if len(parsed) != len(headers) and sum(name == b"authorization" for name, _ in headers) > 1:
-        parsed[b"authorization"] = b""
-    return parsed
 
 
 def json_response(

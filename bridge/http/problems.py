@@ -44,6 +44,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
         405, "Method not allowed", retriable=False, headers=((b"allow", b"POST"),)
     ),
     http.RequestTimeout: Problem(408, "Request too slow", retriable=True),
+    http.LengthRequired: Problem(411, "Length required", retriable=False),
     # The rest of the body is not read.
     http.ContentTooLarge: Problem(413, "Body too large", retriable=False, headers=(CLOSE,)),
     http.UnsupportedContentEncoding: Problem(415, "Compressed bodies are not accepted", retriable=False),

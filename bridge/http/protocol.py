@@ -9,7 +9,7 @@ HTTP/1.1 for the ingress, on httptools: complete requests in, responses out, and
    its first byte to its last: 408), and so is a connection without a request (`idle_timeout_s`). There is no timer per request: the server
    calls `expire` of each connection.
 4. llhttp refuses two lengths, a length beside chunks, bad chunk sizes, bare LF and folded headers; the checks here are of what it lets
-   through. After an error there is one response at most, and a close.
+   through: versions, Host, a missing length (411). After an error there is one response at most, and a close.
 5. A connection that is closed while the client may still be sending lingers for a moment (RFC 9112, 9.6): a reset would take the response
    away from the client.
 
@@ -20,7 +20,7 @@ HTTP/1.1 for the ingress, on httptools: complete requests in, responses out, and
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import IntEnum
@@ -35,11 +35,12 @@ import httptools
 from bridge.http.errors import (
     ContentTooLarge,
     HeadersTooLarge,
+    LengthRequired,
     MalformedRequest,
     RequestTimeout,
     TooManyConnections,
 )
-from bridge.http.messages import CLOSE, Application, Handler, Respond, Response
+from bridge.http.messages import CLOSE, Application, Handler, Respond, Response, joined
 from voipex.errors import ShuttingDown
 
 LINGER_S: Final = 1.0
@@ -48,6 +49,7 @@ _LAST_BYTES_S: Final = 1.0  # for a request that is half here when the server st
 OVERFLOW_CONNECTIONS: Final = 256
 """Connections above the limit that may hear their 503 at the same time; others are just closed."""
 _OF_CONNECTION: Final = frozenset({b"transfer-encoding", b"connection", b"expect"})
+_VERSIONS: Final = ("1.1", "1.0")
 _UPGRADE_OFFER: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
 
 
@@ -109,6 +111,7 @@ class HttpProtocol(asyncio.Protocol):
         "_parser",
         "_queue",
         "_received",
+        "_repeated",
         "_request",
         "_shared",
         "_since",
@@ -202,7 +205,9 @@ class HttpProtocol(asyncio.Protocol):
         self._state = _HEAD
         self._since = self._loop.time()
         self._url = self._body = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._repeated: list[tuple[bytes, bytes]] = []
+        """Header lines before the last one of their name."""
         self._concerns_connection = False
 
     def on_url(self, url: bytes) -> None:
@@ -211,7 +216,10 @@ class HttpProtocol(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._state is _HEAD:  # in BODY these are trailers, which must not pass for headers
             name = name.lower()
-            self._headers.append((name, value))
+            if name in self._headers:
+                self._repeated.append((name, self._headers[name]))
+                value = joined(name, value)
+            self._headers[name] = value
             if name in _OF_CONNECTION:
                 self._concerns_connection = True
 
@@ -222,17 +230,23 @@ class HttpProtocol(asyncio.Protocol):
         if len(self._queue) >= self._limits.max_pipelined:
             raise MalformedRequest("too many requests before the first answer")
         self._method = parser.get_method()
+        self._keep_alive = parser.should_keep_alive()
+        headers = self._headers
+        if not self._keep_alive or self._concerns_connection or self._repeated or b"host" not in headers:
+            self._require_version_and_host(parser.get_http_version())
         if parser.should_upgrade():
             if self._method == b"CONNECT":
                 raise MalformedRequest("no proxy")
             self._upgrade = True
             return
-        self._keep_alive = parser.should_keep_alive()
         expects_continue = self._concerns_connection and self._examine_headers()
-        opened = self._application.open(self._method, _path_of(self._url), self._headers)
+        opened = self._application.open(self._method, _path_of(self._url), headers)
         self._state = _BODY
         if isinstance(opened, Response):
             self._respond_early(opened)
+            return
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            self._respond_early(opened.reject(LengthRequired("send Content-Length, or chunks")))
             return
         self._handler = opened
         self._continue_due = expects_continue
@@ -261,13 +275,26 @@ class HttpProtocol(asyncio.Protocol):
 
     def _require_short_head(self) -> None:
         limit = self._limits.max_head_bytes
-        if len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers) > limit:
+        if len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._header_lines()) > limit:
             raise HeadersTooLarge(f"more than {limit} bytes")
+
+    def _header_lines(self) -> Iterator[tuple[bytes, bytes]]:
+        yield from self._repeated
+        yield from self._headers.items()
+
+    def _require_version_and_host(self, version: str) -> None:
+        """Of a request that is kept alive and has one Host all this is known."""
+        if version not in _VERSIONS:  # a request line without a version counts as 0.9
+            raise MalformedRequest("the request line must end in HTTP/1.1 or HTTP/1.0")
+        if version == "1.1" and b"host" not in self._headers:
+            raise MalformedRequest("HTTP/1.1 needs a Host header")
+        if any(name == b"host" for name, _ in self._repeated):
+            raise MalformedRequest("more than one Host header")
 
     def _examine_headers(self) -> bool:
         """Apply the headers that concern the connection. Return whether the client waits for 100 Continue."""
         expects_continue = False
-        for name, value in self._headers:
+        for name, value in self._header_lines():
             if name == b"transfer-encoding":
                 # llhttp also takes other codings before `chunked`, and chunks in HTTP/1.0.
                 if value.lower() != b"chunked" or self._parser.get_http_version() != "1.1":
@@ -280,8 +307,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def _continue_without_upgrade(self, rest: bytes) -> None:
         """An offered upgrade may be ignored (RFC 9110, 7.8), but httptools skips the body: parse the head again, without the offer."""
-        lines = [b"%b: %b\r\n" % header for header in self._headers if header[0] not in _UPGRADE_OFFER]
-        head = b"".join((self._method, b" ", self._url, b" HTTP/1.1\r\n", *lines, b"\r\n"))
+        lines = [b"%b: %b\r\n" % header for header in self._header_lines() if header[0] not in _UPGRADE_OFFER]
+        version = self._parser.get_http_version().encode()
+        head = b"".join((self._method, b" ", self._url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
         since = self._since
         self._received -= len(rest)
         self._upgrade = False

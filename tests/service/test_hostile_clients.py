@@ -297,6 +297,13 @@ def test_ambiguous_request_gets_400_and_a_close(bridge: BridgeProcess, framing: 
         "POST /vóipex HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode(),
         b"POST /voipex HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"nonsense\r\n\r\n",
+        b"POST /voipex HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        b"POST /voipex HTTP/1.1\r\nHost: a\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        b"POST /voipex HTTP/1.0\r\nHost: a\r\nHost: b\r\nContent-Length: 0\r\n\r\n",
+        b"GET /voipex HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+        b"POST /voipex\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        b"POST /voipex\r\nHost: a\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
+        b"GET /voipex\r\n\r\n",
     ],
 )
 def test_malformed_requests_get_one_response_and_a_close(bridge: BridgeProcess, nonsense: bytes) -> None:
@@ -470,6 +477,27 @@ def test_other_methods_get_405_and_the_connection_stays(
     connection.close()
 
     assert seen == [(status, "POST")] * 2
+
+
+def test_http_1_0_needs_no_host(bridge: BridgeProcess) -> None:
+    whole = request(bridge, head=b"POST /voipex HTTP/1.0\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n")
+
+    assert statuses(said(bridge, whole)) == [200]
+
+
+@pytest.mark.parametrize("path", [b"/voipex", b"/token"])
+def test_a_request_without_any_length_is_411(bridge: BridgeProcess, path: bytes) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\n" % path + authorization(bridge)
+    with connect(bridge) as sock:
+        sock.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        first = sock.recv(4096)
+        sock.sendall(request(bridge))
+        second = sock.recv(4096)
+    with_body = said(bridge, head + b"\r\n" + body() + SMUGGLED)
+    unauthorized = said(bridge, HEAD + b"Connection: close\r\n\r\n")
+
+    assert (statuses(first), statuses(second)) == ([411], [200])
+    assert (statuses(with_body), statuses(unauthorized)) == ([411], [401])
 
 
 # ---------------------------------------------------------------- many

@@ -292,7 +292,11 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
         metrics, spool, answers = Metrics("test"), FakeSpool(fault=fault), list[object]()
         ingress = webhook_ingress(spool, metrics)
         if way == "core":
-            opened = ingress.open(b"POST", b"/voipex", headers)
+            last_wins = {
+                name: b"" if sum(each == name for each, _ in headers) > 1 else value
+                for name, value in headers
+            }
+            opened = ingress.open(b"POST", b"/voipex", last_wins)
             if isinstance(opened, Response):
                 answers.append((opened.status, opened.body))
             else:

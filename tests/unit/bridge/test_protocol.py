@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge.http.errors import MalformedRequest
-from bridge.http.messages import Handler, Headers, Respond, Response
+from bridge.http.messages import Handler, RequestHeaders, Respond, Response
 from bridge.http.problems import problem_response
 from bridge.http.protocol import Limits
 from bridge.http.server import HttpServer
@@ -26,13 +26,13 @@ class Echoing:
 
     def __init__(self, response: Response | None = OK) -> None:
         self.response = response
-        self.opened: list[tuple[bytes, bytes, Headers]] = []
+        self.opened: list[tuple[bytes, bytes, RequestHeaders]] = []
         self.bodies: list[bytes] = []
         self.waiting: list[Respond] = []
         self.rejected: list[Exception] = []
 
-    def open(self, method: bytes, path: bytes, headers: Headers) -> Handler | Response:
-        self.opened.append((method, path, tuple(headers)))
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> Handler | Response:
+        self.opened.append((method, path, headers))
         return self
 
     def __call__(self, body: bytes, respond: Respond) -> None:
@@ -71,7 +71,7 @@ def converse(application: Any, story: Story, limits: Limits = LIMITS) -> None:
 
 
 def post(path: bytes = b"/x", raw: bytes = b"hi", *headers: bytes) -> bytes:
-    lines = (b"POST %b HTTP/1.1" % path, b"Content-Length: %d" % len(raw), *headers, b"", raw)
+    lines = (b"POST %b HTTP/1.1" % path, b"Host: x", b"Content-Length: %d" % len(raw), *headers, b"", raw)
     return b"\r\n".join(lines)
 
 
