@@ -2,9 +2,10 @@
 The composition root of the bridge: it makes spool, publisher and servers from the settings, starts them, supervises them and drains (ADR 6).
 
 Start: credentials, spool (scan and recover), topics, ports, then ready. An unreachable Kafka stops nothing: events are accepted and wait.
-Stop (SIGTERM, SIGINT): (1) become unready, (2) stop accepting and finish the requests in flight, (3) seal the spool, (4) publish what
-waits, for at most `drain_s`, (5) close. The rest waits on disk for the next start. A failed publisher or disk stops the process the same
-way, and run() raises its error.
+Stop (SIGTERM, SIGINT): (1) become unready, (2) close each connection with its next response until none is left, (3) stop accepting, finish
+the requests in flight and seal the spool, (4) publish what waits, (5) close. (2) to (4) take at most `drain_s` and a moment; a second
+signal ends them. The rest waits on disk for the next start. A failed publisher or disk stops the process the same way, but without (2),
+and run() raises its error.
 """
 
 import asyncio
@@ -46,6 +47,7 @@ _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not delay the sta
 _CONNECT_S: Final = 15.0
 _KAFKA_DOWN_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
 _RELOAD_S: Final = 1.0
+_LAST_RECORDS_S: Final = 1.0  # to publish what the last connections sent, if they lasted for the whole drain
 
 log = get_logger("bridge")
 
@@ -321,14 +323,21 @@ class Bridge:
     async def _stop(self, server: HttpServer, publishing: "asyncio.Task[None]") -> None:
         """Steps (1) to (5) of the module's docstring; (1) is `_stopping` itself."""
         log.info("stopping", waiting=self._spool.stats().waiting_records)
-        deadline = time.monotonic() + self._settings.drain_s
-        server.stop()  # (2)
-        await server.stopped.wait()
-        self._spool.seal()  # (3)
+        drain_s = self._settings.drain_s
+        deadline = time.monotonic() + drain_s
         force_stop = asyncio.create_task(self._force_stop.wait())
+        if self._fault is None:
+            draining = asyncio.create_task(server.drain())  # (2)
+            await asyncio.wait(
+                {draining, publishing, force_stop}, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            draining.cancel()
+        server.stop()  # (3)
+        await server.stopped.wait()
+        self._spool.seal()
         await asyncio.wait(  # (4)
             {publishing, force_stop},
-            timeout=max(0.0, deadline - time.monotonic()),
+            timeout=max(min(_LAST_RECORDS_S, drain_s), deadline - time.monotonic()),
             return_when=asyncio.FIRST_COMPLETED,
         )
         force_stop.cancel()

@@ -417,6 +417,10 @@ class HttpProtocol(asyncio.Protocol):
         elif self._request is None and age_s > limits.idle_timeout_s:
             transport.close()
 
+    def drain(self) -> None:
+        """Close with the next response. An idle connection stays, since its client may be about to send."""
+        self._stopping = True
+
     def shutdown(self) -> None:
         """Finish the requests that are here; a half one has a second more."""
         self._stopping = True

@@ -16,6 +16,7 @@ from bridge.http.protocol import LINGER_S, OVERFLOW_CONNECTIONS, HttpProtocol, L
 _BACKLOG: Final = 2048  # connections that may wait for accept()
 _ACCEPT_AGAIN_S: Final = 0.1
 _EXPIRE_S: Final = 0.5
+_DRAINED_S: Final = 0.05
 _SHUTDOWN_S: Final = 5.0  # for requests that are in flight; a response takes milliseconds
 _OTHER_FILES: Final = 256  # descriptors for spool, Kafka, management port, libraries
 
@@ -37,6 +38,7 @@ class HttpServer:
         self._tls = tls
         self._connections: set[HttpProtocol] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._draining = False
         self._stopping = asyncio.Event()
         self.started = asyncio.Event()
         self.stopped = asyncio.Event()
@@ -62,6 +64,19 @@ class HttpServer:
                 connection.abort()
             self.stopped.set()
 
+    async def drain(self) -> None:
+        """
+        Close each connection with its next response, and return once none is left.
+
+        A connection that is closed while its client sends is a failed request, which nobody may repeat for it: so idle ones stay, and new
+        ones are accepted, until `stop`.
+        """
+        self._draining = True
+        for connection in self._connections:
+            connection.drain()
+        while self._connections or self._handshakes:  # noqa: ASYNC110 - a set tells nobody when it is empty
+            await asyncio.sleep(_DRAINED_S)
+
     def stop(self) -> None:
         self._stopping.set()
 
@@ -79,7 +94,7 @@ class HttpServer:
             connection.shutdown()
         deadline = time.monotonic() + _SHUTDOWN_S
         while self._connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(_DRAINED_S)
             self._expire()
 
     def _expire(self) -> None:
@@ -88,7 +103,10 @@ class HttpServer:
             connection.expire(now)
 
     def _make_protocol(self) -> HttpProtocol:
-        return HttpProtocol(self._application, self._limits, self._connections)
+        protocol = HttpProtocol(self._application, self._limits, self._connections)
+        if self._draining:
+            protocol.drain()
+        return protocol
 
     # ---------------------------------------------------------------- TLS
 

@@ -277,7 +277,7 @@ class BridgeSettings(ServiceSettings):
     drain_s: Annotated[
         Seconds,
         Field(
-            description="Maximum time between SIGTERM and exit for publishing what still waits for Kafka.",
+            description="Maximum time between SIGTERM and exit for responding on open connections and publishing what waits for Kafka.",
             ge=0,
         ),
     ] = 20.0
