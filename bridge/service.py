@@ -20,6 +20,7 @@ from typing import Final
 
 import uvloop
 
+from bridge.auth.attempts import WrongPasswords, networks
 from bridge.auth.authenticate import authenticate
 from bridge.auth.store import CredentialStore, Reload
 from bridge.http.ingress import TOKEN_PATH, WEBHOOK_PATHS, Ingress, WebhookEndpoint
@@ -125,6 +126,7 @@ class Bridge:
         return Ingress(
             {**dict.fromkeys(WEBHOOK_PATHS, self._webhooks()), TOKEN_PATH: tokens},
             self._metrics,
+            wrong_passwords=WrongPasswords(networks(self._settings.trusted_proxies)),
             log_requests=self._settings.log_level == "debug",
         )
 

@@ -95,7 +95,13 @@ async def asgi_request(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "path": path, "method": method, "headers": list(headers)}
+    scope = {
+        "type": "http",
+        "path": path,
+        "method": method,
+        "headers": list(headers),
+        "client": ("192.0.2.1", 4711),
+    }
     await asgi_application(app)(scope, receive, send)
     start = sent[0]
     joined: dict[bytes, bytes] = {}

@@ -37,6 +37,11 @@ class BridgeError(Exception):
 class Unauthorized(BridgeError):
     """Credentials are missing or wrong; they are checked before the body is read. Operator: compare the PBX's user and password with `voipex-bridge credentials list`."""
 
+    def __init__(self, message: str = "", *, user: str | None = None) -> None:
+        """*user*: whose password was wrong, as a log may show it."""
+        super().__init__(message)
+        self.user = user
+
 
 class TokenInvalid(Unauthorized):
     """The Bearer token was changed, has expired, or belongs to a revoked secret: fetch a new one from /token."""
@@ -62,6 +67,11 @@ class InvalidClient(OAuthError):
     """The client is missing or unknown, or its secret is wrong. Operator: compare `client_id` and `client_secret` with `voipex-bridge credentials list`."""
 
     error = "invalid_client"
+
+    def __init__(self, message: str = "", *, user: str | None = None) -> None:
+        """*user*: whose secret was wrong, as a log may show it."""
+        super().__init__(message)
+        self.user = user
 
 
 class InvalidWebhook(BridgeError):

@@ -5,6 +5,7 @@ Secrets are long and random (`manage` enforces it), so one SHA-256 protects them
 cost. An unknown user costs as much as a wrong password: always one digest and two constant-time comparisons.
 """
 
+import re
 from binascii import Error as Base64Error
 from binascii import a2b_base64
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +44,7 @@ class SecretHash(NamedTuple):
     digest: bytes
 
 
+_STRANGER: Final = re.compile(rb"[A-Za-z0-9._-]{1,19}")  # secrets have at least 20 characters (`manage`)
 _NO_SECRET: Final = SecretHash("", bytes(32))  # nobody knows a text with this SHA-256
 _UNKNOWN_USER: Final = (None, _NO_SECRET, _NO_SECRET)
 
@@ -138,8 +140,15 @@ def verify_secret(user: bytes, password: bytes, credentials: Credentials) -> tup
     digest = sha256(password).digest()
     is_first, is_second = compare_digest(digest, first.digest), compare_digest(digest, second.digest)
     if principal is None or not (is_first or is_second):
-        raise Unauthorized("unknown user or wrong password")
+        raise Unauthorized("unknown user or wrong password", user=_loggable(user, principal))
     return principal, first.id if is_first else second.id
+
+
+def _loggable(user: bytes, principal: Principal | None) -> str:
+    """Return the user's name; `?` for what may be an e-mail address, or a secret in the place of the name."""
+    if principal is not None:
+        return principal.name
+    return user.decode() if _STRANGER.fullmatch(user) else "?"
 
 
 def _basic(value: bytes, credentials: Credentials) -> Principal:

@@ -21,7 +21,8 @@ def asgi_application(application: Application) -> Callable[[Scope, Receive, Send
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             headers[name] = joined(name, value) if name in headers else value
-        opened = application.open(scope["method"].encode(), scope["path"].encode(), headers)
+        peer = (scope.get("client") or ("",))[0]
+        opened = application.open(scope["method"].encode(), scope["path"].encode(), headers, peer)
         response = opened if isinstance(opened, Response) else await _handled(opened, receive)
         start = {"type": "http.response.start", "status": response.status, "headers": list(response.headers)}
         await send(start)

@@ -10,6 +10,7 @@ Errors of an HTTP request itself. `problems` says how each is answered, and so a
     │   ├── HeadersTooLarge
     │   ├── ContentTooLarge
     │   ├── UnsupportedContentEncoding
+    │   ├── TooManyAttempts
     │   ├── NotFound
     │   └── MethodNotAllowed
     └── ServiceUnavailable
@@ -41,6 +42,10 @@ class LengthRequired(RequestError):
 
 class HeadersTooLarge(RequestError):
     """Request line and headers exceed 32 KiB. The connection is closed."""
+
+
+class TooManyAttempts(RequestError):
+    """Too many wrong passwords from this address: one in two seconds gets 401. A right one is accepted from there all the same. The connection is closed. Operator: the log names user and address; behind a proxy set `VOIPEX_TRUSTED_PROXIES`."""
 
 
 class NotFound(RequestError):

@@ -10,8 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
+from bridge.auth.attempts import WrongPasswords
 from bridge.auth.authenticate import Principal
-from bridge.http.errors import ContentTooLarge, MethodNotAllowed, NotFound, UnsupportedContentEncoding
+from bridge.http.errors import (
+    ContentTooLarge,
+    MethodNotAllowed,
+    NotFound,
+    TooManyAttempts,
+    UnsupportedContentEncoding,
+)
 from bridge.http.messages import RequestHeaders, Respond, Response
 from bridge.http.problems import known, problem_response
 from bridge.http.receipts import ReceiptClock
@@ -75,29 +82,36 @@ class Ingress:
 
     Args:
         endpoints: by path.
+        wrong_passwords: decides which of them get 429.
         log_requests: write a line for each request, at level debug.
     """
 
     def __init__(
-        self, endpoints: Mapping[bytes, Endpoint], metrics: Metrics, *, log_requests: bool = False
+        self,
+        endpoints: Mapping[bytes, Endpoint],
+        metrics: Metrics,
+        *,
+        wrong_passwords: WrongPasswords | None = None,
+        log_requests: bool = False,
     ) -> None:
         self._endpoints = endpoints
         self._metrics = metrics
+        self._wrong_passwords = wrong_passwords or WrongPasswords()
         self._log_requests = log_requests
         self._throttle = LogThrottle(interval_s=1.0)
 
-    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> "Exchange | Response":
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders, peer: str) -> "Exchange | Response":
         """Route and authenticate. Return the handler of the body, or the response to a request that its head rejects. Raises nothing."""
-        exchange = Exchange(self, self._endpoints.get(path), method)
+        exchange = Exchange(self, self._endpoints.get(path), method, headers, peer)
         try:
-            exchange.open(headers)
+            exchange.open()
         except Exception as error:  # noqa: BLE001 - nothing above would answer the client
             return exchange.reject(error)
         return exchange
 
     def reject(self, error: Exception) -> Response:
         """Make the response to bytes that are no request."""
-        return Exchange(self, None, b"").reject(error)
+        return Exchange(self, None, b"", {}, "").reject(error)
 
     def record_response(self, exchange: "Exchange", status: int) -> None:
         route = "other" if exchange.endpoint is None else exchange.endpoint.route
@@ -106,6 +120,16 @@ class Ingress:
         if self._log_requests:
             duration_ms = round((time.perf_counter() - exchange.started) * 1000, 3)
             log.debug("request", method=method, route=route, status=status, duration_ms=duration_ms)
+
+    def throttled(self, error: Exception, exchange: "Exchange") -> Exception:
+        """Log a wrong password, and return TooManyAttempts in its place if its client has sent too many. Return any other error as it is."""
+        if not isinstance(error, Unauthorized | InvalidClient) or error.user is None:
+            return error
+        client = self._wrong_passwords.client(exchange.peer, exchange.headers.get(b"x-forwarded-for"))
+        is_throttled, suppressed = self._wrong_passwords.record(client, error.user)
+        if suppressed is not None:
+            log.warning("wrong password", user=error.user, client=client, peer=exchange.peer, more=suppressed)
+        return TooManyAttempts("too many wrong passwords from this address") if is_throttled else error
 
     def log_rejection(self, error: Exception, status: int) -> None:
         if not isinstance(error, _LOGGED):
@@ -119,28 +143,35 @@ class Ingress:
 class Exchange:
     """One request and its response. Called with the request's body, it is the request's handler."""
 
-    __slots__ = ("_ingress", "_respond", "endpoint", "headers", "method", "principal", "started")
+    __slots__ = ("_ingress", "_respond", "endpoint", "headers", "method", "peer", "principal", "started")
 
-    headers: RequestHeaders
     principal: Principal | None
     _respond: Respond
 
-    def __init__(self, ingress: Ingress, endpoint: Endpoint | None, method: bytes) -> None:
+    def __init__(
+        self,
+        ingress: Ingress,
+        endpoint: Endpoint | None,
+        method: bytes,
+        headers: RequestHeaders,
+        peer: str,
+    ) -> None:
         self._ingress = ingress
         self.endpoint = endpoint
         self.method = method
+        self.headers = headers
+        self.peer = peer
         self.started: Final = time.perf_counter()
 
-    def open(self, headers: RequestHeaders) -> None:
+    def open(self) -> None:
         """Raises what is wrong with the head; authenticates before anything is said about the body."""
         endpoint = self.endpoint
         if endpoint is None:
             raise NotFound("webhooks are sent by POST /voipex")
         if self.method != b"POST":
             raise MethodNotAllowed(endpoint.usage)
-        self.headers = headers
-        self.principal = endpoint.authenticate(headers)
-        check_body_headers(headers, endpoint.max_body_bytes)
+        self.principal = endpoint.authenticate(self.headers)
+        check_body_headers(self.headers, endpoint.max_body_bytes)
 
     @property
     def max_body_bytes(self) -> int:
@@ -168,6 +199,7 @@ class Exchange:
         answered = known(error)
         if answered is not error:
             log.error("request failed", exc_info=error)
+        answered = self._ingress.throttled(answered, self)
         endpoint = self.endpoint
         response = problem_response(answered) if endpoint is None else endpoint.rejection(answered)
         self._ingress.record_response(self, response.status)

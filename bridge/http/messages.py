@@ -45,8 +45,8 @@ class Handler(Protocol):
 class Application(Protocol):
     """What a connection asks for each request. Neither call does I/O, and neither raises."""
 
-    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> Handler | Response:
-        """Return the handler of the request's body, or the response to a request that its head rejects."""
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders, peer: str) -> Handler | Response:
+        """Return the handler of the request's body, or the response to a request that its head rejects. *peer*: address of the other end."""
         ...
 
     def reject(self, error: Exception) -> Response:

@@ -7,6 +7,7 @@ docs/http-responses.md shows the table with the docstrings of the errors. An err
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from bridge.auth import attempts
 from bridge.http import errors as http
 from bridge.http.messages import CLOSE, Response, json_response
 from voipex import errors
@@ -50,6 +51,12 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     http.UnsupportedContentEncoding: Problem(415, "Compressed bodies are not accepted", retriable=False),
     errors.InvalidEvent: Problem(422, "Not an event", retriable=False),
     http.HeadersTooLarge: Problem(431, "Headers too large", retriable=False),
+    http.TooManyAttempts: Problem(
+        429,
+        "Too many wrong passwords",
+        retriable=True,
+        headers=((b"retry-after", b"%d" % attempts.RETRY_AFTER_S), CLOSE),
+    ),
     errors.KafkaTooSlow: Problem(503, "Kafka did not answer in time", retriable=True, headers=_RETRY_AFTER),
     errors.ServiceUnavailable: Problem(503, "Temporarily unavailable", retriable=True, headers=_RETRY_AFTER),
     errors.ShuttingDown: Problem(503, "Shutting down", retriable=True, headers=_RETRY_AFTER),

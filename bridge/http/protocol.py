@@ -109,6 +109,7 @@ class HttpProtocol(asyncio.Protocol):
         "_loop",
         "_method",
         "_parser",
+        "_peer",
         "_queue",
         "_received",
         "_repeated",
@@ -149,6 +150,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        self._peer = str((transport.get_extra_info("peername") or ("",))[0])
         self._connections.add(self)
         surplus = len(self._connections) - self._limits.max_connections
         if surplus > 0:
@@ -240,7 +242,7 @@ class HttpProtocol(asyncio.Protocol):
             self._upgrade = True
             return
         expects_continue = self._concerns_connection and self._examine_headers()
-        opened = self._application.open(self._method, _path_of(self._url), headers)
+        opened = self._application.open(self._method, _path_of(self._url), headers, self._peer)
         self._state = _BODY
         if isinstance(opened, Response):
             self._respond_early(opened)

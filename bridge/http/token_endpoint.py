@@ -6,6 +6,7 @@ from typing import Final
 
 from bridge.auth.authenticate import Credentials, verify_secret
 from bridge.auth.tokens import LIFETIME_S, MAX_BODY_BYTES, Client, issue, parse_token_request
+from bridge.http.errors import TooManyAttempts
 from bridge.http.ingress import Exchange
 from bridge.http.messages import RequestHeaders, Response, json_response
 from bridge.http.problems import PROBLEMS
@@ -49,7 +50,7 @@ class TokenEndpoint:
         problem = PROBLEMS[type(error)]
         if isinstance(error, OAuthError):
             code = error.error
-        elif isinstance(error, ServiceUnavailable):
+        elif isinstance(error, ServiceUnavailable | TooManyAttempts):
             code = "temporarily_unavailable"
         else:
             code = "invalid_request"
@@ -64,6 +65,6 @@ def _verified(client: Client, credentials: Credentials) -> tuple[str, str]:
     """Return the credential's name and the id of the secret that the client showed."""
     try:
         principal, secret_id = verify_secret(client.name, client.secret, credentials)
-    except Unauthorized:
-        raise InvalidClient("unknown client or wrong secret") from None
+    except Unauthorized as error:
+        raise InvalidClient("unknown client or wrong secret", user=error.user) from None
     return principal.name, secret_id

@@ -1,5 +1,6 @@
 """Hostile clients against the real process: the responses that they get, and their small effect on a good client."""
 
+import base64
 import contextlib
 import http.client
 import json
@@ -498,6 +499,34 @@ def test_a_request_without_any_length_is_411(bridge: BridgeProcess, path: bytes)
 
     assert (statuses(first), statuses(second)) == ([411], [200])
     assert (statuses(with_body), statuses(unauthorized)) == ([411], [401])
+
+
+def test_4000_wrong_passwords_lock_no_good_client_out(tmp_path: Path) -> None:
+    with BridgeProcess(tmp_path, f"127.0.0.1:{free_port()}", VOIPEX_DRAIN_S="0").start() as guessed:
+        wrong: dict[int, int] = {}
+        for number in range(4000):
+            credentials = base64.b64encode(f"site-{number % 20}:guess-{number}".encode())
+            answer = said(
+                guessed, HEAD + b"Authorization: Basic %b\r\nConnection: close\r\n\r\n" % credentials
+            )
+            [status] = statuses(answer)
+            wrong[status] = wrong.get(status, 0) + 1
+            if status == 429:
+                assert b"retry-after: 2" in answer
+        good = [guessed.post(body())[0] for _ in range(20)]
+        lines = [
+            json.loads(line) for line in guessed.log().splitlines() if '"event":"wrong password"' in line
+        ]
+        log = guessed.log()
+
+    assert set(wrong) == {401, 429}
+    assert wrong[429] > 3000
+    assert good == [200] * 20
+    assert {(line["client"], line["peer"]) for line in lines} == {("127.0.0.1", "127.0.0.1")}
+    assert "site-7" in {line["user"] for line in lines}
+    assert sum(line["more"] + 1 for line in lines) <= 4000
+    assert len(lines) < 1000
+    assert "guess-" not in log
 
 
 # ---------------------------------------------------------------- many

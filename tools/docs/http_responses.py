@@ -27,7 +27,7 @@ def responses_page() -> str:
     lines += [
         "",
         "The response to `POST /token` is 200 with `access_token`, `token_type` and `expires_in`. Its other responses are those of RFC 6749, section 5.2:",
-        "JSON with `error` and `error_description`. 405, 411, 413 (here above 4 KiB), 415 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
+        "JSON with `error` and `error_description`. 405, 411, 413 (here above 4 KiB), 415, 429 and 503 are as above, as `invalid_request` and `temporarily_unavailable`.",
         "",
         "| status | problem | `error` | cause |",
         "|---|---|---|---|",

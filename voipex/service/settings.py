@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 from zoneinfo import ZoneInfo
@@ -270,6 +271,14 @@ class BridgeSettings(ServiceSettings):
             le=100_000,
         ),
     ] = 1000
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        Field(
+            description="Addresses or networks of proxies in front of the bridge, comma-separated, such as `10.0.0.0/8`: their `X-Forwarded-For` names "
+            "the client whose wrong passwords are throttled and logged."
+        ),
+    ] = ()
     accepted_status: Annotated[
         int, Field(description="Status of the response to an accepted event.", ge=200, le=299)
     ] = 200
@@ -287,6 +296,18 @@ class BridgeSettings(ServiceSettings):
     topic_min_insync: Annotated[
         int, Field(description="`min.insync.replicas` of the topics that `topics apply` creates.", ge=1)
     ] = 2
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split_proxies(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _valid_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ip_network(network)
+        return networks
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield the settings of the bridge that contradict each other."""

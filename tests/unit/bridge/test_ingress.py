@@ -296,7 +296,7 @@ def test_core_and_asgi_give_the_same_response_and_metrics(
                 name: b"" if sum(each == name for each, _ in headers) > 1 else value
                 for name, value in headers
             }
-            opened = ingress.open(b"POST", b"/voipex", last_wins)
+            opened = ingress.open(b"POST", b"/voipex", last_wins, "192.0.2.1")
             if isinstance(opened, Response):
                 answers.append((opened.status, opened.body))
             else:

@@ -31,7 +31,8 @@ class Echoing:
         self.waiting: list[Respond] = []
         self.rejected: list[Exception] = []
 
-    def open(self, method: bytes, path: bytes, headers: RequestHeaders) -> Handler | Response:
+    def open(self, method: bytes, path: bytes, headers: RequestHeaders, peer: str) -> Handler | Response:
+        assert peer == "127.0.0.1"
         self.opened.append((method, path, headers))
         return self
 
