@@ -100,7 +100,7 @@ def serve() -> None:
     """
     Run the bridge in the foreground.
 
-    SIGTERM: stop accepting, publish what waits, exit 0. SIGHUP: reload the credentials.
+    SIGTERM: drain the connections, publish what waits, exit 0. SIGHUP: reload the credentials.
     """
     from bridge import service  # noqa: PLC0415 - as `_LazyGroup`
     from voipex.service import logging as service_logging  # noqa: PLC0415
