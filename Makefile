@@ -27,11 +27,10 @@ help: ## this list
 setup: $(READY) ## the environment in .venv
 
 $(READY): requirements-dev.txt pyproject.toml
-	@echo "setting up $(VENV) (the first time takes about a minute)"
+	@echo "setting up $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say PYTHON=python3.12") if sys.version_info < (3, 11) else 0'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@$(BIN)/python -m tools.install requirements-dev.txt
 	@touch $(READY)
 
 run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls, until Ctrl-C

@@ -362,11 +362,13 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def print_instructions(plan: Plan, password: str, console: Console) -> None:
-    """Print the URL and the credentials for the PBX, a curl command, and the commands that show its effect."""
+    """Print where to look first, the URL and the credentials for the PBX, a curl command, and the commands that show its effect."""
     event = json.dumps(_DOCUMENTED_EVENT, separators=(",", ":"))
     call, agent = _DOCUMENTED_EVENT["UniqueId"], _DOCUMENTED_EVENT["Login"]
     management = "".join(f"  {service:16}{url}\n" for service, url in plan.management_urls.items())
     console.print(
+        f"\nLook first at {first_link(plan)}\n"
+        f"or follow the calls here: {_command()} tail {topic_name(_pbx(), CALL_TIMELINES)}\n"
         f"\nConfigure VOIPEX with\n"
         f"  URL             {plan.ingress_url}\n"
         f"  user            {_USER}\n"
@@ -384,11 +386,19 @@ def print_instructions(plan: Plan, password: str, console: Console) -> None:
     )
 
 
-def _tail_command(kind: TopicSpec, key: str) -> str:
+def first_link(plan: Plan) -> str:
+    """Return the page that shows most at a glance: what the bridge received and what waits."""
+    return f"{plan.management_urls['bridge']}/ready"
+
+
+def _command() -> str:
     sandbox = Path(sys.argv[0])
     bridge = sandbox.with_name("voipex-bridge")
-    command = os.path.relpath(bridge) if sandbox.name == "voipex-sandbox" and bridge.exists() else bridge.name
-    return f"  {command} tail {topic_name(_pbx(), kind)} --key {key} --from-beginning --no-follow\n"
+    return os.path.relpath(bridge) if sandbox.name == "voipex-sandbox" and bridge.exists() else bridge.name
+
+
+def _tail_command(kind: TopicSpec, key: str) -> str:
+    return f"  {_command()} tail {topic_name(_pbx(), kind)} --key {key} --from-beginning --no-follow\n"
 
 
 def _watch(running: Running, console: Console) -> NoReturn:
