@@ -60,7 +60,11 @@ class Clone:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"HOME": str(self.home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        return {
+            "HOME": str(self.home),
+            "PATH": f"{self.folder}/.venv/bin:{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+        }
 
     def start(self, *options: str) -> Self:
         """`make run` with moved ports. The environment of the tests is not set up again."""
@@ -87,7 +91,7 @@ class Clone:
         return (self.folder / "make-run.log").read_text(encoding="utf-8")
 
     def run(self, command: str) -> Result:
-        """Run a command as printed, in a shell."""
+        """Run a command as printed, in a shell. Pages call the commands by their names, as if they were installed."""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,

@@ -14,6 +14,7 @@ from bridge.cli.output import Json, console, fail, load_settings, now_us, print_
 
 credentials_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Manage who may POST. A secret is generated here, shown once, and stored as a hash.",
 )
 

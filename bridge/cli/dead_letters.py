@@ -16,6 +16,7 @@ from voipex.timestamps import parse_rfc3339
 
 dead_letters_app = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Inspect the webhooks and records that could not be processed, and publish them again once the cause is fixed.",
 )
 

@@ -10,7 +10,9 @@ from bridge.cli.output import Json, console, load_settings, print_json
 from voipex.kafka.topics import apply_topics, check_topics
 from voipex.service.units import format_duration
 
-topics_app = typer.Typer(no_args_is_help=True, help="Create, check or list the declared topics.")
+topics_app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Create, check or list the declared topics."
+)
 
 
 @topics_app.command("apply")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.documented import ROOT, Block, Clone, Result, blocks
+from tests.documented import ROOT, Clone, Result, blocks
+from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
 
 README = [command for block in blocks("README.md") for command in block.commands]
@@ -165,6 +166,64 @@ def test_simulate_against_nothing_names_the_url(clone: Clone) -> None:
     assert done.err.startswith("voipex-sandbox: connection refused by http://127.0.0.1:1/voipex.")
 
 
+def test_the_commands_of_the_operators_pages_succeed(clone: Clone) -> None:
+    """As printed, but for the position of the dead letter."""
+    rejected = clone.run(the_one("curl").replace("-d '{", '-d \'{"No":1,').replace("EventName", "event"))
+    listed = prints(clone, "voipex-bridge dead-letters list")
+    position = listed.out.split()[0]
+
+    for page in ("docs/operations.md", "docs/connecting.md", "docs/runbooks/VoipexDeadLetters.md"):
+        for block in blocks(page):
+            for command in block.commands:
+                if command.startswith("voipex-") or "kafka-tool" in command:
+                    done = clone.run(command.replace("0:0", position))
+                    # A replay of a dead letter that still is no event ends with 1.
+                    assert done.code == (1 if " replay" in command and "unusable" in done.out else 0), (
+                        command,
+                        done,
+                    )
+                    assert "Traceback" not in done.err
+
+    assert "422" in rejected.out or "InvalidEvent" in rejected.out
+    assert "InvalidEvent" in listed.out
+
+
+def test_services_start_as_the_page_on_deploying_says(clone: Clone, tmp_path: Path) -> None:
+    """Its block without Docker, on the sandbox's Kafka: one broker, other ports, a PBX of its own."""
+    [block] = [each for each in blocks("docs/deploying.md") if each.commands[0].startswith("export ")]
+    exported, *commands = block.commands
+    exported = re.sub(r"kafka-1:9092,kafka-2:9092", f"127.0.0.1:{clone.ports['KAFKA_PORT']}", exported)
+    exported = exported.replace("/var/lib/voipex/spool", str(tmp_path / "spool"))
+    first = free_port(3)
+    moved = (
+        f"cd {tmp_path}; {exported} VOIPEX_PBXS=deployed:1 VOIPEX_TOPIC_REPLICATION=1 VOIPEX_TOPIC_MIN_INSYNC=1 "
+        f"VOIPEX_PORT={first}"
+    )
+    ports = {"serve": first, "timelines": first + 1, "agents": first + 2}
+    services = [command.split("#")[0] for command in commands if command.split()[1] in ports]
+
+    for command in (each for each in commands if each.split("#")[0] not in services):
+        succeeds(clone, f"{moved}; {command}")
+    with contextlib.ExitStack() as started:
+        for command in services:
+            program, name = command.split()[:2]
+            management = f"export VOIPEX_MANAGEMENT_PORT={ports[name] + (name == 'serve') * 100}"
+            process = started.enter_context(
+                subprocess.Popen(
+                    ["bash", "-c", f"{moved}; {management}; exec {command}"],
+                    env=clone.environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+            started.callback(process.terminate)
+            healthy = f"{moved}; {management}; {program} health"
+            eventually(lambda healthy=healthy: clone.run(healthy).code == 0)  # type: ignore[misc]
+
+    assert [each.split()[1] for each in services] == ["serve", "timelines", "agents"]
+    assert "deployed" in (tmp_path / "credentials.json").read_text()
+
+
 def test_home_stays_empty_and_ctrl_c_ends_make_run(tmp_path: Path) -> None:
     with Clone(tmp_path) as clone:
         clone.start()
@@ -189,7 +248,3 @@ def test_make_run_with_one_port_twice_exits_with_2(tmp_path: Path) -> None:
     assert f"voipex-sandbox: --port and --management-port are both {port}" in done.err
     assert "Error 2" in done.err
     assert [each.name for each in (clone.folder / "build").iterdir()] == ["kafka-jars"]
-
-
-def test_pages_have_no_empty_block() -> None:
-    assert all(isinstance(block, Block) and block.commands for block in blocks("docs/operations.md"))

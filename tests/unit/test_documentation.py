@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.documented import blocks
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     *ROOT.glob("*.md"),
@@ -60,6 +62,31 @@ def test_files_that_a_page_names_exist(name: str) -> None:
     named = set(_PATH.findall((ROOT / name).read_text(encoding="utf-8"))) - _INVENTED
 
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+RUN_BY = {
+    r"README\.md|docs/reading\.md|docs/connecting\.md|docs/runbooks/.*": "tests/kafka/test_documented_commands.py",
+    r"docs/deploying\.md (export|voipex-)": "tests/kafka/test_documented_commands.py",
+    r"docs/deploying\.md .*docker compose": "tests/artefacts/test_compose.py",
+    r"docs/deploying\.md docker build": "tests/artefacts/test_image.py",
+    r"docs/deploying-kubernetes\.md (kubectl|kind|KUBECONFIG|export|voipex-|\.venv)": "tests/artefacts/test_k8s.py",
+    r"docs/operations\.md (voipex-|\.venv)": "tests/kafka/test_documented_commands.py",
+    r"docs/operations\.md kafka-acls\.sh": "tests/kafka/test_secure_kafka.py",
+    r"docs/operations\.md kafka-(get-offsets|consumer-groups)\.sh": "tests/kafka/test_lost_offsets.py",
+    r"docs/operations\.md (kafka-transactions\.sh|printf)": "tests/kafka",
+    r"docs/contract/README\.md python -m tools\.docs": "tests/unit/tools/test_contract_files.py",
+}
+"""What runs the commands of a page, by a pattern of `PAGE COMMAND`."""
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md"))]
+)
+def test_every_command_of_a_page_is_run_by_a_test(page: str) -> None:
+    commands = [f"{page} {command}" for block in blocks(page) for command in block.commands]
+
+    assert [each for each in commands if not any(re.match(known, each) for known in RUN_BY)] == []
+    assert [file for file in RUN_BY.values() if not (ROOT / file).exists()] == []
 
 
 def test_every_decision_is_in_the_index_with_its_status() -> None:
