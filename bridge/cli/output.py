@@ -16,6 +16,8 @@ from voipex.service.running_sandbox import find_sandbox
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 120  # a pipe has no width, and the 80 columns that rich assumes cut tables
 
 
 def load_settings(options: Mapping[str, Any] | None = None) -> settings.Settings:

@@ -323,9 +323,9 @@ def fault_of_command(line: str) -> str | None:
     command: Any = APPLICATIONS[name]
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         word = words.pop(0)
-        if word not in command.commands:
+        command = command.get_command(None, word)
+        if command is None:
             return f"{line}: no command {word}"
-        command = command.commands[word]
     options = {option for each in command.params for option in each.opts}
     return next(
         (f"{line}: no option {word}" for word in words if word[:2] == "--" and word not in options), None
