@@ -85,9 +85,9 @@ def test_other_partitions_are_an_error_other_settings_a_warning(
     assert other.code == 1
     assert f"{pbx}.agent.status.v1 has 3 partitions, not 12" in other_checks["topics"][0][1]
     assert drift.code == 0
-    assert [verdict for verdict, _ in drift_checks["topics"]] == ["warning", "warning"]
+    assert {verdict for verdict, _ in drift_checks["topics"]} == {"warning"}
     assert "1 replicas, VOIPEX_TOPIC_REPLICATION is 3" in drift_checks["topics"][0][1]
-    assert f"topic {pbx}.call.events.v1: retention.ms is 1000" in drift_checks["topics"][1][1]
+    assert f"topic {pbx}.call.events.v1: retention.ms is 1000" in drift_checks["topics"][-1][1]
 
 
 def test_a_low_max_message_bytes_is_an_error(bridge: BridgeProcess, kafka: Broker, pbx: str) -> None:

@@ -54,14 +54,14 @@ def test_up_names_each_fault_of_its_services_once(tmp_path: Path) -> None:
         "--folder",
         str(tmp_path / "build"),
         VOIPEX_PBXS="Praha",
-        VOIPEX_DRAIN_S="soon",
+        VOIPEX_IDLE_TIMEOUT_S="soon",
         VOIPEX_TALKING_LIMIT_S="31d",
     )
 
     assert (done.code, list(tmp_path.iterdir())) == (2, [])
-    invalid_pbx, invalid_drain, contradiction = done.err.splitlines()
+    invalid_pbx, invalid_timeout, contradiction = done.err.splitlines()
     assert invalid_pbx.startswith("voipex-sandbox: VOIPEX_PBXS='Praha': ")
-    assert invalid_drain.startswith("voipex-sandbox: VOIPEX_DRAIN_S='soon': ")
+    assert invalid_timeout.startswith("voipex-sandbox: VOIPEX_IDLE_TIMEOUT_S='soon': ")
     assert contradiction.startswith(
         "voipex-sandbox: VOIPEX_TALKING_LIMIT_S is 31d and VOIPEX_CALL_TIMELINES_"
     )

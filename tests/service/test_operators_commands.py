@@ -62,6 +62,7 @@ def test_offline_checks_pass_and_leave_nothing_in_the_spool(
         "spool directory": "ok",
         "spool space": "ok",
         "spool": "ok",
+        "bridge": "skipped",
         "credentials": "ok",
         "certificate": "ok",
         "ports": "ok",
