@@ -7,7 +7,7 @@ from consumers.calls.projection import timeline
 from tests.call_strategies import BASE_US, CALL_ID, event
 from voipex.call_timeline import CallTimeline, Leg
 from voipex.events import Direction, EventType
-from voipex.normalize import reason_class
+from voipex.hangup_causes import reason_class
 from voipex.timestamps import format_rfc3339
 
 OUT = {"direction": Direction.OUTGOING}

@@ -86,7 +86,7 @@ class Direction(StrEnum):
 
 class ReasonClass(StrEnum):
     """
-    Class of a hangup reason. The texts are Asterisk's; upper or lower case and spaces do not matter.
+    Class of a hangup reason. The texts are Asterisk's; upper or lower case and spaces do not matter. docs/hangup-causes.md lists all.
 
     - `normal`: Normal Clearing
     - `busy`: User busy

@@ -11,10 +11,10 @@ from voipex.events import (
     Direction,
     Event,
     EventType,
-    ReasonClass,
     agent_key,
     split_unique_id,
 )
+from voipex.hangup_causes import reason_class
 from voipex.phone import e164
 from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_EVENTS, CALL_EVENTS, TopicSpec
@@ -30,24 +30,6 @@ _DIRECTIONS: Final = {
     "barge": Direction.BARGE,
 }
 _SEPARATORS: Final = str.maketrans("", "", " _-")
-
-_REASONS: Final = {
-    "normal clearing": ReasonClass.NORMAL,
-    "user busy": ReasonClass.BUSY,
-    "no user response": ReasonClass.NO_ANSWER,
-    "no user responding": ReasonClass.NO_ANSWER,
-    "no answer": ReasonClass.NO_ANSWER,
-    "user alerting, no answer": ReasonClass.NO_ANSWER,
-    "subscriber absent": ReasonClass.UNREACHABLE,
-    "destination out of order": ReasonClass.UNREACHABLE,
-    "call rejected": ReasonClass.REJECTED,
-    "answered elsewhere": ReasonClass.ANSWERED_ELSEWHERE,
-    "unallocated number": ReasonClass.FAILED_NUMBER,
-    "unallocated (unassigned) number": ReasonClass.FAILED_NUMBER,  # Asterisk's text of the same cause
-    "no route to destination": ReasonClass.FAILED_NUMBER,
-    "invalid number format": ReasonClass.FAILED_NUMBER,
-}
-_NETWORK_TERMS: Final = ("congestion", "network", "temporary failure")
 
 _MAX_KEY_CHARACTERS: Final = (
     1024  # real keys are below 100; a record holds its key three times, and Kafka limits its size
@@ -154,17 +136,6 @@ def _kind_and_key(
 def direction_of(sent: str) -> Direction | None:
     """`incomingLocal`, `incominglocal`, `INCOMING_LOCAL` -> incoming_local; None if unknown."""
     return _DIRECTIONS.get(sent.casefold().translate(_SEPARATORS))
-
-
-def reason_class(reason: str) -> ReasonClass:
-    """Classify the reason of a hangup, ignoring case and surplus spaces; the texts are Asterisk's."""
-    text = " ".join(reason.casefold().split())
-    known = _REASONS.get(text)
-    if known is not None:
-        return known
-    if any(term in text for term in _NETWORK_TERMS):
-        return ReasonClass.FAILED_NETWORK
-    return ReasonClass.OTHER
 
 
 @lru_cache(maxsize=8192)  # the events of a call arrive close together

@@ -16,6 +16,7 @@ from bridge.settings import Settings as BridgeSettings
 from consumers.settings import Settings as ConsumerSettings
 from tools import generated
 from tools.docs import contract
+from tools.docs.hangup_causes import hangup_causes_page
 from tools.docs.http_responses import responses_page
 from tools.docs.settings import settings_page
 
@@ -31,6 +32,7 @@ def pages(docs: Path = DOCS) -> dict[str, str]:
             ConsumerSettings, "Settings of the consumers", "voipex/service/settings.py"
         ),
         "http-responses.md": responses_page(),
+        "hangup-causes.md": hangup_causes_page(),
         **{f"contract/{name}": text for name, text in contract.documents(trace).items()},
     }
 

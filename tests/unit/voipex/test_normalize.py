@@ -11,7 +11,8 @@ from tests.factories import body, receipt
 from tests.unit.voipex.webhook_bodies import as_read, bodies, recorded
 from voipex.errors import InvalidEvent, InvalidJson
 from voipex.events import Direction, Event, EventType, ReasonClass
-from voipex.normalize import direction_of, normalize, pbx_started_at, reason_class
+from voipex.hangup_causes import reason_class
+from voipex.normalize import direction_of, normalize, pbx_started_at
 from voipex.records import decode, encode
 from voipex.webhook import key_map, parse
 
@@ -218,34 +219,6 @@ def test_unknown_direction_is_extra_under_the_key_sent(
     event = normalize(webhook, "voipex", receipt()).to_event()
 
     assert (event.direction, orjson.dumps(event.extra).decode()) == (direction, extra)
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("Normal Clearing", ReasonClass.NORMAL),
-        ("  normal   CLEARING ", ReasonClass.NORMAL),
-        ("User busy", ReasonClass.BUSY),
-        ("No user response", ReasonClass.NO_ANSWER),
-        ("No user responding", ReasonClass.NO_ANSWER),
-        ("No answer", ReasonClass.NO_ANSWER),
-        ("User alerting, no answer", ReasonClass.NO_ANSWER),
-        ("Subscriber absent", ReasonClass.UNREACHABLE),
-        ("Destination out of order", ReasonClass.UNREACHABLE),
-        ("Call Rejected", ReasonClass.REJECTED),
-        ("Answered elsewhere", ReasonClass.ANSWERED_ELSEWHERE),
-        ("Unallocated number", ReasonClass.FAILED_NUMBER),
-        ("Unallocated (unassigned) number", ReasonClass.FAILED_NUMBER),
-        ("No route to destination", ReasonClass.FAILED_NUMBER),
-        ("Invalid number format", ReasonClass.FAILED_NUMBER),
-        ("Circuit/channel congestion", ReasonClass.FAILED_NETWORK),
-        ("Network out of order", ReasonClass.FAILED_NETWORK),
-        ("Temporary failure", ReasonClass.FAILED_NETWORK),
-        ("Zavěšeno", ReasonClass.OTHER),
-    ],
-)
-def test_reasons_have_their_class(reason: str, expected: ReasonClass) -> None:
-    assert reason_class(reason) is expected
 
 
 @pytest.mark.parametrize(
