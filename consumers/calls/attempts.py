@@ -37,7 +37,7 @@ def ringing(call: Call, event: CallEvent) -> Step:  # noqa: PLR0911  # the rule 
     monitor = event.direction is Direction.BARGE
     attempt = call.open_attempt_of(event, monitor=monitor)
     _rings_again(call, attempt)
-    if attempt is not None and event.at_us - attempt.began_us <= ROUND_US:
+    if attempt is not None and event.at_us - (attempt.rang_on_us or attempt.began_us) <= ROUND_US:
         if not attempt.ring_reported:
             return _begins_to_ring(call, attempt, event)
         return _second_device(call, attempt, event)
@@ -100,6 +100,7 @@ def _rings_on(call: Call, leg: Leg, event: CallEvent) -> Step:
     call.touch(leg, event)
     leg.answer = None
     leg.withdrawn = leg.own_phone = True
+    leg.rang_on_us = event.at_us
     leg.caller_since_us = None
     leg.caller_since_place = 0
     call.answers.remove(leg)

@@ -176,6 +176,7 @@ class Call:
     ended_rule: str = ""
     ended_reason: ReasonClass | None = None
     end_moved: bool = False  # rule 5b
+    end_doubtful: bool = False  # quality: a CDR long after the end kept rule 5b from moving it
     blank_hangup_since_end: bool = False
     ends: list[CallEnd] = field(default_factory=list)
 
@@ -261,7 +262,12 @@ class Call:
         return None
 
     def open_consults_of(self, consulter: Leg) -> list[Leg]:
-        return [leg for leg in self.open if leg.consulter == consulter.number and leg.role is LegRole.CONSULT]
+        """The open consultations of *consulter*, without rings that a Hangup may have overtaken: those count for no transfer (rule 5f)."""
+        return [
+            leg
+            for leg in self.open
+            if leg.consulter == consulter.number and leg.role is LegRole.CONSULT and leg.overtaken_by is None
+        ]
 
     def is_caller(self, party: PartyLike) -> bool:
         return self.caller is not None and same_party(self.caller, party)
@@ -453,7 +459,7 @@ class Call:
                 self.close(leg, Reported(at_us, self.place), Reported(result, self.place), event)
         self.undecided = None
         self.set_end(at_us, by, rule, reason_class)
-        self.end_moved = self.blank_hangup_since_end = False
+        self.end_moved = self.end_doubtful = self.blank_hangup_since_end = False
         self.grace_from_us = None
 
     def set_end(self, at_us: int, by: EndedBy, rule: str, reason_class: ReasonClass | None) -> None:
@@ -482,7 +488,7 @@ class Call:
         if self.ended:
             self.ended_us = self.ended_by = self.ended_reason = None
             self.ended_rule = ""
-            self.end_moved = self.blank_hangup_since_end = False
+            self.end_moved = self.end_doubtful = self.blank_hangup_since_end = False
             self.anomalies.add(Anomaly.REOPENED)
 
     def copy(self) -> "Call":

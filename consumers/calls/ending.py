@@ -201,6 +201,8 @@ def _end_again(call: Call, leg: Leg, event: CallEvent) -> Step:
     before = (leg.reason, leg.outcome, leg.inferred)
     changed = call.touch(leg, event) or not leg.hangup_place
     if closed_by_device(leg) and leg.role is not LegRole.CALLER:
+        same_reason = event.reason_class is leg.reason_class
+        leg.hangup_repeated |= same_reason and event.at_us - end.value <= SOON_US
         leg.end = _attempt_end(call, leg, event)
     elif isinstance(end, Inferred) and end.rule == "4" and not call.ended:
         if event.at_us - end.value <= SOON_US:
@@ -297,6 +299,8 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
         return Step(Effect.ENDED, "names no line: the whole call, after its CDR")
     waited = call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
     if not waited or call.cdr_place > call.ended_place:
+        if waited and call.cdr is not None and call.cdr.at_us - call.ended_us > SOON_US:
+            call.end_doubtful = True
         return Step(Effect.NONE, "the call had ended")
     call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
     call.end_moved = True

@@ -5,7 +5,7 @@ Blind transfers (rule 9) have no event of their own. They are inferred here from
 withdrawn when later events change the legs.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import Final
 
 from consumers.calls.call import ROUND_US, SECOND_US, Call, Transfer
@@ -31,6 +31,7 @@ class Holders:
         )
         """Legs in the order in which they got the caller (`answered_by`)."""
         self._left: list[int] | None = None
+        self._sure_ends: list[int] | None = None
         self._transfers: list[tuple[Transfer, int, Confidence]] | None = None
 
     def _last_answer_us(self) -> int | None:
@@ -108,7 +109,9 @@ class Holders:
 
     def _over_a_sure_end(self, left_place: int, began_place: int) -> bool:
         """Rule 9: whether an anonymous Hangup (5b) or that of the caller (5e) had ended the call in between."""
-        return any(end.rule in ("b", "e") and left_place <= end.place < began_place for end in self.call.ends)
+        if self._sure_ends is None:
+            self._sure_ends = [end.place for end in self.call.ends if end.rule in ("b", "e")]
+        return bisect_left(self._sure_ends, left_place) < bisect_left(self._sure_ends, began_place)
 
     def blind_of(self, transferor: Leg) -> Transfer | None:
         """Rule 9: the blind transfer by *transferor*, unless that leg gave the caller away otherwise."""

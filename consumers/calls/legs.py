@@ -101,6 +101,7 @@ class Leg(Party):
     answer: Finding[int] | None = None
     answered_place: int = 0  # position of the answer in the order of events
     withdrawn: bool = False  # an answer of this leg was withdrawn (rules 3, 5)
+    rang_on_us: int | None = None  # the Ringing by which the far end began to ring (rule 3)
     own_phone: bool = False  # the withdrawn answer was that of the caller's own phone (rule 3)
     answered_again: bool = False  # quality: the caller was answered again after another Ringing
     caller_since_us: int | None = None  # when it got the caller
@@ -109,6 +110,9 @@ class Leg(Party):
     end: Finding[int] | None = None
     result: Finding[LegResult] | None = None
     hangup_place: int = 0  # place of its own Hangup; 0: none
+    hangup_repeated: bool = (
+        False  # quality: a device reason came twice within 2 s, maybe one Hangup delivered twice
+    )
     reason: str | None = None
     reason_class: ReasonClass | None = None
     consulter: int = 0  # the leg that consults this one

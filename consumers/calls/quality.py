@@ -11,7 +11,7 @@ from itertools import accumulate
 from math import inf
 from typing import Final
 
-from consumers.calls.call import ROUND_US, SECOND_US, Call, Transfer
+from consumers.calls.call import LATE_US, ROUND_US, SECOND_US, Call, Transfer
 from consumers.calls.events import CallEvent
 from consumers.calls.holders import Holders
 from consumers.calls.legs import Leg
@@ -64,6 +64,7 @@ def quality_of(
     if (
         call.ended_by is EndedBy.CDR
         or call.end_moved
+        or call.end_doubtful
         or call.anonymous_answers
         or any(confidence is not Confidence.HIGH for _, _, confidence in transfers)
         or any(leg.inferred for leg in call.legs)
@@ -75,8 +76,10 @@ def quality_of(
 
 
 def is_doubtful(leg: Leg, started_us: int | None) -> bool:
-    """Whether it began after a Hangup with nothing to end or as a doubtful pickup, was answered again, or rang too long to end as normal."""
-    if leg.after_empty_hangup or leg.answered_again or (leg.doubtful_pickup and not leg.ring_reported):
+    """Whether its begin, its answer or its end may be those of another event: see "Quality" in docs/call-rules.md."""
+    if leg.after_empty_hangup or leg.answered_again or leg.hangup_repeated:
+        return True
+    if leg.doubtful_pickup and not leg.ring_reported:
         return True
     if leg.answer is not None or leg.end is None or leg.reason_class is not ReasonClass.NORMAL:
         return False
@@ -104,11 +107,15 @@ def _is_shown(call: Call, event: CallEvent) -> bool:
 
 
 def _shows(call: Call, leg: Leg, event: CallEvent) -> bool:
-    """A leg that began after the event shows another ring, answer or transfer."""
+    """
+    A leg that began after the event shows another ring, answer or transfer.
+
+    So does one that rang or was answered more than 20 s before it: an event comes no later than that.
+    """
     if event.type is EventType.RINGING:
-        return leg.ring_started_us is not None
+        return leg.ring_started_us is not None and event.at_us - leg.ring_started_us <= LATE_US
     if event.type is EventType.ANSWERED:
-        return leg.answer is not None
+        return leg.answer is not None and event.at_us - leg.answer.value <= LATE_US
     return any(each.transferor == leg.number for each in call.transfers)
 
 

@@ -113,7 +113,7 @@ class Conversation:
     One call of a customer, or between two colleagues.
 
     first_sign_us: its first event, since no event tells of anything before. outcome, last_segment: None while open. unreported: intervals in
-    which no event says what goes on, with the reason; the comparison asks nothing then. unheard: persons whose part in it no event tells.
+    which no event says what goes on, with the reason; the comparison asks nothing then. transfers_asked: whether transfers are compared. unheard: persons whose part in it no event tells.
     """
 
     call_id: str
@@ -127,6 +127,7 @@ class Conversation:
     last_segment: str | None = None
     legs: list[Leg] = field(default_factory=list)
     handovers: list[Handover] = field(default_factory=list)
+    transfers_asked: bool = True
     unreported: list[tuple[int, int, str]] = field(default_factory=list)
     unheard: set[str] = field(default_factory=set)
 

@@ -1,5 +1,7 @@
 """Rule 3: Ringing."""
 
+import pytest
+
 from tests.calls import (
     BUSY,
     NO_RESPONSE,
@@ -131,6 +133,13 @@ class TestRule3:
         made = call(*CLICK, ring(5, "20", **OUT), answer(15, "20", **OUT), ring(16, "20", **OUT))
 
         assert (made.status, "ring_after_answer" in made.anomalies) == ("talking", True)
+
+    @pytest.mark.parametrize(("again", "count"), [(8, 1), (8.000001, 2)])
+    def test_the_far_end_that_rings_twice_in_3_s_is_one_leg(self, again: float, count: int) -> None:
+        own = (new(0, **OUT), ring(1, "20", **OUT), answer(3, "20", **OUT))
+        made = call(*own, ring(5, "20", **OUT), ring(again, "20", **OUT), answer(12, "20", **OUT))
+
+        assert (len(made.legs), made.legs[-1].answered_at) == (count, at(12))
 
     def test_own_phone_needs_a_ring_before_its_answer(self) -> None:
         made = call(new(0, **OUT), answer(3, "20", **OUT), ring(5, "20", **OUT))

@@ -516,6 +516,13 @@ class TestRule5f:
 
         assert (only(made).ring_s, made.quality) == (None, "estimated")
 
+    def test_a_consult_ring_that_a_hangup_overtook_takes_nothing(self) -> None:
+        overtaken = (*CONSULT, hangup(13, "203", ELSEWHERE, from_="201"), ring(16, "203", from_="201"))
+        made = call(*overtaken, transfer(20, "201"), hangup(60, "202"), hangup(60.1))
+
+        assert moves(made) == [("attended", "201", "202", "high")]
+        assert legs(made)[1:] == [("202", "agent", "completed"), ("203", "consult", "answered_elsewhere")]
+
 
 class TestRule6:
     def test_after_the_end_a_hangup_fills_details_but_no_times(self) -> None:
