@@ -340,6 +340,8 @@ def _without_talk(call: Call, event: CallEvent) -> Step:
         if began_place is not None:
             attempts = [leg for leg in attempts if leg.began_place == began_place]
         leg = attempts[0] if len(attempts) == 1 else None
+        if leg is None:
+            return Step(Effect.NONE, "the PBX itself answered")
     if leg is None:
         leg = next(call.legs_of(event), None)
     if leg is None:

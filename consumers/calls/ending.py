@@ -141,12 +141,17 @@ def _restore(call: Call, event: CallEvent) -> Step | None:
     if leg is None or leg.end is None or not leg.withdrawn:
         return None
     hindsight = call.hindsight
-    for answered_place, hangup_place in hindsight.withdrawn.items():
-        if hangup_place in (leg.hangup_place, leg.end.place) and hindsight.is_open:
-            del hindsight.withdrawn[answered_place]
-            hindsight.restored[answered_place] = hangup_place
-            raise ReadAgain
-    return None
+    restored = {
+        answered_place: hangup_place
+        for answered_place, hangup_place in hindsight.withdrawn.items()
+        if hangup_place in (leg.hangup_place, leg.end.place)
+    }
+    if not restored or not hindsight.is_open:
+        return None
+    for answered_place in restored:  # an anonymous Answered may have been withdrawn with it
+        del hindsight.withdrawn[answered_place]
+    hindsight.restored.update(restored)
+    raise ReadAgain
 
 
 # ---------------------------------------------------------------- rules 11, 5a, 6

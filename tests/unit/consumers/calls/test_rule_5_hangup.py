@@ -83,6 +83,11 @@ class TestNoTalk:
         assert (leg.result, leg.ring_started_at, leg.ended_at) == ("busy", at(3), at(4))
         assert (leg.parallel_rings, made.status) == (0, "waiting")
 
+    def test_an_anonymous_answered_is_restored_with_it(self) -> None:
+        made = call(*TALK, answer(7, None), hangup(9, "201", BUSY), hangup(30, "201"))
+
+        assert (legs(made), made.talk_s) == ([("201", "agent", "completed")], 25)
+
     def test_restored_it_is_not_withdrawn_again(self) -> None:
         made = call(*TALK, hangup(16, "201", BUSY), hangup(30, "201"), hangup(31, "201", BUSY))
 
