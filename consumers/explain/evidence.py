@@ -284,6 +284,8 @@ def _doubts(call: Call, holders: Holders, timeline: Json, started_us: int | None
         yield "no start was seen, only its end"
     if call.anonymous_answers:
         yield "an Answered names nobody"
+    if call.end_doubtful:
+        yield "a CDR long after the end may have overtaken the Hangup of a caller who waited"
     for leg in call.legs:
         yield from (f"leg {leg.number} {doubt}" for doubt in _doubts_of_leg(leg, started_us))
     if only_the_caller_reports_an_answer(call, holders):
@@ -302,5 +304,8 @@ def _doubts_of_leg(leg: Leg, started_us: int | None) -> Iterator[str]:
         yield "was answered again after it had rung again"
     if doubtful_pickup:
         yield "was answered without a ring while others talked, or right after a Hangup of its line"
-    if is_doubtful(leg, started_us) and not (leg.after_empty_hangup or leg.answered_again or doubtful_pickup):
+    if leg.hangup_repeated:
+        yield "got a device reason twice within 2 s: maybe one Hangup delivered twice"
+    other = leg.after_empty_hangup or leg.answered_again or doubtful_pickup or leg.hangup_repeated
+    if is_doubtful(leg, started_us) and not other:
         yield "ended as normal after more than 90 s without an answer: its Answered may be lost"
