@@ -6,9 +6,9 @@ The spool's own counters are read from it on each scrape, so that they cost the 
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -140,9 +140,23 @@ class Metrics:
             registry=self.registry,
         ).set_function(valid_until_s)
 
-    def watch_spool(self, stats: Callable[[], "SpoolCounts"], now_ms: Callable[[], int]) -> None:
-        """Export the spool's counters, read on each scrape."""
-        self.registry.register(_SpoolCollector(stats, now_ms))
+    def watch_spool(
+        self,
+        stats: Callable[[], "SpoolCounts"],
+        now_ms: Callable[[], int],
+        free_bytes: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        """Export the spool's counters, and the free bytes of its disk, read on each scrape."""
+        self.registry.register(_SpoolCollector(stats, now_ms, free_bytes))
+
+    def watch_clock(self, ahead_s: Callable[[], float], skew_s: Callable[[], Mapping[str, float]]) -> None:
+        """Export how far `received_at` is ahead of the clock, and the clock of each PBX, read on each scrape."""
+        Gauge(
+            "voipex_bridge_clock_ahead_seconds",
+            "How far received_at is ahead of this host's clock since that was set back.",
+            registry=self.registry,
+        ).set_function(ahead_s)
+        self.registry.register(_SkewCollector(skew_s))
 
 
 class SpoolCounts(Protocol):
@@ -160,12 +174,46 @@ class SpoolCounts(Protocol):
     def oldest_waiting_ms(self) -> int | None: ...
     @property
     def corrupt_frames_total(self) -> int: ...
+    @property
+    def used_bytes_by_pbx(self) -> Mapping[str, int]: ...
+    @property
+    def refused_by_pbx(self) -> Mapping[str, int]: ...
+
+
+class _SkewCollector(Collector):
+    def __init__(self, skew_s: Callable[[], Mapping[str, float]]) -> None:
+        self._skew_s = skew_s
+
+    def collect(self) -> Iterable[Metric]:
+        yield _by_pbx(
+            GaugeMetricFamily(
+                "voipex_bridge_clock_skew_seconds",
+                "This host's clock minus the PBX's: the least delay from a call's start to its event, within the last 5 to 10 minutes.",
+                labels=("pbx",),
+            ),
+            self._skew_s(),
+        )
+
+
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+def _by_pbx(family: _Family, values: Mapping[str, float]) -> _Family:
+    for pbx, value in values.items():
+        family.add_metric((pbx,), value)
+    return family
 
 
 class _SpoolCollector(Collector):
-    def __init__(self, stats: Callable[[], SpoolCounts], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        stats: Callable[[], SpoolCounts],
+        now_ms: Callable[[], int],
+        free_bytes: Callable[[], int | None],
+    ) -> None:
         self._stats = stats
         self._now_ms = now_ms
+        self._free_bytes = free_bytes
 
     def collect(self) -> Iterable[Metric]:
         stats = self._stats()
@@ -199,3 +247,24 @@ class _SpoolCollector(Collector):
             "Gaps found when the spool was read, each because of corrupt or missing frames.",
             value=stats.corrupt_frames_total,
         )
+        yield _by_pbx(
+            GaugeMetricFamily(
+                "voipex_bridge_spool_pbx_bytes",
+                "About the bytes waiting for Kafka in the spool, by PBX.",
+                labels=("pbx",),
+            ),
+            stats.used_bytes_by_pbx,
+        )
+        yield _by_pbx(
+            CounterMetricFamily(
+                "voipex_bridge_spool_pbx_refused",
+                "Events refused because those of their PBX filled its share of the spool.",
+                labels=("pbx",),
+            ),
+            stats.refused_by_pbx,
+        )
+        free_bytes = self._free_bytes()
+        if free_bytes is not None:
+            yield GaugeMetricFamily(
+                "voipex_bridge_spool_free_bytes", "Free bytes of the spool's disk.", value=free_bytes
+            )

@@ -34,6 +34,7 @@ from bridge.metrics import Metrics
 from bridge.publisher.producer import KafkaProducer
 from bridge.publisher.publisher import Producer, Publisher
 from bridge.settings import Settings
+from bridge.spool.inspect import free_bytes, lacks_room
 from bridge.spool.memory import MemorySpool
 from bridge.spool.spool import Spool
 from bridge.spool.tuning import SpoolTuning
@@ -42,12 +43,12 @@ from voipex.kafka.topics import check_topics
 from voipex.service.logging import get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
-from voipex.timestamps import parse_rfc3339
 
 _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not delay the start by more
 _CONNECT_S: Final = 15.0
-_KAFKA_DOWN_US: Final = 10_000_000  # longer than a leader election; a balancer should not flap
-_RELOAD_S: Final = 1.0
+_KAFKA_DOWN_S: Final = 10.0  # longer than a leader election; a balancer should not flap
+_WATCH_S: Final = 1.0
+_SET_BACK_S: Final = 1.0  # less is a correction of the clock, made up for within ten seconds
 _LAST_RECORDS_S: Final = 1.0  # to publish what the last connections sent, if they lasted for the whole drain
 
 log = get_logger("bridge")
@@ -70,6 +71,7 @@ class Bridge:
         self._settings = settings
         self._version = version
         self._metrics = Metrics(version)
+        self._receipts = ReceiptClock()
         self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
         self._certificate = (
             Certificate(settings.tls_cert_file, settings.tls_key_file)
@@ -94,6 +96,7 @@ class Bridge:
         self._publisher = Publisher(
             self._spool, self._make_producer, self._metrics, partitions_of=settings.partitions_of
         )
+        self._metrics.watch_clock(lambda: self._receipts.ahead_s, lambda: self._publisher.clock_skew_s)
         management_host = settings.management_host or settings.host
         with (
             listening(settings.host, settings.port, "port") as public_socket,
@@ -107,16 +110,16 @@ class Bridge:
                     self._supervise(server.serve(public_socket), "ingress"),
                 ]
                 publishing = self._supervise(self._publisher.run(), "publisher")
-                reloading = asyncio.create_task(self._reload_changed_files())
+                watching = self._supervise(self._watch(), "watch")
                 await server.started.wait()
                 await started(management)
                 self._log_started(public_socket, management_socket)
                 self._ready = True
                 await self._stopping.wait()
                 await self._stop(server, publishing)
-                reloading.cancel()
+                watching.cancel()
                 management.should_exit = True
-                await asyncio.wait({*serving, publishing, reloading})
+                await asyncio.wait({*serving, publishing, watching})
         if self._fault is not None:
             raise self._fault
         log.info("stopped", waiting=self._spool.stats().waiting_records)
@@ -135,7 +138,7 @@ class Bridge:
         return WebhookEndpoint(
             self._spool,
             lambda header: authenticate(header, self._credentials.credentials, time.time()),
-            ReceiptClock(),
+            self._receipts,
             self._metrics,
             partitions_of=settings.partitions_of,
             max_body_bytes=settings.max_body_bytes,
@@ -161,7 +164,7 @@ class Bridge:
     # ---------------------------------------------------------------- parts
 
     def _open_memory_spool(self) -> MemorySpool:
-        spool = MemorySpool(self._settings.ack_timeout_s)
+        spool = MemorySpool(self._settings.ack_timeout_s, pbxs=self._settings.pbxs)
         self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
         return spool
 
@@ -170,19 +173,35 @@ class Bridge:
         spool = Spool.open(
             settings.spool_dir,
             limit_bytes=settings.spool_limit_bytes,
+            pbxs=settings.pbxs,
             # The newest segment is kept even when Kafka has all of it: with large segments a small disk would stay full.
             tuning=SpoolTuning(segment_bytes=max(1 << 20, min(32 << 20, settings.spool_limit_bytes // 8))),
             on_commit=lambda seconds, _: self._metrics.spool_commit_duration.observe(seconds),
-            on_failed=lambda: self._fail(SpoolFailed("a write to the spool failed")),
+            on_failed=self._on_spool_failed,
             on_corrupt=lambda path, records: log.error(
                 "spool corrupt", file=path.name, missing_records=records
             ),
         )
-        self._metrics.watch_spool(spool.stats, lambda: time.time_ns() // 1_000_000)
+        self._metrics.watch_spool(
+            spool.stats, lambda: time.time_ns() // 1_000_000, lambda: free_bytes(settings.spool_dir)
+        )
         stats = spool.stats()
+        free = free_bytes(settings.spool_dir)
+        if free is not None and lacks_room(free, stats.bytes, settings.spool_limit_bytes):
+            log.warning(
+                "disk smaller than the spool's limit",
+                free_bytes=free,
+                limit_bytes=settings.spool_limit_bytes,
+                remedy="free some space, or lower VOIPEX_SPOOL_LIMIT_BYTES",
+            )
         if stats.waiting_records:
             log.info("spool recovered", waiting=stats.waiting_records, bytes=stats.bytes)
         return spool
+
+    def _on_spool_failed(self, fault: SpoolFailed) -> None:
+        """Stop: what is still in memory is published first, the rest is on the disk, if that can be read."""
+        log.error("spool failed", fault=str(fault), waiting=self._spool.stats().waiting_records)
+        self._fail(fault)
 
     async def _check_topics_if_reachable(self) -> None:
         """Raises TopicMismatch: a bridge that does not start is better than events in the wrong partition."""
@@ -213,9 +232,18 @@ class Bridge:
             remedy = "voipex-bridge topics check lists them, topics apply sets the declared values"
             log.warning("topics differ", differences=len(differences), first=differences[0], remedy=remedy)
 
-    async def _reload_changed_files(self) -> None:
+    async def _watch(self) -> None:
+        """Look once a second at what may change beneath the bridge: its disk, its clock, its files."""
+        set_back = False
         while True:
-            await asyncio.sleep(_RELOAD_S)
+            await asyncio.sleep(_WATCH_S)
+            if isinstance(self._spool, Spool):
+                self._spool.check()
+            ahead_s = self._receipts.ahead_s
+            if ahead_s > _SET_BACK_S and not set_back:
+                remedy = "restart the bridge once the clock is right"
+                log.warning("clock set back", received_at_ahead_s=round(ahead_s), remedy=remedy)
+            set_back = ahead_s > _SET_BACK_S
             self._log_credentials_reload(self._credentials.reload_if_changed())
             if self._certificate is not None:
                 self._log_certificate_reload(self._certificate.reload_if_changed())
@@ -243,19 +271,25 @@ class Bridge:
 
     def _readiness(self) -> Readiness:
         stats = self._spool.stats()
-        full = stats.bytes >= stats.limit_bytes
+        accepting = not (stats.full or stats.failed or self._stopping.is_set())
         return Readiness(
-            self._ready and not full and not self._stopping.is_set() and not self._kafka_required_but_down(),
+            self._ready and accepting and not self._kafka_required_but_down(),
             {
                 "stopping": self._stopping.is_set(),
                 "spool": {
                     "id": self._spool.spool_id,
-                    "full": full,
+                    "full": stats.full,
+                    "failed": stats.failed,
                     "bytes": stats.bytes,
                     "limit_bytes": stats.limit_bytes,
                     "waiting_records": stats.waiting_records,
+                    "bytes_by_pbx": stats.used_bytes_by_pbx,
                 },
                 "kafka": self._publisher.state,
+                "clock": {
+                    "received_at_ahead_s": round(self._receipts.ahead_s, 3),
+                    "skew_s": self._publisher.clock_skew_s,
+                },
             },
         )
 
@@ -264,7 +298,7 @@ class Bridge:
         state = self._publisher.state
         if self._settings.ack == "spool" or state.reachable:
             return False
-        return state.since is None or time.time_ns() // 1000 - parse_rfc3339(state.since) > _KAFKA_DOWN_US
+        return state.since is None or self._publisher.unreachable_s > _KAFKA_DOWN_S
 
     # ---------------------------------------------------------------- start, watch, stop
 

@@ -13,6 +13,7 @@ Errors of all packages. `bridge.http.problems` has the table of responses, `brid
     │   └── InvalidEvent
     ├── ServiceUnavailable           a temporary fault of the bridge: try again later
     │   ├── SpoolFull
+    │   │   └── SpoolShareFull       of one PBX
     │   ├── SpoolFailed              the process must stop
     │   ├── KafkaTooSlow             ack=kafka: it may still arrive
     │   └── ShuttingDown
@@ -94,8 +95,12 @@ class SpoolFull(ServiceUnavailable):
     """More than `VOIPEX_SPOOL_LIMIT_BYTES` wait for Kafka, or the disk is full. Operator: restore Kafka, or free disk space."""
 
 
+class SpoolShareFull(SpoolFull):
+    """Events of this PBX that wait for Kafka fill its share of `VOIPEX_SPOOL_LIMIT_BYTES`; those of other PBXs are accepted. Operator: restore Kafka; see why this PBX sends so many."""
+
+
 class SpoolFailed(ServiceUnavailable):
-    """The disk refused a write or a sync. The process must stop, since a retry that succeeds proves nothing. Operator: check the disk."""
+    """The disk refused a write or a sync, or the spool's files were removed. The process must stop, since a retry that succeeds proves nothing. Operator: check the disk."""
 
 
 class KafkaTooSlow(ServiceUnavailable):

@@ -7,6 +7,7 @@ from prometheus_client import Counter, Histogram
 
 from bridge.metrics import Metrics
 from bridge.publisher.delivery import NO_TIMESTAMP
+from bridge.publisher.skew import ClockSkew
 from bridge.spool import SpooledRecord
 
 
@@ -19,6 +20,7 @@ class PublisherMetrics:
             lambda topic: metrics.publish.labels(topic, "delivered")
         )
         self._duration: Callable[[str], Histogram] = cache(metrics.publish_duration.labels)
+        self.skew = ClockSkew()
         metrics.kafka_reachable.set(0)
 
     def delivered(
@@ -29,6 +31,7 @@ class PublisherMetrics:
         oldest_ms: dict[str, int] = {}
         for topic, batch in batches:
             counts[topic] = counts.get(topic, 0) + len(batch)
+            self.skew.observe(batch[-1].record)
             if (timestamp_ms := batch[0].record.timestamp_ms) != NO_TIMESTAMP:
                 oldest_ms[topic] = min(oldest_ms.get(topic, now_ms), timestamp_ms)
         for topic, count in counts.items():

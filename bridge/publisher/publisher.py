@@ -142,6 +142,7 @@ class Publisher:
         self._producer: Producer | None = None
         self._taking: asyncio.Task[Sequence[SpooledRecord]] | None = None
         self._stopping = False
+        self._unreachable_from = monotonic()
         self._failures = 0  # since the last acknowledgement
         self._throttle = LogThrottle(self._timing.log_interval_s, monotonic)
         self._batch_records = _MAX_RECORDS
@@ -149,6 +150,16 @@ class Publisher:
     @property
     def state(self) -> PublisherState:
         return self._state
+
+    @property
+    def unreachable_s(self) -> float:
+        """For how long Kafka has been unreachable, whatever the system's clock says; 0 while it is reachable."""
+        return 0.0 if self._state.reachable else self._monotonic() - self._unreachable_from
+
+    @property
+    def clock_skew_s(self) -> Mapping[str, float]:
+        """This host's clock minus that of each PBX, from the events of the last minutes."""
+        return self._metrics.skew.by_pbx_s()
 
     def stop(self) -> None:
         """End `run` after the current batch; the rest stays in the source. To publish the rest, seal the source instead."""
@@ -399,6 +410,7 @@ class Publisher:
     def _set_unreachable(self, error: str, cause: str, *, needs_operator: bool = False) -> None:
         if self._state.reachable or self._state.since is None:
             self._state = replace(self._state, reachable=False, since=format_rfc3339(self._now_ms() * 1000))
+            self._unreachable_from = self._monotonic()
             self._metrics.reachable(False)
         self._state = replace(self._state, last_error=error)
         if needs_operator:

@@ -9,7 +9,7 @@ A record is *pending* until it is durable, and *waiting* until Kafka has acknowl
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from voipex.errors import ServiceUnavailable
@@ -39,6 +39,14 @@ class SpoolStats(NamedTuple):
     oldest_waiting_ms: int | None
     """Timestamp of the oldest waiting record, in milliseconds since 1970."""
     corrupt_frames_total: int
+    full: bool
+    """Whether an append was refused for want of room, on disk or within the limit, and would be again."""
+    failed: bool
+    """Whether the disk failed: nothing is accepted any more."""
+    used_bytes_by_pbx: Mapping[str, int]
+    """About the bytes of the waiting records of each PBX."""
+    refused_by_pbx: Mapping[str, int]
+    """Appends that were refused because their PBX had filled its share."""
 
 
 class RecordSink(Protocol):

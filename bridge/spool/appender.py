@@ -2,7 +2,8 @@
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,6 +34,7 @@ class Appender:
         self._fd: int | None = None
         self._segment = Segment(directory, -1)
         self._synced_bytes = 0  # of the segment
+        self._refused_bytes = 0  # of the frame for which the disk had no room
 
     def commit(self, body: bytes, record_count: int) -> Written:
         """
@@ -40,12 +42,35 @@ class Appender:
 
         Raises:
             SpoolFull: the disk is full; nothing was written, and the next call may succeed.
-            SpoolFailed: the content of the disk is unknown from now on.
+            SpoolFailed: the content of the disk is unknown from now on, or the segment is no longer in its directory.
         """
+        frame = encode_frame(self._salt, self._next_seq, record_count, body)
+        with self._rolled_back():
+            self._refused_bytes = len(frame)
+            return self._write_frame(frame, record_count)
+
+    def probe(self) -> None:
+        """Find out whether there is room again for the frame that was refused: write as many zeros, which are no frame. Raises as `commit`."""
+        with self._rolled_back():
+            if self._fd is None:
+                self._fd = self._create_segment()
+            self._write_all(self._fd, bytes(self._refused_bytes), self._synced_bytes)
+            self._files.sync(self._fd)
+
+    def check(self) -> None:
+        """Raise SpoolFailed if the segment is no longer in its directory: what is written to it would be lost."""
+        with self._rolled_back():
+            self._check_linked()
+
+    def _check_linked(self) -> None:
+        if self._fd is not None and not self._files.is_at(self._fd, self._segment.path):
+            raise SpoolFailed(f"{self._segment.path} was removed or replaced")
+
+    @contextmanager
+    def _rolled_back(self) -> Iterator[None]:
+        """Turn OSError into SpoolFull, after a rollback to what was synced, or into SpoolFailed."""
         try:
-            return self._write_frame(
-                encode_frame(self._salt, self._next_seq, record_count, body), record_count
-            )
+            yield
         except OSError as error:
             if error.errno not in _DISK_FULL:
                 raise SpoolFailed(f"write to the spool failed: {error.strerror}") from error
@@ -57,6 +82,7 @@ class Appender:
             self._fd = self._create_segment()
         self._write_all(self._fd, frame, self._synced_bytes)
         self._files.sync(self._fd)
+        self._check_linked()
         self._synced_bytes += len(frame)
         first_seq = self._next_seq
         self._next_seq += record_count
@@ -96,6 +122,11 @@ class Appender:
                 self._files.truncate(self._fd, self._synced_bytes)
             except OSError as error:
                 raise SpoolFailed(f"rollback of a spool write failed: {error.strerror}") from error
+
+    def begin_segment(self) -> None:
+        """Leave an empty segment, named by the next sequence number, so that the one before can be deleted. Raises OSError."""
+        if self._segment.first_seq != self._next_seq:
+            self._fd = self._create_segment()
 
     def close(self) -> None:
         """Close the segment and free the space allocated ahead."""

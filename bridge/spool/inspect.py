@@ -1,6 +1,7 @@
 """Looks at the spools of a host from outside, also while bridges run; changes nothing."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from bridge.spool.segments import (
     try_lock,
 )
 
+SEGMENT_BYTES: Final = 32 << 20  # allocated ahead, beyond the limit
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -51,6 +53,19 @@ def quarantined(root: Path) -> list[Path]:
     return sorted((root / QUARANTINE).glob("*"))
 
 
+def free_bytes(directory: Path) -> int | None:
+    """Return what is free for this user on the disk of *directory*; None if it cannot be read."""
+    try:
+        return shutil.disk_usage(directory).free
+    except OSError:
+        return None
+
+
+def lacks_room(free: int, used: int, limit: int) -> bool:
+    """Return whether the disk would be full before a spool that uses *used* bytes reaches its limit."""
+    return free + used < limit + SEGMENT_BYTES
+
+
 def _is_in_use(directory: Path) -> bool:
     lock = try_lock(directory)
     if lock is not None:
@@ -61,13 +76,14 @@ def _is_in_use(directory: Path) -> bool:
 def _status(directory: Path, in_use: bool, now_s: float) -> SpoolStatus:
     sizes = _segment_sizes(directory)
     segments = list(sizes)
-    acknowledged = end_seq = read_cursor(directory)
+    cursor = read_cursor(directory)
+    acknowledged, end_seq = cursor.acknowledged, max(cursor.acknowledged, cursor.end_seq)
     oldest_ms = None
     if segments:
         acknowledged = max(acknowledged, int(segments[0].stem))
         newest = segments[-1]
         newest_end_seq, sizes[newest] = _end_of(newest, sizes[newest])
-        end_seq = max(acknowledged, newest_end_seq)
+        end_seq = max(acknowledged, end_seq, newest_end_seq)
         oldest_ms = _oldest_waiting_ms(segments, sizes, acknowledged)
     return SpoolStatus(
         spool_id=directory.name,

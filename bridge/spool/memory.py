@@ -14,7 +14,8 @@ from typing import Final
 from uuid import uuid4
 
 from bridge.spool import OnDurable, SpooledRecord, SpoolStats, notify
-from voipex.errors import KafkaTooSlow, ServiceUnavailable, ShuttingDown
+from bridge.spool.shares import Shares, pbx_of
+from voipex.errors import KafkaTooSlow, ServiceUnavailable, ShuttingDown, SpoolShareFull
 from voipex.records import Record
 
 DEFAULT_LIMIT_BYTES: Final = 32 << 20
@@ -34,7 +35,9 @@ class PendingAck:
 class MemorySpool:
     """A RecordSink and RecordSource in memory; all of it belongs to one event loop."""
 
-    def __init__(self, deadline_s: float, limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
+    def __init__(
+        self, deadline_s: float, limit_bytes: int = DEFAULT_LIMIT_BYTES, pbxs: Sequence[str] = ()
+    ) -> None:
         self.spool_id = str(uuid4())
         self._deadline_s = deadline_s
         self._limit_bytes = limit_bytes
@@ -42,6 +45,8 @@ class MemorySpool:
         self._taken = 0  # of the queue, from the left
         self._next_seq = 0
         self._bytes = 0
+        self._full_bytes = 0  # of the append for which there was no room
+        self._shares = Shares(pbxs, limit_bytes)
         self._pending: deque[PendingAck] = deque()
         self._sealed = False
         self._records_available: asyncio.Future[None] | None = None
@@ -55,10 +60,11 @@ class MemorySpool:
         Errors passed to *on_durable*:
             KafkaTooSlow: no acknowledgement within the deadline. Respond 503; the records may still arrive.
             ServiceUnavailable: too much is queued. The records are not.
+            SpoolShareFull: too much of this PBX is. The same.
             ShuttingDown: the spool is sealed.
         """
         size = sum(record.size_bytes for record in records)
-        rejection = self._rejection(size)
+        rejection = self._rejection(records, size)
         if rejection is not None or not records:
             on_durable(rejection)
             return
@@ -66,16 +72,20 @@ class MemorySpool:
             self._queue.append(SpooledRecord(self.spool_id, self._next_seq, record))
             self._next_seq += 1
         self._bytes += size
+        self._shares.add(records)
         pending = PendingAck(self._next_seq - 1, on_durable)
         pending.timer = asyncio.get_running_loop().call_later(self._deadline_s, self._expire, pending)
         self._pending.append(pending)
         self._wake_publisher()
 
-    def _rejection(self, size: int) -> ServiceUnavailable | None:
+    def _rejection(self, records: Sequence[Record], size: int) -> ServiceUnavailable | None:
         if self._sealed:
             return ShuttingDown("the bridge is shutting down")
         if self._bytes + size > self._limit_bytes:
+            self._full_bytes = size
             return ServiceUnavailable("too much waits for Kafka")
+        if records and not self._shares.admit(pbx_of(records[0]), size, self._bytes + size):
+            return SpoolShareFull("too much of this PBX waits for Kafka")
         return None
 
     def _expire(self, pending: PendingAck) -> None:
@@ -117,7 +127,9 @@ class MemorySpool:
     def acknowledge(self, through: SpooledRecord) -> None:
         """Forget the records up to *through*, and complete their appends."""
         while self._queue and self._queue[0].seq <= through.seq:
-            self._bytes -= self._queue.popleft().record.size_bytes
+            record = self._queue.popleft().record
+            self._bytes -= record.size_bytes
+            self._shares.subtract((record,))
             self._taken -= 1
         while self._pending and self._pending[0].last_seq <= through.seq:
             _complete(self._pending.popleft(), None)
@@ -131,6 +143,10 @@ class MemorySpool:
             limit_bytes=self._limit_bytes,
             oldest_waiting_ms=self._queue[0].record.timestamp_ms if self._queue else None,
             corrupt_frames_total=0,
+            full=self._bytes + self._full_bytes > self._limit_bytes,
+            failed=False,
+            used_bytes_by_pbx=self._shares.used_bytes(self._bytes),
+            refused_by_pbx=self._shares.refused,
         )
 
     def _wake_publisher(self) -> None:

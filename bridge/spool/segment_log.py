@@ -75,15 +75,17 @@ class SegmentLog:
         self.spool_id = directory.name
         self.segments = deque(map(open_segment, segment_paths(directory)))
         first_seq, end_seq = 0, 0
+        cursor = read_cursor(directory)
         if self.segments:
             first_seq = self.segments[0].first_seq
-            end_seq = truncate_torn_tail(self.segments[-1], tuning.chunk_bytes)
-        cursor = read_cursor(directory)
-        self.read_seq = max(first_seq, cursor)
-        self.end_seq = max(end_seq, cursor)
+            end_seq = truncate_torn_tail(self.segments[-1], tuning.chunk_bytes, cursor.end_seq)
+        self.counted_before = cursor.counted
+        self.read_seq = max(first_seq, cursor.acknowledged)
+        self.end_seq = max(end_seq, cursor.acknowledged, cursor.end_seq)
         self.waiting_bytes = sum(segment.waiting_bytes for segment in self.segments)
         self.on_gap: Callable[[Path, int], None] = lambda _path, _records: None
         """Called with a segment and the number of records that are missing in it."""
+        self.on_acknowledged: Callable[[Iterable[Record]], None] = lambda _records: None
         self._ready: deque[Frame] = deque()
         self._taken: deque[Frame] = deque()
         self._ready_bytes = 0
@@ -148,6 +150,8 @@ class SegmentLog:
 
     async def load(self) -> None:
         """Read the next chunk from disk. If it has no intact frame, `read_seq` skips the missing records. Raises SpoolFailed."""
+        if self._skip_missing_segments():
+            return
         part = self._next_range()
         if part.stop - part.start <= self._tuning.inline_read_bytes:
             self._enqueue_range(part, map(_decode, self._read(part)))
@@ -164,8 +168,16 @@ class SegmentLog:
 
     def load_blocking(self) -> None:
         """Like `load`, before the event loop runs."""
+        if self._skip_missing_segments():
+            return
         part = self._next_range()
         self._enqueue_range(part, map(_decode, self._read(part)))
+
+    def _skip_missing_segments(self) -> bool:
+        """Skip all records if no segment is left of them, though the cursor counts them; return whether that is so."""
+        if not self.segments:
+            self._record_gap(Segment(self.directory, self.read_seq), self.end_seq)
+        return not self.segments
 
     def _next_range(self) -> _Range:
         """
@@ -264,9 +276,11 @@ class SegmentLog:
         while self._taken and self._taken[0].end_seq <= seq + 1:
             frame = self._taken.popleft()
             self._subtract_waiting(frame.segment, frame.size)
+            self.on_acknowledged(frame.records)
         if self._taken and self._taken[0].first_seq <= seq:
             done, self._taken[0] = self._taken[0].split(seq + 1 - self._taken[0].first_seq)
             self._subtract_waiting(done.segment, done.size)
+            self.on_acknowledged(done.records)
         return self.release_segments()
 
     def release_segments(self) -> list[Segment]:

@@ -9,14 +9,16 @@ then possibly zeros, since segments are allocated ahead.
 import fcntl
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 from zlib import crc32
+
+import orjson
 
 from bridge.spool.frames import ScannedFrame, scan_frames
 from voipex.errors import BridgeError
@@ -81,6 +83,13 @@ class Files:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(fd, 0, length)
 
+    def is_at(self, fd: int, path: Path) -> bool:
+        """Return whether *path* still names the open file or directory: it may have been removed, replaced or hidden by a mount."""
+        try:
+            return os.path.samestat(os.fstat(fd), path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def sync_directory(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -133,20 +142,22 @@ def frames_in(
     return scan_frames(partial(os.pread, fd), salt_of(directory), start, stop, chunk_bytes)
 
 
-def truncate_torn_tail(newest: Segment, chunk_bytes: int) -> int:
+def truncate_torn_tail(newest: Segment, chunk_bytes: int, durable_seq: int) -> int:
     """
     Truncate the newest segment after its last intact frame, and return the next sequence number.
 
-    The frames are synced: after a kill they may exist in the page cache only, and they are about to be published.
+    If records before *durable_seq* are missing, the tail is corrupt, not torn, and stays for whoever examines it. The frames are synced:
+    after a kill they may exist in the page cache only, and they are about to be published.
     """
     end_seq, stop = newest.first_seq, HEADER_BYTES
     with opened(newest.path, os.O_RDWR) as fd:
         for frame in frames_in(fd, newest.path.parent, newest.length, chunk_bytes):
             end_seq, stop = frame.end_seq, frame.stop
-        if newest.length > stop:
-            os.ftruncate(fd, stop)
+        if end_seq >= durable_seq:
+            if newest.length > stop:
+                os.ftruncate(fd, stop)
+            newest.length = min(newest.length, stop)
         _fdatasync(fd)
-    newest.length = min(newest.length, stop)
     newest.waiting_bytes = max(0, newest.length - HEADER_BYTES)
     return end_seq
 
@@ -164,20 +175,36 @@ def delete_or_quarantine(segment: Segment) -> None:
 # ---------------------------------------------------------------- the cursor
 
 
-def read_cursor(directory: Path) -> int:
-    """Read the first sequence number that is not in Kafka; 0 if the file is missing or corrupt."""
+class Cursor(NamedTuple):
+    """How far a spool got, as of about a second ago."""
+
+    acknowledged: int = 0
+    """First sequence number that is not in Kafka."""
+    end_seq: int = 0
+    """First sequence number that was not synced: records before it that are missing were lost by the disk."""
+    counted: Mapping[str, int] = {}
+    """Of `Shares`, for all directories that the process held."""
+
+
+def read_cursor(directory: Path) -> Cursor:
+    """Read the cursor; all zero if the file is missing or corrupt."""
     try:
-        number, crc = (directory / "cursor").read_bytes().split()
-        return int(number) if crc == b"%08x" % crc32(number) else 0
-    except (OSError, ValueError):
-        return 0
+        content, crc = (directory / "cursor").read_bytes().rsplit(maxsplit=1)
+        if crc != b"%08x" % crc32(content):
+            return Cursor()
+        acknowledged, *more = content.split()
+        if not more:  # of a version that wrote nothing else
+            return Cursor(int(acknowledged))
+        return Cursor(int(acknowledged), int(more[0]), orjson.loads(more[1]))
+    except (OSError, ValueError, IndexError):
+        return Cursor()
 
 
-def write_cursor(directory: Path, seq: int) -> None:
+def write_cursor(directory: Path, cursor: Cursor) -> None:
     """Replace the cursor atomically. It is not synced: an old cursor only means copies."""
-    text = b"%d" % seq
+    content = b"%d %d %b" % (cursor.acknowledged, cursor.end_seq, orjson.dumps(cursor.counted))
     with opened(directory / "cursor.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
-        os.write(fd, b"%b %08x\n" % (text, crc32(text)))
+        os.write(fd, b"%b %08x\n" % (content, crc32(content)))
     (directory / "cursor.new").replace(directory / "cursor")
 
 

@@ -17,13 +17,17 @@ segment, so existing segments are only read. Sequence numbers continue from the 
 in memory while the publisher keeps up; once it lags by more than a limit, everything is read from disk until it has caught up. Older
 segments are verified when they are read, so a start reads only the newest one, however much waits.
 
-**Forgetting.** The `cursor` file (first sequence number not in Kafka, with a crc) is replaced by a rename about once a second and not
-synced: an old or unreadable cursor means copies. A segment that is completely in Kafka is deleted, and so is a recovered directory.
+**Forgetting.** The `cursor` file (how far Kafka and the disk are, with a crc) is replaced by a rename about once a second and not synced: an
+old or unreadable cursor means copies. A segment that is completely in Kafka is deleted, and so is a recovered directory; a drained spool
+that is closed leaves an empty segment.
+
+**Sharing.** `shares` divides the room among the PBXs.
 
 **Faults.** *Bytes that are no frame are corrupt exactly if a sequence number is missing*; if none is, they are a torn write that was never
-acknowledged. Corrupt frames are counted, the readable rest is published, and the file is moved to `<root>/corrupt/` instead of being
+acknowledged. The cursor knows which numbers were synced, up to its last second. Corrupt frames are counted, the readable rest is published, and the file is moved to `<root>/corrupt/` instead of being
 deleted. Disk full or a short write: roll back to what was synced, fail the pending appends with SpoolFull, and try again with the next
-append. Any other error of a write, a sync or that rollback: SpoolFailed from then on, since a later sync that succeeds proves nothing.
+append, or after a second. Any other error of a write, a sync or that rollback: SpoolFailed from then on, since a later sync that succeeds
+proves nothing. A segment or directory that is no longer where it was: the same, found before anything is reported durable, or in a second.
 A segment of another format version: do not start.
 """
 
@@ -46,6 +50,7 @@ from bridge.spool.appender import Appender, Written
 from bridge.spool.frames import encode_record
 from bridge.spool.segment_log import Frame, SegmentLog
 from bridge.spool.segments import (
+    Cursor,
     Files,
     delete_or_quarantine,
     remove_directory,
@@ -55,8 +60,9 @@ from bridge.spool.segments import (
     try_lock,
     write_cursor,
 )
+from bridge.spool.shares import Shares, pbx_of
 from bridge.spool.tuning import SpoolTuning
-from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull
+from voipex.errors import ServiceUnavailable, ShuttingDown, SpoolFailed, SpoolFull, SpoolShareFull
 from voipex.records import Record
 
 
@@ -80,19 +86,23 @@ class Spool:
         logs: list[SegmentLog],
         *,
         limit_bytes: int,
+        shares: Shares,
         tuning: SpoolTuning,
         files: Files,
         on_commit: Callable[[float, int], None] | None,
-        on_failed: Callable[[], None] | None,
+        on_failed: Callable[[SpoolFailed], None] | None,
         on_corrupt: Callable[[Path, int], None] | None,
         monotonic: Callable[[], float],
     ) -> None:
         self._logs = logs  # in the order in which they are taken; the last one is written to
         self._own = logs[-1]
         self.spool_id = self._own.spool_id
-        self._limit_bytes, self._tuning = limit_bytes, tuning
+        self._limit_bytes, self._tuning, self._files = limit_bytes, tuning, files
         self._on_commit, self._on_failed, self._on_corrupt = on_commit, on_failed, on_corrupt
         self._monotonic = monotonic
+        self._shares = shares
+        self._full_bytes = 0  # of the append for which there was no room
+        self._disk_full = self._checking = False
         self._appender = Appender(self._own.directory, self._own.end_seq, files, tuning.segment_bytes)
         self._work: SimpleQueue[_Group | _Job | None] = SimpleQueue()
         self._collected: deque[_PendingAppend] = deque()  # the next group, while the writer commits one
@@ -108,6 +118,8 @@ class Spool:
         self._corrupt_frames = 0
         for log in logs:
             log.on_gap = self._count_gap
+            log.on_acknowledged = shares.subtract
+            shares.recover(log.counted_before)
             for segment in log.release_segments():
                 delete_or_quarantine(segment)
             if not log.drained:
@@ -122,10 +134,11 @@ class Spool:
         directory: Path,
         *,
         limit_bytes: int,
+        pbxs: Sequence[str] = (),
         tuning: SpoolTuning | None = None,
         files: Files | None = None,
         on_commit: Callable[[float, int], None] | None = None,
-        on_failed: Callable[[], None] | None = None,
+        on_failed: Callable[[SpoolFailed], None] | None = None,
         on_corrupt: Callable[[Path, int], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Self:
@@ -137,10 +150,11 @@ class Spool:
         Args:
             directory: root of all spools of this host.
             limit_bytes: maximum of waiting bytes; one more segment may lie on disk.
+            pbxs: names of the PBXs that share it.
             tuning: sizes and intervals.
             files: disk operations.
             on_commit: called with seconds (write and sync) and records of each commit.
-            on_failed: called once after a disk error, from the event loop: stop the process.
+            on_failed: called once with a disk error, from the event loop: stop the process.
             on_corrupt: called with a segment and the number of records that are missing in it, when that is found by reading.
             monotonic: clock, in seconds.
 
@@ -153,6 +167,7 @@ class Spool:
         return cls(
             _claim(directory, files, tuning),
             limit_bytes=limit_bytes,
+            shares=Shares(pbxs, limit_bytes),
             tuning=tuning,
             files=files,
             on_commit=on_commit,
@@ -169,18 +184,20 @@ class Spool:
 
         Errors passed to *on_durable*:
             SpoolFull: more than `limit_bytes` wait for Kafka, or the disk is full. Respond 503; the PBX tries again.
+            SpoolShareFull: the PBX has filled its share of them. The same response.
             ServiceUnavailable: too many appends wait for the disk. The same response.
             SpoolFailed: a disk error. Stop the process; never respond 2xx. The records may be on disk.
             ShuttingDown: the spool is sealed.
         """
         body = encode_record(records[0]) if len(records) == 1 else b"".join(map(encode_record, records))
         pending_bytes = self._pending_bytes + len(body)
-        rejection = self._rejection(pending_bytes)
+        rejection = self._rejection(records, len(body), pending_bytes)
         if rejection is not None or not records:
             on_durable(rejection)
             return
         self._pending_appends += 1
         self._pending_bytes = pending_bytes
+        self._shares.add(records)
         loop = self._loop
         if loop is None:  # remembered, since asking for it takes a system call
             loop = self._loop = asyncio.get_running_loop()
@@ -188,13 +205,19 @@ class Spool:
         if not self._committing and len(self._collected) == 1:
             self._schedule_group(loop)
 
-    def _rejection(self, pending_bytes: int) -> ServiceUnavailable | None:
+    def _rejection(
+        self, records: Sequence[Record], size: int, pending_bytes: int
+    ) -> ServiceUnavailable | None:
         if self._failed:
             return SpoolFailed("an earlier write to the spool failed")
         if self._sealed:
             return ShuttingDown("the bridge is shutting down")
-        if self._own.waiting_bytes + self._recovered_bytes + pending_bytes > self._limit_bytes:
+        total_bytes = self._own.waiting_bytes + self._recovered_bytes + pending_bytes
+        if total_bytes > self._limit_bytes:
+            self._full_bytes = size
             return SpoolFull("too much waits for Kafka")
+        if records and not self._shares.admit(pbx_of(records[0]), size, total_bytes):
+            return SpoolShareFull("too much of this PBX waits for Kafka")
         tuning = self._tuning
         if self._pending_appends >= tuning.max_pending_appends or pending_bytes > tuning.max_pending_bytes:
             return ServiceUnavailable("too many appends wait for the disk")
@@ -301,6 +324,7 @@ class Spool:
             self._schedule_group(loop)
         self._pending_appends -= len(group)
         self._pending_bytes -= sum([len(append.body) for append in group])
+        self._disk_full = isinstance(result, SpoolFull)
         if isinstance(result, Written):
             self._own.append(Frame(result.first_seq, records, result.size, result.segment), result.stop)
             self._appended += len(records)
@@ -308,7 +332,9 @@ class Spool:
                 notify(loop, append.on_durable, None)
             if self._on_commit is not None:
                 self._on_commit(seconds, len(records))
+            self._schedule_cursor(loop)
         else:
+            self._shares.subtract(records)
             self._fail_group(loop, group, result)
         self._wake_publisher()
 
@@ -319,9 +345,56 @@ class Spool:
             own = type(error)(*error.args)  # each raises its own, or their tracebacks would mix
             own.__cause__ = error.__cause__
             notify(loop, append.on_durable, own)
-        if isinstance(error, SpoolFailed) and self._on_failed is not None:
+        if isinstance(error, SpoolFailed):
+            self._report_failed(error)
+
+    def _report_failed(self, error: SpoolFailed) -> None:
+        if self._on_failed is not None:
             on_failed, self._on_failed = self._on_failed, None
-            on_failed()
+            on_failed(error)
+
+    # ---- watching the disk
+
+    def check(self) -> None:
+        """
+        Look at the disk, in the writer thread; called every second.
+
+        A directory or segment that was removed or replaced is a SpoolFailed. A full disk is tried again: while the bridge is not ready, no
+        append may come that would find out.
+        """
+        if not (self._checking or self._failed or self._closed):
+            self._checking = True
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._work.put(partial(self._check, self._disk_full))
+
+    def _check(self, disk_full: bool) -> None:
+        result: SpoolFull | SpoolFailed | None = None
+        try:
+            self._check_directories()
+            self._appender.check()
+            if disk_full:
+                self._appender.probe()
+        except (SpoolFull, SpoolFailed) as error:
+            result = error
+        except OSError as error:
+            result = SpoolFailed(f"the spool's directory cannot be read: {error.strerror}")
+        self._failed = self._failed or isinstance(result, SpoolFailed)
+        loop = self._loop
+        assert loop is not None  # `check` set it  # noqa: S101
+        with suppress(RuntimeError):  # the event loop is closed
+            loop.call_soon_threadsafe(self._on_checked, result, disk_full)
+
+    def _check_directories(self) -> None:
+        for log in tuple(self._logs):
+            if not self._files.is_at(log.lock, log.directory):
+                raise SpoolFailed(f"{log.directory} was removed or replaced")
+
+    def _on_checked(self, result: SpoolFull | SpoolFailed | None, probed: bool) -> None:
+        self._checking = False
+        if probed:
+            self._disk_full = isinstance(result, SpoolFull)
+        if isinstance(result, SpoolFailed):
+            self._report_failed(result)
 
     def _wake_publisher(self) -> None:
         if self._records_available is not None and not self._records_available.done():
@@ -352,15 +425,23 @@ class Spool:
             self._work.put(partial(delete_or_quarantine, segment))
         if log is not self._own:
             self._forget_drained()
+        if not self._pending_appends and all(log.drained for log in self._logs):
+            self._shares.clear()
+        self._schedule_cursor(asyncio.get_running_loop())
+
+    def _schedule_cursor(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._cursor_timer is None:
-            self._cursor_timer = asyncio.get_running_loop().call_later(
-                self._tuning.cursor_interval_s, self._write_cursors
-            )
+            self._cursor_timer = loop.call_later(self._tuning.cursor_interval_s, self._write_cursors)
 
     def _write_cursors(self) -> None:
         self._cursor_timer = None
         for log in self._logs:
-            self._work.put(partial(write_cursor, log.directory, log.acknowledged))
+            self._work.put(partial(write_cursor, log.directory, self._cursor_of(log)))
+
+    def _cursor_of(self, log: SegmentLog) -> Cursor:
+        # Shares are counted for all directories together: the own one has them.
+        counted = dict(self._shares.counted) if log is self._own else {}
+        return Cursor(log.acknowledged, log.end_seq, counted)
 
     def _forget_drained(self) -> None:
         """Remove the recovered directories that are completely in Kafka."""
@@ -388,7 +469,17 @@ class Spool:
             limit_bytes=self._limit_bytes,
             oldest_waiting_ms=min((ms for ms in oldest_ms if ms is not None), default=None),
             corrupt_frames_total=self._corrupt_frames,
+            full=self._full,
+            failed=self._failed,
+            used_bytes_by_pbx=self._shares.used_bytes(self._own.waiting_bytes + self._recovered_bytes),
+            refused_by_pbx=self._shares.refused,
         )
+
+    @property
+    def _full(self) -> bool:
+        """Whether the last append for which there was no room would be refused again."""
+        total_bytes = self._own.waiting_bytes + self._recovered_bytes + self._pending_bytes
+        return self._disk_full or total_bytes + self._full_bytes > self._limit_bytes
 
     async def close(self) -> None:
         """Seal, complete the pending appends, write the cursor and release the directories. Waiting records stay on disk."""
@@ -405,11 +496,23 @@ class Spool:
         self._closed = True
         if self._cursor_timer is not None:
             self._cursor_timer.cancel()
+        if not self._failed:
+            with suppress(OSError):  # the next start deletes what is left
+                self._leave_empty_segment()
         self._appender.close()
         for log in self._logs:
             with suppress(OSError):
-                write_cursor(log.directory, log.acknowledged)
+                write_cursor(log.directory, self._cursor_of(log))
             os.close(log.lock)
+
+    def _leave_empty_segment(self) -> None:
+        """Leave no record on the disk that Kafka has: only the newest segment, whose name preserves the next sequence number, and empty."""
+        own = self._own
+        published = [segment for segment in own.segments if segment.first_seq != own.end_seq]
+        if own.drained and published:
+            self._appender.begin_segment()
+            for segment in published:
+                delete_or_quarantine(segment)
 
 
 # ---------------------------------------------------------------- directories

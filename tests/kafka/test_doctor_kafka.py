@@ -12,7 +12,7 @@ from voipex.kafka import permissions
 from voipex.kafka.admin import admin_client
 from voipex.kafka.permissions import ClusterInfo
 from voipex.kafka.topics import _alter, _wait_until_applied, list_topics
-from voipex.topics import TOPIC_SPECS, topics_for
+from voipex.topics import CALL_EVENTS, TOPIC_SPECS, topics_for
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_other_partitions_are_an_error_other_settings_a_warning(
 
     async def shorten() -> None:
         async with admin_client(settings_of(kafka.bootstrap_servers), 10) as admin:
-            config = {"retention.ms": "1000", "cleanup.policy": "delete", "max.message.bytes": "1048588"}
+            config = {**CALL_EVENTS.config(), "retention.ms": "1000"}
             await _alter(admin, f"{pbx}.call.events.v1", config)
             await _wait_until_applied(admin, {f"{pbx}.call.events.v1": config})
 

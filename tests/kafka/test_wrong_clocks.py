@@ -1,4 +1,4 @@
-"""A bridge whose clock is wrong, as a process, against a real broker: no event is lost, and the operator is reported."""
+"""A bridge whose clock is wrong, as a process, against a real broker: no event is lost, and the operator sees it."""
 
 import json
 from pathlib import Path

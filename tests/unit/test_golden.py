@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import orjson
 import pytest
@@ -149,7 +149,8 @@ def registries() -> Mapping[str, CollectorRegistry]:
     """The registries of both processes with every metric."""
     bridge, consumers = BridgeMetrics("0"), ConsumerMetrics("0")
     bridge.watch_certificate(lambda: 0.0)
-    bridge.watch_spool(_NoSpool, lambda: 0)
+    bridge.watch_spool(_NoSpool, lambda: 0, lambda: 0)
+    bridge.watch_clock(lambda: 0.0, lambda: {"x": 0.0})
     consumers.watch(
         lambda: [
             ServiceSnapshot(
@@ -163,6 +164,8 @@ def registries() -> Mapping[str, CollectorRegistry]:
 class _NoSpool:
     appended_total = acknowledged_total = bytes = limit_bytes = corrupt_frames_total = 0
     oldest_waiting_ms = None
+    used_bytes_by_pbx: ClassVar = {"x": 0}
+    refused_by_pbx: ClassVar = {"x": 0}
 
 
 # ================================================================ scenarios

@@ -15,7 +15,7 @@ from bridge.http.tls import Certificate, valid_until_s
 from bridge.ops.doctor.report import Check, format_bytes, reason_of, skipped
 from bridge.ops.doctor.running import check_running
 from bridge.settings import Settings
-from bridge.spool.inspect import SpoolStatus, inspect, quarantined
+from bridge.spool.inspect import SEGMENT_BYTES, SpoolStatus, inspect, lacks_room, quarantined
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.service import health
 from voipex.service.ports import bind_error
@@ -29,7 +29,6 @@ CHECKS: Final = (*_SPOOL_CHECKS, "credentials", "certificate", "ports", "bridge"
 _SYNCS: Final = 20
 _SYNC_BYTES: Final = 4096
 _SLOW_SYNC_MS: Final = 10.0  # a response waits for one sync, and the promise is a p99 of 10 ms
-_SEGMENT_BYTES: Final = 32 << 20  # the spool preallocates that much at a time
 _LATE_S: Final = 60.0
 _EXPIRES_SOON_DAYS: Final = 14
 _LIVE_TIMEOUT_S: Final = 2.0
@@ -181,9 +180,9 @@ def rate_space(free: int, used: int, limit: int) -> Check:
         f"{format_bytes(free)} free, {format_bytes(used)} used by the spool, limit {format_bytes(limit)}"
     )
     remedy = f"free some space, or set {variable_of('spool_limit_bytes')} well below the free space"
-    if free < 2 * _SEGMENT_BYTES:
+    if free < 2 * SEGMENT_BYTES:
         return Check("spool space", "error", f"{message}: not enough for two segments", remedy)
-    if free + used < limit + _SEGMENT_BYTES:
+    if lacks_room(free, used, limit):
         message += ": the disk would be full before the limit is reached"
         return Check("spool space", "warning", message, remedy)
     return Check("spool space", "ok", message)

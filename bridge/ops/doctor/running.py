@@ -33,6 +33,10 @@ def _ready_details(host: str, port: int) -> Mapping[str, Any] | None:
     return details if isinstance(details, dict) and {"spool", "kafka"} <= details.keys() else None
 
 
+_SKEW_S: Final = 300.0
+_AHEAD_S: Final = 1.0
+
+
 def rate_running(details: Mapping[str, Any]) -> Iterator[Check]:
     """Yield a result for each problem in the body of `/ready`."""
     for refusal in details["kafka"].get("refused", ()):
@@ -41,4 +45,35 @@ def rate_running(details: Mapping[str, Any]) -> Iterator[Check]:
             "error",
             f"Kafka refuses the records of {refusal['topic']} since {refusal['since']} ({refusal['error']}); they wait in the spool",
             refusal["remedy"],
+        )
+    if details["spool"].get("failed"):
+        yield Check(
+            "bridge",
+            "error",
+            "its spool failed: it accepts nothing and is stopping",
+            "see its log; check the disk",
+        )
+    elif details["spool"].get("full"):
+        yield Check(
+            "bridge",
+            "error",
+            "its spool is full: events get 503",
+            "restore Kafka, or free some space on the disk",
+        )
+    clock = details.get("clock", {})
+    for pbx, skew_s in clock.get("skew_s", {}).items():
+        if abs(skew_s) > _SKEW_S:
+            yield Check(
+                "bridge",
+                "warning",
+                f"this host's clock is {abs(skew_s):.0f} s {'ahead of' if skew_s > 0 else 'behind'} that of the PBX {pbx}",
+                "correct the clock that is wrong; if it is this host's, restart the bridge then",
+            )
+    ahead_s = clock.get("received_at_ahead_s", 0.0)
+    if ahead_s > _AHEAD_S:
+        yield Check(
+            "bridge",
+            "warning",
+            f"this host's clock was set back: received_at is {ahead_s:.0f} s ahead of it",
+            "restart the bridge once the clock is right",
         )

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -10,6 +11,7 @@ import trustme
 from bridge.ops.doctor.host import check_certificate, check_disk, file_system_of, rate_disk, rate_space
 from bridge.ops.doctor.kafka import missing_rights
 from bridge.ops.doctor.report import Check, Report, format_bytes
+from bridge.ops.doctor.running import rate_running
 from bridge.settings import Settings
 from voipex.kafka.permissions import TopicAccess
 from voipex.topics import topics_for
@@ -164,6 +166,28 @@ def test_a_certificate_that_cannot_be_loaded_is_an_error(tmp_path: Path) -> None
 
 
 # ---------------------------------------------------------------- report
+
+
+READY = {"spool": {"full": False, "failed": False}, "kafka": {"refused": []}, "clock": {"skew_s": {}}}
+REFUSAL = {"topic": "t", "reason": "timestamp", "error": "E", "since": "2026-01-01", "remedy": "do"}
+
+
+@pytest.mark.parametrize(
+    ("details", "verdicts"),
+    [
+        ({}, []),
+        ({"kafka": {"refused": [REFUSAL, REFUSAL]}}, ["error", "error"]),
+        ({"spool": {"full": True, "failed": False}}, ["error"]),
+        ({"spool": {"full": True, "failed": True}}, ["error"]),
+        ({"clock": {"skew_s": {"voipex": 3600.0, "brno": 2.0}}}, ["warning"]),
+        ({"clock": {"skew_s": {"voipex": -400.0}, "received_at_ahead_s": 7200.0}}, ["warning", "warning"]),
+    ],
+)
+def test_a_running_bridge_reports_its_own_problems(details: dict[str, Any], verdicts: list[str]) -> None:
+    checks = list(rate_running({**READY, **details}))
+
+    assert [each.verdict for each in checks] == verdicts
+    assert all(each.name == "bridge" and each.remedy for each in checks)
 
 
 def test_exit_code_2_is_for_invalid_settings_only() -> None:

@@ -304,12 +304,10 @@ async def test_the_cursor_is_written_after_an_interval(root: Path) -> None:
     taken = await spool.take(*EVERYTHING)
     spool.acknowledge(taken[0])
     spool.acknowledge(taken[1])
-    jobs_done(spool)
-    assert names_in(directory) == [f"{0:020}.log"]
 
-    await async_eventually((directory / "cursor").exists)
+    await async_eventually(lambda: read_cursor(directory).acknowledged == 2)
 
-    assert read_cursor(directory) == 2
+    assert read_cursor(directory).end_seq == 3
     await spool.close()
 
 
@@ -479,9 +477,9 @@ async def test_sequence_numbers_continue_without_a_cursor(root: Path) -> None:
     spool = open_spool(root)
     await append(spool, [record(5)])
     spool.seal()
-    taken = [spooled for _ in range(2) for spooled in await spool.take(*EVERYTHING)]
+    taken = await spool.take(*EVERYTHING)
 
-    assert [spooled.seq for spooled in taken] == numbers(taken) == [0, 1, 2, 3, 4, 5]  # copies, no loss
+    assert [spooled.seq for spooled in taken] == numbers(taken) == [5]
     await spool.close()
 
 

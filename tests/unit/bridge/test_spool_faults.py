@@ -2,9 +2,11 @@
 
 import asyncio
 import errno
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ from tests.spool_fixtures import (
     start_append,
     write_spool,
 )
+from tests.waiting import async_eventually
 from voipex.errors import SpoolFailed, SpoolFull
 
 pytestmark = pytest.mark.anyio
@@ -103,7 +106,7 @@ async def test_a_disk_error_fails_the_spool_for_ever(root: Path, faults: Faults)
         root,
         disk,
         segment_bytes=1 if "create" in faults else 1 << 20,
-        on_failed=lambda: failures.append("failed"),
+        on_failed=lambda _: failures.append("failed"),
     )
     await append(spool, [record(0)])
     disk.faults = faults
@@ -123,7 +126,7 @@ async def test_a_disk_error_fails_the_spool_for_ever(root: Path, faults: Faults)
 async def test_any_writer_error_fails_the_spool(root: Path) -> None:
     """A bug must not leave requests waiting for a thread that has ended."""
     disk, failures = Disk(), list[str]()
-    spool = open_spool(root, disk, on_failed=lambda: failures.append("failed"))
+    spool = open_spool(root, disk, on_failed=lambda _: failures.append("failed"))
     disk.faults = {"write": TypeError("a bug")}
 
     with pytest.raises(SpoolFailed, match="TypeError"):
@@ -151,6 +154,139 @@ async def test_a_read_error_stops_the_publisher(root: Path) -> None:
 
     with pytest.raises(SpoolFailed):
         await spool.take(*EVERYTHING)
+    await spool.close()
+
+
+# ---------------------------------------------------------------- what the spool believes of its disk
+
+
+def remove_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def replace_segment(path: Path) -> None:
+    path.write_bytes(path.read_bytes())  # keeps the file
+    path.with_suffix(".copy").write_bytes(path.read_bytes())
+    path.with_suffix(".copy").replace(path)
+
+
+def hide_directory(path: Path) -> None:
+    """As an empty volume does that is mounted over it."""
+    path.parent.rename(path.parent.with_name("elsewhere"))
+    path.parent.mkdir()
+
+
+def remove_root(path: Path) -> None:
+    shutil.rmtree(path.parent.parent)
+
+
+DISAPPEARANCES = (Path.unlink, replace_segment, remove_directory, hide_directory, remove_root)
+
+
+@pytest.mark.parametrize("disappear", DISAPPEARANCES)
+async def test_nothing_is_durable_in_a_file_that_has_gone(
+    root: Path, disappear: Callable[[Path], None]
+) -> None:
+    """Writes and syncs to an unlinked file succeed, and its content is gone with the process."""
+    failures: list[SpoolFailed] = []
+    spool = open_spool(root, on_failed=failures.append)
+    await append(spool, [record(0)])
+
+    disappear(segments(root)[0])
+    with pytest.raises(SpoolFailed, match="removed or replaced"):
+        await append(spool, [record(1)])
+
+    assert len(failures) == 1
+    assert spool.stats().failed
+    with pytest.raises(SpoolFailed):
+        await append(spool, [record(2)])
+    await spool.close()
+
+
+@pytest.mark.parametrize("disappear", DISAPPEARANCES)
+async def test_an_idle_spool_finds_out_that_its_files_have_gone(
+    root: Path, disappear: Callable[[Path], None]
+) -> None:
+    failures: list[SpoolFailed] = []
+    spool = open_spool(root, on_failed=failures.append)
+    await append(spool, [record(0)])
+    spool.check()
+    await async_eventually(lambda: not spool._checking)
+    assert failures == []
+
+    disappear(segments(root)[0])
+    spool.check()
+
+    await async_eventually(lambda: failures)
+    assert spool.stats().failed
+    await spool.close()
+
+
+async def test_a_directory_that_has_gone_is_found_before_an_append(root: Path) -> None:
+    failures: list[SpoolFailed] = []
+    spool = open_spool(root, on_failed=failures.append)
+    shutil.rmtree(root)
+
+    spool.check()
+
+    await async_eventually(lambda: failures)
+    await spool.close()
+
+
+@pytest.mark.parametrize("faults", DISK_FULL)
+async def test_a_full_disk_is_reported_until_there_is_room(root: Path, faults: Faults) -> None:
+    """Without any append: a bridge that is not ready gets none."""
+    disk = Disk()
+    spool = open_spool(root, disk, segment_bytes=1)  # each append makes a segment
+    await append(spool, [record(0)])
+    disk.faults = faults
+    with pytest.raises(SpoolFull):
+        await append(spool, [record(1)])
+    assert spool.stats().full
+    spool.check()
+    await async_eventually(lambda: not spool._checking)
+    assert spool.stats().full
+
+    disk.faults = {}
+    spool.check()
+    await async_eventually(lambda: not spool.stats().full)
+
+    await append(spool, [record(2)])
+    assert await drain(spool) == [0, 2]
+    await spool.close()
+    assert await read_spool(root) == []
+
+
+async def test_the_limit_is_reported_until_the_refused_append_fits(root: Path) -> None:
+    """Waiting bytes stay below the limit while every append is refused."""
+    spool = open_spool(root, limit_bytes=3000)
+    for n in range(4):
+        await append(spool, [record(n, size_bytes=500)])
+    assert not spool.stats().full
+    with pytest.raises(SpoolFull):
+        await append(spool, [record(4, size_bytes=500)])
+    assert spool.stats().bytes < 3000
+    assert spool.stats().full
+
+    spool.acknowledge((await spool.take(1, 1 << 20))[-1])
+
+    assert not spool.stats().full
+    await spool.close()
+
+
+async def test_a_drained_spool_leaves_no_record_on_the_disk(root: Path) -> None:
+    """Its volume may be given away."""
+    spool = open_spool(root)
+    for n in range(3):
+        await append(spool, [record(n, size_bytes=500)])
+    await drain(spool)
+    await spool.close()
+
+    [path] = segments(root)
+    assert (path.name, path.stat().st_size) == (f"{3:020}.log", HEADER_BYTES)
+    spool = open_spool(root)
+    await append(spool, [record(3)])
+    assert [spooled.seq for spooled in await spool.take(*EVERYTHING)] == [3]
     await spool.close()
 
 
@@ -279,6 +415,43 @@ async def test_a_corrupt_frame_costs_its_records_only(root: Path) -> None:
     assert quarantined(root) == [root / "corrupt" / f"{spool_id}-{path.name}"]
     assert quarantined(root)[0].read_bytes() == content
     assert await read_spool(root) == []
+
+
+@pytest.mark.parametrize("kept", [0, 40, None], ids=["removed", "cut", "flipped"])
+async def test_a_corrupt_end_of_the_newest_segment_is_no_torn_tail(root: Path, kept: int | None) -> None:
+    """The cursor knows that the frame was synced: its records were acknowledged."""
+    spool_id = await write_spool(root, FRAMES)
+    (path,) = segments(root)
+    last = frame_starts(path)[-1]
+    if kept is None:
+        overwrite(path, last + 40, b"\xaa\xaa")
+    else:
+        os.truncate(path, last + kept)
+    content = path.read_bytes()
+
+    gaps: list[tuple[Path, int]] = []
+    spool = open_spool(root, on_corrupt=lambda segment, missing: gaps.append((segment, missing)))
+    await append(spool, [record(7)])
+    assert await drain(spool) == [0, 1, 2, 3, 4, 5, 7]
+    await spool.close()
+
+    assert gaps == [(path, 1)]
+    assert quarantined(root) == [root / "corrupt" / f"{spool_id}-{path.name}"]
+    assert quarantined(root)[0].read_bytes() == content
+
+
+async def test_lost_segments_are_counted_though_none_is_left(root: Path) -> None:
+    spool_id = await write_spool(root, FRAMES)
+    segments(root)[0].unlink()
+
+    gaps: list[tuple[Path, int]] = []
+    spool = open_spool(root, on_corrupt=lambda segment, missing: gaps.append((segment, missing)))
+    await append(spool, [record(7)])
+
+    assert await drain(spool) == [7]
+    assert gaps == [(root / spool_id, 7)]
+    assert spool.stats().corrupt_frames_total == 1
+    await spool.close()
 
 
 async def test_a_corrupt_end_of_an_older_segment_is_no_torn_tail(root: Path) -> None:

@@ -63,7 +63,12 @@ def exported() -> Mapping[str, frozenset[str]]:
     """Return the labels of every series that a scrape can contain, by series name."""
     of_bridge = bridge.metrics.Metrics("test")
     of_bridge.watch_certificate(lambda: 0.0)
-    of_bridge.watch_spool(lambda: SpoolStats(1, 1, 0, 0, 1, None, 0), lambda: 0)
+    of_bridge.watch_spool(
+        lambda: SpoolStats(1, 1, 0, 0, 1, None, 0, False, False, {"pbx": 1}, {"pbx": 1}),
+        lambda: 0,
+        lambda: 1,
+    )
+    of_bridge.watch_clock(lambda: 0.0, lambda: {"pbx": 0.0})
     of_consumers = consumers.engine.metrics.Metrics("test")
     snapshot = ServiceSnapshot(
         "timelines", "group", {TopicPartition("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0
