@@ -146,7 +146,7 @@ class MemorySpool:
             full=self._bytes + self._full_bytes > self._limit_bytes,
             failed=False,
             used_bytes_by_pbx=self._shares.used_bytes(self._bytes),
-            refused_by_pbx=self._shares.refused,
+            refused_by_pbx=dict(self._shares.refused),
         )
 
     def _wake_publisher(self) -> None:

@@ -103,6 +103,7 @@ class Spool:
         self._shares = shares
         self._full_bytes = 0  # of the append for which there was no room
         self._disk_full = self._checking = False
+        self._delayed = 0  # refusals
         self._appender = Appender(self._own.directory, self._own.end_seq, files, tuning.segment_bytes)
         self._work: SimpleQueue[_Group | _Job | None] = SimpleQueue()
         self._collected: deque[_PendingAppend] = deque()  # the next group, while the writer commits one
@@ -193,7 +194,7 @@ class Spool:
         pending_bytes = self._pending_bytes + len(body)
         rejection = self._rejection(records, len(body), pending_bytes)
         if rejection is not None or not records:
-            on_durable(rejection)
+            self._reject(rejection, on_durable)
             return
         self._pending_appends += 1
         self._pending_bytes = pending_bytes
@@ -222,6 +223,25 @@ class Spool:
         if self._pending_appends >= tuning.max_pending_appends or pending_bytes > tuning.max_pending_bytes:
             return ServiceUnavailable("too many appends wait for the disk")
         return None
+
+    def _reject(self, rejection: ServiceUnavailable | None, on_durable: OnDurable) -> None:
+        """
+        Call back at once, but later to a PBX that has filled its share.
+
+        A client that sends the next event when it has the response to the last would otherwise be refused thousands of times a second, and
+        the other PBXs would wait for the CPU.
+        """
+        if isinstance(rejection, SpoolShareFull) and self._delayed < self._tuning.max_delayed_refusals:
+            self._delayed += 1
+            asyncio.get_running_loop().call_later(
+                self._tuning.refusal_delay_s, self._reject_delayed, rejection, on_durable
+            )
+        else:
+            on_durable(rejection)
+
+    def _reject_delayed(self, rejection: SpoolShareFull, on_durable: OnDurable) -> None:
+        self._delayed -= 1
+        notify(asyncio.get_running_loop(), on_durable, rejection)
 
     def seal(self) -> None:
         """Accept no more appends. Pending ones complete, and `take` ends when everything was taken."""
@@ -472,7 +492,7 @@ class Spool:
             full=self._full,
             failed=self._failed,
             used_bytes_by_pbx=self._shares.used_bytes(self._own.waiting_bytes + self._recovered_bytes),
-            refused_by_pbx=self._shares.refused,
+            refused_by_pbx=dict(self._shares.refused),
         )
 
     @property

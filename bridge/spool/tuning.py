@@ -15,6 +15,11 @@ class SpoolTuning:
     max_pending_bytes: int = 32 << 20
     """The same in bytes: events are below 1 KiB, but 4,096 large dead letters would be 512 MiB."""
 
+    refusal_delay_s: float = 0.25
+    """Until an append is refused whose PBX has filled its share: slows down a client that sends without a pause."""
+    max_delayed_refusals: int = 256
+    """More are refused at once: each holds a connection, and there are 1,000 by default."""
+
     group_max_records: int = 512
     group_max_bytes: int = 4 << 20
     """A group that has reached either takes no more appends, so that one commit takes milliseconds."""

@@ -1,5 +1,6 @@
 """`voipex-bridge serve` on a disk that is not what it seems, without any Kafka: nothing is acknowledged that is not on it."""
 
+import base64
 import json
 import shutil
 import urllib.request
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.auth import manage
 from tests.clock import WrongClock
 from tests.commands import voipex_bridge
 from tests.factories import body
@@ -135,3 +137,39 @@ def test_a_clock_that_is_set_back_is_reported_until_a_restart(tmp_path: Path, no
     assert "restart the bridge" in str(line["remedy"])
     assert 7000 < exported_s <= ahead_s <= 7200
     assert after_restart_s == 0
+
+
+# ---------------------------------------------------------------- several PBXs
+
+
+def test_a_flood_of_one_pbx_leaves_room_and_readiness(tmp_path: Path, nowhere: str) -> None:
+    """While Kafka is away, a PBX fills its share of the spool; the events of the other are accepted, also after a kill."""
+    pbxs = ("voipex", "brno")
+    bridge = BridgeProcess(
+        tmp_path,
+        nowhere,
+        VOIPEX_PBXS=",".join(pbxs),
+        VOIPEX_SPOOL_LIMIT_BYTES=str(2 << 20),
+        VOIPEX_DRAIN_S="0",
+    )
+    quiet = manage.create(tmp_path / "credentials.json", "brno-1", "brno", pbxs=pbxs, now_us=1).secret
+    authorization = {"Authorization": "Basic " + base64.b64encode(f"brno-1:{quiet}".encode()).decode()}
+    large = body(UniqueId="1.1", Reason="x" * 16_000)
+
+    with bridge.start():
+        statuses = [bridge.post(large)[0] for _ in range(100)]
+        answer = json.loads(bridge.post(large)[1])
+        others = [bridge.post(body(UniqueId=f"2.{n}"), authorization)[0] for n in range(20)]
+        ready = bridge.ready()[0]
+        refused = metric(bridge, 'voipex_bridge_spool_pbx_refused_total{pbx="voipex"}')
+        eventually(lambda: b"brno" in next((tmp_path / "spool").glob("*/cursor")).read_bytes(), bridge.log)
+        bridge.kill()
+        bridge.start()
+        after_kill = bridge.post(large)[0], bridge.post(large, authorization)[0]
+
+    assert statuses.count(200) > 50
+    assert statuses[-1] == 503
+    assert answer["type"].endswith("SpoolShareFull")
+    assert others == [200] * 20
+    assert (ready, refused) == (200, statuses.count(503) + 1)
+    assert after_kill == (503, 200)

@@ -57,10 +57,15 @@ async def test_a_flood_fills_the_share_of_its_pbx_only(tmp_path: Path) -> None:
     with pytest.raises(SpoolShareFull):
         await fill(spool, "voipex")
     stats = spool.stats()
+    late = start_append(spool, [event("voipex", size_bytes=2000)])
+    delayed = not late.done()
+    with pytest.raises(SpoolShareFull):
+        await late
     for n in range(15):  # of 100,000 a quarter is reserved
         await append(spool, [event("brno", n)])
     await spool.close()
 
+    assert delayed
     assert 0.7 * LIMIT_BYTES < stats.bytes < 0.8 * LIMIT_BYTES
     assert not stats.full
     assert stats.refused_by_pbx == {"voipex": 1, "brno": 0}
