@@ -173,6 +173,8 @@ class SpoolCounts(Protocol):
     @property
     def oldest_waiting_ms(self) -> int | None: ...
     @property
+    def stalled_s(self) -> float: ...
+    @property
     def corrupt_frames_total(self) -> int: ...
     @property
     def used_bytes_by_pbx(self) -> Mapping[str, int]: ...
@@ -218,7 +220,12 @@ class _SpoolCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         stats = self._stats()
         oldest_ms = stats.oldest_waiting_ms
-        age_s = 0.0 if oldest_ms is None else max(0.0, (self._now_ms() - oldest_ms) / 1000)
+        # A clock that was set back would make every record young.
+        age_s = (
+            stats.stalled_s
+            if oldest_ms is None
+            else max(stats.stalled_s, (self._now_ms() - oldest_ms) / 1000)
+        )
         yield CounterMetricFamily(
             "voipex_bridge_spool_appended",
             "Records written to the spool and synced.",

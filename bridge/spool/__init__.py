@@ -38,6 +38,8 @@ class SpoolStats(NamedTuple):
     limit_bytes: int
     oldest_waiting_ms: int | None
     """Timestamp of the oldest waiting record, in milliseconds since 1970."""
+    stalled_s: float
+    """Time since a record was acknowledged, or the first one began to wait; 0 if none waits. Right also when the clock is wrong."""
     corrupt_frames_total: int
     full: bool
     """Whether an append was refused for want of room, on disk or within the limit, and would be again."""

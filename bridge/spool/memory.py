@@ -7,6 +7,7 @@ queue, since the broker may have it already. When the process ends, the queue is
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class MemorySpool:
         self._taken = 0  # of the queue, from the left
         self._next_seq = 0
         self._bytes = 0
+        self._progress_at = 0.0  # when a record was acknowledged, or the first one began to wait
         self._full_bytes = 0  # of the append for which there was no room
         self._shares = Shares(pbxs, limit_bytes)
         self._pending: deque[PendingAck] = deque()
@@ -68,6 +70,8 @@ class MemorySpool:
         if rejection is not None or not records:
             on_durable(rejection)
             return
+        if not self._queue:
+            self._progress_at = time.monotonic()
         for record in records:
             self._queue.append(SpooledRecord(self.spool_id, self._next_seq, record))
             self._next_seq += 1
@@ -126,6 +130,7 @@ class MemorySpool:
 
     def acknowledge(self, through: SpooledRecord) -> None:
         """Forget the records up to *through*, and complete their appends."""
+        self._progress_at = time.monotonic()
         while self._queue and self._queue[0].seq <= through.seq:
             record = self._queue.popleft().record
             self._bytes -= record.size_bytes
@@ -142,6 +147,7 @@ class MemorySpool:
             bytes=self._bytes,
             limit_bytes=self._limit_bytes,
             oldest_waiting_ms=self._queue[0].record.timestamp_ms if self._queue else None,
+            stalled_s=time.monotonic() - self._progress_at if self._queue else 0.0,
             corrupt_frames_total=0,
             full=self._bytes + self._full_bytes > self._limit_bytes,
             failed=False,

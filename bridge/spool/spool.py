@@ -104,6 +104,7 @@ class Spool:
         self._full_bytes = 0  # of the append for which there was no room
         self._disk_full = self._checking = False
         self._delayed = 0  # refusals
+        self._progress_at = monotonic()  # when a record was acknowledged, or the first one began to wait
         self._appender = Appender(self._own.directory, self._own.end_seq, files, tuning.segment_bytes)
         self._work: SimpleQueue[_Group | _Job | None] = SimpleQueue()
         self._collected: deque[_PendingAppend] = deque()  # the next group, while the writer commits one
@@ -346,6 +347,8 @@ class Spool:
         self._pending_bytes -= sum([len(append.body) for append in group])
         self._disk_full = isinstance(result, SpoolFull)
         if isinstance(result, Written):
+            if self._drained:
+                self._progress_at = self._monotonic()
             self._own.append(Frame(result.first_seq, records, result.size, result.segment), result.stop)
             self._appended += len(records)
             for append in group:
@@ -441,11 +444,12 @@ class Spool:
         log = next((log for log in self._logs if log.spool_id == through.spool_id), None)
         if log is None:
             return  # acknowledged before, and removed
+        self._progress_at = self._monotonic()
         for segment in log.acknowledge(through.seq):
             self._work.put(partial(delete_or_quarantine, segment))
         if log is not self._own:
             self._forget_drained()
-        if not self._pending_appends and all(log.drained for log in self._logs):
+        if not self._pending_appends and self._drained:
             self._shares.clear()
         self._schedule_cursor(asyncio.get_running_loop())
 
@@ -488,12 +492,17 @@ class Spool:
             bytes=self._own.waiting_bytes + self._recovered_bytes,
             limit_bytes=self._limit_bytes,
             oldest_waiting_ms=min((ms for ms in oldest_ms if ms is not None), default=None),
+            stalled_s=self._monotonic() - self._progress_at if waiting else 0.0,
             corrupt_frames_total=self._corrupt_frames,
             full=self._full,
             failed=self._failed,
             used_bytes_by_pbx=self._shares.used_bytes(self._own.waiting_bytes + self._recovered_bytes),
             refused_by_pbx=dict(self._shares.refused),
         )
+
+    @property
+    def _drained(self) -> bool:
+        return all(log.drained for log in self._logs)
 
     @property
     def _full(self) -> bool:

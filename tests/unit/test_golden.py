@@ -164,6 +164,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
 class _NoSpool:
     appended_total = acknowledged_total = bytes = limit_bytes = corrupt_frames_total = 0
     oldest_waiting_ms = None
+    stalled_s = 0.0
     used_bytes_by_pbx: ClassVar = {"x": 0}
     refused_by_pbx: ClassVar = {"x": 0}
 

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from bridge.metrics import Metrics
 from bridge.spool.frames import decode_records, encode_record
 from bridge.spool.segments import read_cursor
 from tests.spool_fixtures import (
@@ -308,6 +310,29 @@ async def test_the_cursor_is_written_after_an_interval(root: Path) -> None:
     await async_eventually(lambda: read_cursor(directory).acknowledged == 2)
 
     assert read_cursor(directory).end_seq == 3
+    await spool.close()
+
+
+async def test_a_stall_is_measured_whatever_the_clock_says(root: Path) -> None:
+    """Records of a clock that was ahead are of the future, and never old."""
+    now_s = 0.0
+    spool = open_spool(root, monotonic=lambda: now_s)
+    registry = CollectorRegistry()
+    Metrics("test", registry).watch_spool(spool.stats, lambda: 0)
+    now_s = 10.0
+    await append(spool, [record(0)])
+    now_s = 100.0
+    await append(spool, [record(1)])
+
+    stalled = spool.stats().stalled_s
+    age = registry.get_sample_value("voipex_bridge_spool_oldest_record_age_seconds")
+    taken = await spool.take(*EVERYTHING)
+    spool.acknowledge(taken[0])
+    after_one = spool.stats().stalled_s
+    spool.acknowledge(taken[1])
+    now_s = 500.0
+
+    assert (stalled, age, after_one, spool.stats().stalled_s) == (90.0, 90.0, 0.0, 0.0)
     await spool.close()
 
 

@@ -64,7 +64,7 @@ def exported() -> Mapping[str, frozenset[str]]:
     of_bridge = bridge.metrics.Metrics("test")
     of_bridge.watch_certificate(lambda: 0.0)
     of_bridge.watch_spool(
-        lambda: SpoolStats(1, 1, 0, 0, 1, None, 0, False, False, {"pbx": 1}, {"pbx": 1}),
+        lambda: SpoolStats(1, 1, 0, 0, 1, None, 0.0, 0, False, False, {"pbx": 1}, {"pbx": 1}),
         lambda: 0,
         lambda: 1,
     )
