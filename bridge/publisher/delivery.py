@@ -1,5 +1,6 @@
-"""The records of one take on their way to Kafka."""
+"""Taken records on their way to Kafka."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -17,10 +18,20 @@ class Delivery:
     def __init__(self, taken: Sequence[SpooledRecord], batch_records: int) -> None:
         self.pending: dict[TopicPartition, list[SpooledRecord]] = {}
         self.too_large = TooLargeBatches(batch_records)
-        self._taken = taken
-        self._acknowledged = 0  # of `taken`
+        self._taken: deque[SpooledRecord] = deque()  # not acknowledged
+        self._delivered: set[tuple[str, int]] = set()  # of these, behind a pending one
+        self.extend(taken)
+
+    def extend(self, taken: Sequence[SpooledRecord]) -> None:
+        """Add what was taken since."""
+        self._taken += taken
         for spooled in taken:
             self.add(spooled)
+
+    @property
+    def unacknowledged(self) -> int:
+        """Number of records that were taken and not returned by `acknowledgeable`."""
+        return len(self._taken)
 
     def add(self, spooled: SpooledRecord) -> None:
         """Append a record to its partition."""
@@ -31,8 +42,13 @@ class Delivery:
         """Return the records to send next, with the headers that name their position in the spool."""
         return stamped(self.pending[partition][: self.too_large.batch_limit(partition)])
 
-    def remove(self, partition: TopicPartition, count: int) -> list[SpooledRecord]:
-        """Remove and return the first *count* records of a partition."""
+    def delivered(self, partition: TopicPartition, count: int) -> list[SpooledRecord]:
+        """Remove and return the first *count* records of a partition: Kafka has them."""
+        removed = self._remove(partition, count)
+        self._delivered.update([(spool_id, seq) for spool_id, seq, _ in removed])
+        return removed
+
+    def _remove(self, partition: TopicPartition, count: int) -> list[SpooledRecord]:
         pending = self.pending[partition]
         removed = pending[:count]
         del pending[:count]
@@ -42,7 +58,7 @@ class Delivery:
 
     def replace_first(self, partition: TopicPartition, dead_letter: Record) -> None:
         """Let *dead_letter* take the place of the first record of a partition: that one counts as pending until it is delivered."""
-        [rejected] = self.remove(partition, 1)
+        [rejected] = self._remove(partition, 1)
         self.add(rejected._replace(record=dead_letter))
 
     def drop_timestamps(self, partition: TopicPartition) -> None:
@@ -52,16 +68,17 @@ class Delivery:
             for spooled in self.pending[partition]
         ]
 
-    def acknowledgeable(self) -> SpooledRecord | None:
-        """Return the last record before the first pending one; None if that was returned before."""
-        pending = {spooled.seq for records in self.pending.values() for spooled in records}
-        acknowledged = self._acknowledged
-        while acknowledged < len(self._taken) and self._taken[acknowledged].seq not in pending:
-            acknowledged += 1
-        if acknowledged == self._acknowledged:
-            return None
-        self._acknowledged = acknowledged
-        return self._taken[acknowledged - 1]
+    def acknowledgeable(self) -> list[SpooledRecord]:
+        """Return the last record of each spool before the first pending one; each is returned once."""
+        last: list[SpooledRecord] = []
+        taken, delivered = self._taken, self._delivered
+        while taken and (position := taken[0][:2]) in delivered:
+            delivered.remove(position)
+            spooled = taken.popleft()
+            if last and last[-1].spool_id == spooled.spool_id:
+                last.pop()
+            last.append(spooled)
+        return last
 
 
 def stamped(records: Iterable[SpooledRecord]) -> Iterator[Record]:

@@ -9,6 +9,8 @@ From the spool to Kafka: in order per partition, at least once, whatever happens
 (4) Acknowledge up to the first record that is not delivered; what is not delivered goes back to (3).
 (5) Linger for a few milliseconds unless more is waiting: events accumulate, and responses to the PBX come first.
 
+While Kafka refuses a topic, (1) goes on, up to a number of records in memory, so that the other topics do not wait for it.
+
 A later record of a partition is never sent before the earlier one is acknowledged, and one task does all this.
 
 Failures:
@@ -47,6 +49,8 @@ from voipex.topics import DEAD_LETTERS
 
 _MAX_RECORDS: Final = 2000  # of one take
 _MAX_BYTES: Final = 1024 * 1024
+_MAX_UNACKNOWLEDGED: Final = 20_000
+"""Records that are taken while a topic is refused: some 40 MB. Beyond it all topics wait."""
 _BACKLOG_RECORDS: Final = 1000  # so many in one take: more is waiting, do not linger
 _BUSY_RECORDS: Final = 40  # so many in one take: linger longer, since larger batches cost less per event
 
@@ -144,6 +148,9 @@ class Publisher:
         self._stopping = False
         self._unreachable_from = monotonic()
         self._failures = 0  # since the last acknowledgement
+        self._refused: dict[
+            str, tuple[float, float]
+        ] = {}  # topic -> time of the next attempt, and the pause before it
         self._throttle = LogThrottle(self._timing.log_interval_s, monotonic)
         self._batch_records = _MAX_RECORDS
 
@@ -203,19 +210,45 @@ class Publisher:
         """Steps (2) to (4)."""
         delivery = Delivery(taken, self._batch_records)  # (2)
         while delivery.pending:
-            failures = await self._send(delivery)  # (3)
+            due = [partition for partition in delivery.pending if not self._must_wait(partition.topic)]
+            if not due:
+                await self._take_more(delivery)
+                continue
+            failures = await self._send(delivery, due)  # (3)
             self._acknowledge(delivery)  # (4)
             if failures:
                 await self._recover(delivery, failures)
         self._shrink_batches(delivery)
 
-    async def _send(self, delivery: Delivery) -> dict[TopicPartition, DeliveryFailure]:
+    def _must_wait(self, topic: str) -> bool:
+        """Return whether the topic was refused and its next attempt is not due."""
+        return topic in self._refused and self._refused[topic][0] > self._monotonic()
+
+    async def _take_more(self, delivery: Delivery) -> None:
+        """Take what comes before the next attempt of a refused topic."""
+        until = min(self._refused[topic][0] for topic, _ in delivery.pending)
+        more: Sequence[SpooledRecord] = ()
+        if delivery.unacknowledged < _MAX_UNACKNOWLEDGED:
+            self._taking = taking = asyncio.ensure_future(self._source.take(_MAX_RECORDS, _MAX_BYTES))
+            try:
+                await asyncio.wait({taking}, timeout=until - self._monotonic())
+            finally:
+                taking.cancel()
+                self._taking = None
+            await asyncio.wait({taking})
+            more = () if taking.cancelled() else taking.result()
+        delivery.extend(more)
+        await asyncio.sleep(self._timing.linger_s if more else max(0.0, until - self._monotonic()))
+
+    async def _send(
+        self, delivery: Delivery, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, DeliveryFailure]:
         """Step (3): send one batch per partition and remove what was delivered; return what failed."""
         producer = await self._connect()
         began = self._monotonic()
         sent: dict[TopicPartition, tuple[int, asyncio.Future[object]]] = {}
         failures: dict[TopicPartition, DeliveryFailure] = {}
-        for partition in delivery.pending:
+        for partition in partitions:
             try:
                 sent[partition] = await producer.send(*partition, delivery.next_batch(partition))
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record stays pending
@@ -226,13 +259,13 @@ class Publisher:
         for partition, (count, future) in sent.items():
             failure = _error_of(future)
             if failure is None:
-                delivered.append((partition.topic, delivery.remove(partition, count)))
+                delivered.append((partition.topic, delivery.delivered(partition, count)))
             else:
                 failures[partition] = DeliveryFailure(failure, count)
         if delivered:
             self._failures = 0
             self._set_reachable()
-            self._clear_refusals({topic for topic, _ in delivered})
+            self._clear_refusals({topic for topic, _ in delivered} - {topic for topic, _ in failures})
             self._metrics.delivered(delivered, self._monotonic() - began, self._now_ms())
         return failures
 
@@ -251,8 +284,7 @@ class Publisher:
 
     def _acknowledge(self, delivery: Delivery) -> None:
         """Step (4)."""
-        through = delivery.acknowledgeable()
-        if through is not None:
+        for through in delivery.acknowledgeable():
             self._source.acknowledge(through)
 
     # ---------------------------------------------------------------- failures
@@ -260,44 +292,57 @@ class Publisher:
     async def _recover(self, delivery: Delivery, failures: Mapping[TopicPartition, DeliveryFailure]) -> None:
         """Classify the failures and act on each, replace the producer if its sequence numbers have a gap, and pause."""
         faults = {partition: self._fault_of(failure.error) for partition, failure in failures.items()}
-        self._failures += 1
+        refused: set[str] = set()
         for partition, failure in failures.items():
             fault = faults[partition]
             self._metrics.failed(partition.topic, failure.batch_records)
             self._log_failure(partition, failure.error, fault)
             if failure.batch_records and fault is DeliveryFault.TOO_LARGE:
-                self._halve_or_dead_letter(delivery, partition, failure)
+                if not self._halve_or_dead_letter(delivery, partition, failure):
+                    refused.add(partition.topic)
             elif fault is DeliveryFault.TIMESTAMP and _is_dead_letters(partition.topic):
                 delivery.drop_timestamps(partition)
             elif fault is not DeliveryFault.RETRIABLE:
                 self._set_refused(partition.topic, failure.error, fault)
+                refused.add(partition.topic)
         # A batch that was sent and failed leaves the gap; what failed before it was sent leaves none, unless the producer itself is broken.
         if any(
             failure.batch_records or faults[partition] is DeliveryFault.RETRIABLE
             for partition, failure in failures.items()
         ):
             await self._drop_producer()
-        await asyncio.sleep(self._backoff_s())
+        self._postpone(refused)
+        if any(partition.topic not in refused for partition in failures):
+            self._failures += 1
+            await asyncio.sleep(self._backoff_s())
+
+    def _postpone(self, topics: Iterable[str]) -> None:
+        """Let the records of refused topics wait, each time twice as long; the others go on."""
+        for topic in topics:
+            _, pause_s = self._refused.get(topic, (0.0, self._timing.initial_backoff_s / 2))
+            pause_s = min(self._timing.max_backoff_s, 2 * pause_s)
+            self._refused[topic] = self._monotonic() + pause_s, pause_s
 
     def _fault_of(self, error: BaseException) -> DeliveryFault:
         return DeliveryFault.RETRIABLE if self._producer is None else self._producer.fault_of(error)
 
     def _halve_or_dead_letter(
         self, delivery: Delivery, partition: TopicPartition, failure: DeliveryFailure
-    ) -> None:
-        """Send less at once; replace a record that is too large alone by its dead letter, unless it is one."""
+    ) -> bool:
+        """Send less at once; replace a record that is too large alone by its dead letter. Return False if it is one, which waits."""
         rejected = delivery.pending[partition][0]
         if not delivery.too_large.record(partition, rejected.seq, failure.batch_records):
-            return
+            return True
         record, reason = rejected.record, type(failure.error).__name__
         if _is_dead_letters(record.topic):
             self._set_refused(record.topic, failure.error, DeliveryFault.TOO_LARGE)
-            return
+            return False
         pbx = record.topic.partition(".")[0]  # names of PBXs have no dot
         dead_letter = undeliverable(record, f"Kafka refused it: {reason}", pbx, self._partitions_of(pbx))
         delivery.replace_first(partition, dead_letter)
         log.warning("record dead-lettered", event_id=_event_id(record), topic=record.topic, reason=reason)
         self._metrics.dead_lettered(record.topic, dead_letter.topic)
+        return True
 
     def _shrink_batches(self, delivery: Delivery) -> None:
         """Send smaller batches from now on if a topic's limit is low: halving them each time would replace the producer each time."""
@@ -332,7 +377,10 @@ class Publisher:
         """Report a topic whose records wait, until it takes one."""
         if any(each.topic == topic and each.reason == fault.value for each in self._state.refused):
             return
+        pause = self._refused.get(topic)
         self._clear_refusals({topic})
+        if pause is not None:
+            self._refused[topic] = pause
         refusal = Refusal(
             topic,
             fault.value,
@@ -344,6 +392,8 @@ class Publisher:
         self._metrics.refused(topic, fault.value, True)
 
     def _clear_refusals(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            self._refused.pop(topic, None)
         if not self._state.refused:
             return
         for each in self._state.refused:

@@ -443,6 +443,39 @@ async def test_events_wait_for_a_topic_that_is_created_later(kafka: Broker, pbx:
     assert await copies_after_checks(publishing) == 0
 
 
+@pytest.mark.anyio
+async def test_a_topic_of_one_pbx_delays_no_other_pbx(kafka: Broker, pbx: str) -> None:
+    """It is missing, and created later; nothing is acknowledged before that, and nothing lost or out of order."""
+    other = f"{pbx}-other"
+    await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx)
+    async with running(Publishing(pbx, kafka.bootstrap_servers)) as publishing:
+        for n in range(3_000):
+            publishing.source.put([event(other if n % 2 else pbx, n)])
+        publishing.put(100)
+        topic = f"{pbx}.call.events.v1"
+        await async_eventually(lambda: _count(kafka, topic, 1_600), lambda: publishing.publisher.state)
+        [refusal] = publishing.publisher.state.refused
+        acknowledged_meanwhile = publishing.source.acknowledged
+        await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, other)
+        await publishing.drained()
+
+    assert (refusal.topic, refusal.reason) == (f"{other}.call.events.v1", "unknown_topic")
+    assert acknowledged_meanwhile <= 1
+    for name, numbers in ((pbx, [*range(0, 3_000, 2), *range(3_000, 3_100)]), (other, [*range(1, 3_000, 2)])):
+        records = await read_topic(kafka.bootstrap_servers, f"{name}.call.events.v1")
+        ids = [dict(record.headers)["ce_id"] or b"" for record in records]
+        assert sorted(set(ids)) == sorted(f"event-{n}".encode() for n in numbers)
+        by_key: dict[bytes | None, list[int]] = {}
+        for record in records:
+            number = int((dict(record.headers)["ce_id"] or b"").removeprefix(b"event-"))
+            by_key.setdefault(record.key, []).append(number)
+        assert all(each == sorted(each) for each in by_key.values())
+
+
+async def _count(broker: Broker, topic: str, wanted: int) -> bool:
+    return len(await read_topic(broker.bootstrap_servers, topic)) >= wanted
+
+
 @pytest.fixture
 def second_node(own_kafka: LocalKafka, tmp_path: Path) -> Iterator[LocalKafka]:
     """A second broker of the cluster, the only replica of the partitions placed on it."""

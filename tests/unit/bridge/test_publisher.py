@@ -433,6 +433,55 @@ async def test_a_refused_topic_is_reported_until_it_takes_a_record() -> None:
     await cancel(running)
 
 
+async def test_a_refused_topic_does_not_stop_the_others() -> None:
+    """A PBX without topics would delay the events of all PBXs. Nothing is acknowledged behind the first record that waits."""
+    other = "brno.call.events.v1"
+    may_pass = False
+    harness = PublisherHarness(
+        Kafka(lambda _generation, topic, _: Refused() if topic == EVENTS and not may_pass else None),
+        ListSource(
+            *(record(f"{n}", topic=EVENTS if n % 3 == 0 else other) for n in range(30)),
+            sealed=False,
+            per_take=4,
+        ),
+        timing=Timing(linger_s=0, initial_backoff_s=0.01, max_backoff_s=0.05),
+    )
+    running = asyncio.create_task(harness.publisher.run())
+
+    await async_eventually(lambda: len(harness.kafka.names(other)) == 20)
+    acknowledged_meanwhile = list(harness.source.acknowledged)
+    may_pass = True
+    await async_eventually(lambda: harness.source.acknowledged and harness.source.acknowledged[-1] == 29)
+
+    assert acknowledged_meanwhile == []
+    assert harness.kafka.names(other) == [f"{n}" for n in range(30) if n % 3]
+    assert harness.kafka.names() == [f"{n}" for n in range(0, 30, 3)]
+    await cancel(running)
+
+
+async def test_a_refused_topic_stops_the_others_once_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is taken meanwhile is in memory."""
+    monkeypatch.setattr("bridge.publisher.publisher._MAX_UNACKNOWLEDGED", 10)
+    harness = PublisherHarness(
+        Kafka(lambda _generation, topic, _: Refused() if topic == EVENTS else None),
+        ListSource(
+            record("first"),
+            *(record(f"{n}", topic=DEAD_LETTERS) for n in range(30)),
+            sealed=False,
+            per_take=4,
+        ),
+        timing=Timing(linger_s=0, initial_backoff_s=0.001, max_backoff_s=0.002),
+    )
+    running = asyncio.create_task(harness.publisher.run())
+
+    await async_eventually(lambda: len(harness.kafka.names(DEAD_LETTERS)) == 11)
+    attempts = len(harness.kafka.batches)
+    await async_eventually(lambda: len(harness.kafka.batches) > attempts + 5)
+
+    assert len(harness.kafka.names(DEAD_LETTERS)) == 11
+    await cancel(running)
+
+
 async def test_a_dead_letter_of_a_refused_time_goes_without_one() -> None:
     """It must not wait for a clock: its headers hold the time of receipt."""
 
@@ -487,6 +536,9 @@ def test_no_sequence_of_faults_loses_a_record(faults: list[tuple[int, type[BaseE
 
     arrived = [name_of(each) for records in harness.kafka.delivered.values() for each in records]
     assert sorted(arrived, key=int) == [f"{n}" for n in range(12)]
+    for partition in range(4):
+        in_order = list(map(int, harness.kafka.names(partition=partition)))
+        assert in_order == sorted(in_order)
     assert harness.source.acknowledged[-1] == 11
 
 
@@ -610,16 +662,30 @@ def test_a_single_large_record_does_not_shrink_batches() -> None:
 def test_a_delivery_acknowledges_up_to_the_first_pending_record() -> None:
     taken = [SpooledRecord("spool-1", n, record(f"{n}", partition=n % 2)) for n in range(6)]
     delivery = Delivery(taken, 100)
-    assert delivery.acknowledgeable() is None
+    assert delivery.acknowledgeable() == []
 
-    delivery.remove(TopicPartition(EVENTS, 0), 3)
-    assert delivery.acknowledgeable() is taken[0]
-    assert delivery.acknowledgeable() is None  # not twice
-    delivery.remove(TopicPartition(EVENTS, 1), 2)
-    assert delivery.acknowledgeable() is taken[4]
-    delivery.remove(TopicPartition(EVENTS, 1), 1)
-    assert delivery.acknowledgeable() is taken[5]
+    delivery.delivered(TopicPartition(EVENTS, 0), 3)
+    assert delivery.acknowledgeable() == [taken[0]]
+    assert delivery.acknowledgeable() == []  # not twice
+    delivery.delivered(TopicPartition(EVENTS, 1), 2)
+    assert delivery.acknowledgeable() == [taken[4]]
+    delivery.delivered(TopicPartition(EVENTS, 1), 1)
+    assert delivery.acknowledgeable() == [taken[5]]
     assert not delivery.pending
+
+
+def test_each_spool_of_a_delivery_is_acknowledged() -> None:
+    """A recovered one first; both number from 0."""
+    taken = [
+        SpooledRecord(spool_id, n, record(f"{n}")) for spool_id in ("spool-2", "spool-1") for n in (0, 1)
+    ]
+    delivery = Delivery(taken[:2], 100)
+    delivery.extend(taken[2:])
+
+    delivery.delivered(PARTITION, 3)
+
+    assert delivery.acknowledgeable() == [taken[1], taken[2]]
+    assert delivery.unacknowledged == 1
 
 
 def test_a_pending_dead_letter_holds_the_acknowledgement() -> None:
@@ -627,7 +693,7 @@ def test_a_pending_dead_letter_holds_the_acknowledgement() -> None:
     delivery = Delivery(taken, 100)
 
     delivery.replace_first(PARTITION, record("0", topic=DEAD_LETTERS))
-    delivery.remove(PARTITION, 1)
-    assert delivery.acknowledgeable() is None
-    delivery.remove(TopicPartition(DEAD_LETTERS, 0), 1)
-    assert delivery.acknowledgeable() is taken[1]
+    delivery.delivered(PARTITION, 1)
+    assert delivery.acknowledgeable() == []
+    delivery.delivered(TopicPartition(DEAD_LETTERS, 0), 1)
+    assert delivery.acknowledgeable() == [taken[1]]
