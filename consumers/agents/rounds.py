@@ -102,8 +102,10 @@ def rounds(legs: Iterable[Leg]) -> list[list[Leg]]:
 
 
 def _rings_again(leg: Leg, other: Leg) -> bool:
-    """Whether the phone of *other*, an earlier attempt, rings again. Attempts without a Line may be two phones only while both go on."""
-    return leg.line == other.line and other.end_us is not None and other.end_us <= leg.start_us
+    """Whether the phone of *other*, an earlier attempt, rings again. Attempts without a Line are two phones while both go on."""
+    if leg.line is not None or other.line is not None:
+        return leg.line == other.line
+    return other.end_us is not None and other.end_us <= leg.start_us
 
 
 def queue_of_round(attempts: Sequence[Leg], at_us: int) -> str | None:

@@ -398,7 +398,9 @@ class Reference:
                 other.ended_us is None or leg.start_us < _end(other) or leg.start_us == other.start_us
                 for other in latest
             )
-            if overlaps and leg.line not in [other.line for other in latest]:
+            over = [other for other in latest if other.ended_us is not None and _end(other) <= leg.start_us]
+            rang = latest if leg.line is not None else over
+            if overlaps and leg.line not in [other.line for other in rang]:
                 latest.append(leg)
             else:
                 rounds.append([leg])
