@@ -3,7 +3,7 @@ The fold: one sweep through time over agent events and legs that computes all co
 
 A Walk moves a Picture (the agent at a moment) forward. Nothing changes between two neighbouring moments at which something begins or
 ends. So each such slice of time is added once to the running calls, and each time without agent events once to login and pauses. This
-covers unions, cuts at midnight, states without duration and the silence rule without further code. The law behind it:
+covers unions, cuts at midnight, states without duration and silence (rule A11) without further code. The law behind it:
 
     over(p, all, t) == over(over(p, what begins until s, s), what begins or continues after s, t)
 
@@ -60,10 +60,10 @@ BEGINNING: Final = -(1 << 62)
 """Before all time, in microseconds."""
 
 SILENCE_US: Final = 24 * 3600 * 1_000_000
-"""Without an agent event or a call for so long, nobody knows whether the agent is still there."""
+"""Rule A11: without an agent event or a call for so long, nobody knows whether the agent is still there."""
 
 FORGET_US: Final = 90 * 24 * 3600 * 1_000_000
-"""Unseen for so long, an agent starts empty."""
+"""Rule A12: unseen for so long, an agent starts empty."""
 
 IMPLICIT, OFFLINE, UNKNOWN = AgentState.IMPLICIT.value, AgentState.OFFLINE.value, AgentState.UNKNOWN.value
 LOGGED_IN: Final = AgentPresence.LOGGED_IN.value
@@ -175,7 +175,7 @@ class Picture:
         return self.seen_us is not None and at_us >= self.seen_us + SILENCE_US
 
     def update_identity(self, source: "AgentEvent | Leg", order: Register) -> None:
-        """Set login, line and e-mail to the value reported last."""
+        """Rule A1: set login, line and e-mail to the value reported last."""
         self.last_event_us = max(self.last_event_us, order[0])
         if source.login is not None and (self.login is None or order > self.login[0]):
             self.login = [order, source.login]
@@ -327,7 +327,7 @@ class Walk:
             picture.pause_heard_us = event.at_us
 
     def _hear_early(self, event: AgentEvent) -> None:
-        """A pause that is read later, after its login."""
+        """A pause that is read later, after its login (rule A8)."""
         self.picture.update_identity(event, [event.at_us, 1, event.event_id, 0])
         self.picture.pause_heard_us = event.at_us
 
@@ -351,7 +351,7 @@ class Walk:
         return presence
 
     def _settle_unnamed(self, heir: str | None) -> None:
-        """A pause of an unnamed queue is counted for the queue that continues it, or for none."""
+        """Rule A6: a pause of an unnamed queue is counted for the queue that continues it, or for none."""
         picture = self.picture
         if UNNAMED in picture.summary.paused:
             return
@@ -372,7 +372,7 @@ class Walk:
             self._ring_paused(leg)
 
     def _ring_paused(self, leg: Leg) -> None:
-        """A queue rings no paused member: an AgentUnPaused was lost."""
+        """Rule A9: a queue rings no paused member, so an AgentUnPaused was lost."""
         if leg.queue is not None and leg.rings_unanswered_call:
             presence = self._presence_to_change()
             if presence.ring(leg.queue, leg.start_us):
@@ -479,7 +479,7 @@ class Walk:
         return pieces
 
     def _look(self, at_us: int, *, silent: bool) -> None:
-        """What holds from *at_us* on, for some length: the state to show, and whether a pause begins."""
+        """What holds from *at_us* on, for some length: the state to show (rule A15), and whether a pause begins (A7)."""
         picture = self.picture
         self._changed = False
         if self.active:
@@ -523,7 +523,7 @@ _Moment = tuple[int, int, Callable[[Walk, Any], object], Any]
 
 
 def presence_of(picture: Picture, *, silent: bool) -> str:
-    """Logged in or out as agent events say; who never logs in but has calls is implicit; nothing certain: unknown."""
+    """Rule A10: logged in or out as agent events say; who never logs in but has calls is implicit; nothing certain: unknown."""
     if silent:
         return UNKNOWN
     status = picture.summary.status

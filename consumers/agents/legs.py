@@ -177,7 +177,7 @@ def foremost(running: Collection[Phase]) -> Phase:
 
 
 def precedence_of(phase: Phase) -> tuple[int, int, CallOrder, int]:
-    """The greatest wins when several run at once: on_call (begun last), monitoring, consulting, ringing."""
+    """Rule A14. The greatest wins when several run at once: on_call (begun last), monitoring, consulting, ringing."""
     return PRECEDENCE[phase.activity], phase.since_us, call_order(phase.leg.call_id), phase.leg.leg
 
 
@@ -187,7 +187,7 @@ PRECEDENCE: Final = {ON_CALL_IN: 3, ON_CALL_OUT: 3, MONITORING: 2, CONSULTING: 1
 
 def phases(leg: Leg) -> list[Phase]:
     """
-    Cut a leg into what its agent did, the first part from its start.
+    Rule A14. Cut a leg into what its agent did, the first part from its start.
 
     agent: ringing, then on_call_in; consult: ringing, consulting; caller: on_call_out from its ring; monitor: monitoring.
     A consulted colleague who took the call over consulted from its answer until it got the caller. The caller of a local call talks from

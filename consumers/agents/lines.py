@@ -1,14 +1,14 @@
 """
-A line of one's own: the records of the private topic `agent.lines`.
+Rule A13, a line is its agent's: the records of the private topic `agent.lines`.
 
-A line is its agent's since the last record that named Login and Line together. A leg that names a Line and no Login belongs to the line's
-agent at the moment it began. Agent and line are different keys, mostly of different partitions, so the tasks write to each other:
+It is, since the last record that named Login and Line together. A leg that names a Line and no Login belongs to the line's agent at
+the moment it began. Agent and line are different keys, mostly of different partitions, so the tasks write to each other:
 
     claim       to `line:<Line>`, from the task of an agent: a record of this agent named the line, at a moment
     activity    to the agent, from the task of `line:<Line>`: a leg without Login that began while the line was the agent's
 
 Claims of one id (the event, or the leg and its agent) replace each other by revision. A leg comes to its agent directly as well as through its line,
-`rank` decides between the two. So neither order nor repetition matters.
+`Leg.version` decides between the two. So neither order nor repetition matters.
 """
 
 from collections.abc import Iterable

@@ -1,5 +1,5 @@
 """
-The key of a line: which agent had it when, and what of its legs goes to whom (`lines` says why).
+Rule A13, the key of a line: which agent had it when, and what of its legs goes to whom (`lines` says why).
 
 The claims are in the state as agent events are: those after the head, older ones in the archive, the last one in the Picture. A leg keeps
 its agent (`owner`) from when it was assigned. A claim that comes late goes back to before it, and what began since is assigned anew.

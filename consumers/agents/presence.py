@@ -37,7 +37,7 @@ class AgentEvent(NamedTuple):
 LOGIN, LOGOUT, PAUSED, UNPAUSED = "agent_login", "agent_logout", "agent_paused", "agent_unpaused"
 
 CROSSING_US: Final = 10 * 1_000_000
-"""A queue may ring an agent whose pause is younger: the two events crossed."""
+"""Rule A9: a queue may ring an agent whose pause is younger, since the two events crossed."""
 
 
 class Applied(NamedTuple):
@@ -62,7 +62,7 @@ class QueueRegister:
     """A ring showed that an AgentUnPaused was lost; until the next Paused or UnPaused."""
 
     def pause(self, event: AgentEvent, at_us: int) -> None:
-        """A second pause keeps the first start; another name begins anew (no name is not another name)."""
+        """Rule A4: a second pause keeps the first start; another name begins anew (no name is not another name)."""
         self.unpause_inferred = False
         renamed = event.pause_name is not None and event.pause_name != self.pause_name
         if self.paused_since_us is None or renamed:
@@ -102,7 +102,7 @@ class PresenceSummary(NamedTuple):
     availability: str
     """Of who is logged in: available, partially_paused (in some of the logged queues) or paused (in all)."""
     pause: str | None
-    """Name of the pause of the agent, which runs while **all** logged queues are paused; "" without a name."""
+    """Rule A7: name of the pause of the agent, which runs while **all** logged queues are paused; "" without a name."""
     pause_name: str | None
     """Of the pause that began last, also when it is not in all queues."""
     paused: list[str]
@@ -146,7 +146,7 @@ class Presence:
 
     def ring(self, name: str, at_us: int) -> bool:
         """
-        Infer a lost AgentUnPaused: a queue rings no paused member.
+        Rule A9. Infer a lost AgentUnPaused: a queue rings no paused member.
 
         Returns True if the pause of this queue ends here; one that is younger than 10 s may have crossed with the ring.
         """
@@ -158,7 +158,7 @@ class Presence:
         return True
 
     def _continue_unnamed(self, name: str, *, inferred: bool) -> str | None:
-        """The first queue named after an unnamed login is the one that was meant: it keeps its start and its pause."""
+        """Rule A6: the first queue named after an unnamed login is the one that was meant: it keeps its start and its pause."""
         unnamed = self.queues.pop(UNNAMED, None)
         if unnamed is None:
             return None
@@ -168,7 +168,7 @@ class Presence:
         return name
 
     def _log_in(self, event: AgentEvent) -> str | None:
-        """A second queue adds, a repeated one changes nothing; no queue means all that were ever named."""
+        """Rule A2: a second queue adds, a repeated one changes nothing; no queue means all that were ever named."""
         heir = None
         names: Iterable[str] = (event.queue,) if event.queue is not None else self.left or (UNNAMED,)
         if event.queue is None and self.left:
@@ -182,7 +182,7 @@ class Presence:
 
     def _log_out(self, event: AgentEvent) -> bool:
         """
-        Leave one queue, or (none named) all; leaving the last means offline.
+        Rule A3. Leave one queue, or (none named) all; leaving the last means offline.
 
         A logout that names another Line than the last login of a queue ends that other login: the queue stays. Returns True if this is so
         for every queue that is meant.
@@ -205,7 +205,7 @@ class Presence:
         return line is not None and event.line is not None and event.line != line
 
     def _pause(self, event: AgentEvent, at_us: int) -> None:
-        """Pause in one queue, or (none named) in all logged ones. A pause where no login was seen shows that there was one."""
+        """Rule A4: pause in one queue, or (none named) in all logged ones. A pause where no login was seen shows that there was one."""
         name = event.queue
         if name is None:
             if not self.queues:

@@ -1,14 +1,4 @@
-"""
-Rounds: what the legs of one agent in one call count for. Counters count calls and rounds, not devices.
-
-1. Attempts of role agent that overlap in time are one round, a talk belongs to its attempt; a phone that rings again begins another round.
-2. A round in which one attempt got the caller counts as `answered_in`, once, at that moment.
-3. A round that nobody answered counts once all its attempts have ended: as `missed_rings` if one ended no_answer, busy or rejected, else as
-   `answered_elsewhere` if one did.
-4. The queue of a round is that of the attempt that got the caller, else of the first that has one.
-5. Role caller counts by call: `answered_out` with the first answer, `unanswered_out` when all attempts ended unanswered, none by time-out.
-6. `transfers`: each leg that gave its caller away, when it ends.
-"""
+"""Rules A18 and A19: what the legs of one agent in one call count for. Counters count calls and rounds, not devices."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
@@ -44,7 +34,7 @@ def counts(legs: Sequence[Leg]) -> Iterable[Count]:
 
 
 def _counts_of_one(leg: Leg) -> Sequence[Count]:
-    """The rules for the usual call, in which the agent has one leg."""
+    """Both rules for the usual call, in which the agent has one leg."""
     role = leg.role
     if role not in (AGENT, CALLER):
         return ()
@@ -80,7 +70,7 @@ def _counts_of_several(legs: Sequence[Leg]) -> Iterator[Count]:
 
 
 def rounds(legs: Iterable[Leg]) -> list[list[Leg]]:
-    """Rule 1. Attempts that begin at the same moment overlap, also one of no length."""
+    """Rule A18. Attempts that begin at the same moment overlap, also one of no length."""
     attempts = [leg for leg in legs if leg.role == AGENT]
     if len(attempts) < 2:
         return [attempts] if attempts else []
@@ -109,7 +99,7 @@ def _rings_again(leg: Leg, other: Leg) -> bool:
 
 
 def queue_of_round(attempts: Sequence[Leg], at_us: int) -> str | None:
-    """Rule 4, as known at a moment."""
+    """Rule A18, as known at a moment."""
     got_it = [leg for leg in attempts if (got_us := leg.got_caller_us) is not None and got_us <= at_us]
     first = min(got_it, key=_by_taking, default=None)
     if first is not None and first.queue is not None:
@@ -136,7 +126,7 @@ def _counts_of_round(attempts: Sequence[Leg]) -> Iterator[Count]:
 
 
 def _counts_outgoing(attempts: Sequence[Leg]) -> Iterator[Count]:
-    """Rule 5."""
+    """Rule A19."""
     answered_us = min([got_us for leg in attempts if (got_us := leg.got_caller_us) is not None], default=None)
     if answered_us is not None:
         yield Count(answered_us, ANSWERED_OUT)

@@ -1,5 +1,5 @@
 """
-Agent events that arrive swapped: which event is read when.
+Rule A8: agent events that arrive swapped, and which one is read when.
 
 A PBX that logs a member in paused may report the pause first. An AgentPaused up to 2 s before AgentLogins of its queue is therefore read
 right after the last of them, at its moment, unless an AgentUnPaused of that queue lies between.

@@ -46,7 +46,7 @@ _README: Final = """# The contract
 {made}
 
 What readers of the topics can rely on. Start with [one call, from webhook to agent status](example-call.md);
-[the rules of the call fold](../call-rules.md) say how events become a timeline.
+the rules of [the call fold](../call-rules.md) and [the agent fold](../agent-rules.md) say how events become documents.
 
 | document | for |
 |---|---|
