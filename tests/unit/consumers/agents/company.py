@@ -43,10 +43,21 @@ class Company:
         """The statuses as of a moment, after all records were read in some order and some of them twice."""
         self.on_the_way = [(each.kind, key_of(each), each.value, each.at_us) for each in records]
         while self.on_the_way:
-            place = self.random.randrange(len(self.on_the_way))
-            record = self.on_the_way[place] if self.random.random() < 0.1 else self.on_the_way.pop(place)
-            self.fold(record, as_of_us)
+            self.fold(self._any(), as_of_us)
         return self.documents(as_of_us)
+
+    def run_in_batches(self, records: Sequence[Record], as_of_us: int) -> dict[str, Json]:
+        """The same, with batches of records between two emissions, as a task folds them, and restarts between batches."""
+        self.on_the_way = [(each.kind, key_of(each), each.value, each.at_us) for each in records]
+        while self.on_the_way:
+            batch = [self._any() for _ in range(self.random.randint(1, 8)) if self.on_the_way]
+            self.fold_batch(batch, as_of_us)
+        return self.documents(as_of_us)
+
+    def _any(self) -> tuple[TopicSpec, str, bytes, int]:
+        """One of the records on their way; it may come again."""
+        place = self.random.randrange(len(self.on_the_way))
+        return self.on_the_way[place] if self.random.random() < 0.1 else self.on_the_way.pop(place)
 
     def run_in_order(self, records: Sequence[Record], as_of_us: int) -> dict[str, Json]:
         for each in records:
@@ -56,20 +67,28 @@ class Company:
         return self.documents(as_of_us)
 
     def fold(self, record: tuple[TopicSpec, str, bytes, int], latest_us: int) -> None:
-        kind, key, value, at_us = record
-        state = self.states.get(key) or PRAGUE.initial_state("voipex", key)
-        state = PRAGUE.fold(state, kind, value)
-        if self.random.random() < 0.5:
-            state = PRAGUE.decode(PRAGUE.encode(state))
+        self.fold_batch([record], latest_us)
+
+    def fold_batch(self, records: Sequence[tuple[TopicSpec, str, bytes, int]], latest_us: int) -> None:
+        """Fold records, then emit each key that they touched, once."""
+        states: dict[str, AgentState] = {}
+        for kind, key, value, _ in records:
+            state = states.get(key) or self.states.get(key) or PRAGUE.initial_state("voipex", key)
+            states[key] = PRAGUE.fold(state, kind, value)
+            if self.random.random() < 0.5:
+                states[key] = PRAGUE.decode(PRAGUE.encode(states[key]))
+        at_us = max(at_us for *_, at_us in records)
         emits_us = min(at_us + self.random.choice([0, 0, SECOND, HOUR, DAY]), latest_us)
-        state, produced = PRAGUE.emit(state, emits_us)
-        self.states[key] = PRAGUE.decode(PRAGUE.encode(state))
-        for each in produced:
-            if each.kind == AGENT_LINES:
-                self.on_the_way.append((AGENT_LINES, each.key, each.value or b"", at_us))
-        self.written += [
-            (each.kind, each.key, each.value or b"", at_us) for each in produced if each.kind == AGENT_LINES
-        ]
+        for key, state in states.items():
+            emitted, produced = PRAGUE.emit(state, emits_us)
+            self.states[key] = PRAGUE.decode(PRAGUE.encode(emitted))
+            sent = [
+                (AGENT_LINES, each.key, each.value or b"", at_us)
+                for each in produced
+                if each.kind == AGENT_LINES
+            ]
+            self.on_the_way += sent
+            self.written += sent
 
     def documents(self, as_of_us: int) -> dict[str, Json]:
         found = {}

@@ -24,6 +24,16 @@ def test_any_order_across_keys(seed: int, order: int, after_us: int) -> None:
 
 @given(SEEDS, SEEDS, AFTER)
 @settings(deadline=None)
+def test_any_batches_and_restarts_across_keys(seed: int, order: int, after_us: int) -> None:
+    """A task folds a batch before it emits, so a claim and what it takes over may come at once."""
+    records = traffic(Random(seed))
+    as_of_us = max(record.at_us for record in records) + after_us
+
+    assert Company(Random(order)).run_in_batches(records, as_of_us) == company_reference(records, as_of_us)
+
+
+@given(SEEDS, SEEDS, AFTER)
+@settings(deadline=None)
 def test_order_of_receipt_across_keys(seed: int, order: int, after_us: int) -> None:
     records = traffic(Random(seed))
     as_of_us = max(record.at_us for record in records) + after_us
