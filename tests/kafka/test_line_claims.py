@@ -59,8 +59,8 @@ class Desks:
         if self._random.random() < 0.6:
             yield self._record(EventName="Answered", **call)
         if self._random.random() < 0.8:
-            told = self._random.choice(("", "", *LOGINS))
-            yield self._record(EventName="Hangup", Reason="Normal Clearing", Login=told, **call)
+            login = self._random.choice(("", "", *LOGINS))
+            yield self._record(EventName="Hangup", Reason="Normal Clearing", Login=login, **call)
 
     def _record(self, **body: str) -> Record:
         receipt = self._clock.receipt()
@@ -74,9 +74,7 @@ def test_the_agents_are_keys_of_every_partition() -> None:
         assert {partition_for_key(key.encode(), PARTITIONS) for key in keys} == set(range(PARTITIONS))
 
 
-def test_a_kill_at_any_step_gives_each_leg_to_its_lines_agent(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_kills_give_each_leg_to_its_lines_agent(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """kill -9 of the agents service at each step of a batch, every third time with its store."""
     apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
     desks = Desks(kafka, pbx, seed=1)
@@ -92,9 +90,7 @@ def test_a_kill_at_any_step_gives_each_leg_to_its_lines_agent(
             await_owners(kafka, pbx)
 
 
-def test_instances_that_come_and_go_give_each_leg_to_its_lines_agent(
-    kafka: Broker, pbx: str, tmp_path: Path
-) -> None:
+def test_rebalances_give_each_leg_to_its_lines_agent(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     """One instance, two, one: agent and line are in tasks of different processes meanwhile, and one of those is killed."""
     apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
     desks = Desks(kafka, pbx, seed=2)
