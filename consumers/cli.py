@@ -24,6 +24,7 @@ from consumers.explain.drawing import Paper, draw
 from consumers.explain.page import page
 from consumers.explain.replay import DEFAULT_TIME_ZONE, Explanation, explain
 from consumers.explain.trace import Trace, moment_us, read_trace
+from consumers.explain.verify import Verdict
 from consumers.explain.view import Clock, Wanted
 from voipex.errors import BridgeError, SettingsInvalid
 from voipex.service import health
@@ -198,6 +199,56 @@ def _print_lag(found: dict[str, Lag]) -> None:
     console.print(table)
     totals = ", ".join(f"{name} {_total(lag)}" for name, lag in found.items())
     console.print(f"lag {sum(map(_total, found.values()))} ({totals})")
+
+
+@app.command("verify")
+def verify_command(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """
+    Fold the event topics anew and compare with the published timelines, activity and agent status, field by field, each as of its own
+    moment.
+
+    Run it with the settings of the services. Documents whose events have left their topic, or wait to be folded, are counted and not compared.
+    Exit 1: a document differs or is missing, or Kafka is unreachable.
+    """
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the errors of the commands name the cause
+    loaded = _load_settings("timelines")
+    from consumers.explain.published import verify  # noqa: PLC0415
+
+    with StatusLine() as status:
+        verdict = asyncio.run(verify(loaded, status))
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(verdict.to_json(), option=orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+    else:
+        _print_verdict(verdict)
+    if verdict.different:
+        raise typer.Exit(1)
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    for each in verdict.differences:
+        typer.echo(f"{each.pbx} {each.what} {each.key}:")
+        for one in each.fields:
+            typer.echo(
+                f"    {one.path or 'document'} is {_text(one.published)}, should be {_text(one.expected)}"
+            )
+    more = verdict.different.total() - len(verdict.differences)
+    if more > 0:
+        typer.echo(f"and {more} more")
+    for what, counts in verdict.to_json().items():
+        if what != "differences":
+            reasons = counts["not_comparable"]
+            parts = [f"{counts['equal']} equal", f"{counts['different']} different"]
+            parts += [f"{number} not compared: {reason}" for reason, number in reasons.items()]
+            typer.echo(f"{what}: {', '.join(parts)}")
+
+
+def _text(value: object) -> str:
+    return "missing" if value is None else value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 EXPLAIN_HELP = """Fold a recorded trace offline: show the documents that the services would publish, and why.
@@ -389,21 +440,19 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-class Progress:
-    """Shows on a terminal how far a long step is, from its second second on. Called with the amount done."""
+class StatusLine:
+    """Shows on a terminal what a long step does, from its second second on."""
 
-    def __init__(self, name: str, total: int) -> None:
-        self._name = name
-        self._total = max(total, 1)
+    def __init__(self) -> None:
         self._next_at = time.monotonic() + 1 if sys.stderr.isatty() else math.inf
         self._shown = False
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, text: str) -> None:
         now = time.monotonic()
         if now >= self._next_at:
             self._next_at = now + 0.2
             self._shown = True
-            sys.stderr.write(f"\r{self._name} {done * 100 // self._total} % ")
+            sys.stderr.write(f"\r\x1b[K{text} ")
             sys.stderr.flush()
 
     def __enter__(self) -> Self:
@@ -413,6 +462,19 @@ class Progress:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+class Progress(StatusLine):
+    """Shows how much of a long step is done. Called with the amount."""
+
+    def __init__(self, name: str, total: int) -> None:
+        super().__init__()
+        self._name = name
+        self._total = max(total, 1)
+
+    def __call__(self, done: object) -> None:
+        if isinstance(done, int):
+            super().__call__(f"{self._name} {done * 100 // self._total} %")
 
 
 def main() -> None:

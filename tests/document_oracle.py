@@ -11,6 +11,8 @@ from bridge.ops.reader import ConsumerRecord
 from consumers.agents.projection import AgentProjection
 from consumers.calls.events import call_event
 from consumers.calls.projection import timeline
+from consumers.explain.published import verify
+from consumers.settings import Settings
 from tests.waiting import WITHIN_S, eventually
 from voipex.events import Event
 from voipex.kafka.settings import KafkaSettings
@@ -59,6 +61,16 @@ def await_published(
     eventually(
         is_published, lambda: "\n".join((f"{len(found)} differences:", *found[:10])), within_s, every_s=0.3
     )
+
+
+def assert_verified(bootstrap_servers: str, pbx: str, partitions: int = 3) -> None:
+    """`voipex-consumers verify` finds every document comparable and equal. Call it once everything is published."""
+    settings = Settings(kafka_bootstrap_servers=bootstrap_servers, pbxs=(pbx,), topic_partitions=partitions)
+    verdict = asyncio.run(verify(settings))
+
+    assert verdict.to_json()["differences"] == []
+    assert verdict.not_comparable == {}
+    assert verdict.equal.total() > 0
 
 
 def differences(

@@ -70,6 +70,30 @@ async def read_lag(
     }
 
 
+async def read_bounds(
+    settings: KafkaSettings, topics: Sequence[Topic], client_id: str
+) -> dict[TopicPartition, tuple[int, int]]:
+    """
+    Return the first offset and the last stable offset of every partition of *topics*.
+
+    Raises:
+        KafkaUnreachable: with the cause.
+    """
+    client = new_consumer(settings, client_id, None, fetch_max_wait_ms=50)
+    partitions = [
+        AIOKafkaTopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)
+    ]
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await start_consumer(client)
+            begins, ends = await client.beginning_offsets(partitions), await client.end_offsets(partitions)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise await diagnose(settings, error, client_id) from error
+    finally:
+        await stop_consumer(client)
+    return {TopicPartition(*each): (begins[each], ends[each]) for each in partitions}
+
+
 async def _count(client: Any, starts: Mapping[Any, int], ends: Mapping[Any, int]) -> dict[Any, int]:
     """Count the records where few offsets lie between, by reading them: the last offset of a transaction is its marker."""
     counts = {each: 0 for each, start in starts.items() if 0 < ends[each] - start <= _MAX_COUNTED}

@@ -111,7 +111,7 @@ def _read(line: bytes, number: int, unnamed: Counter[int]) -> Received:
         members = _object(members["value"])
     at_us = _received_at(members)
     if "body" not in members:
-        return _received(at_us, NormalizedEvent.from_event(_event(members, at_us)), number)
+        return received_of(_event(members, at_us), number)
     pbx = _text(members, "pbx") or DEFAULT_PBX
     event_id = _text(members, "event_id")
     webhook = parse(_body(members["body"]))
@@ -120,6 +120,11 @@ def _read(line: bytes, number: int, unnamed: Counter[int]) -> Received:
         unnamed[at_us] += 1
     event = normalize(webhook, pbx, Receipt(at_us, format_rfc3339(at_us), event_id))
     return _received(at_us, event, number)
+
+
+def received_of(event: Event, line: int = 0) -> Received:
+    """Raises ValueError when the event has no key, or no time."""
+    return _received(parse_rfc3339(event.received_at), NormalizedEvent.from_event(event), line)
 
 
 def compact(value: bytes) -> bytes:
@@ -140,7 +145,7 @@ def trace_of(events: Iterable[Event]) -> Trace:
     """Make a trace of events that were read from their topics, copies of one event_id once."""
     received: dict[str, Received] = {}
     for event in events:
-        one = _received(parse_rfc3339(event.received_at), NormalizedEvent.from_event(event), 0)
+        one = received_of(event)
         received.setdefault(one.event_id, one)
     ordered = sorted(received.values(), key=_order)
     return Trace(ordered, (), ordered[-1].at_us if ordered else None)

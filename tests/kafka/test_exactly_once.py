@@ -9,7 +9,7 @@ import pytest
 
 from bridge.ops.reader import ConsumerRecord
 from tests.crash_injection import STEPS
-from tests.document_oracle import await_published
+from tests.document_oracle import assert_verified, await_published
 from tests.kafka.conftest import Broker, apply_topics, bring_up, console_producer, read_all
 from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess
@@ -76,6 +76,7 @@ def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: i
             victim.start()
         traffic.publish(50)
         await_published(kafka.bootstrap_servers, pbx)
+        assert_verified(kafka.bootstrap_servers, pbx)
     finally:
         for service in services:
             service.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiokafka.errors import KafkaError
 
-from tests.document_oracle import await_published
+from tests.document_oracle import assert_verified, await_published
 from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, bring_up, settings_of
 from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess, free_port
@@ -92,6 +92,7 @@ def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -
                 awake.await_ready()
                 frozen.send_signal(signal.SIGCONT)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+        assert_verified(kafka.bootstrap_servers, pbx)
 
 
 def test_instances_that_join_and_leave_many_times(kafka: Broker, pbx: str, tmp_path: Path) -> None:
@@ -123,6 +124,7 @@ def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
                     first.start()
                 first.await_ready()
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+        assert_verified(kafka.bootstrap_servers, pbx)
 
 
 def test_repeated_broker_kills_and_stalls_lose_nothing(
@@ -154,6 +156,7 @@ def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> Non
                     outlast(chance.uniform(0, 3), "nothing, or the session of a consumer")
                     bring_up(kafka)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
+        assert_verified(kafka.bootstrap_servers, pbx)
 
 
 # -------------------------------------------------------------------------------- three brokers
@@ -215,6 +218,7 @@ def test_any_of_three_brokers_can_be_killed(
                 bring_up(broker)
                 eventually(lambda: all_in_sync(addresses, [topic.name for topic in topics], 3), every_s=0.3)
         await_published(addresses, pbx, SETTLED_WITHIN_S)
+        assert_verified(addresses, pbx)
 
 
 def all_in_sync(addresses: str, topics: Sequence[str], replicas: int) -> bool:

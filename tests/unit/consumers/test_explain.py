@@ -527,7 +527,7 @@ def test_progress_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         for done in (10, 50, 60, 100):
             progress(done)
 
-    assert output.getvalue() == "\rfolding 25 % \rfolding 50 % \r\x1b[K"
+    assert output.getvalue() == "\r\x1b[Kfolding 25 % \r\x1b[Kfolding 50 % \r\x1b[K"
 
 
 def test_a_pager_shows_the_drawing_on_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
