@@ -12,13 +12,14 @@ KAFKA_PORT ?= 9092
 RATE ?= 0.5
 DAYS ?= 30
 SEED ?= 1
+NUMBER ?= 60
 SIM ?= 1
 BROKER ?= embedded
 WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench accuracy soak artefacts contract lock clean
+.PHONY: help setup run test test-fast check format bench accuracy mutants soak artefacts contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -65,6 +66,9 @@ bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarte
 
 accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=30 SEED=1; some minutes)
 	@$(BIN)/python -m tools.accuracy --write --days $(DAYS) --seed $(SEED)
+
+mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMBER=60 of each fold, SEED=1, FOLD=consumers/calls; ALL=1: every one, hours)
+	@$(BIN)/python -m tools.mutants --seed $(SEED) $(if $(filter 1,$(ALL)),--all,--number $(NUMBER)) $(FOLD)
 
 soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
