@@ -89,7 +89,7 @@ def sample(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
 
 
 def _functions(tree: ast.Module) -> dict[ast.AST, str | None]:
-    """The function of each node; None: nothing to mutate there, such as an annotation, a docstring or an assertion."""
+    """The function of each node; None: nothing to mutate there, such as an annotation, a decorator, a docstring or an error."""
     found: dict[ast.AST, str | None] = {}
 
     def visit(node: ast.AST, function: str | None) -> None:
@@ -100,8 +100,12 @@ def _functions(tree: ast.Module) -> dict[ast.AST, str | None]:
             name = None
         found[node] = name
         for child in ast.iter_child_nodes(node):
-            is_annotation = child in {getattr(node, "annotation", None), getattr(node, "returns", None)}
-            visit(child, None if name is None or is_annotation else name)
+            is_left_out = child in (
+                getattr(node, "annotation", None),
+                getattr(node, "returns", None),
+                *getattr(node, "decorator_list", ()),
+            )
+            visit(child, None if name is None or is_left_out else name)
 
     visit(tree, "")
     return found

@@ -18,6 +18,7 @@ SOURCE = dedent(
 
 
     class Rule:
+        @cache(maxsize=5)
         def holds(self, a: int, b: bool) -> bool:
             if a < LIMIT and not b:
                 self.seen = True
