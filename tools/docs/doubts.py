@@ -338,6 +338,33 @@ DOUBTS: Final = (
         ),
         _IN,
     ),
+    Doubt(
+        "A device that was busy twice",
+        "delivered twice",
+        "Two devices of 201 may have been busy, or one Hangup was delivered twice.",
+        (
+            _NEW,
+            _step(2, "Ringing", "201"),
+            _step(4, "Hangup", "201", "User busy"),
+            _step(4.5, "Hangup", "201", "User busy"),
+            _step(9, "Hangup", "", _NORMAL),
+        ),
+        _IN,
+    ),
+    Doubt(
+        "A CDR long after the end",
+        "a CDR long after the end",
+        "The caller may have waited on after 201 had left: then the CDR came before the Hangup that ended it.",
+        (
+            _NEW,
+            _step(2, "Ringing", "201"),
+            _step(5, "Answered", "201"),
+            _step(30, "Hangup", "201", _NORMAL),
+            _step(75, "CDR"),
+            _step(75.3, "Hangup", "", _NORMAL),
+        ),
+        _IN,
+    ),
 )
 
 
