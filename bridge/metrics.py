@@ -7,6 +7,7 @@ The spool's own counters are read from it on each scrape, so that they cost the 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import accumulate
 from typing import Final, Protocol, TypeVar
 
@@ -157,6 +158,21 @@ class Metrics:
             registry=self.registry,
         ).set_function(ahead_s)
         self.registry.register(_SkewCollector(skew_s))
+
+    def watch_topics(self, faults: Callable[[], Mapping[str, int]]) -> None:
+        """Export the number of topics with each kind of fault, read on each scrape."""
+        gauge = Gauge(
+            "voipex_bridge_topic_faults",
+            "Declared topics that are missing, or have more (grown) or fewer (shrunk) partitions.",
+            ["fault"],
+            registry=self.registry,
+        )
+
+        def count(fault: str) -> float:
+            return faults()[fault]
+
+        for fault in faults():
+            gauge.labels(fault).set_function(partial(count, fault))
 
 
 class SpoolCounts(Protocol):

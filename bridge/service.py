@@ -38,8 +38,10 @@ from bridge.spool.inspect import free_bytes, lacks_room
 from bridge.spool.memory import MemorySpool
 from bridge.spool.spool import Spool
 from bridge.spool.tuning import SpoolTuning
-from voipex.errors import BridgeError, KafkaUnavailable, SpoolFailed
+from voipex.errors import BridgeError, KafkaUnavailable, SpoolFailed, TopicsMissing
+from voipex.kafka.admin import BRIDGE_ADMIN
 from voipex.kafka.topics import check_topics
+from voipex.kafka.watch import TopicWatch
 from voipex.service.logging import get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
@@ -72,6 +74,8 @@ class Bridge:
         self._version = version
         self._metrics = Metrics(version)
         self._receipts = ReceiptClock()
+        self._topic_watch = TopicWatch(settings, settings.topics(), BRIDGE_ADMIN)
+        self._metrics.watch_topics(self._topic_watch.counts)
         self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
         self._certificate = (
             Certificate(settings.tls_cert_file, settings.tls_key_file)
@@ -111,6 +115,7 @@ class Bridge:
                 ]
                 publishing = self._supervise(self._publisher.run(), "publisher")
                 watching = self._supervise(self._watch(), "watch")
+                watching_topics = asyncio.create_task(self._topic_watch.run())
                 await server.started.wait()
                 await started(management)
                 self._log_started(public_socket, management_socket)
@@ -118,8 +123,9 @@ class Bridge:
                 await self._stopping.wait()
                 await self._stop(server, publishing)
                 watching.cancel()
+                watching_topics.cancel()
                 management.should_exit = True
-                await asyncio.wait({*serving, publishing, watching})
+                await asyncio.wait({*serving, publishing, watching, watching_topics})
         if self._fault is not None:
             raise self._fault
         log.info("stopped", waiting=self._spool.stats().waiting_records)
@@ -204,7 +210,12 @@ class Bridge:
         self._fail(fault)
 
     async def _check_topics_if_reachable(self) -> None:
-        """Raises TopicMismatch: a bridge that does not start is better than events in the wrong partition."""
+        """
+        Check the topics; missing ones are waited for, as an unreachable Kafka is.
+
+        Raises:
+            TopicMismatch: a bridge that does not start is better than events in the wrong partition.
+        """
         settings = self._settings
         try:
             async with asyncio.timeout(_TOPIC_CHECK_S):
@@ -212,6 +223,11 @@ class Bridge:
         except (KafkaUnavailable, TimeoutError) as error:
             self._topics_checked = False
             log.warning("kafka unreachable", cause=type(error).__name__)
+        except TopicsMissing as error:
+            self._topics_checked = False
+            log.error("topics missing", cause=str(error))
+            with contextlib.suppress(KafkaUnavailable):
+                await self._topic_watch.look()
         else:
             self._topics_checked = True
             self._log_topic_differences(differences)
@@ -290,6 +306,7 @@ class Bridge:
                     "received_at_ahead_s": round(self._receipts.ahead_s, 3),
                     "skew_s": self._publisher.clock_skew_s,
                 },
+                "topics": self._topic_watch.describe(),
             },
         )
 

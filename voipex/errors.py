@@ -21,7 +21,8 @@ Errors of all packages. `bridge.http.problems` has the table of responses, `brid
     ├── CredentialsInvalid           exit 2
     ├── PortInUse                    exit 1, names the setting
     ├── SpoolFormat                  exit 1 (segments): written by another version
-    ├── TopicMismatch                exit 1: missing, with other partitions, or too small a max.message.bytes
+    ├── TopicMismatch                exit 1: with other partitions, or too small a max.message.bytes
+    │   └── TopicsMissing            a service waits for them; exit 1 of a command
     └── KafkaUnavailable
         ├── KafkaUnreachable         no broker answered in time
         └── KafkaAccessDenied        a broker denied access, or the certificate files cannot be used
@@ -129,6 +130,10 @@ class PortInUse(BridgeError):
 
 class TopicMismatch(BridgeError):
     """Topics are missing, have another number of partitions, or reject records that the bridge may write. Operator: `voipex-bridge topics apply`."""
+
+
+class TopicsMissing(TopicMismatch):
+    """Topics do not exist, or not yet. Operator: `voipex-bridge topics apply`."""
 
 
 class KafkaUnavailable(BridgeError):

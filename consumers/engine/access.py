@@ -10,7 +10,7 @@ from voipex.errors import KafkaAccessDenied, KafkaUnavailable
 from voipex.kafka import diagnostics, permissions
 from voipex.kafka.admin import acl_command, describe_cluster, missing_acl
 from voipex.kafka.settings import KafkaSettings
-from voipex.kafka.topics import check_topics
+from voipex.kafka.topics import check_topics, topics_missing
 from voipex.topics import DEAD_LETTERS, Topic
 
 
@@ -49,7 +49,7 @@ async def check_cluster(
     Check that the topics are as declared and that we have the required *acls*; return the cluster's id.
 
     Raises:
-        TopicMismatch: topics are missing or have another number of partitions.
+        TopicsMissing: wait for them; TopicMismatch: they contradict the settings.
         KafkaUnreachable: with the cause; KafkaAccessDenied: an ACL is missing.
     """
     await check_acls(settings, acls, client_id)
@@ -57,9 +57,27 @@ async def check_cluster(
     return (await describe_cluster(settings, client_id=client_id)).cluster_id
 
 
-async def check_acls(settings: KafkaSettings, acls: Mapping[str, Collection[str]], client_id: str) -> None:
+async def check_access(settings: KafkaSettings, acls: Mapping[str, Collection[str]], client_id: str) -> None:
+    """
+    Check that the topics exist and that each operation is allowed on them: the errors of clients tell little or nothing of it.
+
+    Raises:
+        TopicsMissing: some were deleted; names them.
+        KafkaAccessDenied: an ACL is missing; names it.
+        KafkaUnreachable: with the cause.
+    """
+    missing = await check_acls(settings, acls, client_id)
+    if missing:
+        raise topics_missing(missing)
+
+
+async def check_acls(
+    settings: KafkaSettings, acls: Mapping[str, Collection[str]], client_id: str
+) -> Sequence[str]:
     """
     Check that each operation is allowed on its topics. The errors of a transaction say less clearly which ACL is missing, or nothing.
+
+    Returns the names of topics that do not exist.
 
     Raises:
         KafkaAccessDenied: an ACL is missing; names it.
@@ -78,6 +96,7 @@ async def check_acls(settings: KafkaSettings, acls: Mapping[str, Collection[str]
         ]
         if missing:
             raise missing_acl(settings, operation, missing)
+    return [each.name for each in found.topics if each.error == errors.UnknownTopicOrPartitionError.__name__]
 
 
 async def diagnose(settings: KafkaSettings, error: BaseException, client_id: str) -> KafkaUnavailable:

@@ -5,7 +5,7 @@ Every metric of the consumers; docs/metrics.md says what to do when one changes.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -33,6 +33,8 @@ class ServiceSnapshot:
     """Number of keys by PBX and status: the status of calls, the state of agents."""
     partitions_with_due_timers: int
     store_bytes: int
+    topic_faults: Mapping[str, int] = field(default_factory=dict)
+    """Number of topics that are missing or have another number of partitions, by kind of fault."""
 
 
 class Metrics:
@@ -141,6 +143,11 @@ class _SnapshotCollector(Collector):
         size = GaugeMetricFamily(
             "voipex_consumer_store_bytes", "Size of the state stores on disk.", labels=["service"]
         )
+        faults = GaugeMetricFamily(
+            "voipex_consumer_topic_faults",
+            "Topics of the service that are missing, or have more (grown) or fewer (shrunk) partitions than declared.",
+            labels=["service", "fault"],
+        )
         for each in self._snapshots():
             for (topic, partition), records in each.lag.items():
                 lag.add_metric([topic, each.group, str(partition)], records)
@@ -150,4 +157,6 @@ class _SnapshotCollector(Collector):
                 keys.add_metric([each.service, pbx, status], number)
             due.add_metric([each.service], each.partitions_with_due_timers)
             size.add_metric([each.service], each.store_bytes)
-        return (lag, partitions, keys, due, size)
+            for fault, number in each.topic_faults.items():
+                faults.add_metric([each.service, fault], number)
+        return (lag, partitions, keys, due, size, faults)

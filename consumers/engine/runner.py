@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from consumers.engine.access import admin_client_id, check_acls, required_acls
+from consumers.engine.access import admin_client_id, check_access, required_acls
 from consumers.engine.changelog import Changelogs
 from consumers.engine.errors import OFFSETS_LOST, InvalidState, PersonNeeded, StoreCorrupted, TaskFailed
 from consumers.engine.group import GroupConsumer
@@ -25,8 +25,8 @@ from consumers.engine.task import InputOffsets, Task, TaskConfig
 from consumers.engine.task_state import TaskState, transition
 from consumers.engine.transactions import TransactionalProducer
 from consumers.settings import Settings
-from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable
-from voipex.service.logging import get_logger
+from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable, TopicsMissing
+from voipex.service.logging import LogThrottle, get_logger
 from voipex.topics import DEAD_LETTERS, topic_name, topics_for
 
 State = TypeVar("State")
@@ -34,6 +34,8 @@ State = TypeVar("State")
 BACKOFF_S: Final = (0.2, 1.0, 2.0, 5.0)
 STABLE_AFTER_S: Final = 30.0
 """A failure after this long has a new cause: the backoff starts again."""
+LOG_INTERVAL_S: Final = 60.0
+"""What is retried is logged once, and then once a minute."""
 _CLOSE_TIMEOUT_S: Final = 20.0
 """For the transaction in flight; twice this must fit into the rebalance timeout."""
 _MAX_FENCES: Final = 2
@@ -63,6 +65,15 @@ class SessionContext(Generic[State]):
     end_session: Callable[[Exception], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a task has ended."""
+
+    cause: str
+    fenced: bool = False
+    needs_operator: bool = False
+
+
 class TaskRunner(Generic[State]):
     """Works from its creation to `close`; `TaskState` draws what it does meanwhile."""
 
@@ -83,6 +94,7 @@ class TaskRunner(Generic[State]):
         self._closing = False
         self._was_restored = False
         self._store_failed_because: str | None = None
+        self._throttle = LogThrottle(LOG_INTERVAL_S)
         self._suspects: frozenset[str] = frozenset()
         self._working = asyncio.create_task(self._work(), name=f"{context.projection.name} {task_id}")
 
@@ -130,40 +142,52 @@ class TaskRunner(Generic[State]):
     async def _work(self) -> None:
         attempt, fences = 0, 0
         while True:
-            started_s, access_denied = time.monotonic(), False
-            try:
-                await self._restore_and_run()
-            except PersonNeeded as error:
-                self.halt(str(error), error.section)
-            except InvalidState as error:
-                self._suspects |= {error.key}
-                cause = str(error)
-            except TaskFailed as error:
-                fences = fences + 1 if error.fenced else 0
-                cause = str(error)
-            except (KafkaUnavailable, StoreCorrupted, OSError) as error:
-                cause = str(error)
-                access_denied = isinstance(error, KafkaAccessDenied)
-            except Exception as error:  # noqa: BLE001 - of the client; restore, as after any other
-                cause = repr(error)
-            else:
-                return
-            if self._closing or self.state is TaskState.HALTED:
+            started_s = time.monotonic()
+            failure = await self._run_once()
+            if failure is None or self._closing or self.state is TaskState.HALTED:
                 return
             self._suspend()
+            fences = fences + 1 if failure.fenced else 0
             if fences >= _MAX_FENCES:
                 self._context.end_session(KafkaUnreachable(f"{self.task_id} was fenced twice"))
                 return
-            self.waits_for = cause
+            self.waits_for = failure.cause
             attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
-            warn = log.error if access_denied else log.warning
+            self._log(failure)
+            await asyncio.sleep(backoff_s(attempt))
+
+    async def _run_once(self) -> _Failure | None:
+        """Restore and run once. Return why a restore may help; None: the task was closed, or has halted."""
+        try:
+            if self._was_restored:
+                # The last failure may be an ACL or a topic that was removed meanwhile, which the errors of a transaction do not name.
+                await self._check_access()
+            self._was_restored = True
+            await self._restore_and_run()
+        except PersonNeeded as error:
+            self.halt(str(error), error.section)
+        except InvalidState as error:
+            self._suspects |= {error.key}
+            return _Failure(str(error))
+        except TaskFailed as error:
+            return _Failure(str(error), fenced=error.fenced)
+        except (KafkaUnavailable, TopicsMissing, StoreCorrupted, OSError) as error:
+            return _Failure(str(error), needs_operator=isinstance(error, KafkaAccessDenied | TopicsMissing))
+        except Exception as error:  # noqa: BLE001 - of the client; restore, as after any other
+            return _Failure(repr(error))
+        return None
+
+    def _log(self, failure: _Failure) -> None:
+        suppressed = self._throttle.admit(failure.cause)
+        if suppressed is not None:
+            warn = log.error if failure.needs_operator else log.warning
             warn(
                 "task restarted",
                 service=self._context.projection.name,
                 task=str(self.task_id),
-                cause=cause,
+                cause=failure.cause,
+                suppressed=suppressed,
             )
-            await asyncio.sleep(backoff_s(attempt))
 
     async def _restore_and_run(self) -> None:
         context, task_id, name = self._context, self.task_id, self._context.projection.name
@@ -174,10 +198,6 @@ class TaskRunner(Generic[State]):
         )
         producer = self._new_producer()
         try:
-            if self._was_restored:
-                # The last failure may be an ACL that was removed meanwhile, which the errors of a transaction do not name.
-                await self._check_acls()
-            self._was_restored = True
             changelogs = Changelogs(context.settings, context.config.group)
             restored = await restore(self._plan(), store, producer, context.consumer, changelogs.read)
             self._go_to(TaskState.RUNNING)
@@ -256,11 +276,11 @@ class TaskRunner(Generic[State]):
             )
         self.waits_for = reason
 
-    async def _check_acls(self) -> None:
+    async def _check_access(self) -> None:
         context = self._context
         topics = topics_for([self.task_id.pbx], context.config.partitions_of(self.task_id.pbx))
         acls = required_acls(context.projection, topics)
-        await check_acls(context.settings, acls, admin_client_id(context.config.group))
+        await check_access(context.settings, acls, admin_client_id(context.config.group))
 
 
 async def _close(store: Store, producer: TransactionalProducer) -> None:

@@ -58,7 +58,7 @@ class GroupSession(Generic[State]):
         self._projection = projection
         self._wake = asyncio.Event()
         self._context = SessionContext(
-            projection, settings, metrics, config, consumer, self, self._wake.set, self._end
+            projection, settings, metrics, config, consumer, self, self._wake.set, self.end
         )
         self._polling = asyncio.Lock()
         self._error: Exception | None = None
@@ -80,7 +80,8 @@ class GroupSession(Generic[State]):
         if self._error is not None:
             raise self._error
 
-    def _end(self, error: Exception) -> None:
+    def end(self, error: Exception) -> None:
+        """End the session with *error*; the first one counts."""
         self._error = self._error or error
         self._wake.set()
 
@@ -133,9 +134,13 @@ class GroupSession(Generic[State]):
         """Called by the client, before anything is fetched. Must neither fail nor take long: no heartbeats are sent meanwhile."""
         for runner in self.runners.values():  # a rebalance that revoked nothing
             runner.halt("assigned anew")
-        self.runners = {
-            task_id: TaskRunner(self._context, task_id) for task_id in sorted(set(map(_task_id, partitions)))
+        # A topic that got partitions has some that nothing is written to: there is no task for them.
+        used = {
+            each
+            for each in map(_task_id, partitions)
+            if each.partition < self._context.config.partitions_of(each.pbx)
         }
+        self.runners = {task_id: TaskRunner(self._context, task_id) for task_id in sorted(used)}
         self.joined = True
         log.info("partitions assigned", service=self._projection.name, tasks=",".join(map(str, self.runners)))
         self._wake.set()
@@ -230,7 +235,7 @@ class GroupSession(Generic[State]):
         ]
         newest_ms = max((at_ms for at_ms in fetches_ms if at_ms), default=None)
         if newest_ms is not None and time.time() * 1000 - newest_ms > _SILENCE_LIMIT_S * 1000:
-            self._end(KafkaUnreachable(f"no broker has answered for {_SILENCE_LIMIT_S:.0f} s"))
+            self.end(KafkaUnreachable(f"no broker has answered for {_SILENCE_LIMIT_S:.0f} s"))
 
 
 def _task_id(partition: TopicPartition) -> TaskId:

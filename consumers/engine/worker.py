@@ -2,26 +2,43 @@
 Worker: one service as a member of its consumer group.
 
 It runs one session after another. A session ends when Kafka becomes unreachable; the worker then starts a new one with a new client, until
-it is stopped.
+it is stopped. Topics that do not exist (yet) are waited for, too; only topics that contradict the settings end the service.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from consumers.engine.access import admin_client_id, check_cluster, group_of, required_acls, used_topics
+from consumers.engine.access import (
+    admin_client_id,
+    check_access,
+    check_cluster,
+    group_of,
+    required_acls,
+    used_topics,
+)
 from consumers.engine.group import GroupConsumer
 from consumers.engine.metrics import Metrics, ServiceSnapshot
 from consumers.engine.projection import Projection
-from consumers.engine.runner import STABLE_AFTER_S, backoff_s
+from consumers.engine.runner import LOG_INTERVAL_S, STABLE_AFTER_S, backoff_s
 from consumers.engine.session import GroupSession
 from consumers.engine.stopping import sleep_unless_stopped, unless_stopped
 from consumers.engine.task import TaskConfig
 from consumers.engine.task_state import TaskState
 from consumers.settings import Settings
-from voipex.errors import KafkaAccessDenied, KafkaUnavailable
-from voipex.service.logging import get_logger
+from voipex.errors import (
+    BridgeError,
+    KafkaAccessDenied,
+    KafkaUnavailable,
+    KafkaUnreachable,
+    TopicMismatch,
+    TopicsMissing,
+)
+from voipex.kafka.admin import describe_cluster
+from voipex.kafka.topics import topics_missing
+from voipex.kafka.watch import TopicWatch
+from voipex.service.logging import LogThrottle, get_logger
 
 State = TypeVar("State")
 
@@ -46,24 +63,46 @@ class Worker(Generic[State]):
         self._now_us = now_us
         self._stopping = asyncio.Event()
         self._session: GroupSession[State] | None = None
+        self._topics = used_topics(projection, settings.topics())
+        self._watch = TopicWatch(settings, self._topics, admin_client_id(self.group))
+        self._was_member = False
+        self._throttle = LogThrottle(LOG_INTERVAL_S)
+        self._cause: str | None = None
 
     async def run(self) -> None:
         """
-        Be a member until stopped; retry while Kafka is unreachable.
+        Be a member until stopped; retry while Kafka is unreachable or topics are missing.
 
         Raises:
             TopicMismatch: records would go to the wrong partitions (I7).
         """
+        watching = asyncio.create_task(self._watch.run(self._rejoin))
         attempt = 0
-        while not self._stopping.is_set():
-            started_s = time.monotonic()
-            try:
-                await self._run_session()
-            except KafkaUnavailable as error:
-                attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
-                warn = log.error if isinstance(error, KafkaAccessDenied) else log.warning
-                warn("Kafka unreachable", service=self.service, cause=str(error), attempt=attempt)
-                await sleep_unless_stopped(self._stopping, backoff_s(attempt))
+        try:
+            while not self._stopping.is_set():
+                started_s = time.monotonic()
+                try:
+                    await self._run_session()
+                except (KafkaUnavailable, TopicsMissing) as error:
+                    attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
+                    self._cause = str(error)
+                    self._log(error)
+                    await sleep_unless_stopped(self._stopping, backoff_s(attempt))
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    def _log(self, error: BridgeError) -> None:
+        suppressed = self._throttle.admit(f"{type(error).__name__} {error}")
+        if suppressed is None:
+            return
+        fields = {"service": self.service, "cause": str(error), "suppressed": suppressed}
+        if isinstance(error, TopicsMissing):
+            log.error("topics missing", **fields)
+        elif isinstance(error, KafkaAccessDenied):
+            log.error("Kafka access denied", **fields)
+        else:
+            log.warning("Kafka unreachable", **fields)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -71,13 +110,10 @@ class Worker(Generic[State]):
     async def _run_session(self) -> None:
         settings, projection = self._settings, self._projection
         self._session = None
-        topics = used_topics(projection, settings.topics())
-        cluster_id = await unless_stopped(
-            self._stopping,
-            check_cluster(settings, topics, required_acls(projection, topics), admin_client_id(self.group)),
-        )
+        cluster_id = await unless_stopped(self._stopping, self._check_cluster())
         if cluster_id is None:
             return
+        self._cause = None
         config = TaskConfig(
             self.group,
             settings.partitions_of,
@@ -93,13 +129,44 @@ class Worker(Generic[State]):
             max_batch_records=projection.max_batch_records,
         )
         self._session = GroupSession(projection, settings, self._metrics, config, consumer)
+        self._was_member = True
         await self._session.run(self._stopping)
+
+    async def _check_cluster(self) -> str:
+        """
+        Check topics and ACLs; return the cluster's id. Once the service has worked, a topic that got partitions does not end it: the ones
+        that it uses are the same.
+
+        Raises:
+            TopicsMissing, KafkaUnavailable: try again; TopicMismatch: end.
+        """
+        settings, client_id = self._settings, admin_client_id(self.group)
+        acls = required_acls(self._projection, self._topics)
+        if not self._was_member:
+            return await check_cluster(settings, self._topics, acls, client_id)
+        await check_access(settings, acls, client_id)
+        for fault in await self._watch.look():
+            if fault.kind == "missing":
+                raise topics_missing(self._watch.missing())
+            if fault.kind == "shrunk":
+                raise TopicMismatch(fault.message)
+        return (await describe_cluster(settings, client_id=client_id)).cluster_id
+
+    def _rejoin(self, restored: Sequence[str]) -> None:
+        """Start a new session when deleted topics are there again: the client's metadata is old."""
+        if self._session is not None:
+            self._session.end(KafkaUnreachable(f"{', '.join(restored)} did not exist for a while"))
 
     @property
     def ready(self) -> bool:
-        """Joined, and every assigned task is running."""
+        """Joined, every assigned task is running, and no topic is missing."""
         session = self._session
-        return session is not None and session.joined and set(session.states()) <= {TaskState.RUNNING.value}
+        return (
+            session is not None
+            and session.joined
+            and set(session.states()) <= {TaskState.RUNNING.value}
+            and not self._watch.missing()
+        )
 
     def describe(self) -> Mapping[str, Any]:
         """Return what `/ready` shows."""
@@ -110,6 +177,8 @@ class Worker(Generic[State]):
             "partitions": session.states() if session is not None else {},
             "halted": session.halted() if session is not None else {},
             "waiting": session.waiting() if session is not None else {},
+            "topics": self._watch.describe(),
+            "cause": self._cause,
         }
 
     def snapshot(self) -> ServiceSnapshot:
@@ -131,4 +200,5 @@ class Worker(Generic[State]):
             keys=keys,
             partitions_with_due_timers=sum(1 for each in due_us if each <= now_us),
             store_bytes=sum(store.size_bytes for _, store in stores),
+            topic_faults=self._watch.counts(),
         )

@@ -151,10 +151,18 @@ def registries() -> Mapping[str, CollectorRegistry]:
     bridge.watch_certificate(lambda: 0.0)
     bridge.watch_spool(_NoSpool, lambda: 0, lambda: 0)
     bridge.watch_clock(lambda: 0.0, lambda: {"x": 0.0})
+    bridge.watch_topics(lambda: {"missing": 0})
     consumers.watch(
         lambda: [
             ServiceSnapshot(
-                "agents", "group", {TopicPartition("topic", 0): 0}, {"running": 1}, {("pbx", "x"): 1}, 0, 0
+                service="agents",
+                group="group",
+                lag={TopicPartition("topic", 0): 0},
+                partitions={"running": 1},
+                keys={("pbx", "x"): 1},
+                partitions_with_due_timers=0,
+                store_bytes=0,
+                topic_faults={"missing": 0},
             )
         ]
     )

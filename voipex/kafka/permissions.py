@@ -21,6 +21,7 @@ class TopicAccess(NamedTuple):
     """Operations that this user is authorized for, as ACLs name them: `Read`, `Write` …; None if the brokers do not report them."""
     leaderless: tuple[int, ...]
     fewest_in_sync: int
+    partitions: int = 0
 
     @property
     def unauthorized(self) -> bool:
@@ -90,6 +91,7 @@ def topic_access(topic: Mapping[str, Any]) -> TopicAccess:
         None if bits < 0 else frozenset(name for bit, name in OPERATIONS_BY_BIT.items() if bits >> bit & 1),
         tuple(sorted(each["partition"] for each in partitions if each["leader"] < 0)),
         min((len(each["isr"]) for each in partitions), default=0),
+        len(partitions),
     )
 
 

@@ -8,7 +8,7 @@ import aiokafka.admin
 import aiokafka.admin.config_resource
 from aiokafka import errors
 
-from voipex.errors import TopicMismatch
+from voipex.errors import TopicMismatch, TopicsMissing
 from voipex.kafka.admin import ADMIN_TIMEOUT_S, BRIDGE_ADMIN, MissingAcl, admin_client
 from voipex.kafka.permissions import topic_accesses
 from voipex.kafka.settings import KafkaSettings
@@ -59,7 +59,8 @@ async def check_topics(
     Compare the cluster with *topics*, and return a warning for each difference and for each topic that this user may not see completely.
 
     Raises:
-        TopicMismatch: topics are missing, have another number of partitions, or would reject the bridge's records by their size; names all.
+        TopicMismatch: topics have another number of partitions, or would reject the bridge's records by their size; names all.
+        TopicsMissing: topics do not exist; nothing else is wrong with the others' partitions.
         KafkaAccessDenied: this user may not see topics of the kinds in *needed*.
         KafkaUnreachable: with the cause.
     """
@@ -245,14 +246,21 @@ def _require_partitions(
     ]
     lines = []
     if missing:
-        lines.append(f"topics are missing: {', '.join(missing)}. Create them: voipex-bridge topics apply")
+        lines.append(str(topics_missing(missing)))
     if other:
         lines.append(
             f"topics have another number of partitions: {'; '.join(other)}. Partitions never change once there are events "
             "(keys would move): set VOIPEX_TOPIC_PARTITIONS to that number, or VOIPEX_PBXS=NAME:NUMBER for one PBX, or delete these topics and run voipex-bridge topics apply"
         )
-    if lines:
+    if other:
         raise TopicMismatch("\n".join(lines))
+    if missing:
+        raise topics_missing(missing)
+
+
+def topics_missing(names: Sequence[str]) -> TopicsMissing:
+    """Make the error for topics that do not exist."""
+    return TopicsMissing(f"topics are missing: {', '.join(names)}. Create them: voipex-bridge topics apply")
 
 
 def _require_record_size(topics: Sequence[Topic], existing: Mapping[str, TopicState]) -> None:

@@ -22,12 +22,13 @@ from consumers.engine.task_state import TaskState
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
-from voipex.errors import KafkaUnreachable, TopicMismatch
+from voipex.errors import KafkaUnreachable, TopicMismatch, TopicsMissing
 
 pytestmark = pytest.mark.anyio
 
 CALLS, ACTIVITY = TopicPartition("voipex.call.events.v1", 0), TopicPartition("voipex.agent.activity.v1", 0)
 TASK_ID = TaskId("voipex", 0)
+NO_FAULTS = {"missing": 0, "grown": 0, "shrunk": 0}
 
 
 class FakeConsumer:
@@ -130,7 +131,11 @@ def replace_work(
         runner._go_to(TaskState.RESTORING)
         await work(runner)
 
+    async def allowed(_: TaskRunner[Tally]) -> None:
+        pass
+
     monkeypatch.setattr(TaskRunner, "_restore_and_run", restore_and_run)
+    monkeypatch.setattr(TaskRunner, "_check_access", allowed)
 
 
 def run_task(session: GroupSession[Tally], task: FakeTask) -> Mapping[TaskId, TaskRunner[Tally]]:
@@ -162,6 +167,26 @@ async def test_an_unreachable_kafka_is_retried_until_stopped(
     await worker.run()
 
     assert attempts == 3
+    assert not worker.ready
+
+
+async def test_missing_topics_are_awaited(worker: Worker[Tally], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be created at any moment; `/ready` has the cause meanwhile, and the log has it once a minute."""
+    monkeypatch.setattr(runner_module, "BACKOFF_S", (0.0,))
+    causes: list[object] = []
+
+    async def missing(*_: object) -> str:
+        causes.append(worker.describe()["cause"])
+        if len(causes) == 3:
+            worker.stop()
+        raise TopicsMissing("topics are missing: voipex.call.events.v1")
+
+    monkeypatch.setattr(worker_module, "check_cluster", missing)
+    with capture_logs() as logs:
+        await worker.run()
+
+    assert causes == [None, *["topics are missing: voipex.call.events.v1"] * 2]
+    assert [each["event"] for each in logs] == ["topics missing"]
     assert not worker.ready
 
 
@@ -204,17 +229,19 @@ async def test_a_worker_is_not_ready_before_it_joins(worker: Worker[Tally]) -> N
         "partitions": {},
         "halted": {},
         "waiting": {},
+        "topics": [],
+        "cause": None,
     }
-    assert worker.snapshot() == ServiceSnapshot("tallies", "voipex-tallies", {}, {}, {}, 0, 0)
+    assert worker.snapshot() == ServiceSnapshot("tallies", "voipex-tallies", {}, {}, {}, 0, 0, NO_FAULTS)
 
 
 # -------------------------------------------------------------------------------- membership
 
 
 async def test_each_task_id_gets_one_runner_for_all_its_inputs(session: GroupSession[Tally]) -> None:
-    session._on_assigned({CALLS, ACTIVITY, TopicPartition("brno.call.events.v1", 3)})
+    session._on_assigned({CALLS, ACTIVITY, TopicPartition("brno.call.events.v1", 0)})
 
-    assert set(session.runners) == {TASK_ID, TaskId("brno", 3)}
+    assert set(session.runners) == {TASK_ID, TaskId("brno", 0)}
     assert session.runners[TASK_ID].inputs == (CALLS, ACTIVITY)
     assert session.joined
     assert session.states() == {"created": 2}
@@ -239,6 +266,7 @@ async def test_a_snapshot_sums_up_the_running_tasks(
         keys={("voipex", "odd"): 2},
         partitions_with_due_timers=1,
         store_bytes=4096,
+        topic_faults=NO_FAULTS,
     )
 
 

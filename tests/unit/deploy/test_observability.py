@@ -69,9 +69,17 @@ def exported() -> Mapping[str, frozenset[str]]:
         lambda: 1,
     )
     of_bridge.watch_clock(lambda: 0.0, lambda: {"pbx": 0.0})
+    of_bridge.watch_topics(lambda: {"missing": 0})
     of_consumers = consumers.engine.metrics.Metrics("test")
     snapshot = ServiceSnapshot(
-        "timelines", "group", {TopicPartition("topic", 0): 1}, {"running": 1}, {("pbx", "new"): 1}, 0, 0
+        service="timelines",
+        group="group",
+        lag={TopicPartition("topic", 0): 1},
+        partitions={"running": 1},
+        keys={("pbx", "new"): 1},
+        partitions_with_due_timers=0,
+        store_bytes=0,
+        topic_faults={"missing": 0},
     )
     of_consumers.watch(lambda: [snapshot])
     series: dict[str, frozenset[str]] = {}
