@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
 from voipex.kafka.clients import consumer_arguments
 from voipex.kafka.settings import KafkaSettings
@@ -54,6 +56,34 @@ async def stop_consumer(client: Any) -> None:
         await client._client.close()  # noqa: SLF001 - left open by a stop that hangs
 
 
+def leave_when_stopped(client: Any) -> None:
+    """Let `stop` leave the group, also as a static member: aiokafka would not, and the group would wait for the session to end."""
+    if client._coordinator is not None:  # noqa: SLF001 - no public way
+        client._coordinator._group_instance_id = None  # noqa: SLF001
+
+
+def give_up_id_when_replaced(client: Any, on_replaced: Callable[[], None]) -> None:
+    """
+    Make a static member dynamic when the group does not know it any more, and call `on_replaced`. Its session has ended, or another process
+    has the same id; those two would replace each other for ever.
+    """
+    coordinator = client._coordinator  # noqa: SLF001 - no public way
+    send = coordinator._send_req  # noqa: SLF001
+
+    async def watched(request: Any) -> Any:
+        response = await send(request)
+        if (
+            isinstance(request, HeartbeatRequest | JoinGroupRequest)
+            and response.error_code == errors.UnknownMemberIdError.errno
+            and coordinator._group_instance_id is not None  # noqa: SLF001
+        ):
+            coordinator._group_instance_id = None  # noqa: SLF001
+            on_replaced()
+        return response
+
+    coordinator._send_req = watched  # noqa: SLF001
+
+
 def raise_offset_fetch_errors(client: Any) -> None:
     """
     Make `committed` raise, and so retry, an error of the whole OffsetFetch response.
@@ -62,8 +92,9 @@ def raise_offset_fetch_errors(client: Any) -> None:
     return None for every partition, and the restore would halt the task for lost offsets.
     """
     coordinator = client._coordinator  # noqa: SLF001 - no public way
-    if "_send_req" in vars(coordinator):  # already wrapped
+    if getattr(coordinator, "_raises_offset_fetch_errors", False):
         return
+    coordinator._raises_offset_fetch_errors = True  # noqa: SLF001
     send = coordinator._send_req  # noqa: SLF001
 
     async def checked(request: Any) -> Any:

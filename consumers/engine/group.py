@@ -16,6 +16,8 @@ from consumers.engine.consumer_client import (
     REQUEST_TIMEOUT_MS,
     START_TIMEOUT_S,
     AIOKafkaTopicPartition,
+    give_up_id_when_replaced,
+    leave_when_stopped,
     new_consumer,
     raise_offset_fetch_errors,
     stop_consumer,
@@ -25,6 +27,7 @@ from consumers.engine.records import ConsumerRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
 from voipex.kafka.clients import throttle_metadata_refresh
 from voipex.kafka.settings import KafkaSettings
+from voipex.service.logging import get_logger
 
 _READ_UNCOMMITTED: Final = 0  # of ListOffsets
 _MIN_RECORD_BYTES: Final = 256  # of an event or an activity
@@ -33,19 +36,28 @@ _FETCH_WAIT_MS: Final = 200
 _HEARTBEAT_MS: Final = 1_000  # members learn of a rebalance with the next heartbeat
 _REBALANCE_TIMEOUT_MS: Final = 60_000  # a transaction in flight and a revocation must fit
 
+log = get_logger("group")
+
 
 class GroupConsumer:
     """
     A consumer that reads committed records, commits nothing itself, and never resets a position.
 
-    `max_batch_records`: the most records of a partition that a task takes at once.
+    `max_batch_records`: the most records of a partition that a task takes at once. `instance_id`: of a static member; None: a dynamic one.
     """
 
     def __init__(
-        self, settings: KafkaSettings, group: str, *, session_timeout_ms: int, max_batch_records: int
+        self,
+        settings: KafkaSettings,
+        group: str,
+        *,
+        session_timeout_ms: int,
+        max_batch_records: int,
+        instance_id: str | None = None,
     ) -> None:
         self._settings = settings
         self._group = group
+        self._instance_id = instance_id
         self._session_timeout_ms = session_timeout_ms
         self._fetch_bytes = max(FETCH_BYTES, max_batch_records * _MIN_RECORD_BYTES)
         self._client: Any = None
@@ -66,6 +78,7 @@ class GroupConsumer:
             self._settings,
             self._group,
             self._group,
+            group_instance_id=self._instance_id,
             partition_assignment_strategy=(RangePartitionAssignor,),  # equal numbers of all topics together
             session_timeout_ms=self._session_timeout_ms,
             heartbeat_interval_ms=min(_HEARTBEAT_MS, self._session_timeout_ms // 3),
@@ -82,6 +95,7 @@ class GroupConsumer:
             # A frozen member keeps others from joining until its session ends.
             async with asyncio.timeout(START_TIMEOUT_S + self._session_timeout_ms / 1000):
                 await client.start()
+            give_up_id_when_replaced(client, self._log_replaced)
         except (KafkaError, OSError, TimeoutError) as error:
             raise await diagnose(self._settings, error, admin_client_id(self._group)) from error
 
@@ -89,7 +103,16 @@ class GroupConsumer:
         """Leave the group, within STOP_TIMEOUT_S."""
         if self._client is not None:
             client, self._client = self._client, None
+            leave_when_stopped(client)
             await stop_consumer(client)
+
+    def _log_replaced(self) -> None:
+        log.warning(
+            "group has forgotten this instance",
+            group=self._group,
+            instance_id=self._instance_id,
+            cause="its session ended, or another process has the same id; it goes on without one",
+        )
 
     async def poll(
         self, partitions: Iterable[TopicPartition], timeout_ms: int

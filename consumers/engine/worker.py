@@ -19,6 +19,7 @@ from consumers.engine.access import (
     used_topics,
 )
 from consumers.engine.group import GroupConsumer
+from consumers.engine.membership import instance_id
 from consumers.engine.metrics import Metrics, ServiceSnapshot
 from consumers.engine.projection import Projection
 from consumers.engine.runner import LOG_INTERVAL_S, STABLE_AFTER_S, backoff_s
@@ -66,6 +67,7 @@ class Worker(Generic[State]):
         self._topics = used_topics(projection, settings.topics())
         self._watch = TopicWatch(settings, self._topics, admin_client_id(self.group))
         self._was_member = False
+        self._instance_id: str | None = None
         self._throttle = LogThrottle(LOG_INTERVAL_S)
         self._cause: str | None = None
 
@@ -76,21 +78,27 @@ class Worker(Generic[State]):
         Raises:
             TopicMismatch: records would go to the wrong partitions (I7).
         """
-        watching = asyncio.create_task(self._watch.run(self._rejoin))
+        with instance_id(
+            self._settings.state_dir / self.service, [topic.name for topic in self._topics]
+        ) as self._instance_id:
+            watching = asyncio.create_task(self._watch.run(self._rejoin))
+            try:
+                await self._run_sessions()
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
+
+    async def _run_sessions(self) -> None:
         attempt = 0
-        try:
-            while not self._stopping.is_set():
-                started_s = time.monotonic()
-                try:
-                    await self._run_session()
-                except (KafkaUnavailable, TopicsMissing) as error:
-                    attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
-                    self._cause = str(error)
-                    self._log(error)
-                    await sleep_unless_stopped(self._stopping, backoff_s(attempt))
-        finally:
-            watching.cancel()
-            await asyncio.wait({watching})
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            try:
+                await self._run_session()
+            except (KafkaUnavailable, TopicsMissing) as error:
+                attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
+                self._cause = str(error)
+                self._log(error)
+                await sleep_unless_stopped(self._stopping, backoff_s(attempt))
 
     def _log(self, error: BridgeError) -> None:
         suppressed = self._throttle.admit(f"{type(error).__name__} {error}")
@@ -127,6 +135,7 @@ class Worker(Generic[State]):
             self.group,
             session_timeout_ms=round(settings.session_timeout_s * 1000),
             max_batch_records=projection.max_batch_records,
+            instance_id=self._instance_id,
         )
         self._session = GroupSession(projection, settings, self._metrics, config, consumer)
         self._was_member = True
