@@ -124,14 +124,7 @@ def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_advice(settings, error)
     if isinstance(error, ssl.SSLError):
-        if "ALERT" not in (error.reason or ""):
-            return f"TLS failed. Does the broker speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
-        if settings.kafka_ssl_cert_file is None:
-            return "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
-        return (
-            f"the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
-            "It must be valid, and signed by an authority in the brokers' trust store"
-        )
+        return _tls_advice(settings, error)
     for kind, advice in (
         (
             errors.SaslAuthenticationFailed,
@@ -154,6 +147,20 @@ def _advice(settings: KafkaSettings, error: BaseException) -> str | None:
     return None
 
 
+def _tls_advice(settings: KafkaSettings, error: ssl.SSLError) -> str:
+    reason = error.reason or ""
+    if reason in _NO_TLS:
+        return f"TLS failed. Does the broker speak VOIPEX_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol}?"
+    if "ALERT" not in reason:
+        return f"TLS failed, and OpenSSL names the reason: {reason.replace('_', ' ').lower() or 'none'}"
+    if settings.kafka_ssl_cert_file is None:
+        return "the broker requires a client certificate. Set VOIPEX_KAFKA_SSL_CERT_FILE and VOIPEX_KAFKA_SSL_KEY_FILE"
+    return (
+        f"the broker rejects the certificate VOIPEX_KAFKA_SSL_CERT_FILE={settings.kafka_ssl_cert_file}. "
+        "It must be valid, and signed by an authority in the brokers' trust store"
+    )
+
+
 def _certificate_advice(settings: KafkaSettings, error: ssl.SSLCertVerificationError) -> str:
     if error.verify_code in _OTHER_NAME:
         return (
@@ -166,10 +173,23 @@ def _certificate_advice(settings: KafkaSettings, error: ssl.SSLCertVerificationE
             "the broker's certificate is signed by an unknown authority. Put that authority's certificate into "
             f"VOIPEX_KAFKA_SSL_CA_FILE ({'not set: the authorities of the system' if file is None else file})"
         )
-    return "the broker's certificate is not valid. Has it expired, or is the clock of this host wrong?"
+    if error.verify_code in _TIME:
+        return f"{_at_time(error)}. Renew it, or correct the clock of this host"
+    return f"OpenSSL rejects the broker's certificate, or that of its authority: {error.verify_message}. Issue it anew without that fault"
 
 
+def _at_time(error: ssl.SSLCertVerificationError) -> str:
+    state = "has expired" if error.verify_code == _EXPIRED else "is not valid yet"
+    return f"the certificate of the broker, or of its authority, {state} by the clock of this host"
+
+
+_NO_TLS: Final = frozenset(
+    {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING", "HTTP_REQUEST"}
+)
 _OTHER_NAME: Final = frozenset(
     {62, 63, 64}
 )  # X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_MISMATCH, _IP_ADDRESS_MISMATCH
+_NOT_YET_VALID: Final = 9
+_EXPIRED: Final = 10
+_TIME: Final = frozenset({_NOT_YET_VALID, _EXPIRED})
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21, 27})  # no issuer, self-signed, not trusted
