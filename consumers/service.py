@@ -55,10 +55,13 @@ async def _serve(name: str, settings: Settings, version: str) -> None:
             all(each.ready for each in workers), {each.service: each.describe() for each in workers}
         )
 
+    def stalled_because() -> str | None:
+        return next((reason for each in workers if (reason := each.stalled_because) is not None), None)
+
     host = settings.management_host or settings.host
     port = MANAGEMENT_PORTS[name] if settings.management_port is None else settings.management_port
     with listening(host, port, "management_port") as sock:
-        management = Server(server_config(build_management(readiness, metrics.registry)))
+        management = Server(server_config(build_management(readiness, metrics.registry, stalled_because)))
         serving = asyncio.create_task(management.serve([sock]))
         await started(management)
         log.info(

@@ -9,7 +9,7 @@ key belongs to another partition, the state would grow too large, or our own rul
 for the task to log.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
@@ -101,6 +101,14 @@ class Batch(Generic[State]):
             InvalidState: the state of a key cannot be decoded.
         """
         result = BatchResult()
+        for _ in self.fold_steps(result, inputs, states):
+            pass
+        return result
+
+    def fold_steps(
+        self, result: BatchResult, inputs: Sequence[InputRecord], states: Mapping[str, bytes]
+    ) -> Iterator[None]:
+        """Do the same in steps of one record or one key, so that the caller can do something else between them; fill *result*."""
         by_key: dict[str, list[InputRecord]] = {}
         for each in inputs:
             try:
@@ -108,12 +116,20 @@ class Batch(Generic[State]):
             except InvalidRecord as error:
                 self._reject(result, each, error)
         for key, records in by_key.items():
-            self._fold_key(result, key, records, states.get(key))
-        return result
+            yield from self._fold_key(result, key, records, states.get(key))
+            yield
 
     def fire_timers(self, due: Iterable[DueState], as_of_us: int, source: Source | None) -> BatchResult:
         """Emit documents that time alone changed. `source`: the last record folded by the task, if any."""
         result = BatchResult()
+        for _ in self.timer_steps(result, due, as_of_us, source):
+            pass
+        return result
+
+    def timer_steps(
+        self, result: BatchResult, due: Iterable[DueState], as_of_us: int, source: Source | None
+    ) -> Iterator[None]:
+        """Do the same in steps of one key; fill *result*."""
         for each in due:
             try:
                 self._emit(result, each.key, self._decode(each.key, each.value), _Cause(as_of_us, source))
@@ -127,7 +143,7 @@ class Batch(Generic[State]):
             change = result.changes[each.key]
             if change.due_us is not None and change.due_us <= as_of_us:
                 result.changes[each.key] = replace(change, due_us=as_of_us + RETRY_TIMER_US)
-        return result
+            yield
 
     # ---------------------------------------------------------------- one key
 
@@ -144,7 +160,7 @@ class Batch(Generic[State]):
 
     def _fold_key(
         self, result: BatchResult, key: str, inputs: Sequence[InputRecord], stored: bytes | None
-    ) -> None:
+    ) -> Iterator[None]:
         projection = self._projection
         state = (
             projection.initial_state(self._task_id.pbx, key) if stored is None else self._decode(key, stored)
@@ -164,6 +180,7 @@ class Batch(Generic[State]):
             else:
                 folded.append(each)
                 as_of_us, traceparent = max(as_of_us, received_at_us), trace
+            yield
         if not folded:
             return
         source = self._source(folded[-1])

@@ -48,6 +48,12 @@ class Metrics:
             ["topic"],
             registry=self.registry,
         )
+        self.future_records = Counter(
+            "voipex_consumer_future_records",
+            "Input records whose timestamp was more than five minutes ahead of this host's clock.",
+            ["topic"],
+            registry=self.registry,
+        )
         self.documents = Counter(
             "voipex_consumer_documents",
             "Documents published (timelines, activities, statuses).",

@@ -62,6 +62,7 @@ class GroupSession(Generic[State]):
         )
         self._polling = asyncio.Lock()
         self._error: Exception | None = None
+        self._turned_s: float | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
         """
@@ -117,6 +118,17 @@ class GroupSession(Generic[State]):
             if runner.waits_for is not None
         }
 
+    def stalled_because(self, limit_s: float) -> str | None:
+        """Return what has not moved for *limit_s*, although every step of it has a shorter limit; None: everything moves."""
+        if self._turned_s is not None and time.monotonic() - self._turned_s > limit_s:
+            return "the poll loop stands"
+        now_s = asyncio.get_running_loop().time()
+        for task_id, runner in self.runners.items():
+            since_s = None if runner.task is None else runner.task.busy_since_s
+            if since_s is not None and now_s - since_s > limit_s:
+                return f"task {task_id} has worked on one batch for {now_s - since_s:.0f} s"
+        return None
+
     def lag(self) -> dict[TopicPartition, int]:
         """Return the number of records that are not committed yet, by input partition."""
         lag: dict[TopicPartition, int] = {}
@@ -161,6 +173,7 @@ class GroupSession(Generic[State]):
         full: set[TaskId] = set()
         try:
             while not stopping.is_set() and self._error is None:
+                self._turned_s = time.monotonic()
                 self._wake.clear()
                 running = {
                     task_id: runner for task_id, runner in self.runners.items() if runner.task is not None
@@ -175,6 +188,7 @@ class GroupSession(Generic[State]):
                     watched_s = time.monotonic()
                     self._watch(running.values())
         finally:
+            self._turned_s = None
             stop.cancel()
 
     async def _poll_once(self, running: Mapping[TaskId, TaskRunner[State]]) -> None:

@@ -33,7 +33,7 @@ after the deadline. Otherwise a task that catches up would call a call stale who
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -50,7 +50,7 @@ from consumers.engine.records import (
     TopicPartition,
 )
 from consumers.engine.store import Checkpoint, Store
-from voipex.service.logging import get_logger
+from voipex.service.logging import LogThrottle, get_logger
 from voipex.topics import DEAD_LETTERS, TopicSpec, topic_name
 
 State = TypeVar("State")
@@ -60,6 +60,11 @@ MAX_TIMERS: Final = 300
 IDLE_COMMIT_S: Final = 30.0
 """Idle time after which the positions are committed past the transaction markers behind the last records."""
 _POSITION_RETRY_S: Final = 0.2  # between two looks at the position while timers wait for it
+
+_FUTURE_US: Final = 300 * 1_000_000  # clocks differ by less
+_FUTURE_LOG_S: Final = 3600.0
+_SLICE_S: Final = 0.02
+"""Time to fold until heartbeats, polls and probes get their turn."""
 
 log = get_logger("task")
 
@@ -143,6 +148,8 @@ class Task(Generic[State]):
         self._uncommitted: dict[str, int] = {}
         self._first_buffered_s = 0.0
         self._wake = asyncio.Event()
+        self._busy_since_s: float | None = None
+        self._throttle = LogThrottle(_FUTURE_LOG_S)
         self._closing = False
         self._failure: str | None = None
         self._end_offsets: EndOffsets | None = None
@@ -157,6 +164,11 @@ class Task(Generic[State]):
     def positions(self) -> Mapping[TopicPartition, int]:
         """By input partition, the next offset that is not committed."""
         return self._positions
+
+    @property
+    def busy_since_s(self) -> float | None:
+        """When the batch or the timers in progress began, on the clock of the event loop; None: the task waits for something to do."""
+        return self._busy_since_s
 
     @property
     def buffered(self) -> int:
@@ -195,15 +207,20 @@ class Task(Generic[State]):
             TaskFailed: restore, and make a new task.
             InvalidState: the same, from the changelog's beginning.
         """
+        loop = asyncio.get_running_loop()
         try:
             while not self._closing:
                 if not self._buffer:
+                    self._busy_since_s = loop.time()
                     await self._fire_timers()
                     await self._commit_idle_positions()
+                    self._busy_since_s = None
                     await self._wait()
                 elif await self._fill_buffer():
+                    self._busy_since_s = loop.time()
                     await self.process_batch(self._next_batch())
                     await self._fire_timers()
+                    self._busy_since_s = None
             if self._failure is not None:
                 raise TaskFailed(self._failure)  # noqa: TRY301 - as any other
         except (TaskFailed, InvalidState):
@@ -261,7 +278,8 @@ class Task(Generic[State]):
         offsets = self._offsets_after(inputs)
         with self._metrics.processing_duration.labels(self._projection.name).time():
             states = await self._store.read(self._batch.keys(inputs))  # (2)
-            result = self._batch.fold(inputs, states)
+            result = BatchResult()
+            await _in_slices(self._batch.fold_steps(result, inputs, states))
             self._log_failures(result)
             await self._write(result, offsets)
         last = inputs[-1]
@@ -366,8 +384,25 @@ class Task(Generic[State]):
         if result.dead_letters:
             topic = topic_name(self._task_id.pbx, DEAD_LETTERS)
             metrics.dead_letters.labels(topic, name).inc(result.dead_letters)
+        self._count_future_records(inputs)
         oldest_ms = min([each.record.timestamp for each in inputs])
         metrics.event_age.labels(name).observe(max(0.0, self._config.now_us() / 1e6 - oldest_ms / 1e3))
+
+    def _count_future_records(self, inputs: Sequence[InputRecord]) -> None:
+        """Report records from beyond now: the clock of their producer is wrong, or the one of this host."""
+        latest_ms = (self._config.now_us() + _FUTURE_US) // 1000
+        for each in inputs:
+            if each.record.timestamp > latest_ms:
+                topic = self._inputs[each.kind].topic
+                self._metrics.future_records.labels(topic).inc()
+                if self._throttle.admit(topic) is not None:
+                    log.error(
+                        "record of the future",
+                        topic=topic,
+                        partition=self._task_id.partition,
+                        offset=each.record.offset,
+                        ahead_s=round(each.record.timestamp / 1000 - self._config.now_us() / 1e6),
+                    )
 
     # ---------------------------------------------------------------- timers
 
@@ -384,7 +419,8 @@ class Task(Generic[State]):
         as_of_us = self._end_offsets.as_of_us
         due = await self._store.due_states(as_of_us, MAX_TIMERS)
         if due:
-            result = self._batch.fire_timers(due, as_of_us, self._last_source)
+            result = BatchResult()
+            await _in_slices(self._batch.timer_steps(result, due, as_of_us, self._last_source))
             self._log_failures(result)
             await self._write(result, {})
             self._metrics.timers_fired.labels(self._projection.name).inc(len(due))
@@ -404,3 +440,13 @@ class Task(Generic[State]):
     def _first_buffered_offset(self, topic: str) -> int | None:
         kind = self._kinds[topic]
         return next((each.record.offset for each in self._buffer if each.kind == kind), None)
+
+
+async def _in_slices(steps: Iterator[None]) -> None:
+    """Take all *steps*; let others have the event loop after every _SLICE_S."""
+    clock = asyncio.get_running_loop().time
+    slice_ends_s = clock() + _SLICE_S
+    for _ in steps:
+        if clock() >= slice_ends_s:
+            await asyncio.sleep(0)
+            slice_ends_s = clock() + _SLICE_S

@@ -8,7 +8,7 @@ it is stopped. Topics that do not exist (yet) are waited for, too; only topics t
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from consumers.engine.access import (
     admin_client_id,
@@ -42,6 +42,9 @@ from voipex.kafka.watch import TopicWatch
 from voipex.service.logging import LogThrottle, get_logger
 
 State = TypeVar("State")
+
+STALL_LIMIT_S: Final = 300.0
+"""Longer than any step may take: a transaction has twice its timeout, a poll 50 ms."""
 
 log = get_logger("worker")
 
@@ -176,6 +179,12 @@ class Worker(Generic[State]):
             and set(session.states()) <= {TaskState.RUNNING.value}
             and not self._watch.missing()
         )
+
+    @property
+    def stalled_because(self) -> str | None:
+        """Why only a restart may help, for the liveness probe: a disk that does not answer, or a bug. An outage of Kafka is no reason."""
+        limit_s = max(STALL_LIMIT_S, 4 * self._settings.transaction_timeout_s)
+        return self._session.stalled_because(limit_s) if self._session is not None else None
 
     def describe(self) -> Mapping[str, Any]:
         """Return what `/ready` shows."""

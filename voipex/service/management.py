@@ -19,15 +19,20 @@ class Readiness(NamedTuple):
     details: Mapping[str, Any]
 
 
-def build_management(readiness: Callable[[], Readiness], registry: CollectorRegistry) -> Starlette:
+def build_management(
+    readiness: Callable[[], Readiness],
+    registry: CollectorRegistry,
+    stalled_because: Callable[[], str | None] = lambda: None,
+) -> Starlette:
     """
     Build the application of the management port.
 
-    `/live`: 200 as long as the event loop runs. `/ready`: 200 or 503, with details. `/metrics`: Prometheus text format.
+    `/live`: 200 as long as the event loop runs and nothing has stalled, else 503 with the reason. `/ready`: 200 or 503, with details. `/metrics`: Prometheus text format.
     """
 
     async def live(_: Request) -> Response:
-        return _json(200, {"live": True})
+        reason = stalled_because()
+        return _json(200, {"live": True}) if reason is None else _json(503, {"live": False, "reason": reason})
 
     async def ready(_: Request) -> Response:
         state = readiness()

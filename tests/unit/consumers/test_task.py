@@ -2,8 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,7 +26,7 @@ from tests.unit.consumers.tally import (
     TallyProjection,
     add,
 )
-from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicSpec
 
 pytestmark = pytest.mark.anyio
 
@@ -523,3 +525,105 @@ async def test_an_expired_key_is_deleted_from_changelog_and_store(store: Store) 
     assert (harness.producer.committed[-1].key, harness.producer.committed[-1].value) == (b"a", None)
     assert await harness.totals("a") == {}
     assert harness.store.next_due_us is None
+
+
+# -------------------------------------------------------------------------------- the event loop
+
+
+async def turns_during(work: Coroutine[Any, Any, None]) -> int:
+    """Do *work*, and count how often another task had the event loop meanwhile."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    try:
+        await work
+    finally:
+        counting.cancel()
+    return turns
+
+
+class SlowProjection(TallyProjection):
+    """Each step is as long as a slice."""
+
+    def fold(self, state: Tally, kind: TopicSpec, value: bytes) -> Tally:
+        time.sleep(task_module._SLICE_S)
+        return super().fold(state, kind, value)
+
+    def next_timer(self, state: Tally) -> int | None:
+        time.sleep(task_module._SLICE_S)
+        return super().next_timer(state)
+
+
+@pytest.mark.parametrize("keys", [1, 30], ids=["one key", "many keys"])
+async def test_a_large_batch_lets_others_have_the_event_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    """Heartbeats, polls of other tasks and probes go on. Waiting for the store and Kafka takes no turn of its own here."""
+    harness = TaskHarness(store)
+    harness.task._batch._projection = SlowProjection()
+    steps: list[int] = []
+    slices = task_module._in_slices
+
+    async def counted(each: Iterator[None]) -> None:
+        steps.append(await turns_during(slices(each)))
+
+    monkeypatch.setattr(task_module, "_in_slices", counted)
+    await harness.task.process_batch([add(f"{number % keys}", 1, offset=number) for number in range(30)])
+
+    assert len(steps) == 1
+    assert steps[0] >= 30
+
+
+async def test_many_timers_let_others_have_the_event_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At midnight every agent has one."""
+    harness = TaskHarness(store)
+    await harness.task.process_batch(
+        [add(f"{number}", 1, offset=number, due=T0_US + 1) for number in range(30)]
+    )
+    harness.task._batch._projection = SlowProjection()
+    harness.now_us += SECOND_US
+    steps: list[int] = []
+    slices = task_module._in_slices
+
+    async def counted(each: Iterator[None]) -> None:
+        steps.append(await turns_during(slices(each)))
+
+    monkeypatch.setattr(task_module, "_in_slices", counted)
+    harness.input_offsets.positions = {CALLS: 30}
+    await harness.task._fire_timers()
+
+    assert len(steps) == 1
+    assert steps[0] >= 30
+
+
+async def test_a_task_shows_since_when_it_is_busy(store: Store) -> None:
+    """For the liveness probe."""
+    harness = TaskHarness(store)
+    busy: list[float | None] = [harness.task.busy_since_s]
+    harness.producer.hooks["begin"] = lambda: busy.append(harness.task.busy_since_s)
+    harness.add(add("a"))
+    await until_committed(harness, 1)
+
+    assert busy[0] is None
+    assert busy[1] is not None
+
+
+async def test_records_of_the_future_are_counted_and_logged_once(store: Store) -> None:
+    harness = TaskHarness(store)
+    ahead_us = T0_US + 301 * SECOND_US
+    with capture_logs() as logs:
+        await harness.task.process_batch(
+            [add("a", offset=0), add("a", offset=1, at_us=ahead_us), add("a", offset=2, at_us=ahead_us)]
+        )
+
+    assert harness.sample("future_records", CALLS.topic) == 2
+    [error] = [each for each in logs if each["event"] == "record of the future"]
+    assert (error["offset"], error["ahead_s"]) == (1, 301)

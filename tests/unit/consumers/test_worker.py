@@ -72,6 +72,7 @@ class FakeTask:
         self.added: list[tuple[str, Sequence[Any]]] = []
         self.closed = False
         self.failures: list[str] = []
+        self.busy_since_s: float | None = None
         self.store = SimpleNamespace(status_counts={"odd": 2}, next_due_us=T0_US, size_bytes=4096)
 
     def add_records(self, topic: str, records: Sequence[Any]) -> None:
@@ -383,6 +384,25 @@ async def test_a_client_without_answers_ends_the_session(
     session._watch(runners.values())
 
     assert (session._error is not None) is ends
+
+
+async def test_a_poll_loop_or_batch_that_stands_is_stalled(
+    worker: Worker[Tally], session: GroupSession[Tally]
+) -> None:
+    """A restart may help then, as when a disk does not answer; an outage of Kafka stalls nothing."""
+    task = FakeTask()
+    run_task(session, task)
+    reasons = [worker.stalled_because]
+    worker._session = session
+    reasons.append(worker.stalled_because)
+    session._turned_s = time.monotonic() - worker_module.STALL_LIMIT_S - 1
+    reasons.append(worker.stalled_because)
+    session._turned_s = time.monotonic()
+    task.busy_since_s = asyncio.get_running_loop().time() - worker_module.STALL_LIMIT_S - 1
+    reasons.append(worker.stalled_because)
+
+    assert reasons[:3] == [None, None, "the poll loop stands"]
+    assert "task voipex/0 has worked on one batch for 301 s" in str(reasons[3])
 
 
 # -------------------------------------------------------------------------------- runners
