@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
+from aiokafka import errors
 from aiokafka.errors import KafkaError
 
 from consumers.engine.consumer_client import (
@@ -14,6 +15,7 @@ from consumers.engine.consumer_client import (
     start_consumer,
     stop_consumer,
 )
+from consumers.engine.errors import RecordDamaged
 from consumers.engine.records import ChangelogRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
 from voipex.kafka.settings import KafkaSettings
@@ -38,6 +40,7 @@ class Changelogs:
 
         Raises:
             KafkaUnreachable: no response, or no progress.
+            RecordDamaged: a checksum does not match.
         """
         client = new_consumer(
             self._settings,
@@ -47,12 +50,13 @@ class Changelogs:
             max_partition_fetch_bytes=_FETCH_BYTES,
         )
         source = AIOKafkaTopicPartition(*partition)
+        position = start
         clock = asyncio.get_running_loop().time
         try:
             await start_consumer(client)
             client.assign([source])
             client.seek(source, start)
-            position, progress_s = start, clock()
+            progress_s = clock()
             while position < end:
                 polled = await client.getmany(source, timeout_ms=50, max_records=5_000)
                 records = [_changelog_record(each) for each in polled.get(source, ()) if each.offset < end]
@@ -62,6 +66,8 @@ class Changelogs:
                     yield records, position
                 elif clock() - progress_s > START_TIMEOUT_S:
                     raise KafkaUnreachable(f"reading {partition} makes no progress")
+        except errors.CorruptRecordException as error:
+            raise RecordDamaged(partition, position) from error
         except (KafkaError, OSError, TimeoutError) as error:
             cause = f"{type(error).__name__} {error}".strip()
             raise KafkaUnreachable(f"{partition} cannot be read: {cause}") from error

@@ -12,6 +12,7 @@ Errors of the engine (pure). None leaves it: the worker handles every one of the
     ├── PersonNeeded          the task halts: no retry changes it
     │   ├── OffsetsLost
     │   ├── TransactionHanging
+    │   ├── RecordDamaged     only if it is read so again
     │   └── StateUnreadable
     └── IllegalTransition     a bug in the engine
 """
@@ -94,6 +95,23 @@ class TransactionHanging(PersonNeeded):
     """
 
     section = "A transaction hangs"
+
+
+class RecordDamaged(PersonNeeded):
+    """
+    A batch of records does not match its checksum. If reading it again does not help, its bytes have changed on the broker's disk.
+
+    Operator: see docs/operations.md, "A record is damaged".
+    """
+
+    section = "A record is damaged"
+
+    def __init__(self, partition: TopicPartition, offset: int | None) -> None:
+        self.partition = partition
+        where = "" if offset is None else f", from offset {offset} on"
+        super().__init__(
+            f"records of {partition} do not match their checksum{where}: bytes have changed on a broker's disk"
+        )
 
 
 class StateUnreadable(PersonNeeded):

@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from consumers.engine.consumer_client import (
     raise_offset_fetch_errors,
     stop_consumer,
 )
-from consumers.engine.errors import OffsetOutOfRange
+from consumers.engine.errors import OffsetOutOfRange, RecordDamaged
 from consumers.engine.records import ConsumerRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
 from voipex.kafka.clients import throttle_metadata_refresh
@@ -31,6 +32,9 @@ from voipex.service.logging import get_logger
 
 _READ_UNCOMMITTED: Final = 0  # of ListOffsets
 _MIN_RECORD_BYTES: Final = 256  # of an event or an activity
+_NAMED_PARTITION: Final = re.compile(
+    r"topic='([^']+)', partition=(\d+)"
+)  # in the message of a CorruptRecordException
 _MAX_POLLED: Final = 8_000  # they take up to 10 µs each, and nothing else has the event loop meanwhile
 _FETCH_WAIT_MS: Final = 200
 """A resumed partition waits this long for its first data: for the fetch that is already with the broker."""
@@ -123,6 +127,7 @@ class GroupConsumer:
 
         Raises:
             OffsetOutOfRange: for some partitions; the records of the others come with the next call.
+            RecordDamaged: of one partition; what was fetched of others may be missing in the next call.
             KafkaUnreachable: the client cannot be used any more.
         """
         try:
@@ -133,6 +138,12 @@ class GroupConsumer:
             )
         except (errors.OffsetOutOfRangeError, errors.NoOffsetForPartitionError) as error:
             raise OffsetOutOfRange(_partitions_of(error)) from error
+        except errors.CorruptRecordException as error:
+            named = _NAMED_PARTITION.search(str(error))
+            if named is None:
+                raise KafkaUnreachable(f"the group's client failed: {error}") from error
+            damaged = TopicPartition(named[1], int(named[2]))
+            raise RecordDamaged(damaged, self.positions([damaged]).get(damaged)) from error
         except KafkaError as error:
             cause = f"{type(error).__name__} {error}".strip()
             raise KafkaUnreachable(f"the group's client failed: {cause}") from error
@@ -177,6 +188,16 @@ class GroupConsumer:
         if state.highwater is None or not state.has_valid_position:
             return None
         return int(max(0, state.highwater - state.position))
+
+    def open_transaction(self, partition: TopicPartition) -> int | None:
+        """Return the offset where the first open transaction begins, as of the last fetch; None: none is open, or it is not known."""
+        assigned = self._assigned([partition])
+        if not assigned:
+            return None
+        state = self._client._subscription.subscription.assignment.state_value(assigned[0])  # noqa: SLF001 - as above
+        if state.lso is None or state.highwater is None or state.lso >= state.highwater:
+            return None
+        return int(state.lso)
 
     def last_fetch_ms(self, partition: TopicPartition) -> int | None:
         """Return when a broker last answered a fetch of this partition, in milliseconds since the epoch; None: never."""

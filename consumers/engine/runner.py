@@ -14,7 +14,14 @@ from typing import Final, Generic, TypeVar
 
 from consumers.engine.access import admin_client_id, check_access, required_acls
 from consumers.engine.changelog import Changelogs
-from consumers.engine.errors import OFFSETS_LOST, InvalidState, PersonNeeded, StoreCorrupted, TaskFailed
+from consumers.engine.errors import (
+    OFFSETS_LOST,
+    InvalidState,
+    PersonNeeded,
+    RecordDamaged,
+    StoreCorrupted,
+    TaskFailed,
+)
 from consumers.engine.group import GroupConsumer
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
@@ -34,6 +41,8 @@ State = TypeVar("State")
 BACKOFF_S: Final = (0.2, 1.0, 2.0, 5.0)
 STABLE_AFTER_S: Final = 30.0
 """A failure after this long has a new cause: the backoff starts again."""
+_MAX_DAMAGES: Final = 3
+"""Wrong checksums in a row until it is the broker's disk, not the network or memory."""
 LOG_INTERVAL_S: Final = 60.0
 """What is retried is logged once, and then once a minute."""
 _CLOSE_TIMEOUT_S: Final = 20.0
@@ -95,6 +104,7 @@ class TaskRunner(Generic[State]):
         self._was_restored = False
         self._store_failed_because: str | None = None
         self._throttle = LogThrottle(LOG_INTERVAL_S)
+        self._damages = 0
         self._suspects: frozenset[str] = frozenset()
         self._working = asyncio.create_task(self._work(), name=f"{context.projection.name} {task_id}")
 
@@ -139,6 +149,14 @@ class TaskRunner(Generic[State]):
         if self.state in (TaskState.RESTORING, TaskState.RUNNING) and not self._closing:
             self._go_to(TaskState.SUSPENDED)
 
+    def reread(self, error: RecordDamaged) -> None:
+        """Let the task read its input again; halt when that has not helped."""
+        self._damages += 1
+        if self._damages >= _MAX_DAMAGES:
+            self.halt(str(error), error.section)
+        elif self.task is not None:
+            self.task.fail(str(error))
+
     async def _work(self) -> None:
         attempt, fences = 0, 0
         while True:
@@ -152,7 +170,9 @@ class TaskRunner(Generic[State]):
                 self._context.end_session(KafkaUnreachable(f"{self.task_id} was fenced twice"))
                 return
             self.waits_for = failure.cause
-            attempt = 0 if time.monotonic() - started_s > STABLE_AFTER_S else attempt + 1
+            attempt += 1
+            if time.monotonic() - started_s > STABLE_AFTER_S:
+                attempt = self._damages = 0
             self._log(failure)
             await asyncio.sleep(backoff_s(attempt))
 
@@ -164,6 +184,11 @@ class TaskRunner(Generic[State]):
                 await self._check_access()
             self._was_restored = True
             await self._restore_and_run()
+        except RecordDamaged as error:
+            self._damages += 1
+            if self._damages < _MAX_DAMAGES:
+                return _Failure(str(error))
+            self.halt(str(error), error.section)
         except PersonNeeded as error:
             self.halt(str(error), error.section)
         except InvalidState as error:

@@ -11,15 +11,15 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, Generic, TypeVar
 
-from consumers.engine.errors import OffsetOutOfRange
+from consumers.engine.errors import OffsetOutOfRange, RecordDamaged
 from consumers.engine.group import GroupConsumer
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
 from consumers.engine.records import TaskId, TopicPartition
-from consumers.engine.runner import SessionContext, TaskRunner
+from consumers.engine.runner import OPEN_TRANSACTION_GRACE_S, SessionContext, TaskRunner
 from consumers.engine.stopping import unless_stopped
 from consumers.engine.task import TaskConfig
 from consumers.settings import Settings
@@ -63,6 +63,8 @@ class GroupSession(Generic[State]):
         self._polling = asyncio.Lock()
         self._error: Exception | None = None
         self._turned_s: float | None = None
+        self._open_transactions: dict[TopicPartition, tuple[int, float]] = {}
+        self._logged_blocked: set[TopicPartition] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """
@@ -111,11 +113,23 @@ class GroupSession(Generic[State]):
         }
 
     def waiting(self) -> dict[str, str]:
-        """Return what tasks wait for that do not run, by task id."""
+        """Return what tasks wait for that do not run, or get no records, by task id."""
         return {
-            str(task_id): runner.waits_for
-            for task_id, runner in self.runners.items()
-            if runner.waits_for is not None
+            **{str(_task_id(partition)): reason for partition, reason in self._blocked().items()},
+            **{
+                str(task_id): runner.waits_for
+                for task_id, runner in self.runners.items()
+                if runner.waits_for is not None
+            },
+        }
+
+    def _blocked(self) -> dict[TopicPartition, str]:
+        """Return which inputs stand before a transaction that has been open for longer than the services' own may be."""
+        limit_s = self._settings.transaction_timeout_s + OPEN_TRANSACTION_GRACE_S
+        return {
+            partition: f"a transaction is open in {partition} since offset {offset}: docs/operations.md, A transaction hangs"
+            for partition, (offset, since_s) in self._open_transactions.items()
+            if time.monotonic() - since_s > limit_s
         }
 
     def stalled_because(self, limit_s: float) -> str | None:
@@ -201,6 +215,11 @@ class GroupSession(Generic[State]):
             except OffsetOutOfRange as error:
                 self._halt(error.partitions)
                 return
+            except RecordDamaged as error:
+                damaged = self.runners.get(_task_id(error.partition))
+                if damaged is not None:
+                    damaged.reread(error)
+                return
             positions = self._consumer.positions(requested)
             for partition, requester in requested.items():
                 # A rebalance may have replaced the runner during the poll. The new one has sought already, so it must get the records.
@@ -242,11 +261,28 @@ class GroupSession(Generic[State]):
                 self._consumer.resume(running[task_id].inputs)
         return now
 
-    def _watch(self, running: Iterable[TaskRunner[State]]) -> None:
+    def _watch_open_transactions(self, running: Iterable[TaskRunner[State]]) -> None:
+        """Note since when the first open transaction of each input is the same one."""
+        before = self._open_transactions
+        self._open_transactions = {
+            partition: before[partition]
+            if partition in before and before[partition][0] == offset
+            else (offset, time.monotonic())
+            for runner in running
+            for partition in runner.inputs
+            if (offset := self._consumer.open_transaction(partition)) is not None
+        }
+        for partition, reason in self._blocked().items():
+            if partition not in self._logged_blocked:
+                log.error("input blocked", topic=partition.topic, partition=partition.partition, cause=reason)
+        self._logged_blocked = set(self._blocked())
+
+    def _watch(self, running: Collection[TaskRunner[State]]) -> None:
         """End the session when no broker answers: brokers answer fetches also when there are no records."""
         fetches_ms = [
             self._consumer.last_fetch_ms(partition) for runner in running for partition in runner.inputs
         ]
+        self._watch_open_transactions(running)
         newest_ms = max((at_ms for at_ms in fetches_ms if at_ms), default=None)
         if newest_ms is not None and time.time() * 1000 - newest_ms > _SILENCE_LIMIT_S * 1000:
             self.end(KafkaUnreachable(f"no broker has answered for {_SILENCE_LIMIT_S:.0f} s"))

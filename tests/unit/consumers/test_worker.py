@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from consumers.engine import runner as runner_module
 from consumers.engine import worker as worker_module
-from consumers.engine.errors import OffsetOutOfRange, OffsetsLost, StoreCorrupted, TaskFailed
+from consumers.engine.errors import OffsetOutOfRange, OffsetsLost, RecordDamaged, StoreCorrupted, TaskFailed
 from consumers.engine.metrics import Metrics, ServiceSnapshot
 from consumers.engine.records import TaskId, TopicPartition
 from consumers.engine.runner import TaskRunner
@@ -38,6 +38,7 @@ class FakeConsumer:
         self.calls: list[tuple[str, tuple[TopicPartition, ...]]] = []
         self.polls: list[Mapping[TopicPartition, Sequence[Any]] | Exception] = []
         self.fetched_ms: int | None = None
+        self.open_from: dict[TopicPartition, int] = {}
         self.positions_now: dict[TopicPartition, int] = {}
 
     def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -51,6 +52,9 @@ class FakeConsumer:
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         self.calls.append(("resume", tuple(partitions)))
+
+    def open_transaction(self, partition: TopicPartition) -> int | None:
+        return self.open_from.get(partition)
 
     def last_fetch_ms(self, partition: TopicPartition) -> int | None:
         del partition
@@ -384,6 +388,43 @@ async def test_a_client_without_answers_ends_the_session(
     session._watch(runners.values())
 
     assert (session._error is not None) is ends
+
+
+async def test_an_input_behind_an_open_transaction_is_named(
+    session: GroupSession[Tally], consumer: FakeConsumer
+) -> None:
+    """No record comes, and no error either. Transactions of usual length are no news."""
+    runners = run_task(session, FakeTask())
+    consumer.open_from = {CALLS: 7, ACTIVITY: 3}
+    session._watch(runners.values())
+    before = session.waiting()
+    for partition, (offset, since_s) in session._open_transactions.items():
+        session._open_transactions[partition] = (offset, since_s - 1000)
+    consumer.open_from[ACTIVITY] = 4
+    with capture_logs() as logs:
+        session._watch(runners.values())
+        session._watch(runners.values())
+
+    assert before == {}
+    assert "a transaction is open in voipex.call.events.v1-0 since offset 7" in session.waiting()["voipex/0"]
+    assert [each["event"] for each in logs] == ["input blocked"]
+
+
+async def test_damaged_records_halt_only_if_they_stay_so(
+    session: GroupSession[Tally], consumer: FakeConsumer
+) -> None:
+    """A wrong checksum may come from the network; a third one comes from the disk."""
+    task = FakeTask()
+    runners = run_task(session, task)
+    for _ in range(3):
+        consumer.polls = [RecordDamaged(CALLS, 7)]
+        await session._poll_once(runners)
+
+    assert len(task.failures) == 2
+    assert (
+        "records of voipex.call.events.v1-0 do not match their checksum, from offset 7 on"
+        in (session.halted()["voipex/0"])
+    )
 
 
 async def test_a_poll_loop_or_batch_that_stands_is_stalled(
