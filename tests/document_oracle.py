@@ -1,7 +1,7 @@
 """The oracle: computes the expected documents by a batch fold of the event topics and compares them with the published ones."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -45,9 +45,10 @@ def await_published(
     pbx: str,
     within_s: float = WITHIN_S,
     forgotten: Mapping[Any, Sequence[ConsumerRecord]] | None = None,
+    state: Callable[[], object] = str,
 ) -> None:
     """
-    Wait until the documents are as expected; see `differences`.
+    Wait until the documents are as expected; see `differences`. `state`: of the services, shown with the differences that remain.
 
     Raises:
         AssertionError: the differences that remain at the end.
@@ -59,7 +60,10 @@ def await_published(
         return not found
 
     eventually(
-        is_published, lambda: "\n".join((f"{len(found)} differences:", *found[:10])), within_s, every_s=0.3
+        is_published,
+        lambda: "\n".join((f"{len(found)} differences:", *found[:10], str(state()))),
+        within_s,
+        every_s=0.3,
     )
 
 
