@@ -32,7 +32,7 @@ def damage(kafka: LocalKafka, folder: Path, topic: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [CALL_EVENTS, CALL_STATE], ids=lambda kind: kind.suffix)
-async def test_records_damaged_on_the_brokers_disk_halt_their_partition(
+async def test_records_damaged_on_a_brokers_disk_halt_a_partition(
     own_kafka: LocalKafka, pbx: str, tmp_path: Path, kind: TopicSpec
 ) -> None:
     sound = f"{pbx}-sound"
