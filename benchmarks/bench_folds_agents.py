@@ -6,14 +6,15 @@ The agent fold alone: CPU (user + system) per record of a working day, with the 
 The day is simulated (bridge.simulate); activity records are what the call fold makes of its calls, which is not counted. `fold`: record
 read and taken, state encoded. `documents`: walked over what came since, the document written as JSON. `cold`: both, and the state decoded
 before. `batched`: ten records of an agent at once, as a task folds them when it catches up; per record. `late`: a record that comes three
-minutes, or hours, too late, at the end of the day.
+minutes, or hours, too late, at the end of the day. `changelog`: bytes that a record writes there, value and parts, when each is a batch.
 """
 
 import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
 
@@ -21,6 +22,7 @@ from benchmarks.machine import described
 from consumers.agents.memory import AgentState
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection, CallState
+from consumers.engine.projection import PartsNeeded
 from sandbox.simulator import SimulationPlan, events
 from voipex.events import agent_key
 from voipex.normalize import Receipt, normalize
@@ -56,10 +58,11 @@ def main() -> None:
 
 def run(agents: int, hours: float) -> dict[str, Any]:
     records = day(agents, hours)
-    totals, states = measure(records)
-    cold, _ = measure(records, is_cold=True)
+    totals, states, written = measure(records)
+    cold, _, _ = measure(records, is_cold=True)
     folding, documents, _ = measure_parts(records)
-    sizes = [len(state) for state in states.values()]
+    sizes = [len(state.value) for state in states.values()]
+    part_sizes = [sum(map(len, state.parts.values())) for state in states.values()]
     return {
         "agents": len(states),
         "hours": hours,
@@ -75,29 +78,58 @@ def run(agents: int, hours: float) -> dict[str, Any]:
         "batched_us_median": round(statistics.median(measure_batched(records)), 1),
         **{name: round(measure_late(states, late_us)) for name, late_us in LATE_US.items()},
         "target_us_median": 30,
+        "changelog_bytes_median": round(statistics.median(written)),
+        "changelog_bytes_p99": round(statistics.quantiles(written, n=100)[98]),
+        "changelog_bytes_per_agent": round(sum(written) / len(states)),
         "state_bytes_mean": round(statistics.mean(sizes)),
         "state_bytes_max": max(sizes),
+        "part_bytes_mean": round(statistics.mean(part_sizes)),
     }
 
 
-def measure(records: Sequence[Traffic], *, is_cold: bool = False) -> tuple[list[float], dict[str, bytes]]:
-    """CPU per record by batches, in microseconds, measured around each batch only."""
+@dataclass(slots=True)
+class Stored:
+    """A state as the store holds it."""
+
+    value: bytes = b""
+    parts: dict[str, bytes] = field(default_factory=dict)
+
+    def write(self, value: bytes, parts: Mapping[str, bytes | None]) -> int:
+        """Return the number of bytes for the changelog."""
+        self.value = value
+        for name, part in parts.items():
+            if part is None:
+                self.parts.pop(name, None)
+            else:
+                self.parts[name] = part
+        return len(value) + sum(len(part or b"") for part in parts.values())
+
+
+def measure(
+    records: Sequence[Traffic], *, is_cold: bool = False
+) -> tuple[list[float], dict[str, Stored], list[int]]:
+    """CPU per record by batches, in microseconds, measured around each batch only; the states; the bytes written by each record."""
     projection = AgentProjection()
-    states: dict[str, bytes] = {}
+    states: dict[str, Stored] = {}
     at_hand: dict[str, AgentState] = {}
-    costs = []
+    costs, written = [], []
     for first in range(0, len(records), BATCH):
         batch = records[first : first + BATCH]
         started = time.process_time()
         for agent, at_us, kind, value in batch:
+            stored = states.setdefault(agent, Stored())
             state = at_hand.get(agent) or projection.initial_state("voipex", agent)
-            if is_cold and agent in states:
-                state = projection.decode(states[agent])
-            state = projection.fold(state, kind, value)
-            at_hand[agent], _ = projection.emit(state, at_us)
-            states[agent] = projection.encode(at_hand[agent])
+            if is_cold and stored.value:
+                state = projection.decode(stored.value, stored.parts)
+            try:
+                state = projection.fold(state, kind, value)
+            except PartsNeeded:
+                state = projection.fold(projection.decode(stored.value, stored.parts), kind, value)
+            state, _ = projection.emit(state, at_us)
+            at_hand[agent], parts = projection.take_parts(state)
+            written.append(stored.write(projection.encode(at_hand[agent]), parts))
         costs.append((time.process_time() - started) / len(batch) * 1e6)
-    return costs, states
+    return costs, states, written
 
 
 def measure_parts(records: Sequence[Traffic]) -> tuple[list[float], list[float], int]:
@@ -152,12 +184,12 @@ def measure_batched(records: Sequence[Traffic]) -> list[float]:
     return costs
 
 
-def measure_late(states: dict[str, bytes], late_us: int) -> float:
+def measure_late(states: Mapping[str, Stored], late_us: int) -> float:
     """CPU of a late agent event in microseconds: median over the agents."""
     projection = AgentProjection()
     costs = []
-    for agent, encoded in states.items():
-        at_us = projection.decode(encoded).emitted_us
+    for agent, stored in states.items():
+        at_us = projection.decode(stored.value, stored.parts).emitted_us
         event = {
             "event_id": "late",
             "type": "agent_wrapup",
@@ -166,8 +198,8 @@ def measure_late(states: dict[str, bytes], late_us: int) -> float:
         }
         value = json.dumps(event).encode()
         started = time.process_time()
-        state = projection.fold(projection.decode(encoded), AGENT_EVENTS, value)
-        projection.encode(projection.emit(state, at_us)[0])
+        state = projection.fold(projection.decode(stored.value, stored.parts), AGENT_EVENTS, value)
+        projection.encode(projection.take_parts(projection.emit(state, at_us)[0])[0])
         costs.append((time.process_time() - started) * 1e6)
     return statistics.median(costs)
 

@@ -1,14 +1,14 @@
 """
-Archive: finished agent events and legs as lines of bytes, which are rarely read again.
+Archive: agent events, legs and claims that are over, as lines of bytes, which are rarely read again.
 
-A line is a JSON array that starts with a line break, so that it is found by its beginning: `[event_id,` or `[leg,call_id,`. Repeated
-texts are numbers into a table (`words`). Three bytes per line (`traces`) form a membership filter without false negatives, so that lines
-are searched only if they probably hold the name. Older lines are compressed.
+A line is a JSON array after a line break, so that it is found by its beginning: `[event_id,`, `[leg,call_id,` or `[null,claim_id,`. Three bytes
+for each line (its trace) form a membership filter without false negatives: lines are read only if they probably hold the name.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
-from zlib import compress, crc32, decompress
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Any, Final
+from zlib import crc32
 
 import orjson
 
@@ -17,7 +17,7 @@ from consumers.agents.lines import Claim
 from consumers.agents.presence import AgentEvent
 from voipex.agent_activity import LegResult, LegRole
 
-Words = tuple[str, ...]
+TRACE_BYTES: Final = 3
 
 _ROLES: Final = tuple(role.value for role in LegRole)
 _RESULTS: Final = (None, *(result.value for result in LegResult))
@@ -32,57 +32,10 @@ _CALL_ANSWERED: Final = 18
 _FORWARDING: Final = slice(19, 22)
 """Places of forwarded, owner and is_sent."""
 
-_FAST: Final = 1
-"""Level of zlib: a third of the time of the usual one, for a tenth more bytes."""
 
-
-class Lines(NamedTuple):
-    """Of one stage; the older ones sealed, in pieces one after the other."""
-
-    plain: bytes = b""
-    pieces: bytes = b""
-    sizes: Sequence[int] = ()
-    """Of the pieces."""
-    traces: bytes = b""
-    """Of each line, plain or sealed: without them there it is not there; with them it may be."""
-
-
-def find(lines: Lines, mark: bytes) -> tuple[Lines, bytes | None]:
-    """The line that begins so, with its line break; and the lines, opened where that was needed to look."""
-    line = line_in(lines.plain, mark)
-    if line is not None or not lines.sizes:
-        return lines, line
-    opened = Lines(all_of(lines), traces=lines.traces)
-    line = line_in(opened.plain, mark)
-    return (lines, None) if line is None else (opened, line)
-
-
-def all_of(lines: Lines) -> bytes:
-    parts, start = [], 0
-    for size in lines.sizes:
-        parts.append(decompress(lines.pieces[start : start + size]))
-        start += size
-    return b"".join((*parts, lines.plain))
-
-
-def seal(lines: Lines) -> Lines:
-    piece = compress(lines.plain, _FAST)
-    return Lines(b"", lines.pieces + piece, (*lines.sizes, len(piece)), lines.traces)
-
-
-def join(lines: Lines, later: Iterable[Lines]) -> Lines:
-    """*later*: none of them sealed."""
-    return lines._replace(
-        plain=b"".join([lines.plain, *[each.plain for each in later]]),
-        traces=b"".join([lines.traces, *[each.traces for each in later]]),
-    )
-
-
-def trace_of(mark: bytes) -> bytes:
-    return (crc32(mark) & 0xFFFFFF).to_bytes(3)
-
-
-# ---------------------------------------------------------------- lines
+_times_of: Final = attrgetter(
+    "ring_us", "answered_us", "talk_us", "ended_us", "transferred_us", "call_answered_us"
+)
 
 
 def mark_of_event(event_id: str) -> bytes:
@@ -102,155 +55,92 @@ def mark_of_caller(call_id: str) -> bytes:
     return b",%b," % orjson.dumps(call_id)
 
 
-def line_in(lines: bytes, mark: bytes) -> bytes | None:
-    """The line that begins so, with its line break."""
-    start = lines.find(mark)
-    if start < 0:
-        return None
-    end = lines.find(b"\n", start + 1)
+def line_in(lines: bytes, mark: bytes) -> bytes:
+    """Return the line that has *mark*, with its line break."""
+    at = lines.index(mark)
+    start, end = lines.rfind(b"\n", 0, at + 1), lines.find(b"\n", at + 1)
     return lines[start:] if end < 0 else lines[start:end]
 
 
-def read(lines: bytes, words: Words) -> tuple[dict[str, AgentEvent], dict[LegKey, Leg], dict[str, Claim]]:
-    """What lines tell, by name."""
+def trace_of(mark: bytes) -> bytes:
+    return (crc32(mark) & 0xFFFFFF).to_bytes(TRACE_BYTES)
+
+
+def traces_of(lines: bytes) -> bytes:
+    """Of each line one; of a caller's leg another one, by its call."""
+    traces = []
+    for kept in _parsed(lines):
+        if type(kept[0]) is str:
+            traces.append(trace_of(mark_of_event(kept[0])))
+        elif kept[0] is None:
+            traces.append(trace_of(mark_of_claim(kept[1])))
+        else:
+            traces.append(trace_of(mark_of_leg(kept[0], kept[1])))
+            if _ROLES[kept[4]] == CALLER:
+                traces.append(trace_of(mark_of_caller(kept[1])))
+    return b"".join(traces)
+
+
+# ---------------------------------------------------------------- lines
+
+
+def lines_of(events: Iterable[AgentEvent], legs: Iterable[Leg], claims: Iterable[Claim]) -> bytes:
+    kept: list[tuple[Any, ...]] = [(event_id, at_us, *rest) for at_us, event_id, *rest in events]
+    kept += [_kept_leg(leg) for leg in legs]
+    kept += [(None, claim_id, at_us, *rest) for at_us, claim_id, *rest in claims]
+    return b"".join([b"\n" + orjson.dumps(each) for each in kept])
+
+
+def _kept_leg(leg: Leg) -> tuple[Any, ...]:
+    from_us = leg.last_event_us  # times count from here, which makes them short
+    return (
+        leg.leg,
+        leg.call_id,
+        leg.revision,
+        int(leg.removed),
+        _ROLES.index(leg.role),
+        _RESULTS.index(leg.result),
+        from_us,
+        *[None if at_us is None else at_us - from_us for at_us in _times_of(leg)],
+        leg.queue,
+        leg.login,
+        leg.line,
+        leg.email,
+        leg.forwarded,
+        leg.owner,
+    )
+
+
+def read(lines: bytes) -> tuple[dict[str, AgentEvent], dict[LegKey, Leg], dict[str, Claim]]:
+    """Return what lines tell, by name."""
     events: dict[str, AgentEvent] = {}
     legs: dict[LegKey, Leg] = {}
     claims: dict[str, Claim] = {}
-    for line in lines.splitlines()[1:]:
-        kept = orjson.loads(line)
+    for kept in _parsed(lines):
         if type(kept[0]) is str:
-            events[kept[0]] = _event_of(kept, words)
+            event_id, at_us, *rest = kept
+            events[event_id] = AgentEvent(at_us, event_id, *rest)
         elif kept[0] is None:
-            _, claim_id, at_us, revision, removed, agent = kept
-            claims[claim_id] = Claim(at_us, claim_id, revision, bool(removed), words[agent])
+            _, claim_id, at_us, *rest = kept
+            claims[claim_id] = Claim(at_us, claim_id, *rest)
         else:
-            legs[kept[1], kept[0]] = _leg_of(kept, words)
+            legs[kept[1], kept[0]] = _leg_of(kept)
     return events, legs, claims
 
 
-class Writer:
-    """Writes lines, and adds to the words what they name."""
-
-    def __init__(self, words: Words) -> None:
-        self._numbers = {word: number for number, word in enumerate(words)}
-        self._lines: list[bytes] = []
-        self._traces: list[bytes] = []
-
-    @property
-    def lines(self) -> Lines:
-        return Lines(b"".join(self._lines), traces=b"".join(self._traces))
-
-    @property
-    def words(self) -> Words:
-        return tuple(self._numbers)
-
-    def _number(self, word: str | None) -> int | None:
-        return None if word is None else self._numbers.setdefault(word, len(self._numbers))
-
-    def add_event(self, event: AgentEvent) -> None:
-        number = self._number
-        self._add(
-            mark_of_event(event.event_id),
-            (
-                event.event_id,
-                event.at_us,
-                number(event.kind),
-                number(event.queue),
-                number(event.pause_name),
-                number(event.login),
-                number(event.line),
-                number(event.email),
-            ),
-        )
-
-    def add_claim(self, claim: Claim) -> None:
-        at_us, claim_id, revision, removed, agent = claim
-        kept = (None, claim_id, at_us, revision, int(removed), self._number(agent))
-        self._add(mark_of_claim(claim_id), kept)
-
-    def add_leg(self, leg: Leg) -> None:
-        # Times count from the last event of the leg, which makes them short.
-        number, from_us = self._number, leg.last_event_us
-        self._add(
-            mark_of_leg(leg.leg, leg.call_id),
-            (
-                leg.leg,
-                leg.call_id,
-                leg.revision,
-                int(leg.removed),
-                _ROLES.index(leg.role),
-                _RESULTS.index(leg.result),
-                from_us,
-                None if leg.ring_us is None else leg.ring_us - from_us,
-                None if leg.answered_us is None else leg.answered_us - from_us,
-                None if leg.talk_us is None else leg.talk_us - from_us,
-                None if leg.ended_us is None else leg.ended_us - from_us,
-                None if leg.transferred_us is None else leg.transferred_us - from_us,
-                number(leg.queue),
-                number(leg.login),
-                number(leg.line),
-                number(leg.email),
-                None if leg.call_answered_us is None else leg.call_answered_us - from_us,
-                leg.forwarded,
-                number(leg.owner),
-            ),
-        )
-        if leg.role == CALLER:
-            self._traces.append(trace_of(mark_of_caller(leg.call_id)))
-
-    def _add(self, mark: bytes, kept: tuple[object, ...]) -> None:
-        self._lines.append(b"\n" + orjson.dumps(kept))
-        self._traces.append(trace_of(mark))
+def _parsed(lines: bytes) -> list[list[Any]]:
+    parsed: list[list[Any]] = orjson.loads(b"[%b]" % lines[1:].replace(b"\n", b","))
+    return parsed
 
 
-def _word(words: Words, number: int | None) -> str | None:
-    return None if number is None else words[number]
-
-
-def _event_of(kept: list[Any], words: Words) -> AgentEvent:
-    event_id, at_us, kind, queue, pause_name, login, line, email = kept
-    return AgentEvent(
-        at_us,
-        event_id,
-        words[kind],
-        _word(words, queue),
-        _word(words, pause_name),
-        _word(words, login),
-        _word(words, line),
-        _word(words, email),
-    )
-
-
-def _leg_of(kept: list[Any], words: Words) -> Leg:
-    leg, call_id, revision, removed, role, result, from_us, *after = kept[:12]
-    queue, login, line, email, call_answered, forwarded, owner = (*kept[12:], None, 0, None)[:7]
-    ring_us, answered_us, talk_us, ended_us, transferred_us, call_answered_us = (
-        None if after_us is None else from_us + after_us for after_us in (*after, call_answered)
-    )
-    return Leg(
-        leg,
-        call_id,
-        revision,
-        bool(removed),
-        _ROLES[role],
-        ring_us,
-        answered_us,
-        talk_us,
-        ended_us,
-        _RESULTS[result],
-        transferred_us,
-        from_us,
-        _word(words, queue),
-        _word(words, login),
-        _word(words, line),
-        _word(words, email),
-        None,
-        None,
-        call_answered_us,
-        forwarded,
-        _word(words, owner),
-        owner is not None,
-    )
+def _leg_of(kept: list[Any]) -> Leg:
+    leg, call_id, revision, removed, role, result, from_us = kept[:7]
+    times = [None if after_us is None else from_us + after_us for after_us in kept[7:13]]
+    queue, login, line, email, forwarded, owner = kept[13:]
+    values: list[Any] = [leg, call_id, revision, bool(removed), _ROLES[role], *times[:4], _RESULTS[result]]
+    values += [times[4], from_us, queue, login, line, email, None, None]
+    values += [times[5], forwarded, owner, owner is not None]
+    return Leg(*values)
 
 
 def as_kept(leg: Leg) -> list[Any]:

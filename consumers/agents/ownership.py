@@ -14,21 +14,21 @@ from consumers.agents.memory import AgentState, before, find, rewind, with_other
 def take_claim(memory: AgentState, claim: Claim) -> AgentState:
     """Take a claim to the line; of those with one id the highest version holds."""
     known = memory.claims.get(claim.claim_id)
-    mark = b""
+    found = None
     if known is None:
         if claim.at_us <= memory.folded_us:
             return memory
-        memory, line = find(memory, archive.mark_of_claim(claim.claim_id))
-        if line is not None:
-            mark = archive.mark_of_claim(claim.claim_id)
-            known = archive.read(line, memory.words)[2][claim.claim_id]
+        found = find(memory, archive.mark_of_claim(claim.claim_id))
+        if found is not None:
+            known = archive.read(found.line)[2][claim.claim_id]
     if known is not None and claim.version <= known.version:
         return memory
     moments = [each.at_us for each in (claim, known) if each is not None and not each.removed]
     from_us = min(moments, default=memory.head.at_us + 1)
     matters = known is not None or from_us <= memory.last_begin_us
-    if mark or (matters and from_us <= memory.head.at_us):
-        memory = rewind(memory, before(from_us), mark)
+    if found is not None or (matters and from_us <= memory.head.at_us):
+        place = len(memory.segments) if found is None else found.place
+        memory = rewind(memory, before(from_us), place)
     if matters:
         memory = _with_calls_of_callers(memory, from_us)
     memory = memory.copy()
@@ -43,7 +43,7 @@ def _with_calls_of_callers(memory: AgentState, from_us: int) -> AgentState:
         if leg.role == CALLER and leg.begin_us >= from_us:
             memory, changed_us = with_other_attempts(memory, key)
             if memory.head.at_us >= changed_us:
-                memory = rewind(memory, before(changed_us))
+                memory = rewind(memory, before(changed_us), len(memory.segments))
     return memory
 
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
+from consumers.agents import encoding, ownership
 from consumers.agents import memory as memories
-from consumers.agents import ownership
 from consumers.agents.days import LocalDays, Window, published_day, published_queue_day
 from consumers.agents.fold import BEGINNING, FORGET_US, SILENCE_US, Picture, availability_of, presence_of
 from consumers.agents.legs import (
@@ -27,7 +27,7 @@ from consumers.agents.legs import (
 from consumers.agents.lines import LINE_PREFIX, SentClaim, claim_record, read_claim
 from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
-from consumers.engine.projection import Document
+from consumers.engine.projection import NO_PARTS, Document
 from voipex.events import agent_key
 from voipex.timestamps import format_rfc3339_cached, parse_rfc3339_in_range
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_LINES, AGENT_STATE, AGENT_STATUS, TopicSpec
@@ -138,10 +138,13 @@ class AgentProjection:
         return state.status
 
     def encode(self, state: AgentState) -> bytes:
-        return memories.encode(state)
+        return encoding.encode(state)
 
-    def decode(self, value: bytes) -> AgentState:
-        return memories.decode(value)
+    def take_parts(self, state: AgentState) -> tuple[AgentState, Mapping[str, bytes | None]]:
+        return encoding.take_parts(state)
+
+    def decode(self, value: bytes, parts: Mapping[str, bytes] = NO_PARTS) -> AgentState:
+        return encoding.decode(value, parts, self._local_days)
 
 
 def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Window) -> int | None:
@@ -161,8 +164,9 @@ def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Wind
 def _forgotten(state: AgentState, until_us: int) -> tuple[AgentState, Sequence[Document]]:
     """Nothing is known of this agent (any more): delete the document, should there be one."""
     expires_us = state.touched_us + FORGET_US
-    state = state.copy()
-    state.emitted_us, state.due_us = until_us, expires_us if until_us < expires_us else None
+    is_over = until_us >= expires_us
+    state = memories.forget(state) if is_over else state.copy()
+    state.emitted_us, state.due_us = until_us, None if is_over else expires_us
     if not state.digest:
         return state, ()
     state.digest, state.status, state.revision = 0, "", state.revision + 1

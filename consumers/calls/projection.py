@@ -7,7 +7,7 @@ it: an event that comes in order costs one step, a late one folds the call again
 
 import zlib
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import ClassVar, Final
@@ -21,7 +21,7 @@ from consumers.calls.document import Json, document
 from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
 from consumers.calls.holders import Holders
-from consumers.engine.projection import Document
+from consumers.engine.projection import NO_PARTS, Document
 from voipex.call_timeline import CallTimeline
 from voipex.events import Event
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
@@ -241,7 +241,11 @@ class CallProjection:
         )
         return value if len(value) < COMPRESS_FROM_BYTES else zlib.compress(value)
 
-    def decode(self, value: bytes) -> CallState:
+    def take_parts(self, state: CallState) -> tuple[CallState, Mapping[str, bytes | None]]:
+        """A call has none: it is read as a whole."""
+        return state, NO_PARTS
+
+    def decode(self, value: bytes, parts: Mapping[str, bytes] = NO_PARTS) -> CallState:  # noqa: ARG002 - it has none
         if not value.startswith(b"["):
             value = zlib.decompress(value)
         version, pbx, call_id, events, revision, updated_us, digest, status, produced = orjson.loads(value)

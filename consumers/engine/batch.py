@@ -7,15 +7,18 @@ among them. The result is therefore the same whether a batch is folded as it arr
 A record that cannot be folded becomes a dead letter and does not stop the others: its value is unreadable or of an unknown version, its
 key belongs to another partition, the state would grow too large, or our own rules raise. The last case is also reported as a FoldFailure,
 for the task to log.
+
+A key whose projection needs parts of its state waits in the result until the caller has read them and calls `resume`. Folding is pure, so
+the key is folded again from its stored state.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Generic, TypeVar
 
 from consumers.engine.errors import InvalidRecord, InvalidState, StateTooLarge
-from consumers.engine.projection import Document, Projection
+from consumers.engine.projection import NO_PARTS, Document, PartsNeeded, Projection
 from consumers.engine.records import (
     DUE_HEADER,
     FOLD_VERSION_HEADER,
@@ -25,6 +28,7 @@ from consumers.engine.records import (
     ConsumerRecord,
     DueState,
     InputRecord,
+    PartKey,
     ProducerRecord,
     Source,
     StateChange,
@@ -56,13 +60,28 @@ class FoldFailure:
     error: Exception
 
 
+Parts = Mapping[str, bytes]
+"""Parts of one state by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A key that needs parts of its state. `work`: folds it, given `parts` and those of `names`."""
+
+    names: Sequence[str]
+    parts: Parts
+    work: Callable[[Parts], Iterator[None]]
+
+
 @dataclass(slots=True)
 class BatchResult:
-    """What a batch changes, before any of it is written. `outputs`: by topic and partition."""
+    """What a batch changes, before any of it is written. `outputs`: by topic and partition. `waiting`: by key, what is not folded yet."""
 
     changes: dict[str, StateChange] = field(default_factory=dict)
+    parts: dict[PartKey, bytes | None] = field(default_factory=dict)
     outputs: dict[tuple[str, int], list[ProducerRecord]] = field(default_factory=dict)
     failures: list[FoldFailure] = field(default_factory=list)
+    waiting: dict[str, Waiting] = field(default_factory=dict)
     dead_letters: int = 0
     documents: int = 0
 
@@ -116,8 +135,36 @@ class Batch(Generic[State]):
             except InvalidRecord as error:
                 self._reject(result, each, error)
         for key, records in by_key.items():
-            yield from self._fold_key(result, key, records, states.get(key))
+            work = partial(self._fold_key, result, key, records, states.get(key))
+            yield from self._attempt(result, key, work, NO_PARTS)
             yield
+
+    def resume(self, result: BatchResult, parts: Mapping[str, Parts]) -> None:
+        """
+        Go on with the keys that wait, given what they wait for.
+
+        Raises:
+            InvalidState: a part is not there.
+        """
+        for _ in self.resume_steps(result, parts):
+            pass
+
+    def resume_steps(self, result: BatchResult, parts: Mapping[str, Parts]) -> Iterator[None]:
+        """Do the same in steps."""
+        waiting, result.waiting = result.waiting, {}
+        for key, each in waiting.items():
+            if not parts[key].keys() >= set(each.names):
+                raise InvalidState(key)
+            yield from self._attempt(result, key, each.work, {**each.parts, **parts[key]})
+            yield
+
+    def _attempt(
+        self, result: BatchResult, key: str, work: Callable[[Parts], Iterator[None]], parts: Parts
+    ) -> Iterator[None]:
+        try:
+            yield from work(parts)
+        except PartsNeeded as needed:
+            result.waiting[key] = Waiting(needed.names, parts, work)
 
     def fire_timers(self, due: Iterable[DueState], as_of_us: int, source: Source | None) -> BatchResult:
         """Emit documents that time alone changed. `source`: the last record folded by the task, if any."""
@@ -131,19 +178,23 @@ class Batch(Generic[State]):
     ) -> Iterator[None]:
         """Do the same in steps of one key; fill *result*."""
         for each in due:
-            try:
-                self._emit(result, each.key, self._decode(each.key, each.value), _Cause(as_of_us, source))
-            except StateTooLarge:
-                result.changes[each.key] = StateChange(each.value, None, each.status)  # unchanged, never due
-            except InvalidState:
-                raise
-            except Exception as error:  # noqa: BLE001 - a bug in our rules must not stop the partition
-                result.failures.append(FoldFailure(None, error))
-                result.changes[each.key] = StateChange(each.value, as_of_us, each.status)
-            change = result.changes[each.key]
-            if change.due_us is not None and change.due_us <= as_of_us:
-                result.changes[each.key] = replace(change, due_us=as_of_us + RETRY_TIMER_US)
-            yield
+            work = partial(self._fire_timer, result, each, _Cause(as_of_us, source))
+            yield from self._attempt(result, each.key, work, NO_PARTS)
+
+    def _fire_timer(self, result: BatchResult, due: DueState, cause: _Cause, parts: Parts) -> Iterator[None]:
+        try:
+            self._emit(result, due.key, self._decode(due.key, due.value, parts), cause)
+        except (PartsNeeded, InvalidState):
+            raise
+        except StateTooLarge:
+            result.changes[due.key] = StateChange(due.value, None, due.status)  # unchanged, never due
+        except Exception as error:  # noqa: BLE001 - a bug in our rules must not stop the partition
+            result.failures.append(FoldFailure(None, error))
+            result.changes[due.key] = StateChange(due.value, cause.as_of_us, due.status)
+        change = result.changes[due.key]
+        if change.due_us is not None and change.due_us <= cause.as_of_us:
+            result.changes[due.key] = replace(change, due_us=cause.as_of_us + RETRY_TIMER_US)
+        yield
 
     # ---------------------------------------------------------------- one key
 
@@ -159,12 +210,21 @@ class Batch(Generic[State]):
         return text
 
     def _fold_key(
-        self, result: BatchResult, key: str, inputs: Sequence[InputRecord], stored: bytes | None
+        self,
+        result: BatchResult,
+        key: str,
+        inputs: Sequence[InputRecord],
+        stored: bytes | None,
+        parts: Parts,
     ) -> Iterator[None]:
         projection = self._projection
         state = (
-            projection.initial_state(self._task_id.pbx, key) if stored is None else self._decode(key, stored)
+            projection.initial_state(self._task_id.pbx, key)
+            if stored is None
+            else self._decode(key, stored, parts)
         )
+        rejected: list[tuple[InputRecord, Exception]] = []
+        failures: list[FoldFailure] = []
         folded: list[InputRecord] = []
         as_of_us = 0
         traceparent = None
@@ -172,25 +232,38 @@ class Batch(Generic[State]):
             try:
                 received_at_us, trace = _received_at_and_trace(each.record)
                 state = projection.fold(state, each.kind, each.record.value or b"")
-            except ValueError as error:  # also of pydantic and orjson
-                self._reject(result, each, error)
+            except PartsNeeded:
+                raise
             except Exception as error:  # noqa: BLE001 - a bug in our rules must not stop the partition
-                result.failures.append(FoldFailure(self._source(each), error))
-                self._reject(result, each, error)
+                if not isinstance(error, ValueError):  # also of pydantic and orjson
+                    failures.append(FoldFailure(self._source(each), error))
+                rejected.append((each, error))
             else:
                 folded.append(each)
                 as_of_us, traceparent = max(as_of_us, received_at_us), trace
             yield
-        if not folded:
-            return
-        source = self._source(folded[-1])
+        if folded:
+            cause = _Cause(as_of_us, self._source(folded[-1]), traceparent)
+            failure = self._emit_folded(result, key, state, cause, stored)
+            if failure is not None and not isinstance(failure, InvalidRecord):
+                failures.append(FoldFailure(cause.source, failure))
+            rejected += [(each, failure) for each in folded if failure is not None]
+        # Only now that no part is missing: the key would be folded, and they rejected, once more.
+        result.failures += failures
+        for invalid, fault in rejected:
+            self._reject(result, invalid, fault)
+
+    def _emit_folded(
+        self, result: BatchResult, key: str, state: State, cause: _Cause, stored: bytes | None
+    ) -> Exception | None:
+        """Emit, and return why the key keeps its stored state; None: it does not."""
         try:
-            self._emit(result, key, state, _Cause(as_of_us, source, traceparent), stored)
-        except Exception as error:  # noqa: BLE001 - the key keeps its state, and the others go on
-            if not isinstance(error, InvalidRecord):
-                result.failures.append(FoldFailure(source, error))
-            for each in folded:
-                self._reject(result, each, error)
+            self._emit(result, key, state, cause, stored)
+        except PartsNeeded:
+            raise
+        except Exception as error:  # noqa: BLE001 - the others go on
+            return error
+        return None
 
     def _emit(
         self, result: BatchResult, key: str, state: State, cause: _Cause, stored: bytes | None = None
@@ -203,6 +276,7 @@ class Batch(Generic[State]):
         """
         projection = self._projection
         state, documents = projection.emit(state, cause.as_of_us)
+        state, parts = projection.take_parts(state)
         next_timer_us, expires_at_us = projection.next_timer(state), projection.expires_at(state)
         if expires_at_us is not None and expires_at_us <= cause.as_of_us:
             change = StateChange(None, None, "")
@@ -211,30 +285,36 @@ class Batch(Generic[State]):
                 (at_us for at_us in (next_timer_us, expires_at_us) if at_us is not None), default=None
             )
             change = StateChange(projection.encode(state), due_us, projection.status(state))
-        values = (change.value, *(each.value for each in documents))
+        values = (change.value, *parts.values(), *(each.value for each in documents))
         if any(value is not None and len(value) > MAX_VALUE_BYTES for value in values):
             raise StateTooLarge(f"the key has more events than a state can hold ({MAX_VALUE_BYTES} bytes)")
-        if stored is not None and change.value == stored and not documents:
+        if stored is not None and change.value == stored and not documents and not parts:
             return
         result.changes[key] = change
         self._cache(key, change.value, state)
         result.add(self._changelog_record(key, change, cause))
+        for name, value in parts.items():
+            part = PartKey(key, name)
+            result.parts[part] = value
+            result.add(self._part_record(part, value, cause))
         for document in documents:
             result.add(self._document_record(document, cause))
         result.documents += len(documents)
 
-    def _decode(self, key: str, value: bytes) -> State:
+    def _decode(self, key: str, value: bytes, parts: Parts) -> State:
         """
         Decode a stored state, or take it from the cache when that holds the same bytes: a failed transaction may have left others.
 
         Raises:
             InvalidState: it cannot be decoded.
         """
-        cached = self._state_cache.get(key)
+        cached = None if parts else self._state_cache.get(key)
         if cached is not None and cached[0] == value:
             return cached[1]
         try:
-            return self._projection.decode(value)
+            return self._projection.decode(value, parts)
+        except PartsNeeded:
+            raise
         except Exception as error:
             raise InvalidState(key) from error
 
@@ -261,6 +341,11 @@ class Batch(Generic[State]):
             change.value,
             tuple(headers),
             cause.as_of_us // 1000,
+        )
+
+    def _part_record(self, part: PartKey, value: bytes | None, cause: _Cause) -> ProducerRecord:
+        return ProducerRecord(
+            self._changelog, self._task_id.partition, part.encode(), value, (), cause.as_of_us // 1000
         )
 
     def _document_record(self, document: Document, cause: _Cause) -> ProducerRecord:

@@ -3,11 +3,15 @@ Projection: what the engine needs to know of a fold (pure; no Kafka).
 
 A projection folds the records of one key into a state, emits documents derived from the state, and says when time alone changes them.
 The private changelog keeps the states; documents are published.
+
+A state is one value, or a value and named parts: what is read seldom, written once and deleted as it is (ADR 12). A projection that needs
+a part it was not given raises PartsNeeded; it is then called again with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeVar
+from types import MappingProxyType
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from voipex.topics import TopicSpec
 
@@ -25,6 +29,17 @@ class Document:
     ce_id: str
     """Identifies this version of the document: `<key>@<revision>`."""
     revision: int
+
+
+NO_PARTS: Final[Mapping[str, bytes]] = MappingProxyType({})
+
+
+class PartsNeeded(Exception):
+    """A state cannot be decoded or folded without these of its parts."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(", ".join(self.names))
 
 
 class Projection(Protocol[State]):
@@ -71,9 +86,18 @@ class Projection(Protocol[State]):
         ...
 
     def encode(self, state: State) -> bytes:
-        """Serialize the state for the changelog, with its fold version."""
+        """Serialize the value of the state for the changelog, with its fold version."""
         ...
 
-    def decode(self, value: bytes) -> State:
-        """Deserialize a state; one of an older fold version is folded again from its records."""
+    def take_parts(self, state: State) -> tuple[State, Mapping[str, bytes | None]]:
+        """Return the state as it is once its parts are written, and the parts that have changed since; None deletes one."""
+        ...
+
+    def decode(self, value: bytes, parts: Mapping[str, bytes]) -> State:
+        """
+        Deserialize a state; one of an older fold version is folded again from its records. `parts`: those of its parts that were loaded.
+
+        Raises:
+            PartsNeeded: also `fold` and `emit` may, of a state without parts.
+        """
         ...

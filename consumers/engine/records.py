@@ -12,6 +12,26 @@ FOLD_VERSION_HEADER: Final = "bridge-fold-version"
 DUE_HEADER: Final = "bridge-due-us"
 STATUS_HEADER: Final = "bridge-status"
 
+_PART_SEPARATOR: Final = b"\xff"
+"""Between a key and the name of a part in the keys of a changelog: no UTF-8 text contains it."""
+
+
+class PartKey(NamedTuple):
+    """A part of the state of a key."""
+
+    key: str
+    name: str
+
+    def encode(self) -> bytes:
+        """As the changelog names it. Its record lies in the partition of `key`."""
+        return self.key.encode() + _PART_SEPARATOR + self.name.encode()
+
+
+def changelog_key(key: bytes) -> str | PartKey:
+    """Read the key of a changelog record: of the value of a state, or of a part."""
+    text, separator, name = key.partition(_PART_SEPARATOR)
+    return PartKey(text.decode(), name.decode()) if separator else text.decode()
+
 
 class TopicPartition(NamedTuple):
     """One partition of a topic; `voipex.call.events.v1-3` in messages, as Kafka writes it."""

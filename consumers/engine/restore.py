@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
+from consumers.engine.projection import PartsNeeded
 from consumers.engine.records import (
     DUE_HEADER,
     FOLD_VERSION_HEADER,
@@ -28,8 +29,10 @@ from consumers.engine.records import (
     SOURCE_TOPIC_HEADER,
     STATUS_HEADER,
     ChangelogRecord,
+    PartKey,
     StateChange,
     TopicPartition,
+    changelog_key,
 )
 from consumers.engine.store import Checkpoint, Store
 from voipex.service.logging import get_logger
@@ -93,7 +96,7 @@ class RestorePlan:
     open_transaction_limit_s: float = 0.0
     notify: Callable[[str | None], None] = lambda _: None
     suspects: frozenset[str] = frozenset()
-    decode: Callable[[bytes], object] = bytes
+    decode: Callable[[bytes, Mapping[str, bytes]], object] = lambda value, _parts: value
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,39 +226,59 @@ async def _roll_forward(
     """
     count, newest = 0, dict[str, int]()
     unreadable: dict[str, int] = {}
+    suspects: dict[str, int] = {}
     if start >= end:
         return count, newest
     async for records, position in read_changelog(plan.changelog, start, end):
-        changes = {}
+        changes: dict[str, StateChange] = {}
+        parts: dict[PartKey, bytes | None] = {}
         for record in records:
-            key = record.key.decode(errors="replace")
-            unreadable.pop(key, None)
+            name = record.key.decode(errors="replace")
+            unreadable.pop(name, None)
             try:
-                changes[record.key.decode()] = _state_change(record, plan.fold_version)
+                key = changelog_key(record.key)
+                if isinstance(key, PartKey):
+                    parts[key] = record.value
+                    name = key.key
+                else:
+                    changes[key] = _state_change(record, plan.fold_version)
                 topic = record.headers.get(SOURCE_TOPIC_HEADER, b"").decode()
                 offset = int(record.headers.get(SOURCE_OFFSET_HEADER, b"-1"))
             except ValueError:
-                unreadable[key] = record.offset
+                unreadable[name] = record.offset
                 continue
             newest[topic] = max(newest.get(topic, -1), offset)
-            if key in plan.suspects and record.value is not None and not _can_decode(plan, record.value):
-                unreadable[key] = record.offset
+            if name in plan.suspects:
+                suspects[name] = record.offset
         count += len(records)
         checkpoint = Checkpoint(plan.cluster_id, plan.fold_version, position, inputs_next, plan.now_us)
-        await store.commit(changes, checkpoint)
+        await store.commit(changes, checkpoint, parts)
+    unreadable |= {key: offset for key, offset in suspects.items() if not await _can_decode(plan, store, key)}
     if unreadable:
         await store.wipe()  # its checkpoint is past the record, so the next restore would not see it
-        key, offset = next(iter(unreadable.items()))
+        name, offset = next(iter(unreadable.items()))
         raise StateUnreadable(
-            f"{plan.changelog} has a record at offset {offset} that cannot be read, the state of key {key!r}. A newer version of this "
+            f"{plan.changelog} has a record at offset {offset} that cannot be read, the state of key {name!r}. A newer version of this "
             "service may have written it: start that one. Otherwise the record is damaged, and a person must replace it"
         )
     return count, newest
 
 
-def _can_decode(plan: RestorePlan, value: bytes) -> bool:
+async def _can_decode(plan: RestorePlan, store: Store, key: str) -> bool:
+    """Whether the rules read the state that was restored for *key*, with the parts that any of its records needs."""
+    value = (await store.read([key])).get(key)
+    parts: dict[str, bytes] = {}
     try:
-        plan.decode(value)
+        while value is not None:
+            try:
+                plan.decode(value, parts)
+            except PartsNeeded as needed:
+                before = len(parts)
+                parts |= (await store.read_parts({key: needed.names}))[key]
+                if len(parts) == before:
+                    return False
+            else:
+                return True
     except Exception:  # noqa: BLE001 - whatever the rules raise, the bytes are not a state of theirs
         return False
     return True

@@ -1,12 +1,12 @@
 """
-Store: the states of one task in SQLite: by key, with the time of their timers, and the checkpoint they belong to (ADR 5).
+Store: the states of one task in SQLite: by key, with the time of their timers and their parts, and the checkpoint they belong to (ADR 5).
 
 It is a cache. The private changelog topic is the truth; the store only saves reading all of it at every start. What makes it safe:
 
 - One SQLite transaction holds the changes of a batch and the checkpoint that includes them, and is written only after the batch's Kafka
   transaction was committed. The store is therefore the changelog up to `changelog_next`, never ahead of it (I3).
 - Any doubt (unreadable file, another layout, an interrupted wipe) ends in `wipe`: an empty store that the restore fills again (I8).
-- SQLite has no checksums, so the store has its own. Each row has one over key, timer, status and value, compared when it is read; the
+- SQLite has no checksums, so the store has its own. Each row has one over key, value and the rest, compared when it is read; the
   checkpoint has one, and the sum of those of all rows. Opening a store compares that sum and lets SQLite check its trees, which finds
   rows that are missing, come twice, or cannot be reached by their key any more. A difference wipes the store, by name (`wiped_because`).
 - Files have mode 0600 and folders 0700: states hold numbers and names.
@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple, Self, TypeVar
 from zlib import crc32
 
 import orjson
 
 from consumers.engine.errors import StoreCorrupted
-from consumers.engine.records import DueState, StateChange
+from consumers.engine.records import DueState, PartKey, StateChange
 
 Result = TypeVar("Result")
 
@@ -43,12 +44,18 @@ _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS state
     (key TEXT PRIMARY KEY, due_us INTEGER, status TEXT NOT NULL, checksum INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS due ON state (due_us) WHERE due_us IS NOT NULL;
+CREATE TABLE IF NOT EXISTS part
+    (key TEXT, name TEXT, checksum INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (key, name));
 CREATE TABLE IF NOT EXISTS checkpoint
     (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), checksum INTEGER NOT NULL, value BLOB NOT NULL);
 """
 DAMAGED: Final = "damaged"
 ANOTHER_LAYOUT: Final = "another layout"
 DISK_FAILED: Final = "the disk failed"
+_CHECKSUMS: Final = (
+    "SELECT coalesce((SELECT sum(checksum) FROM state), 0) + coalesce((SELECT sum(checksum) FROM part), 0)"
+)
+_NO_PARTS: Final[Mapping[PartKey, bytes | None]] = MappingProxyType({})
 _CACHE_KIB: Final = 2048
 _LOCK_RETRY_S: Final = 0.1
 _private_files = count(1)
@@ -126,18 +133,27 @@ class Store:
         """Return the states of those of *keys* that have one."""
         return await self._run(self._read, list(keys))
 
+    async def read_parts(self, parts: Mapping[str, Iterable[str]]) -> dict[str, dict[str, bytes]]:
+        """Return those of these parts that are there, by key and name."""
+        return await self._run(self._read_parts, parts)
+
     async def due_states(self, until_us: int, limit: int) -> list[DueState]:
         """Return states whose timers are due, the earliest first."""
         return await self._run(self._due_states, until_us, limit)
 
-    async def commit(self, changes: Mapping[str, StateChange], checkpoint: Checkpoint) -> None:
+    async def commit(
+        self,
+        changes: Mapping[str, StateChange],
+        checkpoint: Checkpoint,
+        parts: Mapping[PartKey, bytes | None] = _NO_PARTS,
+    ) -> None:
         """
-        Write *changes* and the checkpoint that includes them, both or neither.
+        Write *changes*, changed *parts* (None deletes one) and the checkpoint that includes them, all or nothing.
 
         Raises:
             StoreCorrupted: the disk is full or the file damaged. The changelog has everything; open the store again and restore it.
         """
-        await self._run(self._commit, changes, checkpoint)
+        await self._run(self._commit, changes, checkpoint, parts)
 
     async def wipe(self) -> None:
         """Delete everything."""
@@ -191,7 +207,7 @@ class Store:
         if database.execute("PRAGMA integrity_check(1)").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("the trees do not fit")
         row = database.execute("SELECT checksum, value FROM checkpoint").fetchone()
-        (checksums,) = database.execute("SELECT coalesce(sum(checksum), 0) FROM state").fetchone()
+        (checksums,) = database.execute(_CHECKSUMS).fetchone()
         if row is None:
             expected, counts, checkpoint = 0, {}, None
         else:
@@ -224,18 +240,36 @@ class Store:
                 found[key] = _checked(*row).value
         return found
 
+    def _read_parts(self, parts: Mapping[str, Iterable[str]]) -> dict[str, dict[str, bytes]]:
+        find = self._connection().execute
+        query = "SELECT key, name, checksum, value FROM part WHERE key = ? AND name = ?"
+        found: dict[str, dict[str, bytes]] = {}
+        for key, names in parts.items():
+            of_key = found[key] = {}
+            for name in names:
+                row = find(query, (key, name)).fetchone()
+                if row is not None:
+                    of_key[name] = _checked_part(*row)
+        return found
+
     def _due_states(self, until_us: int, limit: int) -> list[DueState]:
         query = (
             "SELECT key, due_us, status, checksum, value FROM state WHERE due_us <= ? ORDER BY due_us LIMIT ?"
         )
         return [_checked(*row) for row in self._connection().execute(query, (until_us, limit))]
 
-    def _commit(self, changes: Mapping[str, StateChange], checkpoint: Checkpoint) -> None:
+    def _commit(
+        self,
+        changes: Mapping[str, StateChange],
+        checkpoint: Checkpoint,
+        parts: Mapping[PartKey, bytes | None],
+    ) -> None:
         database = self._connection()
         counts = self._status_counts.copy()
         database.execute("BEGIN IMMEDIATE")
         try:
             checksums = self._checksums + self._apply(database, changes, counts)
+            checksums += self._apply_parts(database, parts)
             row = orjson.dumps((checksums, +counts, tuple(checkpoint)))
             database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (crc32(row), row))
             database.execute("COMMIT")
@@ -267,6 +301,22 @@ class Store:
                 checksum = _checksum(key, change.due_us, change.status, change.value)
                 grown += checksum
                 database.execute(put, (key, change.due_us, change.status, checksum, change.value))
+        return grown
+
+    @staticmethod
+    def _apply_parts(database: sqlite3.Connection, parts: Mapping[PartKey, bytes | None]) -> int:
+        """The same for *parts*."""
+        grown = 0
+        for part, value in parts.items():
+            before = database.execute("SELECT checksum FROM part WHERE key = ? AND name = ?", part).fetchone()
+            if before is not None:
+                grown -= before[0]
+            if value is None:
+                database.execute("DELETE FROM part WHERE key = ? AND name = ?", part)
+            else:
+                checksum = _part_checksum(*part, value)
+                grown += checksum
+                database.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)", (*part, checksum, value))
         return grown
 
     def _wipe(self) -> None:
@@ -313,6 +363,16 @@ def _checked(key: str, due_us: int | None, status: str, checksum: int, value: by
     if type(value) is not bytes or checksum != _checksum(key, due_us, status, value):
         raise sqlite3.DatabaseError("a row has another checksum")
     return DueState(key, status, value)
+
+
+def _part_checksum(key: str, name: str, value: bytes) -> int:
+    return crc32(value, crc32(f"{name} {key}".encode()))
+
+
+def _checked_part(key: str, name: str, checksum: int, value: bytes) -> bytes:
+    if type(value) is not bytes or checksum != _part_checksum(key, name, value):
+        raise sqlite3.DatabaseError("a part has another checksum")
+    return value
 
 
 def _reason(error: sqlite3.Error) -> str:

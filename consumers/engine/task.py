@@ -280,12 +280,19 @@ class Task(Generic[State]):
             states = await self._store.read(self._batch.keys(inputs))  # (2)
             result = BatchResult()
             await _in_slices(self._batch.fold_steps(result, inputs, states))
+            await self._complete(result)
             self._log_failures(result)
             await self._write(result, offsets)
         last = inputs[-1]
         self._last_source = Source(self._inputs[last.kind].topic, last.record.offset)
         self._count(inputs, result)
         self._idle_commit_at_s = asyncio.get_running_loop().time() + IDLE_COMMIT_S
+
+    async def _complete(self, result: BatchResult) -> None:
+        """Fold the keys that wait for parts of their states."""
+        while result.waiting:
+            needed = {key: each.names for key, each in result.waiting.items()}
+            await _in_slices(self._batch.resume_steps(result, await self._store.read_parts(needed)))
 
     async def _commit_idle_positions(self) -> None:
         """
@@ -317,7 +324,7 @@ class Task(Generic[State]):
         outcome.labels(self._projection.name, "committed").inc()
         self._positions.update(offsets)
         self._changelog_next = changelog_next
-        await self._store.commit(result.changes, self._checkpoint())  # (8)
+        await self._store.commit(result.changes, self._checkpoint(), result.parts)  # (8)
 
     async def _send(self, result: BatchResult) -> int:
         """Send all outputs concurrently; return the next offset of the changelog."""
@@ -421,6 +428,7 @@ class Task(Generic[State]):
         if due:
             result = BatchResult()
             await _in_slices(self._batch.timer_steps(result, due, as_of_us, self._last_source))
+            await self._complete(result)
             self._log_failures(result)
             await self._write(result, {})
             self._metrics.timers_fired.labels(self._projection.name).inc(len(due))

@@ -19,7 +19,7 @@ from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
 from consumers.engine.batch import Batch, BatchResult
 from consumers.engine.projection import Projection
-from consumers.engine.records import DueState, InputRecord, ProducerRecord, StateChange, TaskId
+from consumers.engine.records import DueState, InputRecord, PartKey, ProducerRecord, StateChange, TaskId
 from consumers.explain.trace import Received, Rejected, Trace, compact
 from voipex.events import split_unique_id
 from voipex.timestamps import format_rfc3339
@@ -190,6 +190,7 @@ class _Service:
 
     def __init__(self, projection: Projection[Any], rank: int) -> None:
         self.states: dict[Key, StateChange] = {}
+        self._parts: dict[PartKey, bytes] = {}
         self.rank = rank
         """Among services whose timers are due at the same moment."""
         self._projection = projection
@@ -215,6 +216,18 @@ class _Service:
         return self._batches[pbx]
 
     def _keep(self, pbx: str, result: BatchResult) -> BatchResult:
+        while result.waiting:
+            needed = {
+                key: {name: self._parts[PartKey(f"{pbx} {key}", name)] for name in each.names}
+                for key, each in result.waiting.items()
+            }
+            self._batch(pbx).resume(result, needed)
+        for part, value in result.parts.items():
+            place = part._replace(key=f"{pbx} {part.key}")
+            if value is None:
+                self._parts.pop(place, None)
+            else:
+                self._parts[place] = value
         for failure in result.failures:
             raise failure.error
         for key, change in result.changes.items():

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from hypothesis import strategies as st
 
+from consumers.agents import encoding, memory
 from consumers.agents.memory import AgentState
 from consumers.agents.projection import AgentProjection
 from consumers.engine.projection import Document
@@ -120,6 +121,17 @@ def folded(*records: Record, projection: AgentProjection = PRAGUE) -> AgentState
     for record in records:
         state = projection.fold(state, record.kind, record.value)
     return state
+
+
+def all_parts(state: AgentState) -> dict[str, bytes]:
+    """The parts of a state that has its segments at hand."""
+    names = [*(each.part for each in state.segments), *memory.parts_at_hand(state)]
+    return {name: part for name in names if (part := encoding._part(state, name)) is not None}
+
+
+def restarted(state: AgentState) -> AgentState:
+    """As the changelog gives it back, with all of its parts."""
+    return PRAGUE.decode(PRAGUE.encode(state), all_parts(state))
 
 
 def statuses(documents: Iterable[Document]) -> list[Document]:

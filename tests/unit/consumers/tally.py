@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from consumers.engine.projection import Document
+from consumers.engine.projection import NO_PARTS, Document
 from consumers.engine.records import InputRecord, ProducerRecord, TopicPartition
 from voipex.partitioner import partition_for_key
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
@@ -90,7 +90,10 @@ class TallyProjection:
         )
         return json.dumps({name: getattr(state, name) for name in fields}).encode()
 
-    def decode(self, value: bytes) -> Tally:
+    def take_parts(self, state: Tally) -> tuple[Tally, Mapping[str, bytes | None]]:
+        return state, NO_PARTS
+
+    def decode(self, value: bytes, parts: Mapping[str, bytes] = NO_PARTS) -> Tally:  # noqa: ARG002
         return Tally(**json.loads(value))
 
 

@@ -18,10 +18,12 @@ from tests.unit.consumers.agent_traffic import (
     PRAGUE,
     SECOND,
     Record,
+    all_parts,
     at,
     event,
     folded,
     leg,
+    restarted,
     status,
     statuses,
 )
@@ -506,7 +508,7 @@ def test_the_status_is_the_state_published_last() -> None:
     unpaused = PRAGUE.fold(state, AGENT_EVENTS, event(T + 2, "unpaused", "A").value)
 
     assert PRAGUE.status(state) == document["state"] == "paused"
-    assert PRAGUE.status(PRAGUE.decode(PRAGUE.encode(state))) == "paused"
+    assert PRAGUE.status(restarted(state)) == "paused"
     assert PRAGUE.status(unpaused) == "paused"
     assert PRAGUE.status(PRAGUE.emit(unpaused, T + 2)[0]) == "available"
 
@@ -1010,7 +1012,7 @@ def produced(*records: Record, then: int) -> Any:
         state = PRAGUE.fold(state, record.kind, record.value)
         state, _ = PRAGUE.emit(state, record.at_us)
     state, _ = PRAGUE.emit(state, then)
-    return PRAGUE.decode(PRAGUE.encode(state))
+    return restarted(state)
 
 
 def changed(state: Any, **fields: Any) -> Any:
@@ -1028,7 +1030,13 @@ def document_of(state: Any, as_of: int) -> dict[str, Any]:
 
 def lines_of(state: Any) -> bytes:
     """The archived lines of a state."""
-    return b"".join(archive.all_of(stage.lines) for stage in state.stages)
+    lines = b"".join([memory._read_segment(state, place)[1] for place in range(len(state.segments))])
+    return lines + bytes(state.lines)
+
+
+def begins(state: Any) -> list[int]:
+    """The moments at which its segments begin, that of the base first."""
+    return [each.at_us for each in (*state.segments, state.open)]
 
 
 CALL = (leg(ring=T, queue="A"), leg(ring=T, ended=T + MINUTE, result="busy", queue="A", revision=2))
@@ -1081,7 +1089,7 @@ def test_records_during_a_long_call_are_archived() -> None:
 
     ended = leg(ring=T, answered=T + MINUTE, ended=T + 6 * HOUR, queue="A", result="completed", revision=2)
     goes_on = PRAGUE.fold(state, AGENT_ACTIVITY, ended.value)
-    assert (goes_on.head, goes_on.stages) == (state.head, state.stages)
+    assert (goes_on.head, goes_on.lines) == (state.head, state.lines)
     assert day(document_of(goes_on, T + 7 * HOUR))["talk_s"] == 6 * 3600 - 60
     assert document_of(goes_on, T + 7 * HOUR)["state"] == "paused"
 
@@ -1200,7 +1208,7 @@ def test_records_before_the_retained_days_are_truncated() -> None:
     state = produced(*logins, then=T + 12 * DAY)
     oldest = at("2026-03-07T00:00:00+01:00")
 
-    assert state.stages[0].at_us == oldest
+    assert begins(state)[0] == oldest
     assert PRAGUE.fold(state, AGENT_EVENTS, event(oldest, "logout", "A").value) is state
     assert PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, ended=T + 1, result="busy").value) is state
     late = PRAGUE.fold(state, AGENT_EVENTS, event(oldest + SECOND, "login", "B").value)
@@ -1213,7 +1221,7 @@ def test_an_open_leg_is_never_truncated() -> None:
     state = PRAGUE.fold(PRAGUE.initial_state("voipex", "janecek"), AGENT_ACTIVITY, leg(ring=T).value)
     for days in range(12):
         state, documents = PRAGUE.emit(state, T + days * DAY)
-    assert state.stages[0].at_us < T
+    assert begins(state)[0] < T
     assert (document_of(state, T + 12 * DAY)["since"], len(documents)) == (text(T), 1)
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2, removed=True).value)
@@ -1225,11 +1233,12 @@ def test_an_open_leg_is_never_truncated() -> None:
 def test_an_open_leg_over_the_limit_can_still_be_revoked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", 100)
+    monkeypatch.setattr(memory, "INDEX_LIMIT_BYTES", 10)
+    monkeypatch.setattr(memory, "SEGMENT_LINES", 2)
     rung = [leg("2.1", n, ring=T + n * HOUR, ended=T + n * HOUR + 1, result="busy") for n in range(1, 9)]
     removed = [leg("2.1", n, ring=T + n * HOUR, revision=2, removed=True) for n in range(1, 9)]
     state = produced(leg(ring=T), *rung, then=T + 10 * HOUR)
-    assert state.stages[0].at_us > T
+    assert len(state.segments) > 2
     for record in (leg(ring=T, revision=2, removed=True), *removed):
         state = PRAGUE.fold(state, AGENT_ACTIVITY, record.value)
 
@@ -1240,7 +1249,7 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
     over = leg(ring=T, ended=T + 3 * MINUTE, result="timeout")
     logins = [event(T + days * DAY, "login", "A") for days in range(1, 12)]
     state = produced(over, *logins, then=T + 12 * DAY)
-    assert state.stages[0].at_us > T + 3 * MINUTE
+    assert begins(state)[0] > T + 3 * MINUTE
 
     state = PRAGUE.fold(state, AGENT_ACTIVITY, leg(ring=T, revision=2).value)
     document = document_of(state, T + 12 * DAY)
@@ -1248,17 +1257,17 @@ def test_a_leg_that_comes_back_to_life_is_shown_however_old() -> None:
     assert (document["state"], len(document["ringing_calls"])) == ("ringing", 1)
 
 
-def test_stages_of_one_moment_are_thinned_out_too() -> None:
-    """So much at once that a stage is made for its lines, not for its age."""
-    stages = [
-        memory.Stage(T + minutes * MINUTE, b"", lines=archive.Lines(b"\n[]"))
-        for minutes in (0, 10, 20, 30, 40, 50, 50)
-    ]
+@pytest.mark.parametrize("late_us", [0, SECOND])
+def test_more_than_a_segment_at_one_moment_is_replayed(late_us: int) -> None:
+    """All of it is over at the moment at which the next segment begins."""
+    calls = [leg(f"3.{n}", ring=T + 1, ended=T + MINUTE, result="busy") for n in range(100)]
+    late = event(T + MINUTE - late_us, "login", "A")
+    state = produced(*calls, then=T + HOUR)
 
-    memory._thin_out(stages, T + 50 * MINUTE)
+    document = document_of(PRAGUE.fold(state, AGENT_EVENTS, late.value), T + HOUR)
 
-    assert len(stages) == memory.STAGES
-    assert b"".join(stage.lines.plain for stage in stages) == b"\n[]" * 7
+    assert (day(document)["missed_rings"], len(lines_of(state).splitlines()) - 1) == (100, 100)
+    assert document["queues"]["A"]["since"] == text(T + MINUTE - late_us)
 
 
 def test_old_days_are_dropped_without_new_records() -> None:
@@ -1314,7 +1323,7 @@ def test_days_before_a_call_that_lasts_a_week_are_not_shown() -> None:
 
     assert list(document["days"]) == [f"2026-03-{n:02d}" for n in (4, 5, 6, 7, 8, 9, 10)]
     assert document["queue_days"] == {}
-    assert state.stages[0].at_us < T + 3 * HOUR
+    assert begins(state)[0] < T + 3 * HOUR
     assert (document["current_calls"][0]["since"], document["since"]) == (
         text(T + 3 * HOUR),
         text(T + 3 * HOUR),
@@ -1335,11 +1344,12 @@ def test_queues_of_old_days_are_forgotten_with_them() -> None:
 
     assert list(document_of(state, T + 12 * DAY)["queue_days"]) == ["B"]
     assert state.head.queue_days.keys() | set(map(orjson.loads, state.past.queue_days)) == {"B"}
-    assert b'"A":' not in PRAGUE.encode(produced(event(T + 20 * DAY, "login"), then=T + 20 * DAY))
+    later = PRAGUE.emit(PRAGUE.fold(state, AGENT_EVENTS, event(T + 20 * DAY, "login").value), T + 20 * DAY)[0]
+    assert later.head.queue_days.keys() | later.past.queue_days.keys() == set()
 
 
-def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
-    """Compressed; what is in it is found by three bytes, which may also be there by chance."""
+def test_closed_segments_still_know_their_copies() -> None:
+    """What is in them is found by three bytes, which may also be there by chance."""
     records = [
         event(T + n * MINUTE, "paused" if n % 2 else "unpaused", "A", event_id=f'{n}",{n}')
         for n in range(300)
@@ -1349,31 +1359,26 @@ def test_a_long_archive_is_sealed_and_still_knows_its_copies() -> None:
     ]
     state = produced(*sorted(records + calls, key=lambda record: record.at_us), then=T + 6 * HOUR)
 
-    before, today, *young = state.stages
-    assert len(today.lines.sizes) >= 1
-    assert len(today.lines.pieces) < len(today.lines.traces) * 10
+    assert len(state.segments) == 305 // memory.SEGMENT_LINES
     assert lines_of(state).count(b"\n") == 305
-    assert len(b"".join(stage.lines.traces for stage in state.stages)) // 3 == 305
+    assert sum(each.traces for each in state.segments) * 3 == len(state.traces)
     for record in records + calls:
         assert PRAGUE.fold(state, record.kind, record.value) is state
-    anything = today._replace(lines=today.lines._replace(traces=bytes(range(256)) * 65536))
-    chance = changed(state, stages=(before, anything, *young))
-    assert len(PRAGUE.fold(chance, AGENT_EVENTS, event(T + 7 * HOUR, "login", "B").value).events) == 1
+    new = event(T + 7 * HOUR, "login", "B", event_id="new")
+    trace = archive.trace_of(archive.mark_of_event("new"))
+    chance = changed(state, traces=state.traces[:300] + trace + state.traces[303:])
+    assert len(PRAGUE.fold(chance, AGENT_EVENTS, new.value).events) == 1
 
     again = leg("9.0", ring=T, ended=T + 1, result="busy", queue="A", revision=2)
     revised = PRAGUE.fold(state, AGENT_ACTIVITY, again.value)
     assert document_of(revised, T + 6 * HOUR) == document_of(state, T + 6 * HOUR)
-    assert [stage.at_us for stage in revised.stages] == [stage.at_us for stage in state.stages]
-    resealed, _ = PRAGUE.emit(
-        PRAGUE.fold(revised, AGENT_EVENTS, event(T + 6 * HOUR, "login", "A").value), T + 8 * HOUR
-    )
-    assert len(resealed.stages[1].lines.sizes) == 1
+    assert begins(revised) == begins(state)
     answered = leg("9.0", answered=T, ended=T + SECOND, result="completed", revision=3)
-    document = document_of(PRAGUE.fold(revised, AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
+    document = document_of(PRAGUE.fold(restarted(revised), AGENT_ACTIVITY, answered.value), T + 6 * HOUR)
     assert (day(document)["missed_rings"], day(document)["answered_in"]) == (4, 1)
 
 
-def test_thousands_of_events_a_day_fit_into_a_record() -> None:
+def test_thousands_of_events_a_day_are_closed_in_segments() -> None:
     """And their totals stay right: only lateness is met for less long."""
     state = PRAGUE.initial_state("voipex", "janecek")
     pauses = 0
@@ -1394,28 +1399,24 @@ def test_thousands_of_events_a_day_fit_into_a_record() -> None:
         state = PRAGUE.fold(state, record.kind, record.value)
         if n % 500 == 499:
             state, _ = PRAGUE.emit(state, record.at_us)
-            state = PRAGUE.decode(PRAGUE.encode(state))
+            state = restarted(state)
     document = document_of(state, T + 40000 * SECOND)
 
-    assert len(PRAGUE.encode(state)) < 200_000
-    assert state.stages[0].at_us > T
+    assert len(PRAGUE.encode(state)) < 5_000
+    assert max(map(len, all_parts(state).values())) < 50_000
     assert day(document)["login_s"] == 40000
     assert sum(totals["pauses"] for totals in document["days"].values()) == pauses
     assert sum(totals["paused_s"] for totals in document["days"].values()) == pauses * 5
 
-    state, _ = PRAGUE.emit(state, T + DAY)
-    base_us = state.stages[0].at_us
-    state, _ = PRAGUE.emit(state, T + 2 * DAY)
-    assert state.stages[0].at_us == base_us
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "logout").value)
     state, _ = PRAGUE.emit(state, T + 10 * DAY)
     assert document_of(state, T + 10 * DAY)["queue_days"] == {}
-    assert len(PRAGUE.encode(state)) < 3000
+    assert sum(map(len, all_parts(state).values())) < 3000
 
 
 def test_a_state_of_an_older_version_is_folded_anew() -> None:
     state = produced(event(T - HOUR, "login", "A"), *CALL, then=T + HOUR)
-    older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[%d," % FOLD_VERSION, b"[0,", 1))
+    older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[%d," % FOLD_VERSION, b"[0,", 1), all_parts(state))
 
     assert len(older.events) + len(older.legs) == 2
     assert document_of(older, T + HOUR)["days"] == document_of(state, T + HOUR)["days"]
@@ -1452,7 +1453,7 @@ def test_the_base_moves_forward_without_a_walk(monkeypatch: pytest.MonkeyPatch) 
 
     assert lines == 21
     assert lines_of(state).count(b"\n") == 18
-    assert state.stages[0].at_us == at("2026-03-04T00:00:00+01:00")
+    assert begins(state)[0] == at("2026-03-04T00:00:00+01:00")
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -1479,38 +1480,35 @@ def test_a_late_record_is_replayed_from_the_start_of_its_day() -> None:
     }
 
     again, _ = PRAGUE.emit(back, T + 6 * DAY - HOUR)
-    assert [stage.until for stage in again.stages[:7]] == [
-        "",
-        *(f"2026-03-{number:02d}" for number in range(2, 8)),
-    ]
+    assert begins(again)[1:] == [at(f"2026-03-{number:02d}T00:00:00+01:00") for number in range(3, 8)]
 
 
-def test_strings_of_dropped_lines_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else an agent whose pauses have ever new names would outgrow a record in the end."""
-    monkeypatch.setattr(memory, "WORDS_LIMIT_BYTES", 200)
-    pauses = [event(T + n * DAY, "paused", "A", pause_name=f"a name for day {n}") for n in range(14)]
-    state = produced(event(T - HOUR, "login", "A"), *pauses, then=T + 14 * DAY)
-    document = document_of(state, T + 14 * DAY)
-
-    assert "a name for day 13" in state.words
-    assert "a name for day 3" not in state.words
-    assert document["days"] == status(event(T - HOUR, "login", "A"), *pauses, as_of=T + 14 * DAY)["days"]
-
-
-def test_the_oldest_days_are_truncated_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_moves_forward_early_over_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     state = produced(*daily_calls(6), then=T + 6 * DAY - HOUR)
-    limit = 500  # less than six days and more than one
-    monkeypatch.setattr(memory, "ARCHIVE_LIMIT_BYTES", limit)
+    monkeypatch.setattr(memory, "INDEX_LIMIT_BYTES", 30)
     monkeypatch.setattr(memory, "rewind", None)
 
     state = PRAGUE.fold(state, AGENT_EVENTS, event(T + 6 * DAY, "wrapup").value)
     state, _ = PRAGUE.emit(state, T + 6 * DAY)
-    days = document_of(state, T + 6 * DAY)["days"]
-    state, _ = PRAGUE.emit(state, T + 6 * DAY)
+    state, _ = PRAGUE.emit(changed(state, trim_us=0), T + 6 * DAY)
 
-    assert state.stages[0].at_us > T + DAY
-    assert 0 < memory._kept_bytes(state.stages) <= limit // 2
-    assert document_of(state, T + 6 * DAY)["days"] == days
+    assert begins(state)[0] > T + DAY
+    assert len(state.traces) <= 30
+    assert document_of(state, T + 6 * DAY)["days"] == status(*daily_calls(6), as_of=T + 6 * DAY)["days"]
+
+
+def test_a_forgotten_agent_leaves_no_part() -> None:
+    """Tombstones for all of them go with that of the value."""
+    state = produced(*daily_calls(3), then=T + 3 * DAY)
+    state, _ = PRAGUE.take_parts(state)
+    names = set(all_parts(produced(*daily_calls(3), then=T + 3 * DAY)))
+
+    state, _ = PRAGUE.emit(state, T + 100 * DAY)
+    assert PRAGUE.expires_at(state) == state.touched_us + 90 * DAY
+    _, parts = PRAGUE.take_parts(state)
+
+    assert parts == dict.fromkeys(names)
+    assert len(names) > 3
 
 
 def test_an_unnamed_pause_over_midnight_counts_for_its_queue() -> None:

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from consumers.engine.batch import MAX_VALUE_BYTES, Batch, BatchResult
-from consumers.engine.records import DueState, InputRecord, ProducerRecord, Source, StateChange, TaskId
+from consumers.engine.errors import InvalidState
+from consumers.engine.projection import NO_PARTS, PartsNeeded
+from consumers.engine.records import (
+    DueState,
+    InputRecord,
+    PartKey,
+    ProducerRecord,
+    Source,
+    StateChange,
+    TaskId,
+)
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
 from voipex.partitioner import partition_for_key
 from voipex.timestamps import format_rfc3339
@@ -72,9 +82,9 @@ class Decoding(TallyProjection):
     def __init__(self) -> None:
         self.decoded = 0
 
-    def decode(self, value: bytes) -> Tally:
+    def decode(self, value: bytes, parts: Mapping[str, bytes] = NO_PARTS) -> Tally:
         self.decoded += 1
-        return super().decode(value)
+        return super().decode(value, parts)
 
 
 def test_a_cached_state_is_decoded_only_if_the_store_differs() -> None:
@@ -89,6 +99,75 @@ def test_a_cached_state_is_decoded_only_if_the_store_differs() -> None:
     assert documents(batch.fold([add(A, 1, 2)], {A: first})) == [(A, 6)]
     assert documents(batch.fold([add(A, 1, 3)], {})) == [(A, 1)]
     assert projection.decoded == 1
+
+
+class Parted(TallyProjection):
+    """A tally whose amounts are in a part; a state that was decoded needs it to fold."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, bytes] = {}
+
+    def decode(self, value: bytes, parts: Mapping[str, bytes] = NO_PARTS) -> Tally:
+        self.parts = dict(parts)
+        return super().decode(value, parts)
+
+    def fold(self, state: Tally, kind: TopicSpec, value: bytes) -> Tally:
+        if state.revision and "amounts" not in self.parts:
+            raise PartsNeeded(["amounts"])
+        return super().fold(state, kind, value)
+
+    def take_parts(self, state: Tally) -> tuple[Tally, Mapping[str, bytes | None]]:
+        is_over = state.expires_us is not None and state.expires_us <= T0_US
+        return state, {"amounts": None if is_over else b"%d" % state.total}
+
+
+def test_a_key_waits_for_its_parts_while_others_are_folded() -> None:
+    batch = Batch(Parted(), TASK_ID, PARTITIONS)
+    first = batch.fold([add(A, 5)], {})
+    again = batch.fold(
+        [add(B, 7, 1), InputRecord(CALL_EVENTS, FakeRecord(2, A.encode(), b"?")), add(A, 2, 3)],
+        {A: first.changes[A].value or b""},
+    )
+
+    assert documents(again) == [(B, 7)]
+    assert (again.waiting[A].names, again.dead_letters) == (("amounts",), 0)
+    batch.resume(again, {A: {"amounts": b"5"}})
+    assert (documents(again), again.dead_letters, again.waiting) == ([(B, 7), (A, 7)], 1, {})
+    assert again.parts == {PartKey(B, "amounts"): b"7", PartKey(A, "amounts"): b"7"}
+
+
+def test_a_timer_waits_for_parts_and_a_missing_one_is_an_invalid_state() -> None:
+    class Needs(Parted):
+        def emit(self, state: Tally, as_of_us: int) -> Any:
+            if "amounts" not in self.parts:
+                raise PartsNeeded(["amounts"])
+            return super().emit(state, as_of_us)
+
+    batch = Batch(Needs(), TASK_ID, PARTITIONS)
+    value = TallyProjection().encode(Tally("brno", A, 3, 1, 1))
+    result = batch.fire_timers([DueState(A, "odd", value)], T0_US, None)
+    assert result.waiting[A].names == ("amounts",)
+    batch.resume(result, {A: {"amounts": b"3"}})
+    assert documents(result) == [(A, 3)]
+
+    batch = Batch(Needs(), TASK_ID, PARTITIONS)
+    missing = batch.fire_timers([DueState(B, "odd", value)], T0_US, None)
+    with pytest.raises(InvalidState):
+        batch.resume(missing, {B: {}})
+
+
+def test_parts_lie_in_the_partition_of_their_key_and_go_with_it() -> None:
+    batch = Batch(Parted(), TASK_ID, PARTITIONS)
+    written = outputs(batch.fold([add(A, 5)], {}), STATE)
+    deleted = outputs(batch.fold([add(B, 5, expires=T0_US)], {}), STATE)
+
+    assert [(each.partition, each.key, each.value) for each in written[1:]] == [
+        (4, A.encode() + b"\xffamounts", b"5")
+    ]
+    assert [(each.key, each.value) for each in deleted] == [
+        (B.encode(), None),
+        (B.encode() + b"\xffamounts", None),
+    ]
 
 
 def test_the_state_cache_drops_the_oldest_key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Restore: each step, and each reason to wipe the store. The brokers are faked, the store is real."""
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
-from consumers.engine.records import ChangelogRecord, StateChange, TopicPartition
+from consumers.engine.projection import PartsNeeded
+from consumers.engine.records import ChangelogRecord, PartKey, StateChange, TopicPartition
 from consumers.engine.restore import (
     CHANGELOG_TRUNCATED,
     MAX_STORE_AGE_US,
@@ -87,11 +89,13 @@ async def restored(
     limit_s: float = 0.0,
     notify: Callable[[str | None], None] = lambda _: None,
 ) -> Outcome:
-    """Restore a store that has *changes* as of *checkpoint*. The rules can decode everything but `bad`."""
+    """Restore a store that has *changes* as of *checkpoint*. The rules can decode everything but `bad`; `parted` needs a part."""
 
-    def decode(value: bytes) -> object:
-        if value == b"bad":
+    def decode(value: bytes, parts: Mapping[str, bytes]) -> object:
+        if value == b"bad" or b"bad" in parts.values():
             raise KeyError(value)
+        if value == b"parted" and "1" not in parts:
+            raise PartsNeeded(["1"])
         return value
 
     plan = RestorePlan(
@@ -207,6 +211,24 @@ async def test_a_tombstone_deletes_the_state_from_the_store(tmp_path: Path, worl
     outcome = await restored(tmp_path, world, GOOD)
 
     assert (outcome.states, outcome.status_counts) == ({}, {})
+
+
+async def test_parts_of_states_are_restored_and_deleted(tmp_path: Path, world: World) -> None:
+    """A part is a record of its own, and no key."""
+    world.changelog = tuple(
+        ChangelogRecord(offset, PartKey("stored", name).encode(), value, {})
+        for offset, name, value in [(7, "1", b"x"), (8, "2", b"y"), (10, "3", b"z"), (11, "1", None)]
+    )
+    outcome = await restored(tmp_path, world)
+    store = await Store.open(tmp_path, "state-2")
+    try:
+        found = await store.read_parts({"stored": ["2", "3"]})
+        assert await store.read_parts({"stored": ["1"]}) == {"stored": {}}
+    finally:
+        await store.close()
+
+    assert (outcome.states, outcome.status_counts, outcome.result.records) == ({}, {}, 4)
+    assert found == {"stored": {"2": b"y", "3": b"z"}}
 
 
 async def test_a_state_of_another_fold_version_is_due_at_once(tmp_path: Path, world: World) -> None:
@@ -327,6 +349,19 @@ async def test_an_unreadable_last_record_of_a_key_halts(
     for _ in range(2):
         with pytest.raises(StateUnreadable, match=r"state.v1-2 has a record at offset 7 .* key 'stored'"):
             await restored(tmp_path, world, suspects=frozenset({"stored"}))
+
+
+@pytest.mark.parametrize(("part", "is_readable"), [(b"good", True), (b"bad", False), (None, False)])
+async def test_a_suspect_is_read_with_its_parts(
+    tmp_path: Path, world: World, part: bytes | None, is_readable: bool
+) -> None:
+    """A part that is missing in the changelog halts too: no retry brings it back."""
+    written = ChangelogRecord(7, PartKey("stored", "1").encode(), part, {})
+    world.changelog = (written, changelog_record(8, "stored", b"parted"))
+
+    with contextlib.nullcontext() if is_readable else pytest.raises(StateUnreadable, match="key 'stored'"):
+        outcome = await restored(tmp_path, world, suspects=frozenset({"stored"}))
+        assert outcome.states == {"stored": b"parted"}
 
 
 async def test_an_unreadable_record_that_was_replaced_is_ignored(tmp_path: Path, world: World) -> None:

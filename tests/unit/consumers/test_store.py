@@ -18,7 +18,7 @@ import orjson
 import pytest
 
 from consumers.engine.errors import StoreCorrupted
-from consumers.engine.records import DueState, StateChange
+from consumers.engine.records import DueState, PartKey, StateChange
 from consumers.engine.store import Checkpoint, Store
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +90,36 @@ async def test_a_deleted_key_is_neither_read_nor_counted_nor_due(tmp_path: Path)
     await fill(tmp_path, a=StateChange(None, None, ""), b=StateChange(None, None, ""))
 
     assert await reopened(tmp_path) == (CHECKPOINT, {}, {}, None)
+
+
+async def test_parts_are_written_deleted_and_read_by_name(tmp_path: Path) -> None:
+    parts = {PartKey("a", "1"): b"x", PartKey("a", "2"): b"y", PartKey("b", "1"): b"z"}
+    async with opened(tmp_path) as store:
+        await store.commit({}, CHECKPOINT, parts)
+        await store.commit({}, CHECKPOINT, {PartKey("a", "1"): b"xx", PartKey("b", "1"): None})
+        await store.commit({}, CHECKPOINT, {PartKey("c", "1"): None})
+
+    async with opened(tmp_path) as store:
+        assert store.wiped_because is None
+        assert await store.read_parts({"a": ["1", "2"], "b": []}) == {"a": {"1": b"xx", "2": b"y"}, "b": {}}
+
+
+async def test_a_part_that_was_changed_is_damage(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.commit({"a": StateChange(b"1", 10, "odd")}, CHECKPOINT, {PartKey("a", "1"): b"x"})
+        change_file(tmp_path / "state-0.db", ("UPDATE part SET value = x'32'",))
+        with pytest.raises(StoreCorrupted, match="part"):
+            await store.read_parts({"a": ["1"]})
+
+    assert await reopened(tmp_path) == EMPTY
+
+
+async def test_a_missing_part_wipes_the_store_as_it_is_opened(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.commit({}, CHECKPOINT, {PartKey("a", "1"): b"x"})
+    change_file(tmp_path / "state-0.db", ("DELETE FROM part",))
+
+    assert await wiped_because(tmp_path) == "damaged"
 
 
 async def test_a_failed_commit_leaves_everything_unchanged(tmp_path: Path) -> None:

@@ -9,7 +9,18 @@ import orjson
 
 from consumers.agents.memory import AgentState
 from tests.unit.consumers.agent_reference import Json, reference
-from tests.unit.consumers.agent_traffic import DAY, HOUR, MONDAY, PRAGUE, SECOND, Record, event, leg, statuses
+from tests.unit.consumers.agent_traffic import (
+    DAY,
+    HOUR,
+    MONDAY,
+    PRAGUE,
+    SECOND,
+    Record,
+    event,
+    leg,
+    restarted,
+    statuses,
+)
 from voipex.events import agent_key
 from voipex.timestamps import parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_LINES, TopicSpec
@@ -76,12 +87,12 @@ class Company:
             state = states.get(key) or self.states.get(key) or PRAGUE.initial_state("voipex", key)
             states[key] = PRAGUE.fold(state, kind, value)
             if self.random.random() < 0.5:
-                states[key] = PRAGUE.decode(PRAGUE.encode(states[key]))
+                states[key] = restarted(states[key])
         at_us = max(at_us for *_, at_us in records)
         emits_us = min(at_us + self.random.choice([0, 0, SECOND, HOUR, DAY]), latest_us)
         for key, state in states.items():
             emitted, produced = PRAGUE.emit(state, emits_us)
-            self.states[key] = PRAGUE.decode(PRAGUE.encode(emitted))
+            self.states[key] = restarted(emitted)
             sent = [
                 (AGENT_LINES, each.key, each.value or b"", at_us)
                 for each in produced

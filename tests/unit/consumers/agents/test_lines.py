@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from consumers.agents.memory import FOLD_VERSION
-from tests.unit.consumers.agent_traffic import DAY, HOUR, MONDAY, PRAGUE, SECOND, Record, event
+from tests.unit.consumers.agent_traffic import DAY, HOUR, MONDAY, PRAGUE, SECOND, Record, all_parts, event
 from tests.unit.consumers.agents.company import Company, activity
 from voipex.topics import AGENT_LINES, AGENT_STATUS
 
@@ -146,6 +146,8 @@ class TestRecordsToOneself:
         state = PRAGUE.initial_state("voipex", "novak")
         for record in (agent(T - HOUR), call(T, "novak")):
             state, _ = PRAGUE.emit(PRAGUE.fold(state, record.kind, record.value), record.at_us)
-        older = PRAGUE.decode(PRAGUE.encode(state).replace(b"[%d," % FOLD_VERSION, b"[0,", 1))
+        older = PRAGUE.decode(
+            PRAGUE.encode(state).replace(b"[%d," % FOLD_VERSION, b"[0,", 1), all_parts(state)
+        )
         _, produced = PRAGUE.emit(older, NOW)
         assert len([each for each in produced if each.kind == AGENT_LINES]) == 2
