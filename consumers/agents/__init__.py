@@ -4,8 +4,9 @@ The agent fold: agent events and activity records in, AgentStatus out. Pure: no 
 The path of a record:
 
     projection.py  parses records into AgentEvent or Leg; builds documents; computes when they change by time alone
-    memory.py      the state of an agent: drops copies and lower revisions, rewinds for late records; the value in the changelog
-    archive.py     compact storage of finished events and legs, which are rarely read again
+    memory.py      the state of an agent: drops copies and lower revisions, closes segments, rewinds for late records
+    archive.py     finished events and legs as lines, which are rarely read again
+    encoding.py    the state in the changelog: a value and its parts
     lines.py       claims to lines, and activity on them: the records that tasks of different partitions write to each other
     ownership.py   the key of a line: which agent had it when, and what of its legs goes to whom
     fold.py        sweeps through time over events and legs: states, unions of intervals, silence (24 h), expiry (90 days)

@@ -1,5 +1,5 @@
 """
-The state of an agent in the changelog: a value, which each of its records writes again, and parts, which are written once (ADR 12).
+The state of an agent in the changelog: a value, which each of its records writes again, and parts, which are written once (ADR 13).
 
     value           a line of JSON, then the snapshot and the lines of the open segment
     `17`            a closed segment: its snapshot and lines

@@ -4,7 +4,7 @@ Projection: what the engine needs to know of a fold (pure; no Kafka).
 A projection folds the records of one key into a state, emits documents derived from the state, and says when time alone changes them.
 The private changelog keeps the states; documents are published.
 
-A state is one value, or a value and named parts: what is read seldom, written once and deleted as it is (ADR 12). A projection that needs
+A state is one value, or a value and named parts: what is read seldom, written once and deleted as it is (ADR 13). A projection that needs
 a part it was not given raises PartsNeeded; it is then called again with it.
 """
 

@@ -16,7 +16,7 @@ Invariants, which hold at every moment, whatever is killed, frozen or lost:
 Steps of a batch:
 
     (1) buffer records until the interval since the first one is over, or the batch is full; the session goes on polling meanwhile
-    (2) fold them into a BatchResult; a record that cannot be folded becomes a dead letter
+    (2) fold them into a BatchResult, with the parts of states that are needed; a record that cannot be folded becomes a dead letter
     (3) begin the transaction
     (4) send changelog, documents and dead letters, each to the partition of its key
     (5) await every delivery: a commit would succeed although one failed, so these futures are the only evidence

@@ -136,7 +136,7 @@ def test_a_key_waits_for_its_parts_while_others_are_folded() -> None:
     assert again.parts == {PartKey(B, "amounts"): b"7", PartKey(A, "amounts"): b"7"}
 
 
-def test_a_timer_waits_for_parts_and_a_missing_one_is_an_invalid_state() -> None:
+def test_a_timer_waits_for_parts_and_fails_without_them() -> None:
     class Needs(Parted):
         def emit(self, state: Tally, as_of_us: int) -> Any:
             if "amounts" not in self.parts:
