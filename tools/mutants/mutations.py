@@ -168,5 +168,15 @@ def _first_difference(before: str, after: str) -> tuple[str, str]:
     """The first line that differs."""
     for one, other in zip(before.splitlines(), after.splitlines(), strict=False):
         if one != other:
-            return one.strip()[:_SHOWN], other.strip()[:_SHOWN]
+            return _around(one.strip(), other.strip())
     return "", ""
+
+
+def _around(one: str, other: str) -> tuple[str, str]:
+    """Cut two lines to what can be shown, around the place where they begin to differ."""
+    same = next(
+        (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+    first = max(0, same - _SHOWN // 2)
+    return one[first : first + _SHOWN], other[first : first + _SHOWN]
