@@ -8,6 +8,7 @@ PORT ?= 8080
 MANAGEMENT_PORT ?= 8081
 TIMELINES_PORT ?= 8082
 AGENTS_PORT ?= 8083
+BOARD_PORT ?= 8084
 KAFKA_PORT ?= 9092
 RATE ?= 0.5
 DAYS ?= 30
@@ -19,11 +20,11 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench accuracy mutants soak artefacts contract lock clean
+.PHONY: help setup run test test-fast check format bench accuracy mutants soak test-browser pictures artefacts assets contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
-	@echo "  options of run: PORT=8080 MANAGEMENT_PORT=8081 TIMELINES_PORT=8082 AGENTS_PORT=8083 KAFKA_PORT=9092 RATE=0.5 (calls/s) SIM=0 (no simulated calls)"
+	@echo "  options of run: PORT=8080 MANAGEMENT_PORT=8081 TIMELINES_PORT=8082 AGENTS_PORT=8083 BOARD_PORT=8084 KAFKA_PORT=9092 RATE=0.5 (calls/s) SIM=0 (no simulated calls)"
 
 setup: $(READY) ## the environment in .venv
 
@@ -36,11 +37,11 @@ $(READY): requirements-dev.txt pyproject.toml
 
 run: $(READY) ## a real Kafka, the bridge, timelines, agents and simulated calls, until Ctrl-C
 	@$(BIN)/voipex-sandbox up --port $(PORT) --management-port $(MANAGEMENT_PORT) --kafka-port $(KAFKA_PORT) \
-		--timelines-port $(TIMELINES_PORT) --agents-port $(AGENTS_PORT) \
+		--timelines-port $(TIMELINES_PORT) --agents-port $(AGENTS_PORT) --board-port $(BOARD_PORT) \
 		--rate $(RATE) $(if $(filter 0,$(SIM)),--no-sim,--sim)
 
-test: $(READY) ## every tier, on a real broker (BROKER=docker: in a container)
-	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not (slow or artefacts)" $(IN_PARALLEL)
+test: $(READY) ## every tier but the browser's, on a real broker (BROKER=docker: in a container)
+	@BROKER=$(BROKER) $(BIN)/python -m pytest -m "not (slow or artefacts or browser)" --ignore tests/browser $(IN_PARALLEL)
 
 test-fast: $(READY) ## what needs no network and no processes, under 10 s
 	@HYPOTHESIS_PROFILE=fast $(BIN)/python -m pytest -q -p no:schemathesis -m "not kafka and not process and not slow and not artefacts" tests/unit
@@ -52,10 +53,14 @@ check: $(READY) ## format, lint, spelling, words, types, import contracts, gener
 	@$(BIN)/python -m tools.dialect
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
-	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt
+	@! grep -n '://' requirements.txt requirements-dev.txt requirements-artefacts.txt requirements-browser.txt
 	@$(BIN)/python -m tools.docs check
 	@$(BIN)/python -m tools.k8s check
 	@$(BIN)/python -m tools.test_names
+	@$(BIN)/python -m tools.assets check
+
+assets: $(READY) ## renew the third-party files of the board's pages (needs npm)
+	@$(BIN)/python -m tools.assets renew
 
 format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
@@ -72,7 +77,18 @@ mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMB
 
 soak: $(READY) ## the long forms of the fault tests
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
-	@$(BIN)/python -m pytest -m "slow" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "slow" --ignore tests/browser -n 2 --dist loadfile --no-loadscope-reorder
+
+BROWSER_READY := $(VENV)/.browser-ready
+test-browser: $(READY) $(BROWSER_READY) ## the board in a Chromium, which it finds or brings
+	@$(BIN)/python -m pytest -m browser -n $(WORKERS) tests/browser
+
+pictures: $(READY) $(BROWSER_READY) ## the pictures of docs/pictures, in a Chromium
+	@$(BIN)/python -m tests.browser.pictures
+
+$(BROWSER_READY): $(READY) requirements-browser.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.txt
+	@touch $@
 
 ARTEFACTS := build/artefacts
 artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
@@ -92,6 +108,8 @@ lock: ## pin all dependencies again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header pyproject.toml -o requirements.txt
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -c requirements.txt \
 		--extra dev pyproject.toml -o requirements-dev.txt
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header -c requirements-dev.txt \
+		requirements-browser.in -o requirements-browser.txt
 	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate --no-header \
 		requirements-artefacts.in -o requirements-artefacts.txt
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers import settings
+from consumers.board.cli import board, board_users
 from consumers.engine.records import TopicPartition
 from consumers.explain.drawing import Paper, draw
 from consumers.explain.page import page
@@ -51,6 +52,9 @@ app = typer.Typer(
 
 
 VERSION = installed_version("voipex-bridge")
+
+app.command()(board)
+app.add_typer(board_users, name="board-users")
 
 
 def _serve(name: str) -> None:

@@ -70,6 +70,7 @@ def up_command(
     agents_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Management port of the agents service.")
     ] = 8083,
+    board_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the board's pages.")] = 8084,
     folder: Annotated[
         Path, typer.Option(help="Folder for Kafka's data, spool, credentials and logs; kept between runs.")
     ] = Path("build"),
@@ -88,6 +89,7 @@ def up_command(
         kafka_port=kafka_port,
         timelines_port=timelines_port,
         agents_port=agents_port,
+        board_port=board_port,
         simulate=sim,
         calls_per_s=rate,
     )

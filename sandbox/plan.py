@@ -21,6 +21,7 @@ class Plan:
     kafka_port: int = 9092
     timelines_port: int = 8082
     agents_port: int = 8083
+    board_port: int = 8084
     simulate: bool = True
     calls_per_s: float = 0.5
 
@@ -45,9 +46,14 @@ class Plan:
         return {"timelines": self.timelines_port, "agents": self.agents_port}
 
     @property
+    def board_url(self) -> str:
+        """Where to look."""
+        return f"http://127.0.0.1:{self.board_port}/"
+
+    @property
     def management_urls(self) -> dict[str, str]:
         """Base URL of `/ready` and `/metrics`, by service."""
-        ports = {"bridge": self.management_port, **self.consumer_ports}
+        ports = {"bridge": self.management_port, **self.consumer_ports, "board": self.board_port}
         return {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
 
     def contradictions(self) -> Iterator[str]:
@@ -70,6 +76,7 @@ class Plan:
             "management-port": (self.management_port,),
             "timelines-port": (self.timelines_port,),
             "agents-port": (self.agents_port,),
+            "board-port": (self.board_port,),
         }
         if self.starts_kafka:
             ports["kafka-port"] = (self.kafka_port, self.kafka_port + 1)

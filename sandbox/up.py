@@ -2,7 +2,7 @@
 Run everything on this machine, as processes: Kafka, its topics, the bridge, the consumers, simulated calls.
 
 Start: (1) check the settings, and that the ports are free, (2) create the credential, (3) start Kafka, (4) apply the topics, (5) start the bridge and wait
-until it is ready, (6) start the consumers and wait until they are ready, (7) write `run.json`, (8) start the simulator and the reader that
+until it is ready, (6) start the consumers and the board and wait until they are ready, (7) write `run.json`, (8) start the simulator and the reader that
 waits for the first timeline.
 Stop: the simulator, then the services all at once, then Kafka. Events that Kafka does not have by then stay in the spool. If a process
 exits by itself, the end of its log is printed, everything else is stopped, and the exit code is 1.
@@ -121,6 +121,9 @@ def _start(plan: Plan, running: Running, console: Console) -> str:
     with _step(console, f"consumers: {', '.join(plan.consumer_ports)}"):
         running.services += [_start_consumer(name, port, plan) for name, port in plan.consumer_ports.items()]
         _await_ready(running.services, plan)  # 6
+    with _step(console, f"board on port {plan.board_port}"):
+        running.services.append(_spawn("board", "consumers", ["board"], plan, _board_variables(plan)))
+        _await_ready(running.services, plan)
     (plan.folder / "demo-url").write_text(plan.ingress_url + "\n", encoding="utf-8")
     _write_run_file(plan, running, password)  # 7
     if plan.simulate:
@@ -258,6 +261,10 @@ def _consumer_variables(port: int, plan: Plan) -> dict[str, str]:
     }
 
 
+def _board_variables(plan: Plan) -> dict[str, str]:
+    return {"VOIPEX_HOST": "127.0.0.1", "VOIPEX_PORT": str(plan.board_port)}
+
+
 def _variables_of_services(plan: Plan) -> dict[str, dict[str, str]]:
     """Every `VOIPEX_` variable of each service but the secrets, for the commands that are run beside them."""
     inherited = {
@@ -268,6 +275,7 @@ def _variables_of_services(plan: Plan) -> dict[str, dict[str, str]]:
     own = {
         "bridge": _bridge_variables(plan),
         **{name: _consumer_variables(port, plan) for name, port in plan.consumer_ports.items()},
+        "board": _board_variables(plan),
     }
     return {
         service: {**inherited, BOOTSTRAP_VARIABLE: plan.bootstrap_servers, **variables}
@@ -334,6 +342,7 @@ def _write_run_file(plan: Plan, running: Running, password: str) -> None:
         pids["broker"] = running.broker.pid
     content = {
         "ingress_url": plan.ingress_url,
+        "board_url": plan.board_url,
         "management_url": plan.management_urls["bridge"],
         "user": _USER,
         "password": password,
@@ -387,8 +396,8 @@ def print_instructions(plan: Plan, password: str, console: Console) -> None:
 
 
 def first_link(plan: Plan) -> str:
-    """Return the page that shows most at a glance: what the bridge received and what waits."""
-    return f"{plan.management_urls['bridge']}/ready"
+    """Return the page that shows most at a glance: the board."""
+    return plan.board_url
 
 
 def _command() -> str:

@@ -50,7 +50,14 @@ class Clone:
         self._process: subprocess.Popen[str] | None = None
         self.ports = {
             name: free_port(2)
-            for name in ("PORT", "MANAGEMENT_PORT", "TIMELINES_PORT", "AGENTS_PORT", "KAFKA_PORT")
+            for name in (
+                "PORT",
+                "MANAGEMENT_PORT",
+                "TIMELINES_PORT",
+                "AGENTS_PORT",
+                "BOARD_PORT",
+                "KAFKA_PORT",
+            )
         }
         self.home.mkdir()
         (self.folder / "build").mkdir(parents=True)

@@ -166,6 +166,19 @@ def test_simulate_against_nothing_names_the_url(clone: Clone) -> None:
     assert done.err.startswith("voipex-sandbox: connection refused by http://127.0.0.1:1/voipex.")
 
 
+def test_the_commands_of_the_page_on_the_board_succeed(clone: Clone) -> None:
+    commands = [command for block in blocks("docs/board.md") for command in block.commands]
+
+    outputs = [
+        succeeds(clone, command.replace(":8084", f":{clone.ports['BOARD_PORT']}")).out for command in commands
+    ]
+
+    assert len(commands) == 4
+    assert "role      wall" in outputs[1]
+    assert set(json.loads(outputs[2])) == {"calls", "more"}
+    assert outputs[3].startswith("id: ")
+
+
 def test_the_commands_of_the_operators_pages_succeed(clone: Clone) -> None:
     """As printed, but for the position of the dead letter."""
     rejected = clone.run(the_one("curl").replace("-d '{", '-d \'{"No":1,').replace("EventName", "event"))

@@ -154,14 +154,26 @@ def test_another_number_of_partitions_refuses_the_start(kafka: Broker, pbx: str,
     assert "12" in bridge.log()
 
 
+def fetched(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=WITHIN_S) as answer:
+        return json.load(answer)
+
+
 def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka: Broker) -> None:
     """The command of `make run`, on ports of its own and with jars that are already downloaded."""
     folder = tmp_path / "build"
     folder.mkdir()
     (folder / "kafka-jars").symlink_to(Path("build/kafka-jars").absolute())
-    ports = [free_port(), free_port(), free_port(), free_port(), free_port(2)]
+    ports = [*(free_port() for _ in range(5)), free_port(2)]
     command = [sys.executable, "-m", "sandbox", "up", "--folder", str(folder), "--rate", "5"]
-    options = ("--port", "--management-port", "--timelines-port", "--agents-port", "--kafka-port")
+    options = (
+        "--port",
+        "--management-port",
+        "--timelines-port",
+        "--agents-port",
+        "--board-port",
+        "--kafka-port",
+    )
     for option, port in zip(options, ports, strict=True):
         command += [option, str(port)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
@@ -173,6 +185,7 @@ def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka
         accepted = eventually(lambda: published(described["management_url"]))
         timelines = eventually(lambda: count(described["bootstrap_servers"], "voipex.call.timelines.v1"))
         statuses = eventually(lambda: count(described["bootstrap_servers"], "voipex.agent.status.v1"))
+        shown = eventually(lambda: fetched(described["board_url"] + "api/agents")["agents"])
         refused = subprocess.run(
             command, capture_output=True, text=True, env=environment, check=False, timeout=WITHIN_S
         )
@@ -194,13 +207,15 @@ def test_up_runs_all_services_and_leaves_no_process_behind(tmp_path: Path, kafka
     assert accepted > 0
     assert timelines > 0
     assert statuses > 0
+    assert {"agent", "state", "since", "days"} <= shown[0].keys()
+    assert described["board_url"] in out
     assert f"curl -u 'demo:{described['password']}' {described['ingress_url']}" in out
     assert "1412256225.1941" in out
     assert refused.returncode == 1
     assert f"port {ports[0]} is in use" in refused.stderr
     assert "PORT=" in refused.stderr
     assert not (folder / "run.json").exists()
-    assert set(described["pids"]) == {"broker", "bridge", "timelines", "agents"}
+    assert set(described["pids"]) == {"broker", "bridge", "timelines", "agents", "board"}
     assert not [pid for pid in described["pids"].values() if Path(f"/proc/{pid}").exists()]
 
 
@@ -208,7 +223,7 @@ def test_a_service_that_dies_is_named_and_ends_everything(tmp_path: Path, kafka:
     """On an existing broker that already has the topics."""
     apply_topics(kafka.bootstrap_servers, pbx)
     command = [sys.executable, "-m", "sandbox", "up", "--folder", str(tmp_path / "build"), "--no-sim"]
-    for option in ("--port", "--management-port", "--timelines-port", "--agents-port"):
+    for option in ("--port", "--management-port", "--timelines-port", "--agents-port", "--board-port"):
         command += [option, str(free_port())]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")}
     environment |= {"VOIPEX_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "VOIPEX_PBXS": pbx}

@@ -65,7 +65,7 @@ def test_files_that_a_page_names_exist(name: str) -> None:
 
 
 RUN_BY = {
-    r"README\.md|docs/reading\.md|docs/connecting\.md|docs/runbooks/.*": "tests/kafka/test_documented_commands.py",
+    r"README\.md|docs/board\.md|docs/reading\.md|docs/connecting\.md|docs/runbooks/.*": "tests/kafka/test_documented_commands.py",
     r"docs/deploying\.md (export|voipex-)": "tests/kafka/test_documented_commands.py",
     r"docs/deploying\.md .*docker compose": "tests/artefacts/test_compose.py",
     r"docs/deploying\.md docker build": "tests/artefacts/test_image.py",

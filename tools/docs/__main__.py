@@ -19,6 +19,7 @@ from tools.docs import contract
 from tools.docs.hangup_causes import hangup_causes_page
 from tools.docs.http_responses import responses_page
 from tools.docs.settings import settings_page
+from voipex.service.settings import BoardSettings
 
 DOCS: Final = Path("docs")  # relative to the repository, where this command runs
 
@@ -30,6 +31,9 @@ def pages(docs: Path = DOCS) -> dict[str, str]:
         "settings.md": settings_page(BridgeSettings, "Settings", "voipex/service/settings.py"),
         "settings-consumers.md": settings_page(
             ConsumerSettings, "Settings of the consumers", "voipex/service/settings.py"
+        ),
+        "settings-board.md": settings_page(
+            BoardSettings, "Settings of the board", "voipex/service/settings.py"
         ),
         "http-responses.md": responses_page(),
         "hangup-causes.md": hangup_causes_page(),

@@ -6,6 +6,7 @@ all services are declared here because one environment may feed them all: each m
 error (`unknown_variables`) and nothing else. `bridge.settings` and `consumers.settings` are what the services import.
 """
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -400,11 +401,7 @@ class ConsumerSettings(ServiceSettings):
     @field_validator("time_zone")
     @classmethod
     def _exists(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (OSError, ValueError, KeyError) as error:
-            raise ValueError("no such time zone; Europe/Prague is one") from error
-        return name
+        return _existing_time_zone(name)
 
     def contradictions(self) -> Iterator[Contradiction]:
         """Yield the settings of the consumers that contradict each other."""
@@ -425,7 +422,82 @@ class ConsumerSettings(ServiceSettings):
                 )
 
 
-SETTING_NAMES: Final = frozenset(BridgeSettings.model_fields) | frozenset(ConsumerSettings.model_fields)
+class BoardSettings(ServiceSettings):
+    """Settings of the board; docs/settings-board.md is generated from this class."""
+
+    host: Annotated[
+        str,
+        Field(description="Address of the pages. Beyond this host `VOIPEX_BOARD_USERS_FILE` is required."),
+    ] = "127.0.0.1"
+    port: Annotated[
+        Port, Field(description="Port of the pages, of `/api`, and of `/live`, `/ready` and `/metrics`.")
+    ] = 8084
+    time_zone: Annotated[
+        str, Field(description="Time zone of days and of the times on the pages. That of the agents service.")
+    ] = "Europe/Prague"
+    board_users_file: Annotated[
+        Path | None,
+        Field(
+            description="Who may look, made by `voipex-consumers board-users add`. Without it everybody on this host."
+        ),
+    ] = None
+    board_window_s: Annotated[
+        Seconds,
+        Field(
+            description="Calls changed within this time are shown; over a weekend it takes 3 days.",
+            ge=_HOUR_S,
+            le=7 * _DAY_S,
+        ),
+    ] = 3 * _DAY_S
+    board_max_calls: Annotated[
+        int,
+        Field(
+            description="Most calls in memory; the least recently changed ones go first.",
+            ge=100,
+            le=1_000_000,
+        ),
+    ] = 50_000
+    board_target_s: Annotated[
+        Seconds, Field(description="Wait within which a call should be answered: the service level.", gt=0)
+    ] = 20.0
+
+    @field_validator("time_zone")
+    @classmethod
+    def _exists(cls, name: str) -> str:
+        return _existing_time_zone(name)
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        """Yield the settings of the board that contradict each other."""
+        yield from super().contradictions()
+        if self.board_users_file is None and not is_loopback(self.host):
+            yield Contradiction(
+                ("host", "board_users_file"),
+                f"VOIPEX_HOST={self.host}: beyond this host the board needs VOIPEX_BOARD_USERS_FILE. "
+                "To make one: voipex-consumers board-users add NAME",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _existing_time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError("no such time zone; Europe/Prague is one") from error
+    return name
+
+
+SETTING_NAMES: Final = (
+    frozenset(BridgeSettings.model_fields)
+    | ConsumerSettings.model_fields.keys()
+    | BoardSettings.model_fields.keys()
+)
 """Every setting of every service."""
 
 _OTHER_VARIABLES: Final = (SECRETS_DIR_VARIABLE, "VOIPEX_SIMULATE_USER", "VOIPEX_SIMULATE_PASSWORD")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import prometheus_client
@@ -25,8 +26,10 @@ import consumers.engine.metrics
 import sandbox.cli
 from bridge.metrics import SingleThreadCounter, SingleThreadHistogram
 from bridge.spool import SpoolStats
+from consumers.board.service import board_registry
 from consumers.engine.metrics import ServiceSnapshot
 from consumers.engine.records import TopicPartition
+from tests.board_fixtures import new_board
 
 ROOT: Final = Path(__file__).parents[3]
 DEPLOY: Final = ROOT / "deploy"
@@ -86,7 +89,10 @@ def exported() -> Mapping[str, frozenset[str]]:
     for metrics in (of_bridge, of_consumers):
         for metric in vars(metrics).values():
             count_once(metric)
-        for family in metrics.registry.collect():
+    board = new_board(lambda: 0)
+    of_board = board_registry(board, SimpleNamespace(readers=0), "test")  # type: ignore[arg-type]
+    for registry in (of_bridge.registry, of_consumers.registry, of_board):
+        for family in registry.collect():
             for sample in family.samples:
                 if not sample.name.endswith("_created"):  # added by the library
                     series[sample.name] = frozenset(sample.labels)

@@ -285,8 +285,11 @@ def test_the_ports_are_those_that_the_services_open() -> None:
     assert "VOIPEX_HOST=0.0.0.0" in literals
     assert {"name": "VOIPEX_PORT", "value": str(HTTP_PORT)} in bridge["env"]
     assert {"name": "http", "containerPort": HTTP_PORT} in bridge["ports"]
-    for service in of_kind("Service"):
-        assert service["spec"]["ports"] == [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}]
+    ports = {service["metadata"]["name"]: service["spec"]["ports"] for service in of_kind("Service")}
+    assert ports.pop("voipex-board") == [{"name": "http", "port": 80, "targetPort": "management"}]
+    assert ports
+    for each in ports.values():
+        assert each == [{"name": "http", "port": HTTP_PORT, "targetPort": "http"}]
 
 
 def test_the_grace_period_covers_a_drain() -> None:

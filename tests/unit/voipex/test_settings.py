@@ -12,6 +12,7 @@ from voipex.kafka.settings import KafkaSettings
 from voipex.service.settings import (
     SECRETS_DIR_VARIABLE,
     SETTING_NAMES,
+    BoardSettings,
     BridgeSettings,
     ConsumerSettings,
     ServiceSettings,
@@ -56,7 +57,7 @@ def test_no_settings_class_is_left_out() -> None:
         return {kind}.union(*(subclasses(each) for each in kind.__subclasses__()))
 
     assert {name for each in subclasses(ServiceSettings) for name in each.model_fields} == SETTING_NAMES
-    assert subclasses(ServiceSettings) == {ServiceSettings, BridgeSettings, ConsumerSettings}
+    assert subclasses(ServiceSettings) == {ServiceSettings, BridgeSettings, ConsumerSettings, BoardSettings}
 
 
 @pytest.mark.parametrize(

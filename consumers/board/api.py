@@ -1,0 +1,288 @@
+"""The HTTP interface of the board: JSON for programs, the stream, and the pages. It reads only: webhooks go one way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from consumers.board.access import Access, User
+from consumers.board.board import Board
+from consumers.board.day import agent_day
+from consumers.board.figures import DEFINITIONS, queue_of
+from consumers.board.rows import Json, masked
+from consumers.board.stream import Stream
+from consumers.board.window import Entry, is_open
+from voipex.events import Event
+from voipex.service.logging import get_logger
+from voipex.timestamps import parse_rfc3339
+
+STATIC: Final = Path(__file__).parent / "static"
+_PAGE: Final = 200
+_MOST: Final = 1000
+_CONTENT_SECURITY_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; font-src 'self'; "
+    b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_SECURITY_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        _CONTENT_SECURITY_POLICY,
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_MANAGEMENT: Final = frozenset({"/live", "/ready", "/metrics"})
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+EventsOf = Callable[[str, str, int], Awaitable[list[Event]]]
+"""(pbx, agent key, since when in microseconds) -> events of the agent."""
+
+log = get_logger("board")
+
+
+def build_app(
+    board: Board, stream: Stream, access: Access, events_of: EventsOf, management: ASGIApp
+) -> ASGIApp:
+    """Build the application of the board's port. `management` serves `/live`, `/ready` and `/metrics`, which need no user."""
+    handlers = _Handlers(board, events_of)
+    app = Starlette(
+        routes=[
+            Route("/", _index),
+            Route("/api/calls", handlers.calls),
+            Route("/api/calls/{call_id:path}", handlers.call),
+            Route("/api/agents", handlers.agents),
+            Route("/api/agents/{agent:path}/days/{date}", handlers.day),
+            Route("/api/agents/{agent:path}", handlers.agent),
+            Route("/api/queues", handlers.queues),
+            Route("/api/missed", handlers.missed),
+            Route("/api/definitions", handlers.definitions),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+    )
+    return _Guard(app, stream, access, management)
+
+
+async def _index(_: Request) -> Response:
+    return Response((STATIC / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+
+
+# ---------------------------------------------------------------- who may look
+
+
+class _Guard:
+    """Authenticates every request, adds security headers, and hands `/api/stream` to the stream."""
+
+    def __init__(self, app: ASGIApp, stream: Stream, access: Access, management: ASGIApp) -> None:
+        self._app, self._stream, self._access, self._management = app, stream, access, management
+        self._one_at_a_time = asyncio.Semaphore(1)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] in _MANAGEMENT:
+            await self._management(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+            await send(message)
+
+        if self._access.open_to_all and not _is_loopback(headers.get("host", "")):
+            # A page of another site whose name leads to 127.0.0.1 would read the board in this browser.
+            await _problem(421, "this board answers to localhost only")(scope, receive, send_guarded)
+            return
+        user = await self._user(headers.get("authorization"), scope)
+        if user is None:
+            answer = _problem(401, "a user of the board is required")
+            answer.headers["www-authenticate"] = 'Basic realm="board", charset="UTF-8"'
+            await answer(scope, receive, send_guarded)
+            return
+        scope["user"] = user
+        if scope["path"] == "/api/stream" and scope["method"] == "GET":
+            await self._stream.serve(scope, receive, send_guarded, user.role)
+        else:
+            await self._app(scope, receive, send_guarded)
+
+    async def _user(self, header: str | None, scope: Scope) -> User | None:
+        user = self._access.known(header)
+        if user is None and header is not None:
+            async with self._one_at_a_time:  # guesses wait for each other
+                user = await asyncio.to_thread(self._access.check, header)
+            client = scope.get("client")
+            log.info(
+                "user signed in" if user is not None else "sign-in refused",
+                user=None if user is None else user.name,
+                peer=None if client is None else client[0],
+            )
+        return user
+
+
+def _is_loopback(host: str) -> bool:
+    name, _, port = host.rpartition(":")
+    return (name if port.isdigit() and name else host) in _LOOPBACK_NAMES
+
+
+# ---------------------------------------------------------------- JSON
+
+
+class _Handlers:
+    def __init__(self, board: Board, events_of: EventsOf) -> None:
+        self._board = board
+        self._events_of = events_of
+
+    async def calls(self, request: Request) -> Response:
+        """Rows of calls, the newest first; `after`: a call_id, to go on behind it."""
+        query = request.query_params
+        try:
+            limit = min(int(query.get("limit", _PAGE)), _MOST)
+            selected = _select_calls(self._board.window.calls_newest_first(), query)
+        except ValueError as error:
+            return _problem(400, str(error))
+        after = query.get("after")
+        rows: list[Json] = []
+        more = False
+        skipping = after is not None
+        for entry in selected:
+            if skipping:
+                skipping = entry.row["call_id"] != after
+            elif len(rows) >= limit:
+                more = True
+                break
+            else:
+                rows.append(entry.row)
+        return _json(request, {"calls": rows, "more": more})
+
+    async def call(self, request: Request) -> Response:
+        """The whole CallTimeline."""
+        return self._document(
+            request, self._board.window.calls, unquote(request.path_params["call_id"]), "call"
+        )
+
+    async def agents(self, request: Request) -> Response:
+        """Rows of agents by key."""
+        query = request.query_params
+        queue, pbx, state = query.get("queue"), query.get("pbx"), query.get("state")
+        rows = [
+            entry.row
+            for (of, _), entry in sorted(self._board.window.agents.items())
+            if (pbx is None or of == pbx)
+            and (queue is None or queue in (entry.row["queues"] or {}))
+            and (state is None or entry.row["state"] == state)
+        ]
+        return _json(request, {"agents": rows})
+
+    async def agent(self, request: Request) -> Response:
+        """The whole AgentStatus."""
+        return self._document(
+            request, self._board.window.agents, unquote(request.path_params["agent"]), "agent"
+        )
+
+    async def day(self, request: Request) -> Response:
+        """One local day of an agent: presence and pauses from its events, calls from their legs."""
+        agent, date = unquote(request.path_params["agent"]), request.path_params["date"]
+        pbx = request.query_params.get("pbx") or self._board.pbxs[0]
+        entry = self._board.window.agents.get((pbx, agent))
+        if entry is None:
+            return _problem(404, "no such agent")
+        try:
+            bounds = self._board.day_bounds_us(date)
+        except ValueError:
+            return _problem(400, "a date is 2026-03-02")
+        events = await self._events_of(pbx, agent, bounds[0] - _BEFORE_US)
+        calls = [each for (of, _), each in self._board.window.calls.items() if of == pbx]
+        now_us = self._board.now_us()
+        day = await asyncio.to_thread(
+            agent_day, entry.document(), calls, events, date, bounds, now_us, self._board.time_zone
+        )
+        return _json(request, day)
+
+    async def queues(self, request: Request) -> Response:
+        """Figures of every queue; `/api/definitions` says how each is computed."""
+        return _json(request, {"queues": self._board.queues(), "target_s": self._board.target_s})
+
+    async def missed(self, request: Request) -> Response:
+        """Callers that were missed, the last one first; `open=true`: only those not called back."""
+        only_open = request.query_params.get("open") == "true"
+        rows = [row for row in self._board.missed() if not only_open or row["called_back"] is None]
+        return _json(request, {"missed": rows})
+
+    async def definitions(self, request: Request) -> Response:
+        return _json(request, {"queues": DEFINITIONS})
+
+    def _document(
+        self, request: Request, entries: Mapping[tuple[str, str], Entry], key: str, what: str
+    ) -> Response:
+        pbx = request.query_params.get("pbx") or self._board.pbxs[0]
+        entry = entries.get((pbx, key))
+        if entry is not None:
+            return _json(request, entry.document())
+        broken = self._board.window.broken.get((pbx, key))
+        if broken is not None:
+            return _json(request, {"broken": broken.why, "topic": broken.topic, "raw": broken.raw})
+        return _problem(404, f"no such {what} in the window")
+
+
+_BEFORE_US: Final = 3 * 86_400_000_000
+"""Events from so long before a day say how it begins."""
+
+
+def _select_calls(entries: Iterator[Entry], query: Mapping[str, str]) -> Iterator[Entry]:
+    """Filter by `pbx queue agent outcome quality status since`. Raises ValueError for a filter that cannot be read."""
+    tests: list[Callable[[Json], bool]] = [
+        partial(_is, name, query[name])
+        for name in ("pbx", "outcome", "quality", "direction")
+        if name in query
+    ]
+    if "queue" in query:
+        tests.append(lambda row: queue_of(row) == query["queue"])
+    if "status" in query:
+        tests.append(partial(_has_status, query["status"]))
+    if "agent" in query:
+        tests.append(partial(_concerns, query["agent"].casefold()))
+    if "since" in query:
+        try:
+            since_us = parse_rfc3339(query["since"])
+        except ValueError:
+            raise ValueError("since is no RFC 3339 time such as 2026-03-02T08:00:00Z") from None
+        tests.append(lambda row: parse_rfc3339(row["started_at"] or row["updated_at"]) >= since_us)
+    return (entry for entry in entries if all(test(entry.row) for test in tests))
+
+
+def _is(name: str, value: str, row: Json) -> bool:
+    return bool(row[name] == value)
+
+
+def _has_status(status: str, row: Json) -> bool:
+    return is_open(row) if status == "open" else bool(row["status"] == status)
+
+
+def _concerns(agent: str, row: Json) -> bool:
+    return any(
+        agent in ((leg["login"] or "").casefold(), leg["line"] or "", f"line:{leg['line']}")
+        for leg in row["legs"]
+    )
+
+
+def _json(request: Request, body: Any) -> Response:
+    if request.user.role == "wall":
+        body = masked(body)
+    return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
+
+
+def _problem(status: int, detail: str) -> Response:
+    body = orjson.dumps({"status": status, "detail": detail})
+    return Response(body, status, media_type="application/problem+json")

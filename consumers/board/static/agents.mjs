@@ -1,0 +1,104 @@
+// Agents on a desk or on a wall. The order is stable; what needs a look is a strip of its own.
+import {html, useEffect, useMemo, useRef, useState} from './base.mjs';
+import {store, useNames, useRow, useRows} from './store.mjs';
+import {Timer, serverClock} from './time.mjs';
+import {collate, plural, t} from './words.mjs';
+import {Name, STATE_ORDER, stateClass, stateGlyph} from './marks.mjs';
+import {feed} from './stream.mjs';
+import {link} from './links.mjs';
+
+const PAUSE_LIMIT_S = 45 * 60;
+const RING_LIMIT_S = 25;
+const WALL_TILES = 30;
+const WALL_PAGE_MS = 15_000;
+
+const shown = row => (feed.state === 'unknown' ? 'unknown' : row.state);
+const nameOf = row => row.login ?? row.line ?? row.agent;
+const group = state => (state.startsWith('on_call') ? 'on_call' : state);
+
+function number(row) {
+  const call = row.current_calls[0] ?? row.ringing_calls[0];
+  return call?.number ?? null;
+}
+
+function Tile({name}) {
+  const row = useRow('agents', name);
+  if (!row) return null;
+  const state = shown(row);
+  const call = row.current_calls[0] ?? row.ringing_calls[0];
+  const today = row.days[store.meta.date];
+  const detail = row.pause_name ?? (call ? [call.number, call.queue].filter(Boolean).join(' · ') : null);
+  const way = row.activity === 'on_call_in' ? '↓' : row.activity === 'on_call_out' ? '↑' : '';
+  return html`<a class=${`tile ${stateClass(state)}`} href=${link.agent(row)} data-agent=${name} data-state=${state} data-revision=${row.revision}>
+    <span class="tile-head"><span class="glyph" aria-hidden="true">${stateGlyph(state)}${way}</span><${Name}>${nameOf(row)}<//><span class="tile-line">${row.line ?? ''}</span></span>
+    <span class="tile-state"><span class="state-word">${t(`states.${state}`)}</span> <${Timer} since=${row.since} limit=${state === 'paused' ? PAUSE_LIMIT_S : state === 'ringing' ? RING_LIMIT_S : null} /></span>
+    <span class="tile-detail">${detail ? html`<${Name}>${detail}<//>` : today ? html`<span>${t('today')} ${today.answered_in + today.answered_out}/${today.missed_rings}</span>` : ' '}</span>
+  </a>`;
+}
+
+function Look({rows}) {
+  const now = serverClock.now() ?? 0;
+  const found = rows.filter(row => ['paused', 'ringing', 'unknown'].includes(row.state))
+    .filter(row => row.state === 'unknown' || now - Date.parse(row.since) > (row.state === 'paused' ? PAUSE_LIMIT_S : RING_LIMIT_S) * 1000)
+    .sort((a, b) => (a.since < b.since ? -1 : 1)).slice(0, 6);
+  return html`<section class="look" aria-label=${t('needsLook')}><h2>${t('needsLook')}</h2>
+    ${found.length ? found.map(row => html`<a href=${link.agent(row)} key=${row.agent}><span class="glyph" aria-hidden="true">${stateGlyph(row.state)}</span> <${Name}>${nameOf(row)}<//> ${t(`states.${row.state}`)} <${Timer} since=${row.since} /></a>`) : html`<span class="dim">${t('nothing')}</span>`}
+  </section>`;
+}
+
+function useFiltered({queue, states, text}) {
+  const rows = useRows('agents');
+  const wanted = text.trim().toLocaleLowerCase();
+  return useMemo(() => rows
+    .filter(row => (!queue || queue in (row.queues ?? {})) && (!states.size || states.has(group(row.state))))
+    .filter(row => !wanted || [row.login, row.line, row.agent, number(row), row.pause_name].some(each => each?.toLocaleLowerCase().includes(wanted)))
+    .sort((a, b) => collate(nameOf(a), nameOf(b)) || (a.agent < b.agent ? -1 : 1)), [rows, queue, states, wanted]);
+}
+
+function Counts({rows, states, toggle}) {
+  const counts = new Map();
+  for (const row of rows) counts.set(group(row.state), (counts.get(group(row.state)) ?? 0) + 1);
+  const names = [...STATE_ORDER, ...[...counts.keys()].filter(each => !STATE_ORDER.includes(each))];
+  return html`<div class="counts" role="group" aria-label=${t('agents')}>
+    ${names.filter(name => counts.get(name)).map(name => html`<button key=${name} type="button" class=${stateClass(name)} aria-pressed=${states.has(name)} onClick=${() => toggle(name)}>
+      <span class="glyph" aria-hidden="true">${stateGlyph(name)}</span> <b>${counts.get(name)}</b> ${t(`states.${name}`)}</button>`)}
+  </div>`;
+}
+
+export function Agents({search}) {
+  const [queue, setQueue] = useState('');
+  const [states, setStates] = useState(new Set());
+  const all = useRows('agents');
+  const rows = useFiltered({queue, states, text: search});
+  const queues = useMemo(() => [...new Set(all.flatMap(row => Object.keys(row.queues ?? {})))].sort(collate), [all]);
+  const toggle = name => setStates(held => { const next = new Set(held); if (!next.delete(name)) next.add(name); return next; });
+  return html`<main id="content" class="agents" tabindex="-1">
+    <div class="filters">
+      <label>${t('queue')} <select value=${queue} onChange=${event => setQueue(event.target.value)}><option value="">${t('allQueues')}</option>${queues.map(each => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+      <span class="dim">${plural('agentCount', rows.length)}</span>
+    </div>
+    <${Counts} rows=${all} states=${states} toggle=${toggle} />
+    <${Look} rows=${all} />
+    ${rows.length ? html`<div class="tiles">${rows.map(row => html`<${Tile} key=${`${row.pbx}/${row.agent}`} name=${`${row.pbx}/${row.agent}`} />`)}</div>` : html`<p class="dim">${t('nobody')}</p>`}
+  </main>`;
+}
+
+/** The same without controls, readable from five metres; more than fit turn over page by page. */
+export function Wall({paused}) {
+  const names = useNames('agents');
+  const [page, setPage] = useState(0);
+  const sorted = useMemo(() => [...names].sort(collate), [names]);
+  const pages = Math.max(1, Math.ceil(sorted.length / WALL_TILES));
+  const turn = useRef();
+  turn.current = () => setPage(held => (held + 1) % pages);
+  useEffect(() => {
+    if (paused || pages < 2) return undefined;
+    const timer = setInterval(() => turn.current(), WALL_PAGE_MS);
+    return () => clearInterval(timer);
+  }, [paused, pages]);
+  const first = Math.min(page, pages - 1) * WALL_TILES;
+  return html`<main id="content" class="wall" tabindex="-1">
+    <div class="tiles">${sorted.slice(first, first + WALL_TILES).map(name => html`<${Tile} key=${name} name=${name} />`)}</div>
+    ${pages > 1 ? html`<p class="pages">${t('page')} ${Math.min(page, pages - 1) + 1}/${pages} <button type="button" onClick=${() => turn.current()}>${t('next')}</button></p>` : null}
+  </main>`;
+}
