@@ -1,0 +1,440 @@
+"""The board in a real browser: what it draws is true, says how fresh and how sure it is, and everybody can use it."""
+
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from consumers.explain.replay import explain
+from consumers.explain.trace import read_trace
+from tests.board_fixtures import START_US, Json, missed, simulated, timeline
+from tests.browser.conftest import WITHIN_MS, LiveBoard, Visitor
+from tests.unit.consumers.traces import lines_of, scenario, scenario_names
+from voipex.timestamps import format_rfc3339, parse_rfc3339
+
+VIEWS = ("#/agents", "#/queues", "#/calls", "#/missed", "#/wall")
+
+
+def agent(name: str = "novak", **changes: Any) -> Json:
+    return {
+        "pbx": "voipex",
+        "agent": name,
+        "login": name,
+        "line": "201",
+        "email": None,
+        "presence": "logged_in",
+        "availability": "available",
+        "activity": "idle",
+        "state": "available",
+        "since": "2026-03-02T08:00:00.000000Z",
+        "previous": None,
+        "pause_name": None,
+        "queues": {},
+        "current_calls": [],
+        "ringing_calls": [],
+        "days": {},
+        "queue_days": {},
+        "last_event_at": "2026-03-02T08:00:00.000000Z",
+        "revision": 1,
+        "updated_at": "2026-03-02T08:00:00.000000Z",
+        **changes,
+    }
+
+
+def until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def wait(page: Page, holds: str) -> None:
+    """Playwright's own wait_for_function evaluates text in the page, which the pages' policy forbids."""
+    until(lambda: bool(page.evaluate(holds)), holds)
+
+
+def shown(page: Page, selector: str, name: str) -> dict[str, tuple[str, str]]:
+    """State and revision of every tile or row, by name."""
+    found: list[list[str]] = page.evaluate(
+        "([selector, name]) => [...document.querySelectorAll(selector)].map(each =>"
+        " [each.dataset[name], each.dataset.state ?? each.dataset.status, each.dataset.revision])",
+        [selector, name],
+    )
+    return {key: (state, revision) for key, state, revision in found}
+
+
+# ---------------------------------------------------------------- true
+
+
+def test_tiles_show_the_last_document_after_chaos(live: LiveBoard, visitor: Visitor) -> None:
+    chance = random.Random(5)
+    names = [f"agent{number:02d}" for number in range(40)]
+    last: dict[str, Json] = {}
+
+    def change(name: str) -> None:
+        state = chance.choice(["available", "on_call", "ringing", "paused", "offline", "consulting"])
+        revision = last[name]["revision"] + 1 if name in last else 1
+        last[name] = agent(name, state=state, revision=revision)
+        live.put_agent(last[name])
+
+    for name in names:
+        change(name)
+    page = visitor.open("#/agents")
+    for _ in range(20):
+        for _ in range(15):
+            change(chance.choice(names))
+        live.proxy.refusing = chance.random() < 0.3
+        live.proxy.cut()
+        time.sleep(chance.random() / 2)
+        live.proxy.refusing = False
+    wanted = {f"voipex/{name}": (each["state"], str(each["revision"])) for name, each in last.items()}
+    until(lambda: shown(page, ".tile", "agent") == wanted, "the tiles differ from the documents")
+
+
+def test_calls_show_the_last_document_after_chaos(live: LiveBoard, visitor: Visitor) -> None:
+    page = visitor.open("#/calls")
+    documents = simulated(500, start_us=live.now_us() - 600_000_000)
+    timelines = list(documents.timelines)
+    for number, each in enumerate(timelines):
+        live.put_call(each)
+        if number % 15 == 0:
+            live.proxy.cut()
+    wait(page, "document.documentElement.dataset.feed === 'live'")
+    wanted = {f"voipex/{each['call_id']}": (each["status"], str(each["revision"])) for each in timelines}
+
+    def equal() -> bool:
+        page.keyboard.press("n")
+        return shown(page, "tr[data-call]", "call") == wanted
+
+    until(equal, "the rows differ from the documents")
+
+
+# ---------------------------------------------------------------- fresh
+
+
+def test_a_stalled_stream_turns_grey_and_comes_back(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_agent(agent(since=format_rfc3339(live.now_us())))
+    page = visitor.open("#/agents")
+    wait(page, "document.documentElement.dataset.feed === 'live'")
+    live.proxy.stalled = True
+    page.wait_for_selector("[data-banner=stale]")
+    stood = page.inner_text(".tile .timer")
+    page.wait_for_timeout(2500)
+    assert page.inner_text(".tile .timer") == stood
+    assert "grayscale" in page.evaluate("getComputedStyle(document.getElementById('content')).filter")
+    live.proxy.stalled = False
+    live.proxy.cut()
+    wait(page, "document.documentElement.dataset.feed === 'live'")
+    expect(page.locator("[data-banner]")).to_have_count(0)
+
+
+def test_a_stopped_kafka_turns_grey_while_connected(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_agent(agent())
+    page = visitor.open("#/agents")
+    wait(page, "document.documentElement.dataset.feed === 'live'")
+    live.kafka_runs = False
+    page.wait_for_selector("[data-banner=stale]")
+    live.kafka_runs = True
+    wait(page, "document.documentElement.dataset.feed === 'live'")
+
+
+def test_states_become_unknown_after_a_minute(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_agent(agent())
+    page = visitor.open("#/agents")
+    live.kafka_runs = False
+    live.do(lambda: setattr(live.board.freshness, "kafka_at_us", live.now_us() - 61_000_000))
+    wait(page, "document.documentElement.dataset.feed === 'unknown'")
+    live.put_agent(agent(revision=2))
+    expect(page.locator(".tile")).to_have_attribute("data-state", "unknown")
+
+
+@pytest.mark.parametrize("shift_min", [7, -7, 60, -60])
+def test_timers_follow_the_server_not_the_browser(live: LiveBoard, visitor: Visitor, shift_min: int) -> None:
+    live.put_agent(agent(since=format_rfc3339(live.now_us() - 100_000_000)))
+    page = visitor.open(timezone_id="America/New_York")
+    page.add_init_script(f"const real = Date.now; Date.now = () => real() + {shift_min * 60_000};")
+    page.reload()
+    page.wait_for_selector(".tile .timer:not(:empty)")
+    wait(page, "document.querySelector('.tile .timer').textContent.includes(':')")
+    page.wait_for_timeout(1500)
+    text, now_us = page.inner_text(".tile .timer"), live.now_us()
+    minutes, seconds = map(int, text.split(":"))
+    since_s = (now_us - parse_rfc3339(live.board.window.agents["voipex", "novak"].row["since"])) / 1e6
+    assert abs(minutes * 60 + seconds - since_s) < 4
+
+
+@pytest.mark.parametrize(
+    ("at", "wall"),
+    [
+        ("2026-03-29T00:59:59.000000Z", "01:59:59"),
+        ("2026-03-29T01:00:00.000000Z", "03:00:00"),
+        ("2026-10-25T00:30:00.000000Z", "02:30:00"),
+        ("2026-10-25T01:30:00.000000Z", "02:30:00"),
+    ],
+)
+def test_wall_times_are_those_of_prague(live: LiveBoard, visitor: Visitor, at: str, wall: str) -> None:
+    live.set_now(parse_rfc3339(at) + 60_000_000)
+    live.put_call(timeline(started_at=at, updated_at=at))
+    page = visitor.open("#/calls", timezone_id="America/New_York")
+    expect(page.locator("tr[data-call] .when")).to_have_text(wall)
+
+
+# ---------------------------------------------------------------- sums and doubt
+
+
+def test_drawn_sums_are_those_of_the_documents(live: LiveBoard, visitor: Visitor) -> None:
+    calls: list[Json] = []
+    for name in scenario_names():
+        trace = read_trace(lines_of(scenario(name)))
+        calls += [{**each, "call_id": f"{name}.{each['call_id']}"} for each in explain(trace).timelines]
+    live.set_now(max(parse_rfc3339(each["updated_at"]) for each in calls))
+    for each in calls:
+        live.put_call(each)
+    page = visitor.open("#/calls")
+    differing = []
+    for each in calls:
+        name = f"{each['pbx']}/{each['call_id']}"
+        page.goto(f"{live.url}/#/call/{name}")
+        page.wait_for_selector(f'[data-call="{name}"] .drawing')
+        if page.locator(".call-head [role=alert]").count():
+            differing.append(f"{each['call_id']}: {page.inner_text('.call-head')}")
+        assert page.locator("table.events tbody tr").count() == len(each["events"])
+        assert page.locator(".event-tick").count() == len(each["events"])
+    assert differing == []
+
+
+def test_what_was_inferred_looks_different_and_can_be_hidden(live: LiveBoard, visitor: Visitor) -> None:
+    leg = timeline()["legs"][0]
+    loser = {
+        **leg,
+        "leg": 2,
+        "line": "202",
+        "login": "mala",
+        "answered_at": None,
+        "result": "no_answer",
+        "talk_s": None,
+        "inferred": ["ended_at", "result"],
+        "ended_at": "2026-03-02T08:00:10.000000Z",
+    }
+    live.put_call(timeline(legs=[{**leg, "ring_s": 8.0}, {**loser, "ring_s": 8.0}], quality="estimated"))
+    page = visitor.open("#/call/voipex/1772438400.1")
+    doubtful = page.locator(".drawing .doubtful[aria-label*=inferred]")
+    expect(doubtful).to_have_count(2)
+    dashes = page.evaluate(
+        "[...document.querySelectorAll('rect.doubtful')].map(e => getComputedStyle(e).strokeDasharray)"
+    )
+    assert all(each != "none" for each in dashes)
+    page.get_by_label("show inferred").uncheck()
+    expect(doubtful).to_have_count(0)
+
+
+@pytest.mark.parametrize("quality", ["estimated", "partial"])
+def test_doubt_of_a_call_has_a_sign_and_a_name(live: LiveBoard, visitor: Visitor, quality: str) -> None:
+    live.put_call(timeline(quality=quality))
+    page = visitor.open("#/calls")
+    sign = page.locator(f"tr[data-call] .quality-{quality}")
+    expect(sign).to_have_attribute("aria-label", quality)
+    assert sign.inner_text().strip()
+
+
+# ---------------------------------------------------------------- everybody
+
+
+def filled(live: LiveBoard) -> Json:
+    live.set_now(START_US + 200_000_000)
+    documents = simulated(500)
+    live.fill(documents)
+    return max(documents.timelines, key=lambda each: len(each["legs"]))
+
+
+@pytest.mark.parametrize(
+    ("theme", "width", "language"),
+    [
+        ("light", 1280, "en"),
+        ("dark", 1280, "cs"),
+        ("contrast", 1280, "en"),
+        ("light", 320, "cs"),
+        ("dark", 1920, "en"),
+    ],
+)
+def test_axe_finds_nothing(live: LiveBoard, visitor: Visitor, theme: str, width: int, language: str) -> None:
+    call = filled(live)
+    page = visitor.open(viewport={"width": width, "height": 800}, locale=language)
+    page.evaluate(
+        "([theme, language]) => { localStorage.theme = theme; localStorage.language = language; }",
+        [theme, language],
+    )
+    page.reload()
+    found = {}
+    for view in (*VIEWS, f"#/call/voipex/{call['call_id']}", "#/agent/voipex/novak"):
+        page.goto(f"{live.url}/{view}")
+        page.wait_for_timeout(500)
+        results = Axe().run(
+            page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+        )
+        for each in results.response["violations"]:
+            found[f"{view} {each['id']}"] = [node["html"][:160] for node in each["nodes"][:3]]
+        if width == 320:
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, view
+    assert found == {}
+
+
+def test_every_view_is_reached_by_the_keyboard(live: LiveBoard, visitor: Visitor) -> None:
+    filled(live)
+    page = visitor.open()
+    for key, view in (("2", "queues"), ("3", "calls"), ("4", "missed"), ("1", "agents")):
+        page.keyboard.press(key)
+        wait(page, f"location.hash === '#/{view}'")
+    page.keyboard.press("/")
+    page.keyboard.type("novak2")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.keyboard.press("Tab")
+    for _ in range(40):
+        if page.evaluate("document.activeElement.classList.contains('tile')"):
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    wait(page, "location.hash.startsWith('#/agent/')")
+
+
+def test_arrows_step_through_the_events_of_a_call(live: LiveBoard, visitor: Visitor) -> None:
+    call = filled(live)
+    page = visitor.open(f"#/call/voipex/{call['call_id']}")
+    page.wait_for_selector("tr[aria-selected=true]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("tr[aria-selected=true] td").first).to_have_text("3")
+    expect(page.locator(".event-tick.selected")).to_have_count(1)
+
+
+def test_targets_are_large_enough(live: LiveBoard, visitor: Visitor) -> None:
+    filled(live)
+    page = visitor.open()
+    for view in VIEWS[:4]:
+        page.goto(f"{live.url}/{view}")
+        page.wait_for_timeout(400)
+        small = page.evaluate(
+            "[...document.querySelectorAll('a, button, select, input, summary')].filter(e => { const r = e.getBoundingClientRect();"
+            " return r.width && getComputedStyle(e).position !== 'absolute' && (r.width < 24 || r.height < 24); }).map(e => e.outerHTML.slice(0, 90))"
+        )
+        assert small == [], view
+
+
+def test_the_wall_is_readable_from_afar(live: LiveBoard, visitor: Visitor) -> None:
+    for number in range(45):
+        live.put_agent(agent(f"agent{number:02d}"))
+    page = visitor.open("#/wall", viewport={"width": 1920, "height": 1080})
+    page.wait_for_selector(".tile")
+    sizes = page.evaluate(
+        "[...document.querySelectorAll('.tile .name, .tile .timer, .tile .glyph')].map(e => parseFloat(getComputedStyle(e).fontSize))"
+    )
+    assert min(sizes) >= 56
+    expect(page.locator(".tile")).to_have_count(30)
+    page.get_by_role("button", name="Next").click()
+    expect(page.locator(".tile")).to_have_count(15)
+
+
+def test_czech_and_english_have_the_same_words(live: LiveBoard, visitor: Visitor) -> None:
+    page = visitor.open()
+    missing = page.evaluate(
+        "async () => { const {CATALOGUES} = await import('/static/words.mjs');"
+        " const keys = (o, p = '') => Object.entries(o).flatMap(([k, v]) => v && typeof v === 'object' && !('other' in v && 'one' in v)"
+        " ? keys(v, p + k + '.') : [p + k]); const [a, b] = [keys(CATALOGUES.cs), keys(CATALOGUES.en)];"
+        " return [...a.filter(k => !b.includes(k)), ...b.filter(k => !a.includes(k))]; }"
+    )
+    assert missing == []
+    forms = page.evaluate(
+        "async () => { const {plural, setLanguage} = await import('/static/words.mjs'); setLanguage('cs');"
+        " return [1, 2, 5, 1.5].map(n => plural('agentCount', n)); }"
+    )
+    assert forms == ["1 operátor", "2 operátoři", "5 operátorů", "1.5 operátora"]
+
+
+# ---------------------------------------------------------------- hostile
+
+
+HOSTILE = ('<img src=x onerror="alert(1)">', "\u202edrow", "x" * 300, "\ud83d", "'\"&<b>", "")
+
+
+def test_hostile_names_are_text(live: LiveBoard, visitor: Visitor) -> None:
+    for number, name in enumerate(HOSTILE):
+        text = name.encode(errors="replace").decode()
+        live.put_agent(
+            agent(
+                f"a{number}",
+                login=text or None,
+                pause_name=text,
+                state="paused",
+                queues={text: {"logged_in": True, "paused": True}},
+            )
+        )
+        live.put_call(timeline(f"1772438400.{number}", queues=[text], **{"from": text}))
+    page = visitor.open()
+    for view in (*VIEWS, "#/call/voipex/1772438400.0", "#/agent/voipex/a0"):
+        page.goto(f"{live.url}/{view}")
+        page.wait_for_timeout(300)
+        assert page.locator("img, b.x, script:not([src])").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_unknown_values_are_shown_as_text(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_agent(agent(state="levitating", activity="juggling", presence="elsewhere"))
+    live.put_call(timeline(outcome="vanished", quality="dubious", direction="sideways"))
+    leg = {**timeline()["legs"][0], "role": "ghost", "result": "evaporated"}
+    live.put_call(timeline("1772438400.2", status="pondering", legs=[leg]))
+    page = visitor.open("#/agents")
+    expect(page.locator(".tile")).to_contain_text("levitating")
+    page.goto(f"{live.url}/#/calls")
+    expect(page.locator("table.calls")).to_contain_text("vanished")
+    expect(page.locator("table.calls")).to_contain_text("pondering")
+    page.goto(f"{live.url}/#/call/voipex/1772438400.2")
+    page.wait_for_selector(".drawing")
+
+
+def test_a_call_of_500_events_and_100_legs_is_drawn(live: LiveBoard, visitor: Visitor) -> None:
+    leg = timeline()["legs"][0]
+    legs = [{**leg, "leg": number, "line": str(200 + number)} for number in range(1, 101)]
+    events = [
+        {
+            "event_id": f"e{number}",
+            "type": "ringing",
+            "event_name": "Ringing",
+            "at": f"2026-03-02T08:00:{number % 60:02d}.000000Z",
+            "line": "201",
+            "effect": "rang",
+            "note": None,
+        }
+        for number in range(500)
+    ]
+    live.put_call(timeline(legs=legs, events=events))
+    page = visitor.open("#/call/voipex/1772438400.1")
+    expect(page.locator(".event-tick")).to_have_count(500)
+    expect(page.locator(".lane")).to_have_count(100)
+
+
+def test_no_number_is_in_an_address(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_call(missed("1772438400.1"))
+    page = visitor.open("#/missed")
+    page.keyboard.press("/")
+    page.keyboard.type("777888999")
+    expect(page.locator("table.missed tbody tr")).to_have_count(1)
+    page.goto(f"{live.url}/#/calls")
+    page.wait_for_timeout(300)
+    assert not [url for url in [*visitor.urls, page.url] if re.search(r"777888999", url)]
+
+
+def test_pause_holds_the_picture_and_counts(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_agent(agent())
+    page = visitor.open("#/agents")
+    page.wait_for_selector(".tile")
+    page.keyboard.press("p")
+    live.put_agent(agent(state="paused", revision=2))
+    expect(page.locator(".held")).not_to_have_text(re.compile("^0"))
+    expect(page.locator(".tile")).to_have_attribute("data-state", "available")
+    page.keyboard.press("p")
+    expect(page.locator(".tile")).to_have_attribute("data-state", "paused", timeout=WITHIN_MS)
