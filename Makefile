@@ -13,6 +13,7 @@ KAFKA_PORT ?= 9092
 RATE ?= 0.5
 DAYS ?= 30
 SEED ?= 1
+SHARE ?= 1
 NUMBER ?= 60
 SIM ?= 1
 BROKER ?= embedded
@@ -75,9 +76,11 @@ accuracy: $(READY) ## how often the documents are right about a simulated compan
 mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMBER=60 of each fold, SEED=1, FOLD=consumers/calls; ALL=1: every one, hours)
 	@$(BIN)/python -m tools.mutants --seed $(SEED) $(if $(filter 1,$(ALL)),--all,--number $(NUMBER)) $(FOLD)
 
-soak: $(READY) ## the long forms of the fault tests
+soak: $(READY) ## the long forms of the fault tests, and the figures of docs/guarantees.md (SHARE=0.1: a tenth of the rounds)
 	@HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/unit
-	@$(BIN)/python -m pytest -m "slow" --ignore tests/browser -n 2 --dist loadfile --no-loadscope-reorder
+	@SOAK_SHARE=$(SHARE) $(BIN)/python -m pytest -m "slow" --ignore tests/browser -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -m "not slow" $$($(BIN)/python -m tools.guarantees tests | grep -v ^tests/unit/)
+	@$(BIN)/python -m tools.guarantees write
 
 BROWSER_READY := $(VENV)/.browser-ready
 test-browser: $(READY) $(BROWSER_READY) ## the board in a Chromium, which it finds or brings

@@ -1,9 +1,22 @@
-"""Hypothesis uses the same examples in every run of `make test`; `make soak` uses many more, new ones each time."""
+"""
+Hypothesis uses the same examples in every run of `make test`; `make soak` uses many more, new ones each time.
 
+What a test measured (`record_property`, or the examples of Hypothesis) is appended to build/figures.jsonl when it passed;
+`python -m tools.guarantees write` puts the last of them into docs/guarantees.md.
+"""
+
+import json
 import os
+import re
+from collections.abc import Generator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+FIGURES: Final = Path(__file__).parents[1] / "build" / "figures.jsonl"
 
 # No deadlines and no check for slow generation: on a loaded machine these times mean nothing.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -17,3 +30,28 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 def anyio_backend() -> str:
     """Run tests marked `anyio` on asyncio only."""
     return "asyncio"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: Any) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Count the examples of Hypothesis like what a test records by itself."""
+    report = yield
+    statistics = getattr(item, "hypothesis_statistics", "")
+    if report.when == "call" and (passing := re.findall(r"(\d+) passing, ", statistics)):
+        report.user_properties.append(("examples", sum(map(int, passing))))
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep the figures of a test that passed. With xdist only the process that started the others writes."""
+    if report.when == "call" and report.passed and report.user_properties:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            return
+        line = {
+            "test": report.nodeid,
+            "date": datetime.now(UTC).date().isoformat(),
+            "figures": dict(report.user_properties),
+        }
+        FIGURES.parent.mkdir(exist_ok=True)
+        with FIGURES.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")

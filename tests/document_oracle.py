@@ -67,14 +67,21 @@ def await_published(
     )
 
 
-def assert_verified(bootstrap_servers: str, pbx: str, partitions: int = 3) -> None:
-    """`voipex-consumers verify` finds every document comparable and equal. Call it once everything is published."""
+def assert_verified(bootstrap_servers: str, pbx: str, partitions: int = 3) -> dict[str, int]:
+    """
+    `voipex-consumers verify` finds every document comparable and equal. Call it once everything is published. Returns how many there are, for
+    the figures of a test.
+    """
     settings = Settings(kafka_bootstrap_servers=bootstrap_servers, pbxs=(pbx,), topic_partitions=partitions)
     verdict = asyncio.run(verify(settings))
 
     assert verdict.to_json()["differences"] == []
     assert verdict.not_comparable == {}
     assert verdict.equal.total() > 0
+    return {
+        **{f"{what} equal": number for what, number in verdict.equal.items()},
+        "different": verdict.different.total(),
+    }
 
 
 def differences(

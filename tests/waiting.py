@@ -5,6 +5,7 @@ machine needs; no test asserts how quickly something came.
 
 import asyncio
 import inspect
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -63,3 +64,8 @@ def outlast(span_s: float, what: str) -> None:
     """
     assert what
     time.sleep(span_s)
+
+
+def soak_rounds(number: int) -> int:
+    """Return how many of the *number* rounds of a long test to play: `make soak SHARE=0.1` plays a tenth."""
+    return max(1, round(number * float(os.environ.get("SOAK_SHARE", "1"))))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.kafka.conftest import apply_topics, read_all
 from tests.kafka.pausable import LocalKafka
@@ -10,7 +11,7 @@ from tests.waiting import eventually
 
 
 def test_ack_kafka_answers_200_after_kafka_and_503_in_an_outage(
-    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     apply_topics(own_kafka.bootstrap_servers, pbx)
     topic = f"{pbx}.call.events.v1"
@@ -42,3 +43,5 @@ def test_ack_kafka_answers_200_after_kafka_and_503_in_an_outage(
     assert "may still arrive" in json.loads(problem)["detail"]
     assert exit_code == 0
     assert not (tmp_path / "spool").exists()
+    record_property("answers 200", len(accepted))
+    record_property("of them not in Kafka at once", len(accepted) - len(at_once))

@@ -7,10 +7,9 @@ A process outside the bridge records each 2xx as an obligation; when the faults 
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from bridge.ops.reader import ConsumerRecord
 from tests.kafka.conftest import apply_topics, bring_up, read_all
@@ -56,8 +55,16 @@ def compare(obligations: Obligations, records: Sequence[ConsumerRecord]) -> dict
 PERFECT = {"missing": 0, "invented": 0, "changed": 0, "out_of_order": 0}
 
 
+def record_outcome(record_property: Any, outcome: Mapping[str, int]) -> None:
+    """Record a comparison among the figures of a test."""
+    record_property("events answered with 2xx", outcome["promised"])
+    for name in PERFECT:
+        record_property(name.replace("_", " "), outcome[name])
+    record_property("further copies", outcome["copies"])
+
+
 def test_no_accepted_event_is_lost_in_kills_and_broker_outages(
-    own_kafka: LocalKafka, pbx: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     """24 times kill -9 of the bridge at random, while the broker is running, stopped for a minute, killed and frozen."""
     dice = random.Random(20261124)
@@ -95,15 +102,15 @@ def test_no_accepted_event_is_lost_in_kills_and_broker_outages(
         exit_code = bridge.ended()
 
     outcome = compare(phones.obligations, read_all(own_kafka.bootstrap_servers, f"{pbx}.call.events.v1"))
-    with capsys.disabled():
-        print(f"\n  conservation: {outcome}, responses {phones.obligations.statuses}")
     assert exit_code == 0
     assert outcome["promised"] >= 2000
     assert {name: outcome[name] for name in PERFECT} == PERFECT
+    record_property("kills", 24)
+    record_outcome(record_property, outcome)
 
 
 def test_sigterm_under_load_drains_and_the_next_start_resumes(
-    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     """Every event answered with 2xx is in Kafka or on disk; exit code 0 after VOIPEX_DRAIN_S, even without a broker."""
     apply_topics(own_kafka.bootstrap_servers, pbx)
@@ -126,3 +133,4 @@ def test_sigterm_under_load_drains_and_the_next_start_resumes(
     assert len(after_the_first) >= 200  # the first stop drained
     assert gave_up
     assert {name: outcome[name] for name in PERFECT} == PERFECT
+    record_outcome(record_property, outcome)

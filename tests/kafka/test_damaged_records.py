@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def damage(kafka: LocalKafka, folder: Path, topic: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [CALL_EVENTS, CALL_STATE], ids=lambda kind: kind.suffix)
 async def test_records_damaged_on_a_brokers_disk_halt_a_partition(
-    own_kafka: LocalKafka, pbx: str, tmp_path: Path, kind: TopicSpec
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, kind: TopicSpec, record_property: Any
 ) -> None:
     sound = f"{pbx}-sound"
     for name in (pbx, sound):
@@ -75,3 +76,7 @@ async def test_records_damaged_on_a_brokers_disk_halt_a_partition(
     assert list(halted) == [f"{pbx}/0"]
     assert f"records of {topic}-0 do not match their checksum, from offset" in halted[f"{pbx}/0"]
     assert meanwhile == before
+    record_property("halted", len(halted))
+    record_property(
+        "documents changed meanwhile", sum(before.get(key) != each for key, each in meanwhile.items())
+    )

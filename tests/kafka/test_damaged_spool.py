@@ -3,6 +3,7 @@
 import json
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from bridge.spool.inspect import quarantined
 from tests.commands import voipex_bridge
@@ -13,7 +14,9 @@ from tests.spool_fixtures import frame_starts, segments
 from tests.waiting import eventually
 
 
-def test_damaged_frames_are_counted_and_all_others_published(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_damaged_frames_are_counted_and_all_others_published(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
     """In the middle of the log, and in its last frame, which looks like a write that was cut off."""
     apply_topics(kafka.bootstrap_servers, pbx)
     root = tmp_path / "spool"
@@ -49,3 +52,6 @@ def test_damaged_frames_are_counted_and_all_others_published(kafka: Broker, pbx:
     assert published == {f"1.{n}" for n in range(19) if n != 5}
     assert quarantined(root) == [root / "corrupt" / f"{path.parent.name}-{path.name}"]
     assert [each["verdict"] for each in doctor.json["checks"] if each["check"] == "spool"] == ["warning"]
+    record_property("events", 20)
+    record_property("on damaged frames", 20 - len(published))
+    record_property("published", len(published))

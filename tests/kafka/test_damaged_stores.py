@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,7 +20,9 @@ PARTITIONS = 12
 FLIPPED_BYTES = 40
 
 
-async def test_flipped_bytes_reach_no_document(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+async def test_flipped_bytes_reach_no_document(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
     await create_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
     config = settings(kafka, tmp_path, pbx, partitions=PARTITIONS)
     keys = [f"1.{number}" for number in range(400)]
@@ -57,6 +60,10 @@ async def test_flipped_bytes_reach_no_document(kafka: Broker, pbx: str, tmp_path
     assert reasons
     assert set(reasons) <= {"damaged", "another layout"}
     assert counted == {reason: reasons.count(reason) for reason in reasons}
+    record_property("stores", len(stores))
+    record_property("bytes flipped", len(stores) * FLIPPED_BYTES)
+    record_property("stores wiped", len(reasons))
+    record_property("documents compared", len(keys))
 
 
 def flip_bytes(path: Path, random: Random) -> None:

@@ -4,6 +4,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,17 @@ from tests.kafka.conftest import Broker, apply_topics, bring_up, console_produce
 from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess
 from tests.traffic import Traffic
-from tests.waiting import eventually, outlast
+from tests.waiting import eventually, outlast, soak_rounds
 from voipex.topics import DEAD_LETTERS, topic_name
 
 
+def record_figures(record_property: Any, figures: dict[str, int]) -> None:
+    for name, value in figures.items():
+        record_property(name, value)
+
+
 def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
-    kafka: Broker, pbx: str, tmp_path: Path
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     """Invariants I2, I3 and I4: kill -9 at each step of a batch; every third time the store is deleted too."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
@@ -44,6 +50,8 @@ def test_a_kill_at_any_step_of_a_batch_loses_and_doubles_nothing(
 
     with services["timelines"].start(), services["agents"].start():
         await_published(kafka.bootstrap_servers, pbx)
+        compared = assert_verified(kafka.bootstrap_servers, pbx)
+    record_figures(record_property, {"kills": len(turns), **compared})
 
 
 def test_random_kills_under_load_lose_and_double_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
@@ -52,11 +60,15 @@ def test_random_kills_under_load_lose_and_double_nothing(kafka: Broker, pbx: str
 
 
 @pytest.mark.slow
-def test_many_random_kills_lose_and_double_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    _kills_at_random(kafka, pbx, tmp_path, rounds=120, seed=11)
+def test_many_random_kills_lose_and_double_nothing(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
+    kills = soak_rounds(120)
+    compared = _kills_at_random(kafka, pbx, tmp_path, kills, seed=11)
+    record_figures(record_property, {"kills": kills, **compared})
 
 
-def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: int) -> None:
+def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: int) -> dict[str, int]:
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=seed)
     chance = random.Random(seed)
@@ -76,7 +88,7 @@ def _kills_at_random(kafka: Broker, pbx: str, folder: Path, rounds: int, seed: i
             victim.start()
         traffic.publish(50)
         await_published(kafka.bootstrap_servers, pbx)
-        assert_verified(kafka.bootstrap_servers, pbx)
+        return assert_verified(kafka.bootstrap_servers, pbx)
     finally:
         for service in services:
             service.kill()
@@ -161,7 +173,9 @@ def test_a_killed_or_frozen_broker_only_delays_documents(
         await_published(own_kafka.bootstrap_servers, pbx, state=state)
 
 
-def test_an_invalid_record_becomes_a_dead_letter(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_an_invalid_record_becomes_a_dead_letter(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     traffic = Traffic(kafka.bootstrap_servers, pbx, seed=9)
     calls = f"{pbx}.call.events.v1"
@@ -181,6 +195,8 @@ def test_an_invalid_record_becomes_a_dead_letter(kafka: Broker, pbx: str, tmp_pa
         headers = {name: (value or b"").decode() for name, value in each.headers}
         assert headers["bridge-stage"] == "timelines"
         assert headers["__dlq.errors.topic"] == calls
+    record_property("invalid records", 3)
+    record_property("dead letters", len(records))
 
 
 def _dead_letters(kafka: Broker, pbx: str, number: int) -> list[ConsumerRecord]:

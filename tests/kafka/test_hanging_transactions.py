@@ -86,7 +86,12 @@ async def test_a_restore_waits_for_the_end_of_an_open_transaction(
 
 @pytest.mark.parametrize("kind", [CALL_STATE, CALL_TIMELINES], ids=lambda kind: kind.suffix)
 async def test_a_hanging_transaction_halts_until_a_person_ends_it(
-    kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: TopicSpec
+    kafka: Broker,
+    pbx: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: TopicSpec,
+    record_property: Any,
 ) -> None:
     """To go on would publish twice, with two contents, what the transaction holds. The documented commands find it and end it."""
     monkeypatch.setattr(runner_module, "OPEN_TRANSACTION_GRACE_S", 0.0)
@@ -124,6 +129,10 @@ async def test_a_hanging_transaction_halts_until_a_person_ends_it(
     assert not is_ready
     assert meanwhile == before
     assert all(each.value != b"{}" for each in await read(kafka, topic))
+    record_property("hanging transactions", 1)
+    record_property(
+        "documents changed meanwhile", sum(before.get(key) != value for key, value in meanwhile.items())
+    )
 
 
 def documented_commands() -> list[str]:

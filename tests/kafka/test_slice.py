@@ -115,7 +115,7 @@ def test_a_numeric_unique_id_keeps_its_text(bridge: BridgeProcess, kafka: Broker
     "body", [b"no json", b'{"EventName":"Ringing"}', b'{"EventName":"AgentLogin","Queue":"NOC"}']
 )
 def test_an_invalid_webhook_becomes_a_dead_letter_byte_for_byte(
-    bridge: BridgeProcess, kafka: Broker, pbx: str, body: bytes
+    bridge: BridgeProcess, kafka: Broker, pbx: str, body: bytes, record_property: Any
 ) -> None:
     status, _ = bridge.post(body)
 
@@ -128,6 +128,8 @@ def test_an_invalid_webhook_becomes_a_dead_letter_byte_for_byte(
     assert {"bridge-error-message", "bridge-received-at", "bridge-event-id", "bridge-credential"} <= set(
         seen.headers
     )
+    record_property("bodies that are no event", 1)
+    record_property("kept byte for byte", int(seen.value == body.decode()))
     assert not [name for name in seen.headers if name.startswith("__dlq")]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaError
@@ -17,7 +18,7 @@ from tests.kafka.conftest import JARS, TEST_PROPERTIES, Broker, apply_topics, br
 from tests.kafka.pausable import LocalKafka
 from tests.processes import ConsumerProcess, free_port
 from tests.traffic import Traffic
-from tests.waiting import WITHIN_S, eventually, outlast
+from tests.waiting import WITHIN_S, eventually, outlast, soak_rounds
 from voipex.errors import KafkaUnavailable
 from voipex.kafka import topics as kafka_topics
 from voipex.kafka.admin import admin_client
@@ -68,11 +69,20 @@ def ended(processes: Sequence[ConsumerProcess]) -> Iterator[None]:
         yield
 
 
-def test_frozen_instances_again_and_again_write_nothing(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    frozen_again_and_again(kafka, pbx, tmp_path, rounds=30)
+def record_figures(record_property: Any, rounds: dict[str, int], compared: dict[str, int]) -> None:
+    for name, value in {**rounds, **compared}.items():
+        record_property(name, value)
 
 
-def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
+def test_frozen_instances_again_and_again_write_nothing(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
+    freezes = soak_rounds(30)
+    compared = frozen_again_and_again(kafka, pbx, tmp_path, freezes)
+    record_figures(record_property, {"freezes": freezes}, compared)
+
+
+def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -> dict[str, int]:
     """Two instances share the partitions. In turn one is frozen past its session timeout while the other takes over."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(21)
@@ -92,14 +102,18 @@ def frozen_again_and_again(kafka: Broker, pbx: str, folder: Path, rounds: int) -
                 awake.await_ready()
                 frozen.send_signal(signal.SIGCONT)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
-        assert_verified(kafka.bootstrap_servers, pbx)
+        return assert_verified(kafka.bootstrap_servers, pbx)
 
 
-def test_instances_that_join_and_leave_many_times(kafka: Broker, pbx: str, tmp_path: Path) -> None:
-    come_and_go(kafka, pbx, tmp_path, rounds=30)
+def test_instances_that_join_and_leave_many_times(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
+    rounds = soak_rounds(30)
+    compared = come_and_go(kafka, pbx, tmp_path, rounds)
+    record_figures(record_property, {"times 1 to 3 instances and back": rounds}, compared)
 
 
-def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
+def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> dict[str, int]:
     """One instance, three, one again: by SIGTERM and SIGKILL, at any time of a rebalance; new instances start without a store."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(22)
@@ -124,16 +138,18 @@ def come_and_go(kafka: Broker, pbx: str, folder: Path, rounds: int) -> None:
                     first.start()
                 first.await_ready()
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
-        assert_verified(kafka.bootstrap_servers, pbx)
+        return assert_verified(kafka.bootstrap_servers, pbx)
 
 
 def test_repeated_broker_kills_and_stalls_lose_nothing(
-    own_kafka: LocalKafka, pbx: str, tmp_path: Path
+    own_kafka: LocalKafka, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
-    broken_broker(own_kafka, pbx, tmp_path, rounds=15)
+    faults = soak_rounds(15)
+    compared = broken_broker(own_kafka, pbx, tmp_path, faults)
+    record_figures(record_property, {"kills and freezes of the broker": faults}, compared)
 
 
-def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> None:
+def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> dict[str, int]:
     """In turn kill -9, and SIGSTOP for less and more than the transaction timeout."""
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     chance = random.Random(23)
@@ -156,7 +172,7 @@ def broken_broker(kafka: LocalKafka, pbx: str, folder: Path, rounds: int) -> Non
                     outlast(chance.uniform(0, 3), "nothing, or the session of a consumer")
                     bring_up(kafka)
         await_published(kafka.bootstrap_servers, pbx, SETTLED_WITHIN_S)
-        assert_verified(kafka.bootstrap_servers, pbx)
+        return assert_verified(kafka.bootstrap_servers, pbx)
 
 
 # -------------------------------------------------------------------------------- three brokers
@@ -198,7 +214,7 @@ def three_brokers(tmp_path: Path) -> Iterator[list[LocalKafka]]:
 
 
 def test_any_of_three_brokers_can_be_killed(
-    three_brokers: list[LocalKafka], pbx: str, tmp_path: Path
+    three_brokers: list[LocalKafka], pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     """Replication 3, min.insync.replicas 2: the group goes on with any two brokers."""
     addresses = ",".join(each.bootstrap_servers for each in three_brokers)
@@ -218,7 +234,8 @@ def test_any_of_three_brokers_can_be_killed(
                 bring_up(broker)
                 eventually(lambda: all_in_sync(addresses, [topic.name for topic in topics], 3), every_s=0.3)
         await_published(addresses, pbx, SETTLED_WITHIN_S)
-        assert_verified(addresses, pbx)
+        compared = assert_verified(addresses, pbx)
+    record_figures(record_property, {"kills": len(three_brokers)}, compared)
 
 
 def all_in_sync(addresses: str, topics: Sequence[str], replicas: int) -> bool:

@@ -50,7 +50,12 @@ async def write_foreign_state(
     ids=["value", "value of a timer", "header"],
 )
 async def test_an_unreadable_state_halts_until_the_documented_repair(
-    kafka: Broker, pbx: str, tmp_path: Path, value: bytes, headers: list[tuple[str, bytes]]
+    kafka: Broker,
+    pbx: str,
+    tmp_path: Path,
+    value: bytes,
+    headers: list[tuple[str, bytes]],
+    record_property: Any,
 ) -> None:
     """No retry changes it, so `/ready` is steady and names topic, partition, offset and key."""
     await create_topics(kafka.bootstrap_servers, pbx, 1)
@@ -85,6 +90,8 @@ async def test_an_unreadable_state_halts_until_the_documented_repair(
     [error] = [each for each in logs if each["event"] == "partition halted"]
     assert error["help"] == "docs/operations.md, A state cannot be read"
     assert len([each for each in logs if each["event"] == "task restarted"]) <= 1
+    record_property("unreadable states", 1)
+    record_property("halts", len([each for each in logs if each["event"] == "partition halted"]))
 
 
 async def test_a_state_damaged_in_the_store_is_restored(kafka: Broker, pbx: str, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ NEW_RULES = "by-the-new-rules"
 @pytest.mark.anyio
 @pytest.mark.parametrize("cache", ["present", "lost"])
 async def test_an_upgrade_refolds_each_call_and_publishes_it_once(
-    kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+    kafka: Broker, pbx: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str, record_property: Any
 ) -> None:
     """
     The next version writes another `conversation_id`, and agents a new field. Meanwhile every event has been deleted from the topics:
@@ -68,10 +68,12 @@ async def test_an_upgrade_refolds_each_call_and_publishes_it_once(
     }
     agents_after = await read(kafka, topic_name(pbx, AGENT_STATUS))
     assert latest(agents_after, "rules") == dict.fromkeys(latest(agents_before, "state"), memory.FOLD_VERSION)
+    record_property("calls", len(publications(before)))
+    record_property("published again", len(publications(after)))
 
 
 def test_a_rolling_upgrade_ends_with_all_documents_republished(
-    kafka: Broker, pbx: str, tmp_path: Path
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
     """One instance after the other: partitions go to the new ones, back to the old ones, and to the new ones for good."""
     apply_topics(kafka.bootstrap_servers, pbx, PARTITIONS)
@@ -104,6 +106,11 @@ def test_a_rolling_upgrade_ends_with_all_documents_republished(
     newest = {each.key: dict(each.headers)["bridge-fold-version"] for each in found}
     assert set(newest.values()) == {b"%d" % calls.CallProjection.fold_version}
     assert set(versions(found)) == {calls.CallProjection.fold_version - 1, calls.CallProjection.fold_version}
+    record_property("calls", len(newest))
+    record_property(
+        "calls by the old rules",
+        sum(int(each or b"0") < calls.CallProjection.fold_version for each in newest.values()),
+    )
 
 
 def _publish_and_compare(kafka: Broker, pbx: str, traffic: Traffic) -> None:

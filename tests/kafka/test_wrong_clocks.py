@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def limit_timestamps(broker: Broker, pbx: str) -> None:
 
 @pytest.mark.parametrize("ahead_s", [2 * HOUR_S, 400 * DAY_S, -2 * DAY_S])
 def test_a_wrong_clock_keeps_no_event_from_kafka(
-    kafka: Broker, pbx: str, tmp_path: Path, ahead_s: float
+    kafka: Broker, pbx: str, tmp_path: Path, ahead_s: float, record_property: Any
 ) -> None:
     """A hardware clock in local time is enough to be two hours ahead."""
     apply_topics(kafka.bootstrap_servers, pbx)
@@ -54,9 +55,13 @@ def test_a_wrong_clock_keeps_no_event_from_kafka(
     assert received_ids(kafka, pbx) == sorted(CALL_IDS)
     assert len(read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")) == 1
     assert refused == []
+    record_property("events answered with 2xx", statuses.count(200))
+    record_property("missing", len(set(CALL_IDS) - set(received_ids(kafka, pbx))))
 
 
-def test_a_refused_time_waits_and_survives_a_restart(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_a_refused_time_waits_and_survives_a_restart(
+    kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
+) -> None:
     """On topics that were created by an older version, until `topics apply`."""
     apply_topics(kafka.bootstrap_servers, pbx)
     limit_timestamps(kafka, pbx)
@@ -93,3 +98,5 @@ def test_a_refused_time_waits_and_survives_a_restart(kafka: Broker, pbx: str, tm
     assert state(kafka, f"{pbx}.call.events.v1").config["message.timestamp.after.max.ms"] == str(2**63 - 1)
     dead_letters = read_all(kafka.bootstrap_servers, f"{pbx}.dead-letters.v1")
     assert {record.timestamp_ms for record in dead_letters} == {-1}  # none; `bridge-received-at` has it
+    record_property("events refused by Kafka", waiting_after_restart)
+    record_property("missing", len(set(CALL_IDS) - set(received_ids(kafka, pbx))))

@@ -109,7 +109,9 @@ def nowhere() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
-def test_a_roll_out_under_kept_connections_fails_no_request(tmp_path: Path, nowhere: str) -> None:
+def test_a_roll_out_under_kept_connections_fails_no_request(
+    tmp_path: Path, nowhere: str, record_property: Any
+) -> None:
     bridges = []
     for name in ("0", "1"):
         (tmp_path / name).mkdir()
@@ -151,6 +153,9 @@ def test_a_roll_out_under_kept_connections_fails_no_request(tmp_path: Path, nowh
     assert waiting >= outcomes["200"]
     assert codes == [0, 0]
     assert all(client.connections >= 2 for client in clients)
+    record_property("clients", CLIENTS)
+    record_property("requests", outcomes.total())
+    record_property("failed", outcomes.total() - outcomes["200"])
 
 
 def test_an_idle_connection_holds_the_stop_until_the_drain_ends(tmp_path: Path, nowhere: str) -> None:

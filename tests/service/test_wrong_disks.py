@@ -6,6 +6,7 @@ import shutil
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ def remove_segment(root: Path) -> None:
 
 @pytest.mark.parametrize("remove", [remove_spool, remove_segment])
 def test_no_event_is_acknowledged_after_its_file_was_removed(
-    tmp_path: Path, nowhere: str, remove: Callable[[Path], None]
+    tmp_path: Path, nowhere: str, remove: Callable[[Path], None], record_property: Any
 ) -> None:
     with BridgeProcess(tmp_path, nowhere, VOIPEX_DRAIN_S="60").start() as bridge:
         before = bridge.post(body(UniqueId="1.1"))[0]
@@ -74,6 +75,8 @@ def test_no_event_is_acknowledged_after_its_file_was_removed(
     assert [each["verdict"] for each in doctor.json["checks"] if each["check"] == "bridge"] == ["error"]
     assert "removed or replaced" in str(line["fault"])
     assert code == 1
+    record_property("removed", 1)
+    record_property("answers 200 afterwards", int(status == 200))
 
 
 def test_a_bridge_without_requests_finds_its_spool_removed(tmp_path: Path, nowhere: str) -> None:
@@ -92,7 +95,9 @@ def test_a_bridge_without_requests_finds_its_spool_removed(tmp_path: Path, nowhe
 # ---------------------------------------------------------------- full
 
 
-def test_a_full_disk_is_not_ready_until_there_is_room(tmp_path: Path, nowhere: str) -> None:
+def test_a_full_disk_is_not_ready_until_there_is_room(
+    tmp_path: Path, nowhere: str, record_property: Any
+) -> None:
     """A tmpfs of 3 MiB in a mount namespace of its own; the spool's limit lies far above it."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -116,6 +121,9 @@ def test_a_full_disk_is_not_ready_until_there_is_room(tmp_path: Path, nowhere: s
     assert (ready, details["spool"]["full"]) == (503, True)
     assert details["spool"]["bytes"] < details["spool"]["limit_bytes"] / 100
     assert (afterwards, waiting) == (200, statuses.count(200) + 1)
+    record_property("answers 503", statuses.count(503))
+    record_property("answers 200", statuses.count(200) + 1)
+    record_property("in the spool", waiting)
 
 
 # ---------------------------------------------------------------- the clock
@@ -142,7 +150,9 @@ def test_a_clock_that_is_set_back_is_reported_until_a_restart(tmp_path: Path, no
 # ---------------------------------------------------------------- several PBXs
 
 
-def test_a_flood_of_one_pbx_leaves_room_and_readiness(tmp_path: Path, nowhere: str) -> None:
+def test_a_flood_of_one_pbx_leaves_room_and_readiness(
+    tmp_path: Path, nowhere: str, record_property: Any
+) -> None:
     """While Kafka is away, a PBX fills its share of the spool; the events of the other are accepted, also after a kill."""
     pbxs = ("voipex", "brno")
     bridge = BridgeProcess(
@@ -173,3 +183,5 @@ def test_a_flood_of_one_pbx_leaves_room_and_readiness(tmp_path: Path, nowhere: s
     assert others == [200] * 20
     assert (ready, refused) == (200, statuses.count(503) + 1)
     assert after_kill == (503, 200)
+    record_property("answers 503 to the flooding PBX", statuses.count(503))
+    record_property("of 20 answers to the other PBX 200", others.count(200))
