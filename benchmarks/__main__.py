@@ -1,4 +1,4 @@
-"""`make bench`: run every benchmark, keep the JSON in benchmarks/results/, and write docs/benchmarks.md from it."""
+"""`make bench`: run every benchmark, keep the JSON in benchmarks/results/, and write docs/benchmarks.md and docs/sizing.md from it."""
 
 import json
 import subprocess
@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import described
+from benchmarks.sizing_tables import sizing_tables
+from tools.generated import replace_part
 
 _HERE = Path(__file__).parent
 _RESULTS = _HERE / "results"
 _PAGE = _HERE.parent / "docs" / "benchmarks.md"
+_SIZING_PAGE = _HERE.parent / "docs" / "sizing.md"
 _OF_THE_MACHINE = ("cores", "memory_gib")
-_BENCHES = ("ingress", "latency", "backlog", "spool", "folds_calls", "folds_agents", "consumers", "pipeline")
+_BENCHES = (
+    "ingress",
+    "latency",
+    "backlog",
+    "spool",
+    "folds_calls",
+    "folds_agents",
+    "consumers",
+    "pipeline",
+    "sizing",
+)
 
 _INGRESS = """\
 `echo`: a bare ASGI application that reads the body. `plain`: FastAPI and `send_and_wait`, no spool. `bridge`: everything on (auth,
@@ -37,7 +50,9 @@ def main() -> None:
         result = {**described(), **found.pop("machine", {}), **found}
         (_RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     _PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {_PAGE.relative_to(Path.cwd())}")
+    _SIZING_PAGE.write_text(sizing_page(), encoding="utf-8")
+    for written in (_PAGE, _SIZING_PAGE):
+        print(f"wrote {written.relative_to(Path.cwd())}")
 
 
 def page() -> str:
@@ -51,6 +66,13 @@ def page() -> str:
         if path.exists():
             parts.append(render(json.loads(path.read_text(encoding="utf-8"))))
     return "\n".join(parts)
+
+
+def sizing_page() -> str:
+    """docs/sizing.md, with the tables of the last result."""
+    result = json.loads((_RESULTS / "sizing.json").read_text(encoding="utf-8"))
+    tables = f"{sizing_tables(result['cases'], result['minutes'])}\n\n{_machine(result).rstrip()}"
+    return replace_part(_SIZING_PAGE.read_text(encoding="utf-8"), "make bench", tables)
 
 
 def _machine(result: dict[str, Any]) -> str:

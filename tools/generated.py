@@ -1,4 +1,4 @@
-"""Generated files that are committed: write them, and find those that differ from what the code generates."""
+"""Generated files, and parts of files, that are committed: write them, and find those that differ from what the code generates."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,3 +21,11 @@ def write(folder: Path, files: Mapping[str, str]) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(files[name], encoding="utf-8", newline="\n")
     return names
+
+
+def replace_part(page: str, command: str, part: str) -> str:
+    """Return *page* with *part* between the comments that name *command*. Raises ValueError unless there is one such place."""
+    begin, end = f"<!-- {command} writes from here -->", "<!-- to here -->"
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{part}\n\n{end}{after}"
