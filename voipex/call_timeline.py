@@ -168,7 +168,7 @@ class Anomaly(StrEnum):
     - `hangup_without_leg`: a line hung up that had neither rung nor answered
     - `unknown_event`: an event of an unknown type
     - `unknown_reason`: a hangup with an unknown reason
-    - `clock_skew`: the epoch in the UniqueId lies over 60 s after the first event
+    - `clock_skew`: the epoch in the UniqueId lies over 60 s after the first event, or an event claimed a time more than five minutes beyond now
     - `end_inferred`: the end of the call or of a leg was not reported
     - `reopened`: a line rang or answered after the end
     - `late_event`: an event came after one that it should precede

@@ -201,6 +201,7 @@ class Walk:
 
     __slots__ = (
         "_changed",
+        "_counts_time",
         "_floor_us",
         "_local_days",
         "_moments",
@@ -225,6 +226,7 @@ class Walk:
         self._local_days = local_days
         self._floor_us = floor_us
         self._changed = True  # what runs, since it was looked at
+        self._counts_time = True
         self._presence_us = picture.at_us  # until here login and pauses are summed up: they change seldom
         # What of the picture is not shared with another one: "presence", days, (queue, day).
         self._owned: dict[object, Any] = {}
@@ -297,6 +299,15 @@ class Walk:
         if until_us > picture.at_us:
             self._pass(until_us)
         self._add_presence(until_us)
+
+    def look_ahead(self, limit_us: int) -> None:
+        """Let what happens until *limit_us* show, but no time pass. Only for a picture that is shown and not carried on."""
+        last_us = next(
+            (at_us for at_us, *_ in self._moments if at_us <= limit_us), None
+        )  # the latest is first
+        if last_us is not None:
+            self._counts_time = False
+            self.over(last_us)
 
     def identify(self, legs: Iterable[Leg]) -> None:
         """Let legs say who the agent is; but for those that were forgotten on the way."""
@@ -432,7 +443,7 @@ class Walk:
                 talks = True
                 if phase.leg.role == AGENT:
                     queues.add(self._queue_of(phase.leg))
-        if not rings and not talks:
+        if not self._counts_time or not (rings or talks):
             return
         queues.discard(None)
         for day, length_us in self._days_of(start_us, end_us):
@@ -453,7 +464,7 @@ class Walk:
         if until_us <= start_us:
             return
         self._presence_us = until_us
-        if summary.status != IN:
+        if summary.status != IN or not self._counts_time:
             return
         for day, length_us in self._days_of(start_us, until_us):
             totals = self._totals(day)

@@ -27,7 +27,7 @@ from consumers.agents.legs import (
 from consumers.agents.lines import LINE_PREFIX, SentClaim, claim_record, read_claim
 from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
-from consumers.engine.projection import NO_PARTS, Document
+from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, SHOWN_AHEAD_US, Document
 from voipex.events import agent_key
 from voipex.timestamps import format_rfc3339_cached, parse_rfc3339_in_range
 from voipex.topics import AGENT_ACTIVITY, AGENT_EVENTS, AGENT_LINES, AGENT_STATE, AGENT_STATUS, TopicSpec
@@ -78,31 +78,43 @@ class AgentProjection:
         except (KeyError, TypeError, AttributeError) as fault:
             raise ValueError(f"not a record of {kind.suffix}: {fault!r}") from fault
 
-    def emit(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
+    def emit(
+        self, state: AgentState, as_of_us: int, limit_us: int = NO_LIMIT_US
+    ) -> tuple[AgentState, Sequence[Document]]:
+        as_of_us = min(as_of_us, limit_us)
         state, forwarded = ownership.assign(state, as_of_us)
         sent = [_forwarded(agent, record) for agent, record in forwarded]
         if state.to_send:
             sent += [_claim(each) for each in state.to_send]
             state = state.copy()
             state.to_send = ()
-        state, documents = self._status(state, as_of_us)
+        state, documents = self._status(state, as_of_us, limit_us)
         return state, (*documents, *sent)
 
-    def _status(self, state: AgentState, as_of_us: int) -> tuple[AgentState, Sequence[Document]]:
-        # Records may be ahead of this moment (another clock, the other topic): a document is never older than its content.
-        until_us = max(as_of_us, state.touched_us, state.emitted_us)
+    def _status(
+        self, state: AgentState, as_of_us: int, limit_us: int
+    ) -> tuple[AgentState, Sequence[Document]]:
+        # Records may be ahead of this moment (another clock, the other topic): a document is never older than its content, but for content
+        # from beyond the limit, which shows without that its time counts.
+        until_us = max(min(max(as_of_us, state.touched_us), limit_us), state.emitted_us)
         window = self._local_days.window(until_us)
+        shown_us = limit_us + SHOWN_AHEAD_US
         state, walk = memories.advance(state, as_of_us, until_us, self._local_days)
         walk.branch()
         walk.over(until_us)
+        walk.look_ahead(shown_us)
         picture = walk.picture
         if picture.seen_us is not None:
-            walk.identify([leg for leg in state.legs.values() if leg.counts_here])
+            walk.identify(
+                [leg for leg in state.legs.values() if leg.counts_here and leg.start_us <= shown_us]
+            )
             walk.look_at_last()
         running = list(walk.active.values())
         due_us = _due(picture, running, until_us, window)
+        shows_next_us = _shows_next(state, shown_us)
         if due_us is None:
-            return _forgotten(state, until_us)
+            return _forgotten(state, until_us, shows_next_us)
+        due_us = min(due_us, shows_next_us)
         content = _content(state, picture, running, until_us, window)
         digest = _digest(content)
         revision = state.revision if digest == state.digest else state.revision + 1
@@ -161,12 +173,21 @@ def _due(picture: Picture, running: Sequence[Phase], until_us: int, window: Wind
     return min(silence_us, window.day.end_us) if picture.summary.status == IN else silence_us
 
 
-def _forgotten(state: AgentState, until_us: int) -> tuple[AgentState, Sequence[Document]]:
+def _shows_next(state: AgentState, shown_us: int) -> int:
+    """When content from beyond the limit, which does not show yet, will."""
+    if state.touched_us <= shown_us:
+        return NO_LIMIT_US
+    moments_us = [event.at_us for event in state.events.values()]
+    moments_us += [leg.start_us for leg in state.legs.values()]
+    return min([each for each in moments_us if each > shown_us], default=NO_LIMIT_US) - SHOWN_AHEAD_US
+
+
+def _forgotten(state: AgentState, until_us: int, shows_next_us: int) -> tuple[AgentState, Sequence[Document]]:
     """Nothing is known of this agent (any more): delete the document, should there be one."""
     expires_us = state.touched_us + FORGET_US
     is_over = until_us >= expires_us
     state = memories.forget(state) if is_over else state.copy()
-    state.emitted_us, state.due_us = until_us, None if is_over else expires_us
+    state.emitted_us, state.due_us = until_us, None if is_over else min(expires_us, shows_next_us)
     if not state.digest:
         return state, ()
     state.digest, state.status, state.revision = 0, "", state.revision + 1

@@ -22,11 +22,20 @@ MAX_EVENTS: Final = 500
 Json = dict[str, Any]
 
 
-def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, holders: Holders) -> Json:
+def document(
+    pbx: str,
+    call_id: str,
+    events: Sequence[CallEvent],
+    call: Call,
+    holders: Holders,
+    *,
+    is_ahead: bool = False,
+) -> Json:
     """
     All fields but `revision` and `updated_at`, which count the changes of one run.
 
-    *call* is that of the moment `as_of`, and *holders* was made from it. *events* are those received until then.
+    *call* is that of the moment `as_of`, and *holders* was made from it. *events* are those received until then. *is_ahead*: the
+    last of them claims to have been received later than now.
     """
     customers = holders.legs
     started_us, source = _start(call, events)
@@ -91,7 +100,7 @@ def document(pbx: str, call_id: str, events: Sequence[CallEvent], call: Call, ho
             for event, (effect, note) in zip(events[:MAX_EVENTS], call.effects, strict=False)
         ],
         "events_dropped": max(0, len(events) - MAX_EVENTS),
-        "anomalies": anomalies_of(call),
+        "anomalies": anomalies_of(call, is_ahead=is_ahead),
         "quality": quality_of(call, holders, transfers, started_us, start_seen=start_seen),
         "cdr": None if call.cdr is None else _cdr(call.cdr),
     }

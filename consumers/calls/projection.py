@@ -21,7 +21,7 @@ from consumers.calls.document import Json, document
 from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
 from consumers.calls.holders import Holders
-from consumers.engine.projection import NO_PARTS, Document
+from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, Document
 from voipex.call_timeline import CallTimeline
 from voipex.events import Event
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
@@ -159,7 +159,9 @@ class CallProjection:
             return state
         return state.without(known).with_event(kept)
 
-    def emit(self, state: CallState, as_of_us: int) -> tuple[CallState, Sequence[Document]]:
+    def emit(
+        self, state: CallState, as_of_us: int, limit_us: int = NO_LIMIT_US
+    ) -> tuple[CallState, Sequence[Document]]:
         """
         The timeline and the activity records that changed.
 
@@ -171,7 +173,9 @@ class CallProjection:
             return state, ()
         call = as_of(call, as_of_us, self.limits)
         holders = Holders(call)
-        timeline = document(state.pbx, state.call_id, events, call, holders)
+        timeline = document(
+            state.pbx, state.call_id, events, call, holders, is_ahead=events[-1].at_us > limit_us
+        )
         body = orjson.dumps(timeline)
         records = {
             number: (_produced_activity(call, number, record), record)

@@ -25,13 +25,13 @@ LONG_ATTEMPT_US: Final = 90 * SECOND_US
 """No phone rings so long and then hangs up as normal: an Answered may be lost."""
 
 
-def anomalies_of(call: Call) -> list[Anomaly]:
+def anomalies_of(call: Call, *, is_ahead: bool) -> list[Anomaly]:
     found = set(call.anomalies)
     if call.new_call is None:
         found.add(Anomaly.NO_NEW_CALL)
     if any(leg.answer is not None and not leg.ring_reported for leg in call.legs):
         found.add(Anomaly.ANSWERED_WITHOUT_RING)
-    if _clock_skew(call):
+    if is_ahead or _clock_skew(call):
         found.add(Anomaly.CLOCK_SKEW)
     if _end_inferred(call):
         found.add(Anomaly.END_INFERRED)

@@ -2,7 +2,8 @@
 Records of one batch and the states of their keys -> a BatchResult: the new states, and the records to produce (pure; no Kafka, no log).
 
 Each key is decoded once, folds its records in the order of their offsets, and emits its documents once, as of the latest `received_at`
-among them. The result is therefore the same whether a batch is folded as it arrives or hours later; only timers depend on a clock.
+among them. The result is therefore the same whether a batch is folded as it arrives or hours later. The clock only shows which times cannot
+be true (ADR 7).
 
 A record that cannot be folded becomes a dead letter and does not stop the others: its value is unreadable or of an unknown version, its
 key belongs to another partition, the state would grow too large, or our own rules raise. The last case is also reported as a FoldFailure,
@@ -17,8 +18,17 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Final, Generic, TypeVar
 
+import orjson
+
 from consumers.engine.errors import InvalidRecord, InvalidState, StateTooLarge
-from consumers.engine.projection import NO_PARTS, Document, PartsNeeded, Projection
+from consumers.engine.projection import (
+    NO_LIMIT_US,
+    NO_PARTS,
+    SHOWN_AHEAD_US,
+    Document,
+    PartsNeeded,
+    Projection,
+)
 from consumers.engine.records import (
     DUE_HEADER,
     FOLD_VERSION_HEADER,
@@ -45,8 +55,15 @@ State = TypeVar("State")
 MAX_VALUE_BYTES: Final = 900_000
 """Below the topics' max.message.bytes, with room for headers: Kafka would refuse a larger state or document."""
 
+AHEAD_US: Final = 300 * 1_000_000
+"""Clocks differ by less. A record from further beyond now shows that the clock of its producer is wrong, or the one of this host."""
+
 MAX_CACHED_STATES: Final = 200
 """Decoded states kept per task. The next record usually belongs to a key of the last batches, which then need not be decoded."""
+
+_NEVER_US: Final = 1 << 63
+
+_LATEST_US: Final = parse_rfc3339("9000-01-01T00:00:00Z")
 
 RETRY_TIMER_US: Final = 3600 * 1_000_000
 """A timer that changes nothing, or fails, fires again after an hour instead of in an endless loop of transactions."""
@@ -82,6 +99,8 @@ class BatchResult:
     outputs: dict[tuple[str, int], list[ProducerRecord]] = field(default_factory=dict)
     failures: list[FoldFailure] = field(default_factory=list)
     waiting: dict[str, Waiting] = field(default_factory=dict)
+    ahead: list[tuple[Source, int]] = field(default_factory=list)
+    """Records from more than AHEAD_US beyond now, and their times in microseconds."""
     dead_letters: int = 0
     documents: int = 0
 
@@ -91,20 +110,38 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Why documents are emitted: the moment they describe, and the record behind it, which goes into their headers."""
+    """Why documents are emitted: the moment they describe, the limit of it, and the record behind it, which goes into their headers."""
 
     as_of_us: int
+    limit_us: int
     source: Source | None
     traceparent: bytes | None = None
 
+    @property
+    def until_us(self) -> int:
+        """Its moment, or the limit if that is before."""
+        return min(self.as_of_us, self.limit_us)
+
+    @property
+    def timestamp_ms(self) -> int:
+        """Of the records: Kafka would keep one of the future, and all that come after it, until its time is over."""
+        return self.until_us // 1000
+
 
 class Batch(Generic[State]):
-    """Folds the batches of one task. `partitions`: of every topic of the PBX."""
+    """Folds the batches of one task. `partitions`: of every topic of the PBX. `now_us`: None for a recorded trace, of which every time is believed."""
 
-    def __init__(self, projection: Projection[State], task_id: TaskId, partitions: int) -> None:
+    def __init__(
+        self,
+        projection: Projection[State],
+        task_id: TaskId,
+        partitions: int,
+        now_us: Callable[[], int] | None = None,
+    ) -> None:
         self._projection = projection
         self._task_id = task_id
         self._partitions = partitions
+        self._now_us = now_us
         self._changelog = topic_name(task_id.pbx, projection.changelog)
         self._state_cache: dict[str, tuple[bytes, State]] = {}  # oldest first
 
@@ -178,7 +215,7 @@ class Batch(Generic[State]):
     ) -> Iterator[None]:
         """Do the same in steps of one key; fill *result*."""
         for each in due:
-            work = partial(self._fire_timer, result, each, _Cause(as_of_us, source))
+            work = partial(self._fire_timer, result, each, _Cause(as_of_us, self._limit_us(), source))
             yield from self._attempt(result, each.key, work, NO_PARTS)
 
     def _fire_timer(self, result: BatchResult, due: DueState, cause: _Cause, parts: Parts) -> Iterator[None]:
@@ -227,10 +264,12 @@ class Batch(Generic[State]):
         failures: list[FoldFailure] = []
         folded: list[InputRecord] = []
         as_of_us = 0
+        limit_us = self._limit_us()
+        ahead: list[tuple[Source, int]] = []
         traceparent = None
         for each in inputs:
             try:
-                received_at_us, trace = _received_at_and_trace(each.record)
+                times_us, trace = _times_and_trace(each.record)
                 state = projection.fold(state, each.kind, each.record.value or b"")
             except PartsNeeded:
                 raise
@@ -240,16 +279,20 @@ class Batch(Generic[State]):
                 rejected.append((each, error))
             else:
                 folded.append(each)
-                as_of_us, traceparent = max(as_of_us, received_at_us), trace
+                traceparent = trace
+                as_of_us = max(as_of_us, _moment(times_us, limit_us))
+                if max(times_us, default=0) > limit_us:
+                    ahead.append((self._source(each), max(times_us)))
             yield
         if folded:
-            cause = _Cause(as_of_us, self._source(folded[-1]), traceparent)
+            cause = _Cause(as_of_us, limit_us, self._source(folded[-1]), traceparent)
             failure = self._emit_folded(result, key, state, cause, stored)
             if failure is not None and not isinstance(failure, InvalidRecord):
                 failures.append(FoldFailure(cause.source, failure))
             rejected += [(each, failure) for each in folded if failure is not None]
         # Only now that no part is missing: the key would be folded, and they rejected, once more.
         result.failures += failures
+        result.ahead += ahead
         for invalid, fault in rejected:
             self._reject(result, invalid, fault)
 
@@ -275,10 +318,10 @@ class Batch(Generic[State]):
             StateTooLarge: nothing was added.
         """
         projection = self._projection
-        state, documents = projection.emit(state, cause.as_of_us)
+        state, documents = projection.emit(state, cause.as_of_us, cause.limit_us)
         state, parts = projection.take_parts(state)
         next_timer_us, expires_at_us = projection.next_timer(state), projection.expires_at(state)
-        if expires_at_us is not None and expires_at_us <= cause.as_of_us:
+        if expires_at_us is not None and expires_at_us <= cause.until_us:
             change = StateChange(None, None, "")
         else:
             due_us = min(
@@ -340,12 +383,12 @@ class Batch(Generic[State]):
             key.encode(),
             change.value,
             tuple(headers),
-            cause.as_of_us // 1000,
+            cause.timestamp_ms,
         )
 
     def _part_record(self, part: PartKey, value: bytes | None, cause: _Cause) -> ProducerRecord:
         return ProducerRecord(
-            self._changelog, self._task_id.partition, part.encode(), value, (), cause.as_of_us // 1000
+            self._changelog, self._task_id.partition, part.encode(), value, (), cause.timestamp_ms
         )
 
     def _document_record(self, document: Document, cause: _Cause) -> ProducerRecord:
@@ -367,7 +410,7 @@ class Batch(Generic[State]):
             key,
             document.value,
             tuple(headers),
-            cause.as_of_us // 1000,
+            cause.timestamp_ms,
         )
 
     def _reject(self, result: BatchResult, rejected: InputRecord, error: Exception) -> None:
@@ -380,11 +423,12 @@ class Batch(Generic[State]):
             )
         record = rejected.record
         source = self._source(rejected)
+        latest_ms = min(self._limit_us(), _LATEST_US) // 1000
         dead_letter = unreadable(
             record.key,
             record.value,
             record.headers,
-            record.timestamp,
+            min(record.timestamp, latest_ms) if record.timestamp >= 0 else latest_ms,
             stage=self._projection.name,
             error=type(error).__name__,
             message=message,
@@ -397,6 +441,9 @@ class Batch(Generic[State]):
         result.add(ProducerRecord(*dead_letter))
         result.dead_letters += 1
 
+    def _limit_us(self) -> int:
+        return NO_LIMIT_US if self._now_us is None else self._now_us() + AHEAD_US
+
     def _source(self, each: InputRecord) -> Source:
         return Source(topic_name(self._task_id.pbx, each.kind), each.record.offset)
 
@@ -408,29 +455,54 @@ def _text(key: bytes | None) -> str | None:
         return None
 
 
-def _received_at_and_trace(record: ConsumerRecord) -> tuple[int, bytes | None]:
-    """Return `received_at` in microseconds, and the traceparent. Raises InvalidRecord for a tombstone and for an unknown version."""
+def _times_and_trace(record: ConsumerRecord) -> tuple[list[int], bytes | None]:
+    """
+    Return when the record was received, in microseconds, as its producer and its timestamp say, and the traceparent.
+
+    They agree but for a foreign producer. Kafka takes any timestamp and also none (-1), so there may be one time, or no time at all.
+    Raises InvalidRecord for a tombstone and for an unknown version.
+    """
     if record.value is None:
         raise InvalidRecord("no value")
-    # The record's timestamp bounds what a foreign producer claims: brokers refuse to write timestamps of the future, and one such record
-    # would stop its partition for good. It has milliseconds only, so the bound is the last microsecond of its millisecond.
-    latest_us = record.timestamp * 1000 + 999
-    received_at_us, traceparent = latest_us, None
+    claimed_us, traceparent = None, None
     for name, value in record.headers:
         if name == "ce_time" and value is not None:
-            received_at_us = min(_parse_time(value, latest_us), latest_us)
+            claimed_us = _parse_time(value)
         elif name == "ce_type" and value is not None and not value.endswith(b".v1"):
             raise InvalidRecord("of a version that this service does not know")
         elif name == TRACEPARENT_HEADER:
             traceparent = value
-    return received_at_us, traceparent
+    if claimed_us is None:
+        claimed_us = _received_at(record.value)
+    times_us = [] if claimed_us is None else [claimed_us]
+    if record.timestamp >= 0:
+        times_us.append(
+            record.timestamp * 1000 + 999
+        )  # it has milliseconds only: until the last microsecond of its own
+    return times_us, traceparent
 
 
-def _parse_time(text: bytes, default_us: int) -> int:
+def _moment(times_us: Sequence[int], limit_us: int) -> int:
+    """The earliest of these times, if there is one that can be true; else now."""
+    at_us = min(times_us, default=_NEVER_US)
+    return at_us if at_us <= limit_us + SHOWN_AHEAD_US else min(limit_us, _LATEST_US)
+
+
+def _received_at(value: bytes) -> int | None:
+    """Of an event without `ce_time`."""
+    try:
+        event = orjson.loads(value)
+    except ValueError:
+        return None
+    text = event.get("received_at") if isinstance(event, dict) else None
+    return _parse_time(text.encode()) if isinstance(text, str) else None
+
+
+def _parse_time(text: bytes) -> int | None:
     try:
         return parse_rfc3339(text.decode())
-    except ValueError:  # of a foreign producer
-        return default_us
+    except ValueError:
+        return None
 
 
 def _digits(number: int) -> bytes:

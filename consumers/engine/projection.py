@@ -17,6 +17,14 @@ from voipex.topics import TopicSpec
 
 State = TypeVar("State")
 
+NO_LIMIT_US: Final = 1 << 62
+
+SHOWN_AHEAD_US: Final = 24 * 60 * 60 * 1_000_000
+"""
+What a clock in local time, or set to another day's noon, may be ahead. Content from so far beyond now is shown at once, since it happens now;
+content from further on waits for its time. It would hide what happens until then.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -69,8 +77,15 @@ class Projection(Protocol[State]):
         """Add one record of an input topic. Raises ValueError when it cannot be read: it becomes a dead letter."""
         ...
 
-    def emit(self, state: State, as_of_us: int) -> tuple[State, Sequence[Document]]:
-        """Return the documents that changed since they were last emitted, and the state that remembers having emitted them."""
+    def emit(
+        self, state: State, as_of_us: int, limit_us: int = NO_LIMIT_US
+    ) -> tuple[State, Sequence[Document]]:
+        """
+        Return the documents that changed since they were last emitted, and the state that remembers having emitted them.
+
+        `limit_us`: now, and what clocks may differ by. `as_of_us` is beyond it, by at most SHOWN_AHEAD_US, when records claim to come from
+        there. Documents say so, and no time beyond the limit counts as elapsed.
+        """
         ...
 
     def next_timer(self, state: State) -> int | None:

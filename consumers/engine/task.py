@@ -61,7 +61,6 @@ IDLE_COMMIT_S: Final = 30.0
 """Idle time after which the positions are committed past the transaction markers behind the last records."""
 _POSITION_RETRY_S: Final = 0.2  # between two looks at the position while timers wait for it
 
-_FUTURE_US: Final = 300 * 1_000_000  # clocks differ by less
 _FUTURE_LOG_S: Final = 3600.0
 _SLICE_S: Final = 0.02
 """Time to fold until heartbeats, polls and probes get their turn."""
@@ -136,7 +135,7 @@ class Task(Generic[State]):
         self._producer = producer
         self._input_offsets = input_offsets
         self._metrics = metrics
-        self._batch = Batch(projection, task_id, config.partitions_of(task_id.pbx))
+        self._batch = Batch(projection, task_id, config.partitions_of(task_id.pbx), config.now_us)
         self._changelog = TopicPartition(topic_name(task_id.pbx, projection.changelog), task_id.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
         self._kinds: dict[str, TopicSpec] = {
@@ -391,25 +390,24 @@ class Task(Generic[State]):
         if result.dead_letters:
             topic = topic_name(self._task_id.pbx, DEAD_LETTERS)
             metrics.dead_letters.labels(topic, name).inc(result.dead_letters)
-        self._count_future_records(inputs)
-        oldest_ms = min([each.record.timestamp for each in inputs])
-        metrics.event_age.labels(name).observe(max(0.0, self._config.now_us() / 1e6 - oldest_ms / 1e3))
+        self._tell_future_records(result)
+        times_ms = [each.record.timestamp for each in inputs if each.record.timestamp >= 0]
+        if times_ms:
+            age_s = self._config.now_us() / 1e6 - min(times_ms) / 1e3
+            metrics.event_age.labels(name).observe(max(0.0, age_s))
 
-    def _count_future_records(self, inputs: Sequence[InputRecord]) -> None:
-        """Report records from beyond now: the clock of their producer is wrong, or the one of this host."""
-        latest_ms = (self._config.now_us() + _FUTURE_US) // 1000
-        for each in inputs:
-            if each.record.timestamp > latest_ms:
-                topic = self._inputs[each.kind].topic
-                self._metrics.future_records.labels(topic).inc()
-                if self._throttle.admit(topic) is not None:
-                    log.error(
-                        "record of the future",
-                        topic=topic,
-                        partition=self._task_id.partition,
-                        offset=each.record.offset,
-                        ahead_s=round(each.record.timestamp / 1000 - self._config.now_us() / 1e6),
-                    )
+    def _tell_future_records(self, result: BatchResult) -> None:
+        """Count and log records from beyond now: the clock of their producer is wrong, or the one of this host."""
+        for source, at_us in result.ahead:
+            self._metrics.future_records.labels(source.topic).inc()
+            if self._throttle.admit(source.topic) is not None:
+                log.error(
+                    "record of the future",
+                    topic=source.topic,
+                    partition=self._task_id.partition,
+                    offset=source.offset,
+                    ahead_s=round((at_us - self._config.now_us()) / 1e6),
+                )
 
     # ---------------------------------------------------------------- timers
 

@@ -21,7 +21,9 @@ import orjson
 
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection, CallState
+from consumers.engine.projection import SHOWN_AHEAD_US
 from consumers.engine.records import FOLD_VERSION_HEADER, ChangelogRecord, TopicPartition
+from voipex.call_timeline import Anomaly
 from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.topics import (
     AGENT_ACTIVITY,
@@ -325,8 +327,10 @@ class Verification:
             verdict.add(self.pbx, "calls", call_id, reason)
             return
         as_of_us = parse_rfc3339(document["updated_at"])
-        late = [each for each in state.events if each.at_us > as_of_us]
-        _, produced = self.calls.emit(state, as_of_us)
+        # Of a call whose time was ahead of the clock; what is further ahead than a day waits.
+        limit_us = as_of_us - 1 if Anomaly.CLOCK_SKEW in document["anomalies"] else as_of_us
+        late = [each for each in state.events if as_of_us < each.at_us <= as_of_us + SHOWN_AHEAD_US]
+        _, produced = self.calls.emit(state, as_of_us, limit_us)
         expected = _object(produced[0].value or b"") if produced else {}
         found = [*_differences(document, expected)]
         if late:  # each event changes `events`, so a document that has it is not older
@@ -435,7 +439,7 @@ class Verification:
         expected: Json | None = None
         if folded:
             as_of_us = state.touched_us if document is None else parse_rfc3339(document["updated_at"])
-            _, produced = self.agents.emit(state, as_of_us)
+            _, produced = self.agents.emit(state, as_of_us, as_of_us)
             values = [each.value for each in produced if each.kind is AGENT_STATUS]
             expected = None if not values or values[0] is None else _object(values[0])
         if document is None:

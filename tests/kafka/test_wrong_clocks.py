@@ -1,6 +1,9 @@
 """A bridge whose clock is wrong, as a process, against a real broker: no event is lost, and the operator sees it."""
 
+import asyncio
 import json
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +11,27 @@ import pytest
 
 from tests.clock import WrongClock
 from tests.commands import voipex_bridge
-from tests.factories import body
+from tests.factories import body, receipt
 from tests.kafka.conftest import Broker, apply_topics, read_all
 from tests.kafka.test_topics_kafka import set_config, state
-from tests.processes import BridgeProcess
+from tests.processes import BridgeProcess, ConsumerProcess
+from tests.traffic import write
 from tests.waiting import eventually
-from voipex.topics import AGENT_EVENTS, CALL_EVENTS, DEAD_LETTERS
+from voipex.kafka.settings import KafkaSettings
+from voipex.normalize import normalize
+from voipex.records import Record, encode
+from voipex.topics import (
+    AGENT_EVENTS,
+    AGENT_STATE,
+    AGENT_STATUS,
+    CALL_EVENTS,
+    CALL_STATE,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    TopicSpec,
+    topic_name,
+)
+from voipex.webhook import parse
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -100,3 +118,96 @@ def test_a_refused_time_waits_and_survives_a_restart(
     assert {record.timestamp_ms for record in dead_letters} == {-1}  # none; `bridge-received-at` has it
     record_property("events refused by Kafka", waiting_after_restart)
     record_property("missing", len(set(CALL_IDS) - set(received_ids(kafka, pbx))))
+
+
+# -------------------------------------------------------------------------------- what consumers make of it
+
+
+def latest(broker: Broker, pbx: str, kind: TopicSpec, key: str) -> Any:
+    """The last document of a key; None: there is none yet."""
+    values = [
+        each.value
+        for each in read_all(broker.bootstrap_servers, topic_name(pbx, kind))
+        if each.key == key.encode()
+    ]
+    return json.loads(values[-1] or b"null") if values else None
+
+
+def metric(service: ConsumerProcess, name: str) -> float:
+    """The sum of a counter over its labels."""
+    url = f"http://127.0.0.1:{service.management_port}/metrics"
+    with urllib.request.urlopen(url, timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{"))
+
+
+def foreign(pbx: str, kind: TopicSpec, key: str, timestamp_ms: int, **body: str) -> Record:
+    """A record that claims to have been received in the year 2999."""
+    at = "2999-01-01T00:00:00.000000Z"
+    event = json.loads(encode(normalize(parse(json.dumps(body).encode()), pbx, receipt()), 0, 1).value)
+    value = json.dumps({**event, "event_id": f"foreign-{timestamp_ms}", "received_at": at}).encode()
+    return Record(topic_name(pbx, kind), 0, key.encode(), value, (), timestamp_ms)
+
+
+def test_no_time_beyond_now_counts_as_login(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+    """
+    A bridge whose clock goes an hour ahead while an agent is logged in, and records of the year 2999.
+
+    Documents show what happens live, other keys and the partition go on, and the operator is told.
+    """
+    servers = kafka.bootstrap_servers
+    apply_topics(servers, pbx, 1)
+    clock = WrongClock(tmp_path / "clock")
+    bridge = BridgeProcess(tmp_path, servers, pbx, VOIPEX_TOPIC_PARTITIONS="1", **clock.environment)
+    timelines, agents = (ConsumerProcess(tmp_path, each, servers, pbx, 1) for each in ("timelines", "agents"))
+
+    def status(login: str = "janecek") -> Any:
+        return latest(kafka, pbx, AGENT_STATUS, login)
+
+    def log() -> str:
+        return timelines.log() + agents.log()
+
+    with bridge.start(), timelines.start(), agents.start():
+        bridge.post(body(EventName="AgentLogin", UniqueId=None, Login="janecek", Line="163", Queue="NOC"))
+        eventually(status, log)
+        year_2999_ms = 32_472_144_000_000
+        login = {"Login": "janecek", "Line": "163", "Queue": "NOC"}
+        records = [
+            foreign(pbx, kind, key, timestamp_ms, **named)
+            for timestamp_ms in (-1, time.time_ns() // 1_000_000, year_2999_ms)
+            for kind, key, named in (
+                (CALL_EVENTS, CALL_IDS[0], {"EventName": "Hangup", "UniqueId": CALL_IDS[0]}),
+                (AGENT_EVENTS, "janecek", {"EventName": "AgentLogout", **login}),
+            )
+        ]
+        asyncio.run(write(KafkaSettings(kafka_bootstrap_servers=servers), records))
+        clock.set_ahead(HOUR_S)
+        bridge.post(body(EventName="AgentPaused", UniqueId=None, PauseName="Oběd", **login))
+        bridge.post(body(UniqueId=CALL_IDS[0], Line="444", Login="petr.novak"))
+        bridge.post(body(UniqueId=CALL_IDS[0], Line="444", Login="petr.novak", EventName="Answered"))
+        bridge.post(body(EventName="AgentLogin", UniqueId=None, Login="other", Line="9", Queue="NOC"))
+        eventually(lambda: (status() or {}).get("state") == "paused", log)
+        eventually(lambda: (status("petr.novak") or {}).get("state") == "on_call", log)
+        eventually(lambda: status("other"), log)
+        future = {
+            each: metric(service, "voipex_consumer_future_records_total")
+            for each, service in {"timelines": timelines, "agents": agents}.items()
+        }
+        told = log()
+
+    paused, talking = status(), status("petr.novak")
+    call = latest(kafka, pbx, CALL_TIMELINES, CALL_IDS[0])
+    [today] = paused["days"].values()
+    assert today["login_s"] < 600
+    assert today["paused_s"] == 0
+    assert [each["talk_s"] for each in talking["days"].values()] in ([], [0])
+    assert (call["status"], call["anomalies"]) == ("talking", ["no_new_call", "clock_skew"])
+    assert future["timelines"] >= 5
+    assert future["agents"] >= 5
+    assert '"event":"record of the future"' in told
+    assert read_all(servers, topic_name(pbx, DEAD_LETTERS)) == []
+    latest_ms = time.time_ns() // 1_000_000 + 300_000
+    for kind in (CALL_TIMELINES, AGENT_STATUS, CALL_STATE, AGENT_STATE):
+        written = read_all(servers, topic_name(pbx, kind))
+        assert written, kind
+        assert max(each.timestamp_ms for each in written) <= latest_ms

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from consumers.engine.projection import NO_PARTS, Document
+from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, Document
 from consumers.engine.records import InputRecord, ProducerRecord, TopicPartition
 from voipex.partitioner import partition_for_key
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
@@ -56,7 +56,12 @@ class TallyProjection:
             big=event.get("big", state.big),
         )
 
-    def emit(self, state: Tally, as_of_us: int) -> tuple[Tally, Sequence[Document]]:
+    def emit(
+        self,
+        state: Tally,
+        as_of_us: int,
+        limit_us: int = NO_LIMIT_US,  # noqa: ARG002 - of the protocol
+    ) -> tuple[Tally, Sequence[Document]]:
         if state.total == state.emitted:
             return state, ()
         revision = state.revision + 1

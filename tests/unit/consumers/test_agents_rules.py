@@ -9,7 +9,7 @@ import pytest
 
 from consumers.agents import archive, memory
 from consumers.agents.days import LocalDays
-from consumers.agents.memory import FOLD_VERSION
+from consumers.agents.memory import FOLD_VERSION, AgentState
 from consumers.agents.projection import AgentProjection
 from tests.unit.consumers.agent_traffic import (
     DAY,
@@ -1300,6 +1300,78 @@ def test_a_record_in_the_future_moves_the_days_shown() -> None:
     assert list(document["queue_days"]) == ["A", "B"]
     far = document_of(PRAGUE.fold(state, AGENT_EVENTS, event(T + 10 * DAY, "unpaused").value), T + 3 * DAY)
     assert (far["days"], far["queue_days"], far["updated_at"]) == ({}, {}, text(T + 10 * DAY))
+
+
+# ---------------------------------------------------------------- times beyond now
+
+LIMIT = 5 * MINUTE
+
+
+def live(*records: Record, now: int, state: AgentState | None = None) -> tuple[AgentState, dict[str, Any]]:
+    """Take records at a time of this host's clock, each as of its own time; return the last document."""
+    state = PRAGUE.initial_state("voipex", "janecek") if state is None else state
+    document: dict[str, Any] = {}
+    for record in records:
+        state = PRAGUE.fold(state, record.kind, record.value)
+        state, produced = PRAGUE.emit(state, record.at_us, now + LIMIT)
+        state = PRAGUE.decode(PRAGUE.encode(state))
+        for each in statuses(produced):
+            document = orjson.loads(each.value or b"{}")
+    return state, document
+
+
+def test_a_bridge_an_hour_ahead_shows_live_and_counts_no_hour() -> None:
+    """The document shows the pause at once, with its time as reported; login and pause count to the clock."""
+    state, _ = live(event(T, "login", "NOC"), now=T)
+    ahead = (event(T + HOUR, "paused", "NOC"), leg(ring=T + HOUR + MINUTE))
+    state, document = live(*ahead, now=T + MINUTE, state=state)
+
+    assert (document["state"], document["since"]) == ("ringing", text(T + HOUR + MINUTE))
+    assert document["queues"]["NOC"]["paused"] is True
+    assert document["updated_at"] == text(T + MINUTE + LIMIT)
+    assert document["last_event_at"] == text(T + HOUR + MINUTE)
+    assert (day(document)["login_s"], day(document)["paused_s"], day(document)["ring_s"]) == (360, 0, 0)
+
+
+def test_time_counts_once_the_clock_has_caught_up() -> None:
+    records = (
+        event(T, "login", "NOC"),
+        event(T + HOUR, "paused", "NOC"),
+        event(T + 2 * HOUR, "unpaused", "NOC"),
+    )
+    state, _ = live(*records, now=T + MINUTE)
+    _, produced = PRAGUE.emit(state, T + 3 * HOUR, T + 3 * HOUR + LIMIT)
+    [document] = statuses(produced)
+
+    expected = status(*records, as_of=T + 3 * HOUR)
+    assert orjson.loads(document.value or b"") | {"revision": 1} == expected
+    assert (day(expected)["login_s"], day(expected)["paused_s"]) == (3 * 3600, 3600)
+
+
+def test_a_record_of_the_year_2999_changes_nothing_of_today() -> None:
+    far = event(at("2999-01-01T12:00:00+01:00"), "logout", "NOC", login="JANECEK", line="999")
+    far_leg = leg("9.9", ring=far.at_us, line="999")
+    today = [event(T, "login", "NOC"), event(T + MINUTE, "paused", "NOC"), event(T + HOUR, "unpaused", "NOC")]
+    state, document = live(today[0], far, far_leg, *today[1:], now=T + HOUR)
+
+    assert document | {"revision": 1} == status(*today, as_of=T + HOUR + LIMIT)
+    assert PRAGUE.next_timer(state) == status_due(*today, as_of=T + HOUR + LIMIT)
+
+
+def status_due(*records: Record, as_of: int) -> int | None:
+    return PRAGUE.next_timer(PRAGUE.emit(folded(*records), as_of)[0])
+
+
+def test_a_record_ahead_by_days_shows_a_day_before_its_time() -> None:
+    """As it does when the clock of this host was behind and is set: nothing is lost."""
+    ahead = event(T + 3 * DAY, "login", "NOC")
+    state, none = live(ahead, now=T)
+    due_us = PRAGUE.next_timer(state) or 0
+    _, produced = PRAGUE.emit(state, due_us, due_us + LIMIT)
+
+    assert none == {}
+    assert due_us == T + 2 * DAY
+    assert orjson.loads(statuses(produced)[0].value or b"")["state"] == "available"
 
 
 def test_a_record_far_ahead_puts_today_out_of_sight() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from consumers.engine.batch import MAX_VALUE_BYTES, Batch, BatchResult
+from consumers.engine.batch import AHEAD_US, MAX_VALUE_BYTES, Batch, BatchResult
 from consumers.engine.errors import InvalidState
-from consumers.engine.projection import NO_PARTS, PartsNeeded
+from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, PartsNeeded
 from consumers.engine.records import (
     DueState,
     InputRecord,
@@ -20,7 +20,7 @@ from consumers.engine.records import (
 )
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
 from voipex.partitioner import partition_for_key
-from voipex.timestamps import format_rfc3339
+from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicSpec
 
 PARTITIONS = 12
@@ -202,10 +202,83 @@ def test_a_document_is_as_of_the_latest_receipt_in_the_batch() -> None:
 
 
 def test_ce_time_is_bounded_by_the_record_timestamp() -> None:
-    """Brokers refuse timestamps of the future: one such record would stop its partition for good."""
+    """A foreign producer may claim any time; it would hide all events of its key until then."""
     result = fold(add(A, 1, headers=[("ce_time", b"9999-12-31T23:59:59Z")]))
 
     assert {each.timestamp_ms for records in result.outputs.values() for each in records} == {T0_US // 1000}
+
+
+LIMIT_US = T0_US + AHEAD_US
+HOUR_US = 3600 * SECOND_US
+YEAR_2999_US = parse_rfc3339("2999-01-01T00:00:00Z")
+
+
+def fold_now(*inputs: InputRecord) -> BatchResult:
+    """Fold with a clock, which shows T0_US."""
+    return Batch(TallyProjection(), TASK_ID, PARTITIONS, lambda: T0_US).fold(inputs, {})
+
+
+@pytest.mark.parametrize(
+    ("at_us", "as_of_us", "is_told"),
+    [
+        (LIMIT_US - 1000, LIMIT_US - 1, False),
+        (LIMIT_US, LIMIT_US + 999, True),
+        (T0_US + 23 * HOUR_US, T0_US + 23 * HOUR_US + 999, True),
+        (T0_US + 25 * HOUR_US, LIMIT_US, True),
+        (YEAR_2999_US, LIMIT_US, True),
+    ],
+)
+def test_times_beyond_now_are_told_and_believed_for_a_day(at_us: int, as_of_us: int, is_told: bool) -> None:
+    """Whatever they claim, Kafka gets no time from beyond the limit: it would keep the record, and those after it, until then."""
+    result = fold_now(add(A, 1, at_us=at_us))
+
+    assert json.loads(outputs(result, TIMELINES)[0].value or b"")["as_of"] == as_of_us
+    assert [source.offset for source, _ in result.ahead] == [0] * is_told
+    assert {each.timestamp_ms for records in result.outputs.values() for each in records} == {
+        min(as_of_us, LIMIT_US) // 1000
+    }
+
+
+def test_a_record_without_ce_time_claims_its_received_at() -> None:
+    event = json.dumps({"add": 1, "received_at": "2999-01-01T00:00:00Z"}).encode()
+    result = fold_now(InputRecord(CALL_EVENTS, FakeRecord(7, A.encode(), event)))
+
+    assert result.ahead == [(Source(EVENTS, 7), YEAR_2999_US)]
+    assert json.loads(outputs(result, TIMELINES)[0].value or b"")["as_of"] == T0_US + 999
+
+
+def test_a_record_without_any_time_is_as_of_now() -> None:
+    """Kafka takes -1 for none."""
+    result = fold_now(InputRecord(CALL_EVENTS, FakeRecord(0, A.encode(), b'{"add": 1}', -1)))
+
+    assert json.loads(outputs(result, TIMELINES)[0].value or b"")["as_of"] == LIMIT_US
+    assert result.ahead == []
+
+
+def test_ce_time_counts_where_the_timestamp_is_none() -> None:
+    headers = [("ce_time", format_rfc3339(T0_US).encode())]
+    result = fold_now(InputRecord(CALL_EVENTS, FakeRecord(0, A.encode(), b'{"add": 1}', -1, headers)))
+
+    assert json.loads(outputs(result, TIMELINES)[0].value or b"")["as_of"] == T0_US
+
+
+@pytest.mark.parametrize("timestamp_ms", [-1, YEAR_2999_US // 1000, 2**62])
+def test_a_dead_letter_has_a_time_that_can_be_true(timestamp_ms: int) -> None:
+    """Any number may stand in a record; years beyond 9999 cannot even be written."""
+    unreadable = InputRecord(CALL_EVENTS, FakeRecord(0, A.encode(), b"?", timestamp_ms))
+    [letter] = outputs(fold_now(unreadable), DEAD)
+    [of_a_trace] = outputs(fold(unreadable), DEAD)
+
+    assert letter.timestamp_ms == LIMIT_US // 1000
+    assert dict(letter.headers)["bridge-received-at"] == format_rfc3339(LIMIT_US).encode()
+    assert of_a_trace.timestamp_ms > 0
+
+
+def test_an_expired_key_is_not_believed_from_beyond_now() -> None:
+    """Else one record of tomorrow could delete the state of today."""
+    result = fold_now(add(A, 1, at_us=T0_US + 20 * HOUR_US, expires=T0_US + 10 * HOUR_US))
+
+    assert result.changes[A].value is not None
 
 
 @pytest.mark.parametrize("ce_time", [None, b"yesterday", b"\xff"])
@@ -267,8 +340,8 @@ def test_documents_go_to_the_partition_of_their_own_key() -> None:
     """A call emits documents of agents, whose keys belong to other partitions."""
 
     class Elsewhere(TallyProjection):
-        def emit(self, state: Tally, as_of_us: int) -> Any:
-            after, found = super().emit(state, as_of_us)
+        def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
+            after, found = super().emit(state, as_of_us, limit_us)
             return after, [each.__class__(each.kind, ELSEWHERE, each.value, "t", "i", 1) for each in found]
 
     result = Batch(Elsewhere(), TASK_ID, PARTITIONS).fold([add(A)], {})
@@ -355,10 +428,10 @@ class Failing(TallyProjection):
             raise OverflowError("13")
         return folded
 
-    def emit(self, state: Tally, as_of_us: int) -> Any:
+    def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
         if state.total == 7:
             raise OverflowError("7")
-        return super().emit(state, as_of_us)
+        return super().emit(state, as_of_us, limit_us)
 
 
 @pytest.mark.parametrize("total", [13, 7], ids=["fold", "emit"])
@@ -437,18 +510,18 @@ def fire_timers(due: Sequence[DueState], at_us: int, source: Source | None = Non
 class Late(TallyProjection):
     """Time alone changes the document."""
 
-    def emit(self, state: Tally, as_of_us: int) -> Any:
+    def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
         grown = Tally(state.pbx, state.key, state.total + 1, state.emitted, state.revision)
-        return super().emit(grown, as_of_us)
+        return super().emit(grown, as_of_us, limit_us)
 
 
 class Overdue(Late):
     """Time alone changes the document; for one key the rules have a bug."""
 
-    def emit(self, state: Tally, as_of_us: int) -> Any:
+    def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
         if state.total == 6:
             raise OverflowError("6")
-        return super().emit(state, as_of_us)
+        return super().emit(state, as_of_us, limit_us)
 
 
 def test_a_timer_emits_what_time_alone_changed() -> None:
@@ -499,9 +572,9 @@ def test_an_expired_key_becomes_a_tombstone() -> None:
 
 def test_a_timer_whose_document_is_too_large_never_fires_again() -> None:
     class Swelling(TallyProjection):
-        def emit(self, state: Tally, as_of_us: int) -> Any:
+        def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
             grown = Tally(state.pbx, state.key, state.total + 1, big=MAX_VALUE_BYTES)
-            return super().emit(grown, as_of_us)
+            return super().emit(grown, as_of_us, limit_us)
 
     kept = stored(A, add(A, 1, due=T0_US + 5))
 

@@ -153,6 +153,24 @@ class TestTimelines:
         assert PROJECTION.next_timer(state) == BASE_US + 9 * S
         assert published(PROJECTION.emit(state, BASE_US + 9 * S)[1])[0]["status"] == "ended"
 
+    def test_a_call_from_beyond_now_says_so(self) -> None:
+        """The bridge's clock is an hour ahead: the timeline is there at once, with the times as reported."""
+        state = state_of(*numbered(*TALK, hangup(60, "201")))
+        last_us = state.events[-1].at_us
+        state, ahead = PROJECTION.emit(state, last_us, last_us - 3300 * S)
+        _, known = PROJECTION.emit(state_of(*numbered(*TALK, hangup(60, "201"))), last_us, last_us)
+
+        (live,), (later,) = published(ahead), published(known)
+        assert (live["status"], live["anomalies"]) == ("ended", ["clock_skew"])
+        assert live | {"anomalies": []} == later
+
+    def test_an_event_of_the_year_2999_hides_no_other(self) -> None:
+        state = state_of(*numbered(new(0), ring(1, "201"), hangup(1e10, "201")))
+        state, documents = PROJECTION.emit(state, BASE_US + S, BASE_US + S)
+
+        assert published(documents)[0]["status"] == "ringing"
+        assert published(documents)[0]["anomalies"] == []
+
     def test_deadlines_are_settings(self) -> None:
         projection = CallProjection(ringing_limit_s=1, waiting_limit_s=2, talking_limit_s=3)
         due_s = []
