@@ -200,6 +200,9 @@ class AgentStatus(_Published):
     queue_days: dict[str, dict[str, QueueDay]] = Field(
         description="by queue and local date, without empty ones"
     )
+    dropped: dict[str, int] = Field(
+        description="empty but for a status that would exceed 64 KiB: how many of the oldest entries are left out, by field; texts of more than 200 characters are then cut",
+    )
     last_event_at: str = Field(
         description="time of the last event of the agent or of one of the agent's legs"
     )

@@ -27,6 +27,7 @@ from consumers.agents.legs import (
 from consumers.agents.lines import LINE_PREFIX, SentClaim, claim_record, read_claim
 from consumers.agents.memory import AgentState
 from consumers.agents.presence import IN, UNNAMED, AgentEvent
+from consumers.engine.bounds import Container, bounded, nested
 from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, SHOWN_AHEAD_US, Document
 from voipex.events import agent_key
 from voipex.timestamps import format_rfc3339_cached, parse_rfc3339_in_range
@@ -215,6 +216,13 @@ def _content(
     """The document without its end: revision and updated_at."""
     presence = presence_of(picture, silent=not running and picture.is_silent(until_us))
     shown = _one_per_call(running)
+    calls = [phase for phase in shown if phase.activity != RINGING]
+    ringing = [phase for phase in shown if phase.activity == RINGING]
+    dropped = {
+        name: len(phases) - MAX_CALLS
+        for name, phases in (("current_calls", calls), ("ringing_calls", ringing))
+        if len(phases) > MAX_CALLS
+    }
     head = {
         "pbx": state.pbx,
         "agent": state.key,
@@ -229,16 +237,32 @@ def _content(
         "previous": picture.previous
         and {"state": picture.previous[0], "since": format_rfc3339_cached(picture.previous[1])},
         "pause_name": picture.summary.pause_name,
-        "current_calls": [_call(phase) for phase in shown if phase.activity != RINGING],
-        "ringing_calls": [_call(phase) for phase in shown if phase.activity == RINGING],
+        "current_calls": [_call(phase) for phase in calls[-MAX_CALLS:]],
+        "ringing_calls": [_call(phase) for phase in ringing[-MAX_CALLS:]],
         "last_event_at": format_rfc3339_cached(picture.last_event_us),
     }
-    return b'%b,"queues":%b,"days":{%b},"queue_days":{%b}' % (
+    content = b'%b,"queues":%b,"days":{%b},"queue_days":{%b},"dropped":%b' % (
         orjson.dumps(head)[:-1],
         picture.summary.queues,
         memories.members_of(state.past.days, picture.days, published_day, window.first_shown),
         _queue_days(state.past.queue_days, picture, window.first_shown),
+        orjson.dumps(dropped),
     )
+    return content if len(content) < _LARGE_BYTES else _bounded(orjson.loads(content + b"}"))
+
+
+_LARGE_BYTES: Final = 32 * 1024
+
+MAX_CALLS: Final = 50
+"""Nobody has more at once; a login that many phones share may."""
+
+
+def _bounded(status: dict[str, Any]) -> bytes:
+    """The content, of at most 64 KiB."""
+    containers = [
+        Container(name, status, name) for name in ("current_calls", "ringing_calls", "queues", "queue_days")
+    ]
+    return bounded(status, [*containers, *nested("days", status, "pause_s")])[:-1]
 
 
 def _one_per_call(running: Sequence[Phase]) -> Sequence[Phase]:

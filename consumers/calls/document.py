@@ -7,12 +7,15 @@ It is a plain dict, since validated models take ten times as long to make. Tests
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+import orjson
+
 from consumers.calls.call import SECOND_US, SOON_US, Call, Transfer
 from consumers.calls.deadlines import status_of
 from consumers.calls.events import CallEvent, time_text
 from consumers.calls.holders import Holders, is_overtaken
 from consumers.calls.legs import Leg, Span, union_us
 from consumers.calls.quality import anomalies_of, quality_of
+from consumers.engine.bounds import Container, bounded
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Confidence, EndedBy, Outcome, StartSource, TransferKind
 from voipex.events import EventType, ReasonClass
@@ -103,7 +106,25 @@ def document(
         "anomalies": anomalies_of(call, is_ahead=is_ahead),
         "quality": quality_of(call, holders, transfers, started_us, start_seen=start_seen),
         "cdr": None if call.cdr is None else _cdr(call.cdr),
+        "dropped": {},
     }
+
+
+def bounded_json(timeline: Json) -> bytes:
+    """Return its JSON, of at most 64 KiB; *timeline* then has what that shows."""
+    containers = [Container(name, timeline, name) for name in _LISTS]
+    containers.append(Container("events", timeline, "events", keeps_first=True))
+    if timeline["cdr"] is not None:
+        containers += (Container("cdr", timeline, "cdr"), Container("cdr.extra", timeline["cdr"], "extra"))
+    body = bounded(timeline, containers)
+    left_out = timeline["dropped"].pop("events", 0)
+    if left_out:  # it has a field of its own
+        timeline["events_dropped"] += left_out
+        body = orjson.dumps(timeline)
+    return body
+
+
+_LISTS: Final = ("from_all", "to_all", "queues", "answered_by", "transfers", "monitors", "legs")
 
 
 # ---------------------------------------------------------------- times

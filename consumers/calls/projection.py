@@ -17,7 +17,7 @@ import orjson
 from consumers.calls.activities import activities, removal
 from consumers.calls.call import SECOND_US, Call
 from consumers.calls.deadlines import DEFAULT_LIMITS, Limits, as_of, next_deadline
-from consumers.calls.document import Json, document
+from consumers.calls.document import Json, bounded_json, document
 from consumers.calls.events import CallEvent, call_event, earlier_copy, from_state, time_text
 from consumers.calls.fold import FOLD_VERSION, fold
 from consumers.calls.holders import Holders
@@ -176,7 +176,7 @@ class CallProjection:
         timeline = document(
             state.pbx, state.call_id, events, call, holders, is_ahead=events[-1].at_us > limit_us
         )
-        body = orjson.dumps(timeline)
+        body = bounded_json(timeline)
         records = {
             number: (_produced_activity(call, number, record), record)
             for number, record in activities(state.pbx, state.call_id, call, timeline, holders).items()

@@ -277,6 +277,7 @@ class Reference:
             ),
             "days": days,
             "queue_days": queue_days,
+            "dropped": {},
         }
 
     def latest(self, name: str) -> str | None:
