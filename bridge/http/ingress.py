@@ -28,7 +28,7 @@ from voipex.dead_letters import dead_letter
 from voipex.errors import InvalidClient, InvalidWebhook, ServiceUnavailable, Unauthorized
 from voipex.normalize import Receipt, normalize
 from voipex.records import Record, encode
-from voipex.service.logging import LogThrottle, get_logger
+from voipex.service.logging import LogThrottle, get_logger, place_of
 from voipex.traceparent import traceparent_of
 from voipex.webhook import parse
 
@@ -198,7 +198,7 @@ class Exchange:
         """Make the response to *error*, which is counted and logged as one."""
         answered = known(error)
         if answered is not error:
-            log.error("request failed", exc_info=error)
+            log.error("request failed", traceback=place_of(error))
         answered = self._ingress.throttled(answered, self)
         endpoint = self.endpoint
         response = problem_response(answered) if endpoint is None else endpoint.rejection(answered)

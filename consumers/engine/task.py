@@ -50,7 +50,7 @@ from consumers.engine.records import (
     TopicPartition,
 )
 from consumers.engine.store import Checkpoint, Store
-from voipex.service.logging import LogThrottle, get_logger
+from voipex.service.logging import LogThrottle, get_logger, place_of
 from voipex.topics import DEAD_LETTERS, TopicSpec, topic_name
 
 State = TypeVar("State")
@@ -368,7 +368,7 @@ class Task(Generic[State]):
                     "timer failed",
                     service=self._projection.name,
                     task=str(self._task_id),
-                    exc_info=failure.error,
+                    traceback=place_of(failure.error),
                 )
             else:
                 log.error(
@@ -377,7 +377,7 @@ class Task(Generic[State]):
                     topic=failure.source.topic,
                     partition=self._task_id.partition,
                     offset=failure.source.offset,
-                    exc_info=failure.error,
+                    traceback=place_of(failure.error),
                 )
 
     def _count(self, inputs: Sequence[InputRecord], result: BatchResult) -> None:

@@ -2,14 +2,17 @@
 One JSON object per line on standard output, for the log events of this project and of the libraries alike.
 
 Levels: INFO started, stopped; WARNING the service recovers by itself and nothing is lost; ERROR something is lost, or an operator must act.
-Fields are names and counts, never a body, a secret, a phone number or an e-mail address.
+Fields are names and counts, never a body, a secret, a phone number or an e-mail address. A key of an agent, a login or the name of a user may
+be an e-mail address, and messages of libraries may repeat it, so addresses are masked in every line.
 """
 
 import logging
+import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -25,14 +28,17 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
     if log_format == "json":
         rendered: list[Any] = [
             structlog.processors.format_exc_info,
+            _mask,
             structlog.processors.JSONRenderer(serializer=_line),
         ]
     else:
         # Plain tracebacks: pretty ones show local variables, which may hold a body.
         rendered = [
+            structlog.processors.format_exc_info,
+            _mask,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            ),
         ]
     structlog.configure(
         processors=[
@@ -61,6 +67,29 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
     logging.getLogger("uvicorn.error").setLevel("WARNING")
     # It repeats a failure several times a second; the services log it once a minute.
     logging.getLogger("aiokafka").setLevel("CRITICAL")
+
+
+_ADDRESS: Final = re.compile(r"[^\s\"'<>()\[\]{}=,;:/\\]+@[^\s\"'<>()\[\]{}=,;:/\\]+")
+
+
+def _mask(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Mask e-mail addresses in every field."""
+    return {name: _masked(value) for name, value in event.items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _ADDRESS.sub("***@***", value) if "@" in value else value
+    if isinstance(value, dict):
+        return {_masked(name): _masked(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(each) for each in value]
+    return value if value is None or isinstance(value, int | float) else _masked(str(value))
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error of our own code was raised, as a traceback without its message: that may repeat what it could not handle."""
+    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
 
 
 def _line(event: Any, **_: Any) -> str:
