@@ -84,7 +84,7 @@ class Projection(Protocol[State]):
         Return the documents that changed since they were last emitted, and the state that remembers having emitted them.
 
         `limit_us`: now, and what clocks may differ by. `as_of_us` is beyond it, by at most SHOWN_AHEAD_US, when records claim to come from
-        there. Documents say so, and no time beyond the limit counts as elapsed.
+        there. Documents show that, and no time beyond the limit counts as elapsed.
         """
         ...
 

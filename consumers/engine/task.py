@@ -390,13 +390,13 @@ class Task(Generic[State]):
         if result.dead_letters:
             topic = topic_name(self._task_id.pbx, DEAD_LETTERS)
             metrics.dead_letters.labels(topic, name).inc(result.dead_letters)
-        self._tell_future_records(result)
+        self._report_future_records(result)
         times_ms = [each.record.timestamp for each in inputs if each.record.timestamp >= 0]
         if times_ms:
             age_s = self._config.now_us() / 1e6 - min(times_ms) / 1e3
             metrics.event_age.labels(name).observe(max(0.0, age_s))
 
-    def _tell_future_records(self, result: BatchResult) -> None:
+    def _report_future_records(self, result: BatchResult) -> None:
         """Count and log records from beyond now: the clock of their producer is wrong, or the one of this host."""
         for source, at_us in result.ahead:
             self._metrics.future_records.labels(source.topic).inc()

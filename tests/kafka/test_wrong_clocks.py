@@ -153,7 +153,7 @@ def test_no_time_beyond_now_counts_as_login(kafka: Broker, pbx: str, tmp_path: P
     """
     A bridge whose clock goes an hour ahead while an agent is logged in, and records of the year 2999.
 
-    Documents show what happens live, other keys and the partition go on, and the operator is told.
+    Documents show what happens live, other keys and the partition go on, and log and metric report it.
     """
     servers = kafka.bootstrap_servers
     apply_topics(servers, pbx, 1)
@@ -193,7 +193,7 @@ def test_no_time_beyond_now_counts_as_login(kafka: Broker, pbx: str, tmp_path: P
             each: metric(service, "voipex_consumer_future_records_total")
             for each, service in {"timelines": timelines, "agents": agents}.items()
         }
-        told = log()
+        logged = log()
 
     paused, talking = status(), status("petr.novak")
     call = latest(kafka, pbx, CALL_TIMELINES, CALL_IDS[0])
@@ -204,7 +204,7 @@ def test_no_time_beyond_now_counts_as_login(kafka: Broker, pbx: str, tmp_path: P
     assert (call["status"], call["anomalies"]) == ("talking", ["no_new_call", "clock_skew"])
     assert future["timelines"] >= 5
     assert future["agents"] >= 5
-    assert '"event":"record of the future"' in told
+    assert '"event":"record of the future"' in logged
     assert read_all(servers, topic_name(pbx, DEAD_LETTERS)) == []
     latest_ms = time.time_ns() // 1_000_000 + 300_000
     for kind in (CALL_TIMELINES, AGENT_STATUS, CALL_STATE, AGENT_STATE):

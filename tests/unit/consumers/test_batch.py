@@ -219,7 +219,7 @@ def fold_now(*inputs: InputRecord) -> BatchResult:
 
 
 @pytest.mark.parametrize(
-    ("at_us", "as_of_us", "is_told"),
+    ("at_us", "as_of_us", "is_reported"),
     [
         (LIMIT_US - 1000, LIMIT_US - 1, False),
         (LIMIT_US, LIMIT_US + 999, True),
@@ -228,12 +228,14 @@ def fold_now(*inputs: InputRecord) -> BatchResult:
         (YEAR_2999_US, LIMIT_US, True),
     ],
 )
-def test_times_beyond_now_are_told_and_believed_for_a_day(at_us: int, as_of_us: int, is_told: bool) -> None:
+def test_times_beyond_now_are_reported_and_believed_for_a_day(
+    at_us: int, as_of_us: int, is_reported: bool
+) -> None:
     """Whatever they claim, Kafka gets no time from beyond the limit: it would keep the record, and those after it, until then."""
     result = fold_now(add(A, 1, at_us=at_us))
 
     assert json.loads(outputs(result, TIMELINES)[0].value or b"")["as_of"] == as_of_us
-    assert [source.offset for source, _ in result.ahead] == [0] * is_told
+    assert [source.offset for source, _ in result.ahead] == [0] * is_reported
     assert {each.timestamp_ms for records in result.outputs.values() for each in records} == {
         min(as_of_us, LIMIT_US) // 1000
     }
@@ -266,11 +268,11 @@ def test_ce_time_counts_where_the_timestamp_is_none() -> None:
 def test_a_dead_letter_has_a_time_that_can_be_true(timestamp_ms: int) -> None:
     """Any number may stand in a record; years beyond 9999 cannot even be written."""
     unreadable = InputRecord(CALL_EVENTS, FakeRecord(0, A.encode(), b"?", timestamp_ms))
-    [letter] = outputs(fold_now(unreadable), DEAD)
+    [dead_letter] = outputs(fold_now(unreadable), DEAD)
     [of_a_trace] = outputs(fold(unreadable), DEAD)
 
-    assert letter.timestamp_ms == LIMIT_US // 1000
-    assert dict(letter.headers)["bridge-received-at"] == format_rfc3339(LIMIT_US).encode()
+    assert dead_letter.timestamp_ms == LIMIT_US // 1000
+    assert dict(dead_letter.headers)["bridge-received-at"] == format_rfc3339(LIMIT_US).encode()
     assert of_a_trace.timestamp_ms > 0
 
 
