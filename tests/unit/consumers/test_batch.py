@@ -138,10 +138,10 @@ def test_a_key_waits_for_its_parts_while_others_are_folded() -> None:
 
 def test_a_timer_waits_for_parts_and_fails_without_them() -> None:
     class Needs(Parted):
-        def emit(self, state: Tally, as_of_us: int) -> Any:
+        def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
             if "amounts" not in self.parts:
                 raise PartsNeeded(["amounts"])
-            return super().emit(state, as_of_us)
+            return super().emit(state, as_of_us, limit_us)
 
     batch = Batch(Needs(), TASK_ID, PARTITIONS)
     value = TallyProjection().encode(Tally("brno", A, 3, 1, 1))
