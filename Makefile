@@ -21,7 +21,7 @@ WORKERS ?= 3
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast check format bench accuracy mutants soak test-browser pictures artefacts assets contract lock clean
+.PHONY: help setup run test test-fast check format bench accuracy mutants soak test-browser pictures artefacts cluster assets contract lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -102,6 +102,9 @@ $(ARTEFACTS)/.ready: requirements-artefacts.txt
 	@$(ARTEFACTS)/venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-artefacts.txt
 	@npm install --silent --no-save --no-package-lock --prefix $(ARTEFACTS)/npm @asyncapi/parser@3.6.3
 	@touch $@
+
+cluster: $(READY) ## roll-outs, drains, kills and outages on the cluster that KUBECONFIG names, with the image IMAGE that it has: twenty minutes
+	@$(BIN)/python -m tests.cluster
 
 contract: $(READY) ## write the generated documents: docs/settings.md, docs/settings-consumers.md, docs/contract/, parts of deploy/k8s/
 	@$(BIN)/python -m tools.docs write
