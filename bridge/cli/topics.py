@@ -1,14 +1,19 @@
 """`voipex-bridge topics`: create, compare and list the declared topics."""
 
 import asyncio
-from typing import Annotated
+import time
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 
 from bridge.cli.output import Json, console, load_settings, print_json
-from voipex.kafka.topics import apply_topics, check_topics
+from bridge.settings import Settings
+from voipex.errors import KafkaUnreachable
+from voipex.kafka.topics import Outcome, apply_topics, check_topics
 from voipex.service.units import format_duration
+
+_TRY_AGAIN_S: Final = 2.0
 
 topics_app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Create, check or list the declared topics."
@@ -23,6 +28,10 @@ def topics_apply(
     min_insync: Annotated[
         int | None, typer.Option(min=1, help="min.insync.replicas. Default: VOIPEX_TOPIC_MIN_INSYNC.")
     ] = None,
+    wait_s: Annotated[
+        float,
+        typer.Option("--wait", min=0, help="While Kafka is unreachable, try again for so many seconds."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """
@@ -32,19 +41,33 @@ def topics_apply(
     """
     options = {"topic_replication": replication, "topic_min_insync": min_insync}
     loaded = load_settings({name: value for name, value in options.items() if value is not None})
-    outcomes = asyncio.run(
-        apply_topics(
-            loaded,
-            loaded.topics(),
-            replication=loaded.topic_replication,
-            min_insync=loaded.topic_min_insync,
-        )
-    )
+    outcomes = asyncio.run(_apply(loaded, wait_s))
     if as_json:
         print_json(outcomes)
         return
     for name, outcome in outcomes.items():
         typer.echo(f"{outcome:10} {name}")
+
+
+async def _apply(settings: Settings, wait_s: float) -> dict[str, Outcome]:
+    """Apply the declared topics. An unreachable Kafka is waited for, and reported once; nothing else is."""
+    give_up_at = time.monotonic() + wait_s
+    reported = False
+    while True:
+        try:
+            return await apply_topics(
+                settings,
+                settings.topics(),
+                replication=settings.topic_replication,
+                min_insync=settings.topic_min_insync,
+            )
+        except KafkaUnreachable as error:
+            if time.monotonic() >= give_up_at:
+                raise
+            if not reported:
+                typer.echo(f"{error}. Trying again for {wait_s:g} s", err=True)
+                reported = True
+        await asyncio.sleep(_TRY_AGAIN_S)
 
 
 @topics_app.command("check")

@@ -4,6 +4,8 @@ import asyncio
 import json
 import random
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 
@@ -22,6 +24,7 @@ from tests.kafka.conftest import (
     settings_of,
 )
 from tests.kafka.pausable import LocalKafka
+from tests.processes import environment_with
 from tests.waiting import WITHIN_S
 from voipex.errors import KafkaAccessDenied, KafkaUnreachable, TopicMismatch
 from voipex.kafka import topics as kafka_topics
@@ -310,3 +313,32 @@ async def test_every_declared_kind_of_topic_can_be_written(kafka: Broker, pbx: s
         topic = f"{pbx}.{kind.suffix}"
         await (await producer.send(topic, 11, [Record(topic, 11, b"k", b"{}", (), 1)]))[1]
     await producer.stop()
+
+
+def test_topics_apply_waits_for_a_kafka_that_starts_later(own_kafka: LocalKafka, pbx: str) -> None:
+    """As the Job of the manifests, which may be applied together with Kafka."""
+    own_kafka.kill()
+    environment = environment_with(
+        VOIPEX_KAFKA_BOOTSTRAP_SERVERS=own_kafka.bootstrap_servers,
+        VOIPEX_PBXS=pbx,
+        VOIPEX_TOPIC_REPLICATION="1",
+        VOIPEX_TOPIC_MIN_INSYNC="1",
+    )
+    command = [sys.executable, "-m", "bridge", "topics", "apply", "--wait"]
+    at_once = subprocess.run([*command, "0"], env=environment, capture_output=True, check=False, text=True)
+    with subprocess.Popen(
+        [*command, str(WITHIN_S)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        own_kafka.start()
+        applied, more = waiting.communicate(timeout=WITHIN_S)
+
+    assert (at_once.returncode, at_once.stdout) == (1, "")
+    assert "Trying again for 120 s" in said
+    assert (waiting.returncode, more) == (0, "")
+    assert len(re.findall(rf"^created +{pbx}\.", applied, re.MULTILINE)) == len(TOPIC_SPECS)

@@ -246,9 +246,11 @@ def test_every_command_exists() -> None:
         command: Any = typer.main.get_command(
             {"voipex-bridge": bridge_cli.app, "voipex-consumers": consumers_cli.app}[program]
         )
-        for word in words:
+        first_option = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+        for word in words[:first_option]:
             command = command.get_command(None, word)
             assert command is not None, f"{name}: {' '.join(container['command'])}"
+        command.make_context(name, words[first_option:])  # raises at an unknown option or value
         assert not hasattr(command, "commands"), f"{name}: a command of {words[-1]} is missing"
     assert containers().keys() == workloads().keys()
 
