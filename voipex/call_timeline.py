@@ -350,7 +350,7 @@ class CallTimeline(_Model):
     )
     legs: tuple[Leg, ...] = Field(description="one per attempt to ring a line, in order of beginning")
     events: tuple[TimelineEvent, ...] = Field(
-        description="every event with what it did and why, in order of receipt; the first 500, fewer in a timeline that would exceed 64 KiB"
+        description="every event with what it did and why, in order of receipt; the first 500, fewer only if these exceed 128 KiB"
     )
     events_dropped: int = Field(description="how many more there are; the fold has seen them all")
     anomalies: tuple[Anomaly, ...] = Field(description="anomalies of the call")
@@ -359,7 +359,7 @@ class CallTimeline(_Model):
         description="contents of the last CDR: those of `from to line login email queue reason` that are known, the rest in `extra`"
     )
     dropped: dict[str, int] = Field(
-        description="empty but for a timeline that would exceed 64 KiB: how many of the oldest entries are left out, by field (of `events` the newest, see `events_dropped`); texts of more than 200 characters are then cut",
+        description="empty but for a timeline that would exceed 64 KiB beside its `events`: how many of the oldest entries are left out, by field; texts of more than 200 characters are then cut",
     )
     revision: int = Field(description="+1 per change; consumers keep the highest")
     updated_at: str = Field(description="the time that this document describes")

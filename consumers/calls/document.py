@@ -15,12 +15,14 @@ from consumers.calls.events import CallEvent, time_text
 from consumers.calls.holders import Holders, is_overtaken
 from consumers.calls.legs import Leg, Span, union_us
 from consumers.calls.quality import anomalies_of, quality_of
-from consumers.engine.bounds import Container, bounded
+from consumers.engine.bounds import Container, bounded, bounded_list
 from voipex.agent_activity import LegResult, LegRole
 from voipex.call_timeline import Confidence, EndedBy, Outcome, StartSource, TransferKind
 from voipex.events import EventType, ReasonClass
 
 MAX_EVENTS: Final = 500
+MAX_EVENTS_BYTES: Final = 128 * 1024
+"""500 events have some 90 KB; only longer texts than any PBX sends have more."""
 
 Json = dict[str, Any]
 
@@ -111,17 +113,14 @@ def document(
 
 
 def bounded_json(timeline: Json) -> bytes:
-    """Return its JSON, of at most 64 KiB; *timeline* then has what that shows."""
+    """Return its JSON, of at most 64 KiB and at most 128 KiB of events; *timeline* then has what that shows."""
+    events = bounded_list(timeline["events"], MAX_EVENTS_BYTES)
+    timeline["events_dropped"] += len(timeline["events"]) - len(events)
+    timeline["events"] = events
     containers = [Container(name, timeline, name) for name in _LISTS]
-    containers.append(Container("events", timeline, "events", keeps_first=True))
     if timeline["cdr"] is not None:
         containers += (Container("cdr", timeline, "cdr"), Container("cdr.extra", timeline["cdr"], "extra"))
-    body = bounded(timeline, containers)
-    left_out = timeline["dropped"].pop("events", 0)
-    if left_out:  # it has a field of its own
-        timeline["events_dropped"] += left_out
-        body = orjson.dumps(timeline)
-    return body
+    return bounded(timeline, containers, beside=len(orjson.dumps(events)))
 
 
 _LISTS: Final = ("from_all", "to_all", "queues", "answered_by", "transfers", "monitors", "legs")

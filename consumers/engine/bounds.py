@@ -1,7 +1,7 @@
 """
 Documents of at most 64 KiB (pure).
 
-Whatever a PBX sends, readers can rely on that size. A document that would be larger loses long texts first, then entries of its lists and
+Whatever a PBX sends, readers can rely on that size; a timeline's events come on top, within a limit of their own. A document that would be larger loses long texts first, then entries of its lists and
 objects, of the largest one first. `dropped` in the document says how many.
 """
 
@@ -31,14 +31,14 @@ class Container(NamedTuple):
     keeps_first: bool = False
 
 
-def bounded(document: Json, containers: Sequence[Container]) -> bytes:
+def bounded(document: Json, containers: Sequence[Container], beside: int = 0) -> bytes:
     """
-    Return the JSON of *document*, of which the containers are parts, changed so that it fits.
+    Return the JSON of *document*, of which the containers are parts, changed so that it fits. *beside*: bytes of it that do not count.
 
     Lists of the document are replaced and not changed; the document itself and its objects are.
     """
     value = orjson.dumps(document)
-    limit = MAX_DOCUMENT_BYTES - _TAIL_BYTES
+    limit = MAX_DOCUMENT_BYTES - _TAIL_BYTES + beside
     if len(value) <= limit:
         return value
     for each in containers:
@@ -58,6 +58,17 @@ def bounded(document: Json, containers: Sequence[Container]) -> bytes:
 
 
 _IDENTITY: Final = frozenset({"pbx", "agent", "call_id", "conversation_id"})
+
+
+def bounded_list(entries: Sequence[Any], limit: int) -> list[Any]:
+    """Return the first *entries* whose JSON has at most *limit* bytes; long texts are cut first."""
+    kept = list(entries)
+    if len(orjson.dumps(kept)) <= limit:
+        return kept
+    kept = [_cut(each) for each in kept]
+    while len(value := orjson.dumps(kept)) > limit:
+        kept = kept[: min(len(kept) - 1, len(kept) * limit // len(value))]
+    return kept
 
 
 def _bytes_of(container: Container) -> int:

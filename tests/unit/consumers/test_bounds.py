@@ -3,9 +3,11 @@
 import time
 from typing import Any
 
+import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.calls.document import MAX_EVENTS_BYTES
 from consumers.calls.projection import CallProjection
 from consumers.engine.bounds import MAX_DOCUMENT_BYTES
 from tests.call_strategies import BASE_US, S
@@ -26,13 +28,15 @@ NAMES = st.builds(
 
 
 def timeline_of(*events: Any) -> tuple[CallTimeline, int]:
-    """The document of a call, and its size."""
+    """The document of a call, and its size beside the list of its events."""
     state = CALLS.initial_state("voipex", "1772438400.1")
     for number, each in enumerate(events):
         state = CALLS.take(state, each._replace(event_id=f"{number:036d}"))
     _, documents = CALLS.emit(state, BASE_US + 3600 * S)
     value = documents[0].value or b""
-    return CallTimeline.model_validate_json(value), len(value)
+    listed = len(orjson.dumps(orjson.loads(value)["events"]))
+    assert listed <= MAX_EVENTS_BYTES
+    return CallTimeline.model_validate_json(value), len(value) - listed
 
 
 def status_of(*records: Record) -> tuple[AgentStatus, int]:
@@ -83,14 +87,14 @@ def test_any_agent_has_a_status_of_64_kib(names: list[str], number: int) -> None
 
 def test_a_bounded_timeline_keeps_the_newest_legs_and_counts() -> None:
     events = [
-        each for n in range(200) for each in (ring(2 * n, f"{n}"), hangup(2 * n + 1, f"{n}", "User busy"))
+        each for n in range(300) for each in (ring(2 * n, f"{n}"), hangup(2 * n + 1, f"{n}", "User busy"))
     ]
     made, size = timeline_of(new(0), *events)
 
     assert size <= MAX_DOCUMENT_BYTES
-    assert made.legs[-1].leg == 200
-    assert len(made.legs) + made.dropped["legs"] == 200
-    assert len(made.events) + made.events_dropped == 401
+    assert made.legs[-1].leg == 300
+    assert len(made.legs) + made.dropped["legs"] == 300
+    assert (len(made.events), made.events_dropped) == (500, 101)
     assert made.events[0].type is EventType.NEW_CALL
 
 
