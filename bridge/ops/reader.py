@@ -84,6 +84,7 @@ async def read(
             yield record
     finally:
         await consumer.stop()
+        await consumer._client.close()  # noqa: SLF001 - connections that were opened meanwhile
 
 
 async def _partitions(consumer: Any, topic: str, choose_partition: Callable[[int], int] | None) -> list[Any]:

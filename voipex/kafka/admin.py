@@ -99,3 +99,4 @@ async def admin_client(
         raise await diagnose(settings, error, client_id=client_id) from error
     finally:
         await admin.close()
+        await admin._client.close()  # noqa: SLF001 - connections that were opened meanwhile
