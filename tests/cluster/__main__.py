@@ -479,7 +479,7 @@ class Drill:
         """
         Abort what a lone broker forgot when it stopped in the middle of a commit; return the number of partitions.
 
-        docs/operations.md, "A transaction hangs". A broker that comes back alone completes such a transaction before it knows its topics, and skips them.
+        docs/operations.md, "A transaction hangs". Seen in one of two outages, although the broker was stopped in order.
         """
         tool = [
             "exec",

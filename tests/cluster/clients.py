@@ -5,9 +5,9 @@ The clients of the drill. It runs in a pod of the image, beside the bridges.
     clients.py post PASSWORD    post one event to each bridge; print the statuses
     clients.py verify           compare what was acknowledged with what Kafka holds; print it as JSON, exit 1 if anything is missing
 
-Each client keeps one connection and posts the events of its calls and agents in order. What is not answered with 2xx is counted as failed,
-and posted again until it is. /data/acknowledged has a line for every 2xx: number and key of the event. /data/counts.json has the figures of each step;
-/data/step names the present one.
+Each client keeps one connection and posts the events of its calls and agents in order; like any pool it replaces a connection that was closed
+while idle. What is not answered with 2xx is counted as failed, and posted again until it is. /data/acknowledged has a line for every 2xx: number
+and key of the event. /data/counts.json has the figures of each step; /data/step names the present one.
 """
 
 import asyncio
