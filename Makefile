@@ -103,7 +103,7 @@ $(ARTEFACTS)/.ready: requirements-artefacts.txt
 	@npm install --silent --no-save --no-package-lock --prefix $(ARTEFACTS)/npm @asyncapi/parser@3.6.3
 	@touch $@
 
-cluster: $(READY) ## roll-outs, drains, kills and outages on the cluster that KUBECONFIG names, with the image IMAGE that it has: twenty minutes
+cluster: $(READY) ## roll-outs, drains, kills and outages on the cluster that KUBECONFIG names, with the image IMAGE that it has: a quarter of an hour
 	@$(BIN)/python -m tests.cluster
 
 contract: $(READY) ## write the generated documents: docs/settings.md, docs/settings-consumers.md, docs/contract/, parts of deploy/k8s/
