@@ -13,6 +13,7 @@ from consumers.engine.changelog import Changelogs
 from consumers.engine.lag import read_bounds, read_lag
 from consumers.explain.verify import AGENT_INPUTS, DOCUMENTS, INPUTS, Records, Verdict, Verification
 from consumers.settings import Settings
+from voipex.errors import BridgeError
 from voipex.partitioner import partition_for_key
 from voipex.topics import CALL_EVENTS, Topic, TopicSpec
 
@@ -28,10 +29,11 @@ async def verify(settings: Settings, progress: Progress = lambda _: None) -> Ver
     Raises:
         TopicMismatch: topics are missing or have another number of partitions.
         KafkaUnreachable: with the cause.
+        BridgeError: there is no folder for temporary files.
     """
     verdict = Verdict()
     for pbx in settings.pbxs:
-        with tempfile.TemporaryDirectory(prefix="voipex-verify-") as folder:
+        with _temporary_folder() as folder:
             records = Records(Path(folder) / "records.sqlite", pbx)
             try:
                 verification = await _collected(settings, pbx, records, progress)
@@ -39,6 +41,15 @@ async def verify(settings: Settings, progress: Progress = lambda _: None) -> Ver
             finally:
                 records.close()
     return verdict
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="voipex-verify-")
+    except OSError as error:
+        raise BridgeError(
+            f"no folder for temporary files ({error.strerror or error}): set TMPDIR to one that can be written"
+        ) from error
 
 
 async def _collected(settings: Settings, pbx: str, records: Records, progress: Progress) -> Verification:

@@ -12,6 +12,7 @@ from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
 from consumers.cli import app
 from consumers.engine.records import ChangelogRecord, TopicPartition
+from consumers.explain.published import verify
 from consumers.explain.verify import (
     AGED_OUT,
     BEING_FOLDED,
@@ -22,9 +23,10 @@ from consumers.explain.verify import (
     Verdict,
     Verification,
 )
+from consumers.settings import Settings
 from tests.unit.consumers.traces import lines_of, moment, scenario, scenario_names
 from tests.unit.test_golden import TIME_ZONE, events_of, written
-from voipex.errors import KafkaUnreachable
+from voipex.errors import BridgeError, KafkaUnreachable
 from voipex.timestamps import parse_rfc3339
 from voipex.topics import (
     AGENT_ACTIVITY,
@@ -357,3 +359,13 @@ def test_an_unreachable_kafka_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     result = verified(monkeypatch, KafkaUnreachable("no answer"))
 
     assert isinstance(result.exception, KafkaUnreachable)
+
+
+@pytest.mark.anyio
+async def test_a_missing_temporary_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(**_: object) -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", none)
+    with pytest.raises(BridgeError, match="set TMPDIR"):
+        await verify(Settings())
