@@ -213,7 +213,14 @@ class GroupSession(Generic[State]):
             try:
                 polled = await self._consumer.poll(requested, _POLL_MS)
             except OffsetOutOfRange as error:
-                self._halt(error.partitions)
+                # A rebalance may have replaced the runner during the poll: the new one has not sought yet, and will.
+                self._halt(
+                    each
+                    for each in error.partitions
+                    if (runner := self.runners.get(_task_id(each))) is not None
+                    and runner is requested.get(each)
+                    and runner.task is tasks[runner.task_id]
+                )
                 return
             except RecordDamaged as error:
                 damaged = self.runners.get(_task_id(error.partition))

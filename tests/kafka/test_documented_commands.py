@@ -169,15 +169,16 @@ def test_simulate_against_nothing_names_the_url(clone: Clone) -> None:
 def test_the_commands_of_the_page_on_the_board_succeed(clone: Clone) -> None:
     commands = [command for block in blocks("docs/board.md") for command in block.commands]
 
-    done = [clone.run(command.replace(":8084", f":{clone.ports['BOARD_PORT']}")) for command in commands]
-    outputs = [each.out for each in done]
+    done = {
+        command: clone.run(command.replace(":8084", f":{clone.ports['BOARD_PORT']}")) for command in commands
+    }
+    streamed = done.pop(the_one("/api/stream", "docs/board.md"))
 
-    assert [each.code for each in done[:3]] == [0, 0, 0]
-    assert done[3].code in (0, 23)  # `head` has enough before curl has written all
-    assert len(commands) == 4
-    assert "role      wall" in outputs[1]
-    assert set(json.loads(outputs[2])) == {"calls", "more"}
-    assert outputs[3].startswith("id: ")
+    assert {command: each.code for command, each in done.items() if each.code} == {}
+    assert streamed.code in (0, 23)  # `head` has enough before curl has written all
+    assert streamed.out.startswith("id: ")
+    assert "role      wall" in done[the_one("--role wall", "docs/board.md")].out
+    assert set(json.loads(done[the_one("/api/calls", "docs/board.md")].out)) == {"calls", "more"}
 
 
 def test_the_commands_of_the_operators_pages_succeed(clone: Clone) -> None:

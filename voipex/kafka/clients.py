@@ -85,6 +85,9 @@ async def close_producer(client: Any, timeout_s: float) -> None:
             await client._sender.close()  # noqa: SLF001
         await client.client.close()  # connections that were opened meanwhile
 
+    sending = client._sender._sender_task  # noqa: SLF001
+    if sending is not None and sending.done():  # `close` awaits only one that runs
+        mark_retrieved(sending)
     closing = asyncio.get_running_loop().create_task(close())
     _, late = await asyncio.wait({closing}, timeout=timeout_s)
     if late:
