@@ -435,7 +435,9 @@ def the_systems_authorities(secure: SecureKafka) -> dict[str, str]:
 
 
 def no_client_certificate(secure: SecureKafka) -> dict[str, str]:
-    return secure.by_certificate(VOIPEX_KAFKA_SSL_CERT_FILE="", VOIPEX_KAFKA_SSL_KEY_FILE="")
+    return secure.by_certificate(
+        VOIPEX_KAFKA_SSL_CERT_FILE="", VOIPEX_KAFKA_SSL_KEY_FILE="", VOIPEX_KAFKA_SSL_KEY_PASSWORD=""
+    )
 
 
 def a_strangers_certificate(secure: SecureKafka) -> dict[str, str]:
@@ -774,7 +776,7 @@ def test_tail_without_read_names_the_acl(secure: SecureKafka, pbx: str, tmp_path
         assert f"Kafka denies {right} on topic {topic}" in done.err
         assert f"--allow-principal User:reader --operation {right} --topic {topic}" in done.err
         assert "Traceback" not in done.err
-    assert read == CommandResult(0, "", "")
+    assert read == CommandResult(0, "", f"nothing in {topic}\n")
 
 
 def test_replay_needs_read_on_dead_letters_and_write_on_targets(

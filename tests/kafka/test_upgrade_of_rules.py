@@ -179,11 +179,11 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patch both folds to their next version."""
     content = agents._content
 
-    def new_document(*arguments: Any) -> Any:
-        return {**document(*arguments), "conversation_id": NEW_RULES}
+    def new_document(*arguments: Any, **named: Any) -> Any:
+        return {**document(*arguments, **named), "conversation_id": NEW_RULES}
 
-    def new_content(*arguments: Any) -> bytes:
-        return content(*arguments) + b',"rules":%d' % memory.FOLD_VERSION
+    def new_content(*arguments: Any, **named: Any) -> bytes:
+        return content(*arguments, **named) + b',"rules":%d' % memory.FOLD_VERSION
 
     monkeypatch.setattr(calls, "document", new_document)
     monkeypatch.setattr(agents, "_content", new_content)
