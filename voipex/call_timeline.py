@@ -359,7 +359,7 @@ class CallTimeline(_Model):
         description="contents of the last CDR: those of `from to line login email queue reason` that are known, the rest in `extra`"
     )
     dropped: dict[str, int] = Field(
-        description="empty but for a timeline that would exceed 64 KiB beside its `events`: how many of the oldest entries are left out, by field; texts of more than 200 characters are then cut",
+        description="empty but for a timeline that would exceed 512 KiB: how many of the oldest entries are left out, by field; texts of more than 200 characters are then cut",
     )
     revision: int = Field(description="+1 per change; consumers keep the highest")
     updated_at: str = Field(description="the time that this document describes")

@@ -7,8 +7,6 @@ It is a plain dict, since validated models take ten times as long to make. Tests
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-import orjson
-
 from consumers.calls.call import SECOND_US, SOON_US, Call, Transfer
 from consumers.calls.deadlines import status_of
 from consumers.calls.events import CallEvent, time_text
@@ -21,6 +19,9 @@ from voipex.call_timeline import Confidence, EndedBy, Outcome, StartSource, Tran
 from voipex.events import EventType, ReasonClass
 
 MAX_EVENTS: Final = 500
+MAX_TIMELINE_BYTES: Final = 512 * 1024
+"""Room for a thousand legs: the contract promises one for each attempt."""
+
 MAX_EVENTS_BYTES: Final = 128 * 1024
 """500 events have some 90 KB; only longer texts than any PBX sends have more."""
 
@@ -113,14 +114,14 @@ def document(
 
 
 def bounded_json(timeline: Json) -> bytes:
-    """Return its JSON, of at most 64 KiB and at most 128 KiB of events; *timeline* then has what that shows."""
+    """Return its JSON, of at most 512 KiB, 128 of them events; *timeline* then has what that shows."""
     events = bounded_list(timeline["events"], MAX_EVENTS_BYTES)
     timeline["events_dropped"] += len(timeline["events"]) - len(events)
     timeline["events"] = events
     containers = [Container(name, timeline, name) for name in _LISTS]
     if timeline["cdr"] is not None:
         containers += (Container("cdr", timeline, "cdr"), Container("cdr.extra", timeline["cdr"], "extra"))
-    return bounded(timeline, containers, beside=len(orjson.dumps(events)))
+    return bounded(timeline, containers, MAX_TIMELINE_BYTES)
 
 
 _LISTS: Final = ("from_all", "to_all", "queues", "answered_by", "transfers", "monitors", "legs")

@@ -1,7 +1,7 @@
 """
-Documents of at most 64 KiB (pure).
+Documents of bounded size (pure): a status has at most 64 KiB, a timeline 512.
 
-Whatever a PBX sends, readers can rely on that size; a timeline's events come on top, within a limit of their own. A document that would be larger loses long texts first, then entries of its lists and
+Whatever a PBX sends, readers can rely on these. A document that would be larger loses long texts first, then entries of its lists and
 objects, of the largest one first. `dropped` in the document says how many.
 """
 
@@ -31,14 +31,14 @@ class Container(NamedTuple):
     keeps_first: bool = False
 
 
-def bounded(document: Json, containers: Sequence[Container], beside: int = 0) -> bytes:
+def bounded(document: Json, containers: Sequence[Container], max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """
-    Return the JSON of *document*, of which the containers are parts, changed so that it fits. *beside*: bytes of it that do not count.
+    Return the JSON of *document*, of which the containers are parts, changed so that it fits into *max_bytes*.
 
     Lists of the document are replaced and not changed; the document itself and its objects are.
     """
     value = orjson.dumps(document)
-    limit = MAX_DOCUMENT_BYTES - _TAIL_BYTES + beside
+    limit = max_bytes - _TAIL_BYTES
     if len(value) <= limit:
         return value
     for each in containers:

@@ -34,6 +34,7 @@ class UnreachableAdmin:
 
     def __init__(self, *, client_id: str, **_: Any) -> None:
         self.client_ids.append(client_id)
+        self._client = self
 
     async def start(self) -> None:
         raise errors.KafkaConnectionError("no broker")
