@@ -12,11 +12,13 @@ export class Store {
     this.meta = {timeZone: 'Europe/Prague', targetS: 20, date: null, boot: null, broken: []};
     this.paused = false;
     this.held = 0;
+    this.waiting = null;
     this.changed = Object.fromEntries(COLLECTIONS.map(name => [name, new Set()]));
   }
 
   /** Replace everything: rows that are not in the snapshot are gone. */
   snapshot(body) {
+    if (this.paused) { this.hold('snapshot', body); return; }
     this.meta = {timeZone: body.time_zone, targetS: body.target_s, date: body.date, boot: body.boot, broken: body.broken};
     for (const name of COLLECTIONS) {
       const gone = [...this.rows[name].keys()].filter(key => !(key in body[name]));
@@ -26,6 +28,7 @@ export class Store {
   }
 
   change(body) {
+    if (this.paused) { this.hold('change', body); return; }
     this.meta.date = body.date;
     for (const name of COLLECTIONS) if (body[name]) this.apply(name, body[name], false);
     this.notify();
@@ -55,14 +58,24 @@ export class Store {
     }
   }
 
+  /** While paused, keep what came: of each row the last. */
+  hold(kind, body) {
+    this.held += 1;
+    if (kind === 'snapshot' || !this.waiting) { this.waiting = {kind, body: {...body}}; return; }
+    const held = this.waiting.body;
+    held.date = body.date;
+    for (const name of COLLECTIONS) if (body[name]) held[name] = {...held[name], ...body[name]};
+  }
+
   pause(paused) {
     this.paused = paused;
     this.held = 0;
-    this.notify();
+    const waiting = this.waiting;
+    this.waiting = null;
+    if (!paused && waiting) this[waiting.kind](waiting.body);
   }
 
   notify() {
-    if (this.paused) { this.held += 1; return; }
     for (const name of COLLECTIONS) {
       const keys = this.changed[name];
       this.changed[name] = new Set();
