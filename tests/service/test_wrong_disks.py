@@ -106,7 +106,7 @@ def test_a_full_disk_is_not_ready_until_there_is_room(
     bridge.wrapper = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh")
 
     with bridge.start():
-        seen_inside = Path(f"/proc/{bridge.running.pid}/root/{disk}")
+        seen_inside = Path("/proc", str(bridge.running.pid), "root", *disk.parts[1:])
         warned = log_line(bridge, "disk smaller than the spool's limit")
         (seen_inside / "filler").write_bytes(bytes(shutil.disk_usage(seen_inside).free - 8192))
         statuses = [bridge.post(body(UniqueId=f"1.{n}"))[0] for n in range(59)]
