@@ -15,7 +15,7 @@ from bridge.ops.survey import report, sources
 from bridge.ops.survey.observe import observe
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
-from voipex.service.health import connectable
+from voipex.service.health import fetch
 
 _METRICS_TIMEOUT_S: Final = 2.0
 
@@ -86,11 +86,7 @@ def _recorded(path: Path) -> sources.Source:
 
 def _metrics(host: str, port: int) -> str | None:
     """Return `/metrics` of the bridge on this host, None if none runs."""
-    connection = http.client.HTTPConnection(connectable(host), port, timeout=_METRICS_TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode(errors="replace")
+        return fetch(host, port, "/metrics", _METRICS_TIMEOUT_S)[1]
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()

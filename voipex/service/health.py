@@ -15,11 +15,6 @@ _TIMEOUT_S: Final = 5.0
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # addresses to listen on, not to connect to
 
 
-def connectable(host: str) -> str:
-    """Return the address at which a service that listens on *host* is reached from this host."""
-    return _ANY_ADDRESS.get(host, host)
-
-
 class Health(NamedTuple):
     """Result of a probe, with a message for the operator."""
 
@@ -31,18 +26,24 @@ def probe(
     host: str, port: int, check: Literal["live", "ready"] = "ready", timeout_s: float = _TIMEOUT_S
 ) -> Health:
     """Request `/live` or `/ready` once. A failed connection is a result, too: not ok, with the cause."""
-    connection = http.client.HTTPConnection(connectable(host), port, timeout=timeout_s)
     try:
-        connection.request("GET", f"/{check}")
-        response = connection.getresponse()
-        body = response.read().decode(errors="replace").strip()
+        status, body = fetch(host, port, f"/{check}", timeout_s)
     except (OSError, http.client.HTTPException) as error:
         return Health(False, f"no answer on {host}:{port}: {error or type(error).__name__}")
+    if status == http.client.OK:
+        return Health(True, check)
+    return Health(False, f"not {check}: {body.strip() or status}")
+
+
+def fetch(host: str, port: int, path: str, timeout_s: float) -> tuple[int, str]:
+    """Return status and body of a GET. Raises OSError and HTTPException."""
+    connection = http.client.HTTPConnection(_ANY_ADDRESS.get(host, host), port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
     finally:
         connection.close()
-    if response.status == http.client.OK:
-        return Health(True, check)
-    return Health(False, f"not {check}: {body or response.status}")
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from bridge.ops.doctor.report import Check, skipped
 from bridge.settings import Settings
-from voipex.service.health import connectable
+from voipex.service.health import fetch
 
 _TIMEOUT_S: Final = 2.0
 
@@ -22,14 +22,10 @@ def check_running(settings: Settings) -> list[Check]:
 
 
 def _ready_details(host: str, port: int) -> Mapping[str, Any] | None:
-    connection = http.client.HTTPConnection(connectable(host), port, timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", "/ready")
-        details = json.loads(connection.getresponse().read())
+        details = json.loads(fetch(host, port, "/ready", _TIMEOUT_S)[1])
     except (OSError, http.client.HTTPException, ValueError):
         return None
-    finally:
-        connection.close()
     return details if isinstance(details, dict) and {"spool", "kafka"} <= details.keys() else None
 
 
