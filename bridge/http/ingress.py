@@ -134,6 +134,8 @@ class Ingress:
     def log_rejection(self, error: Exception, status: int) -> None:
         if not isinstance(error, _LOGGED):
             return
+        if isinstance(error, Unauthorized | InvalidClient) and error.user is not None:
+            return  # a wrong password has its line already, with user and address
         reason = type(error).__name__
         suppressed = self._throttle.admit(reason)
         if suppressed is not None:
