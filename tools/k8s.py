@@ -20,7 +20,17 @@ from bridge.settings import Settings
 from consumers import settings as consumer_settings
 from consumers.service import SERVICES
 from tools import generated
-from voipex.topics import DEAD_LETTERS, DEFAULT_PARTITIONS, WRITTEN, Topic, TopicSpec, topics_for
+from voipex.topics import (
+    AGENT_EVENTS,
+    AGENT_STATUS,
+    CALL_TIMELINES,
+    DEAD_LETTERS,
+    DEFAULT_PARTITIONS,
+    WRITTEN,
+    Topic,
+    TopicSpec,
+    topics_for,
+)
 
 _DEPLOY: Final = Path(__file__).parents[1] / "deploy"
 COMPONENTS: Final = _DEPLOY / "k8s" / "components"
@@ -61,8 +71,11 @@ def _topic(topic: Topic) -> Document:
 
 def users(pbxs: Sequence[str]) -> list[Document]:
     """A KafkaUser for each service, with the rights that it needs and no others."""
-    return [_user("voipex-bridge", [_right("topic", name, "Write") for name in _names(pbxs, WRITTEN)])] + [
-        _user(f"voipex-{name}", _rights_of(name, pbxs)) for name in SERVICES
+    shown = _names(pbxs, (CALL_TIMELINES, AGENT_STATUS, AGENT_EVENTS))
+    return [
+        _user("voipex-bridge", [_right("topic", name, "Write") for name in _names(pbxs, WRITTEN)]),
+        *(_user(f"voipex-{name}", _rights_of(name, pbxs)) for name in SERVICES),
+        _user("voipex-board", [_right("topic", name, "Read") for name in shown]),
     ]
 
 

@@ -465,7 +465,7 @@ def test_topics_and_users_are_valid_by_strimzis_api() -> None:
     topics = [each["metadata"]["name"] for each in found if each["kind"] == "KafkaTopic"]
 
     assert sorted(topics) == sorted(topic.name for topic in topics_for(["voipex"]))
-    assert len([each for each in found if each["kind"] == "KafkaUser"]) == 3
+    assert len([each for each in found if each["kind"] == "KafkaUser"]) == 4
     assert strimzi_faults(found) == []
 
 
@@ -487,7 +487,7 @@ def test_a_fault_in_a_topic_or_user_is_found(old: str, new: str) -> None:
 
 # ---------------------------------------------------------------------------------------------------- rights
 
-USERS: Final = ("voipex-bridge", "voipex-timelines", "voipex-agents")
+USERS: Final = ("voipex-bridge", "voipex-timelines", "voipex-agents", "voipex-board")
 _RESOURCES: Final = {"topic": 2, "group": 3, "transactionalId": 5}
 _PATTERNS: Final = {"literal": 3, "prefix": 4}
 _OPERATIONS: Final = {"Read": 3, "Write": 4}

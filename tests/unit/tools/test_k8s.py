@@ -15,7 +15,7 @@ from bridge.settings import Settings
 from consumers import cli as consumers_cli
 from tools import generated, k8s
 from voipex.service.management import Readiness, build_management
-from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, variable_of
+from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, BoardSettings, variable_of
 from voipex.topics import DEFAULT_PARTITIONS, topics_for
 
 K8S: Final = Path(__file__).parents[3] / "deploy" / "k8s"
@@ -40,10 +40,10 @@ def of_kind(kind: str, folder: str = "") -> list[Json]:
 
 
 def workloads() -> dict[str, Json]:
-    """The workloads of the base and of components/topics by name, without patches."""
+    """The workloads of the base, of components/topics and of components/board by name, without patches."""
     return {
         each["metadata"]["name"]: each
-        for each in [*documents("base"), *documents("components/topics")]
+        for each in [*documents("base"), *documents("components/topics"), *documents("components/board")]
         if each["kind"] in {"StatefulSet", "Deployment", "Job"}
     }
 
@@ -157,6 +157,11 @@ ACLS: Final = {
         "group voipex-agents": ["Read"],
         "transactionalId voipex-agents.*": ["Write"],
     },
+    "voipex-board": {
+        "topic voipex.call.timelines.v1": ["Read"],
+        "topic voipex.agent.status.v1": ["Read"],
+        "topic voipex.agent.events.v1": ["Read"],
+    },
 }
 """Spelled out, so that an added ACL shows up in review."""
 
@@ -179,9 +184,9 @@ def test_topics_and_users_of_several_pbxs_can_be_printed(capsys: pytest.CaptureF
     printed = list(yaml.load_all(capsys.readouterr().out, yaml.CSafeLoader))
     names = [each["metadata"]["name"] for each in printed]
 
-    assert names[:-3] == [topic.name for topic in topics_for(["voipex", "brno"])]
-    assert names[-3:] == ["voipex-bridge", "voipex-timelines", "voipex-agents"]
-    assert len(printed[-3]["spec"]["authorization"]["acls"]) == 6
+    assert names[:-4] == [topic.name for topic in topics_for(["voipex", "brno"])]
+    assert names[-4:] == ["voipex-bridge", "voipex-timelines", "voipex-agents", "voipex-board"]
+    assert len(printed[-4]["spec"]["authorization"]["acls"]) == 6
 
 
 def test_each_service_authenticates_as_its_own_user() -> None:
@@ -260,8 +265,8 @@ def test_probes_and_scrapes_use_paths_of_the_management_port() -> None:
     answered = {route.path for route in management.routes if isinstance(route, Route)}
     served = {name: each for name, each in containers().items() if name != "voipex-topics"}
 
-    assert len(served) == 3
-    for container in served.values():
+    assert len(served) == 4
+    for name, container in served.items():
         probes = {
             probe: (container[probe]["httpGet"]["path"], container[probe]["httpGet"]["port"])
             for probe in ("startupProbe", "livenessProbe", "readinessProbe")
@@ -271,7 +276,8 @@ def test_probes_and_scrapes_use_paths_of_the_management_port() -> None:
             "livenessProbe": ("/live", "management"),
             "readinessProbe": ("/ready", "management"),
         }
-        assert {"name": "management", "containerPort": MANAGEMENT_PORT} in container["ports"]
+        port = BoardSettings.model_fields["port"].default if name == "voipex-board" else MANAGEMENT_PORT
+        assert {"name": "management", "containerPort": port} in container["ports"]
     scraped = [each for monitor in of_kind("PodMonitor") for each in monitor["spec"]["podMetricsEndpoints"]]
     assert {(each["path"], each["port"]) for each in scraped} == {("/metrics", "management")}
     assert {"/live", "/ready", "/metrics"} <= answered
@@ -328,7 +334,7 @@ def test_state_is_written_to_a_volume() -> None:
 
 def test_every_pod_is_restricted() -> None:
     """Pod Security "restricted", and beyond it a numeric user, a read-only root and no token."""
-    assert len(pods()) == 4
+    assert len(pods()) == 5
     for name, pod in pods().items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["securityContext"]["runAsNonRoot"] is True, name
