@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiokafka
 from aiokafka import errors
@@ -11,12 +11,13 @@ from aiokafka.errors import KafkaError
 
 from voipex.errors import TopicMismatch
 from voipex.kafka.admin import missing_acl
-from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, consumer_arguments
+from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, close_consumer, consumer_arguments
 from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.permissions import TopicAccessRequest, topic_access
 from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaConsumer: Any = aiokafka.AIOKafkaConsumer
+_STOP_TIMEOUT_S: Final = 5.0
 
 
 class ConsumerRecord(NamedTuple):
@@ -83,8 +84,7 @@ async def read(
         async for record in _records(settings, consumer, None if follow else ends, timeout_s):
             yield record
     finally:
-        await consumer.stop()
-        await consumer._client.close()  # noqa: SLF001 - connections that were opened meanwhile
+        await close_consumer(consumer, _STOP_TIMEOUT_S)
 
 
 async def _partitions(consumer: Any, topic: str, choose_partition: Callable[[int], int] | None) -> list[Any]:

@@ -1,7 +1,6 @@
 """What every aiokafka consumer of the engine needs: its settings, a correct `committed`, a bounded stop. Only adapters import this."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,7 +9,7 @@ from aiokafka import errors
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
-from voipex.kafka.clients import consumer_arguments
+from voipex.kafka.clients import close_consumer, consumer_arguments
 from voipex.kafka.settings import KafkaSettings
 
 # aiokafka ships no types: its values are converted where they leave an adapter.
@@ -47,12 +46,8 @@ async def start_consumer(client: Any) -> None:
 
 
 async def stop_consumer(client: Any) -> None:
-    """Stop within STOP_TIMEOUT_S; then close connections that a stop that hangs has left, or that were opened meanwhile."""
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await client.stop()
-    with contextlib.suppress(Exception):
-        await client._client.close()  # noqa: SLF001 - no public way
+    """Stop within STOP_TIMEOUT_S; close its connections also if that fails."""
+    await close_consumer(client, STOP_TIMEOUT_S)
 
 
 def leave_when_stopped(client: Any) -> None:

@@ -17,8 +17,10 @@ RETRY_BACKOFF_MS: Final = 100
 
 
 def mark_retrieved(future: "asyncio.Future[Any]") -> None:
-    """Mark the exception of *future* as retrieved, so that asyncio does not log it when nothing awaits the future any more."""
-    if not future.cancelled():
+    """Mark the exception of *future* as retrieved, once it is done, so that asyncio does not log it when nothing awaits the future any more."""
+    if not future.done():
+        future.add_done_callback(mark_retrieved)
+    elif not future.cancelled():
         future.exception()
 
 
@@ -94,6 +96,23 @@ async def close_producer(client: Any, timeout_s: float) -> None:
         closing.cancel()
         await asyncio.wait({closing}, timeout=0.1)
     mark_retrieved(closing)
+
+
+async def close_consumer(client: Any, timeout_s: float) -> None:
+    """
+    Stop a consumer within *timeout_s*; then close connections that a stop that hangs has left, or that were opened meanwhile.
+
+    `AIOKafkaConsumer.stop()` awaits fetches that it has cancelled, and lets their CancelledError through when no broker answers: it would look like
+    a cancellation of the caller. Hence a task of its own.
+    """
+    stopping = asyncio.get_running_loop().create_task(client.stop())
+    _, late = await asyncio.wait({stopping}, timeout=timeout_s)
+    if late:
+        stopping.cancel()
+        await asyncio.wait({stopping}, timeout=0.1)
+    mark_retrieved(stopping)
+    with contextlib.suppress(Exception):
+        await client._client.close()  # noqa: SLF001 - no public way
 
 
 def client_arguments(settings: KafkaSettings) -> dict[str, Any]:
