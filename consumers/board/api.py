@@ -43,6 +43,9 @@ _SECURITY_HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_MOST_CHECKS: Final = 50
+"""Passwords that wait to be checked, some 40 ms each: with more, whoever guesses would keep others out for long."""
+
 _MANAGEMENT: Final = frozenset({"/live", "/ready", "/metrics"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -87,6 +90,7 @@ class _Guard:
     def __init__(self, app: ASGIApp, stream: Stream, access: Access, management: ASGIApp) -> None:
         self._app, self._stream, self._access, self._management = app, stream, access, management
         self._one_at_a_time = asyncio.Semaphore(1)
+        self._checks_waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,6 +109,11 @@ class _Guard:
             # A page of another site whose name leads to 127.0.0.1 would read the board in this browser.
             await _problem(421, "this board answers to localhost only")(scope, receive, send_guarded)
             return
+        if self._checks_waiting >= _MOST_CHECKS:
+            answer = _problem(429, "too many sign-ins at once")
+            answer.headers["retry-after"] = "2"
+            await answer(scope, receive, send_guarded)
+            return
         user = await self._user(headers.get("authorization"), scope)
         if user is None:
             answer = _problem(401, "a user of the board is required")
@@ -120,8 +129,15 @@ class _Guard:
     async def _user(self, header: str | None, scope: Scope) -> User | None:
         user = self._access.known(header)
         if user is None and header is not None:
-            async with self._one_at_a_time:  # guesses wait for each other
-                user = await asyncio.to_thread(self._access.check, header)
+            self._checks_waiting += 1
+            try:
+                async with self._one_at_a_time:  # guesses wait for each other
+                    user = self._access.known(header)  # a page asks for a dozen files at once
+                    if user is not None:
+                        return user
+                    user = await asyncio.to_thread(self._access.check, header)
+            finally:
+                self._checks_waiting -= 1
             client = scope.get("client")
             log.info(
                 "user signed in" if user is not None else "sign-in refused",
@@ -148,7 +164,7 @@ class _Handlers:
         """Rows of calls, the newest first; `after`: a call_id, to go on behind it."""
         query = request.query_params
         try:
-            limit = min(int(query.get("limit", _PAGE)), _MOST)
+            limit = _limit(query.get("limit"))
             selected = _select_calls(self._board.window.calls_newest_first(), query)
         except ValueError as error:
             return _problem(400, str(error))
@@ -238,6 +254,15 @@ class _Handlers:
 
 _BEFORE_US: Final = 3 * 86_400_000_000
 """Events from so long before a day say how it begins."""
+
+
+def _limit(text: str | None) -> int:
+    """Raises ValueError."""
+    if text is None:
+        return _PAGE
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(f"limit is no number from 1 to {_MOST}")
+    return min(int(text), _MOST)
 
 
 def _select_calls(entries: Iterator[Entry], query: Mapping[str, str]) -> Iterator[Entry]:

@@ -69,7 +69,7 @@ async def _serve(settings: BoardSettings, access: Access, version: str) -> None:
 
     def readiness() -> Readiness:
         return Readiness(
-            board.ready and reader.fault is None,
+            board.ready,  # also while Kafka is away: the pages show it, and an old picture in grey is better than none
             {
                 "board": {
                     "fault": reader.fault,

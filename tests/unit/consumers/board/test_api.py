@@ -4,11 +4,13 @@ import asyncio
 import base64
 import http.client
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import structlog
 from prometheus_client import CollectorRegistry
 
 from consumers.board.access import Access, add_user, read_users
@@ -122,7 +124,7 @@ def test_calls_are_filtered(query: str, holds: Callable[[Json], bool]) -> None:
     assert len(found) < len(DOCUMENTS.timelines)
 
 
-@pytest.mark.parametrize("query", ["since=yesterday", "limit=many"])
+@pytest.mark.parametrize("query", ["since=yesterday", "limit=many", "limit=0", "limit=-1", "limit=%C2%B2"])
 def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
     assert get(f"/api/calls?{query}")[0] == 400
 
@@ -209,6 +211,32 @@ def test_a_user_is_required(users: Path, path: str, header: str | None, status: 
     assert answer[0] == status
     if status == 401:
         assert answer[1]["www-authenticate"].startswith("Basic ")
+
+
+def test_a_page_with_many_files_is_one_sign_in(users: Path) -> None:
+    access = Access(read_users(users))
+    headers = {"Authorization": basic("team", "right horse")}
+
+    def conversation(ask: Ask, _board: Board, _stream: Stream) -> list[int]:
+        with ThreadPoolExecutor(12) as pool:
+            return [answer[0] for answer in pool.map(lambda _: ask("/static/app.mjs", **headers), range(12))]
+
+    with structlog.testing.capture_logs() as lines:
+        statuses = talk(access, conversation)
+
+    assert statuses == [200] * 12
+    assert [line["event"] for line in lines] == ["user signed in"]
+
+
+def test_guesses_do_not_queue_up_without_end(users: Path) -> None:
+    access = Access(read_users(users))
+
+    def conversation(ask: Ask, _board: Board, _stream: Stream) -> set[int]:
+        with ThreadPoolExecutor(80) as pool:
+            guesses = [{"Authorization": basic("team", f"guess {n}")} for n in range(160)]
+            return {answer[0] for answer in pool.map(lambda headers: ask("/", **headers), guesses)}
+
+    assert talk(access, conversation) == {401, 429}
 
 
 @pytest.mark.parametrize("path", ["/live", "/ready", "/metrics"])
