@@ -133,15 +133,18 @@ def test_an_invalid_webhook_becomes_a_dead_letter_byte_for_byte(
     assert not [name for name in seen.headers if name.startswith("__dlq")]
 
 
-def test_missing_topics_refuse_the_start_and_are_named(kafka: Broker, pbx: str, tmp_path: Path) -> None:
+def test_missing_topics_are_named_and_waited_for(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
 
     with bridge.start(ready=False):
-        code = bridge.ended()
+        eventually(lambda: f"topics are missing: {pbx}.call.events.v1" in bridge.log(), bridge.log)
+        accepted = eventually(lambda: bridge.post(DOCUMENTED[0])[0])
+        apply_topics(kafka.bootstrap_servers, pbx)
+        bridge.await_drained()
 
-    assert code == 1
-    assert f"{pbx}.call.events.v1" in bridge.log()
+    assert accepted == 200
     assert "topics apply" in bridge.log()
+    assert len(read_all(kafka.bootstrap_servers, f"{pbx}.agent.events.v1")) == 1
 
 
 def test_another_number_of_partitions_refuses_the_start(kafka: Broker, pbx: str, tmp_path: Path) -> None:
