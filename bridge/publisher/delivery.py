@@ -25,8 +25,13 @@ class Delivery:
     def extend(self, taken: Sequence[SpooledRecord]) -> None:
         """Add what was taken since."""
         self._taken += taken
+        pending = self.pending
         for spooled in taken:
-            self.add(spooled)
+            waiting = pending.get(spooled.record[:2])  # type: ignore[call-overload]  # equal to a TopicPartition
+            if waiting is None:
+                self.add(spooled)
+            else:
+                waiting.append(spooled)
 
     @property
     def unacknowledged(self) -> int:
@@ -83,13 +88,9 @@ class Delivery:
 
 def stamped(records: Iterable[SpooledRecord]) -> Iterator[Record]:
     """Add the headers that name spool and sequence number: with them a reader recognises a copy."""
+    known_id, spool = "", (SPOOL_ID_HEADER, b"")
     for spool_id, seq, record in records:
+        if spool_id is not known_id:
+            known_id, spool = spool_id, (SPOOL_ID_HEADER, spool_id.encode())
         topic, partition, key, value, headers, timestamp_ms = record
-        yield Record(
-            topic,
-            partition,
-            key,
-            value,
-            (*headers, (SPOOL_ID_HEADER, spool_id.encode()), (SEQ_HEADER, b"%d" % seq)),
-            timestamp_ms,
-        )
+        yield Record(topic, partition, key, value, (*headers, spool, (SEQ_HEADER, b"%d" % seq)), timestamp_ms)

@@ -6,6 +6,7 @@ needs it. With one PBX there is nothing to divide.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from voipex.records import Record
@@ -69,4 +70,9 @@ class Shares:
 
 
 def pbx_of(record: Record) -> str:
-    return record.topic.partition(".")[0]  # names of PBXs have no dot
+    return _pbx_of(record.topic)
+
+
+@lru_cache(maxsize=4096)  # three times for each record
+def _pbx_of(topic: str) -> str:
+    return topic.partition(".")[0]  # names of PBXs have no dot
