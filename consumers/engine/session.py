@@ -37,6 +37,9 @@ answered for this long is replaced.
 """
 _WATCHDOG_INTERVAL_S: Final = 5.0
 
+MAX_BUFFERED_RECORDS: Final = 16_000
+"""Of all tasks: 3 KB each. The poll that reaches it may add 8,000 more."""
+
 log = get_logger("session")
 
 
@@ -256,11 +259,10 @@ class GroupSession(Generic[State]):
         self, running: Mapping[TaskId, TaskRunner[State]], full: set[TaskId]
     ) -> set[TaskId]:
         """Pause the partitions of tasks that became full, resume those that are no longer; return the full ones."""
-        now = {
-            task_id
-            for task_id, runner in running.items()
-            if runner.task is not None and runner.task.buffered >= self._projection.max_batch_records
+        buffered = {
+            task_id: runner.task.buffered for task_id, runner in running.items() if runner.task is not None
         }
+        now = full_tasks(buffered, self._projection.max_batch_records)
         for task_id in now - full:
             self._consumer.pause(running[task_id].inputs)
         for task_id in full - now:
@@ -293,6 +295,12 @@ class GroupSession(Generic[State]):
         newest_ms = max((at_ms for at_ms in fetches_ms if at_ms), default=None)
         if newest_ms is not None and time.time() * 1000 - newest_ms > _SILENCE_LIMIT_S * 1000:
             self.end(KafkaUnreachable(f"no broker has answered for {_SILENCE_LIMIT_S:.0f} s"))
+
+
+def full_tasks(buffered: Mapping[TaskId, int], max_batch_records: int) -> set[TaskId]:
+    """Return the tasks that have a batch; those with any records, once all together have `MAX_BUFFERED_RECORDS`."""
+    limit = 1 if sum(buffered.values()) >= MAX_BUFFERED_RECORDS else max_batch_records
+    return {task_id for task_id, records in buffered.items() if records >= limit}
 
 
 def _task_id(partition: TopicPartition) -> TaskId:
