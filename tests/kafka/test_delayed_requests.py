@@ -7,7 +7,7 @@ transaction that is open by then.
 
 import time
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -132,6 +132,9 @@ async def play(kafka: Broker, pbx: str, monkeypatch: pytest.MonkeyPatch, api: Ap
     return played
 
 
+ROUNDS: Final = 8
+"""Without the remedy at least 84 % of the rounds go wrong, so eight rounds miss it once in two million runs."""
+
 TRANSACTIONAL = [each for each in Api if each is not Api.PRODUCE]
 
 
@@ -139,20 +142,20 @@ TRANSACTIONAL = [each for each in Api if each is not Api.PRODUCE]
 async def test_a_delayed_request_does_not_reach_the_next_transaction(
     kafka: Broker, pbx: str, monkeypatch: pytest.MonkeyPatch, api: Api
 ) -> None:
-    played = await play(kafka, pbx, monkeypatch, api, 25)
+    played = await play(kafka, pbx, monkeypatch, api, ROUNDS)
 
     assert (played.early, played.moved_back) == (0, 0)
-    assert played.delayed == played.restarts == 25
+    assert played.delayed == played.restarts == ROUNDS
 
 
 async def test_a_delayed_produce_request_is_recognised(
     kafka: Broker, pbx: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is repeated: the broker knows the sequence numbers of its records."""
-    played = await play(kafka, pbx, monkeypatch, Api.PRODUCE, 25)
+    played = await play(kafka, pbx, monkeypatch, Api.PRODUCE, ROUNDS)
 
     assert (played.early, played.moved_back, played.restarts) == (0, 0, 0)
-    assert played.delayed == 25
+    assert played.delayed == ROUNDS
     assert len(await read(kafka, topic_name(pbx, CALL_STATE))) == played.transactions
 
 
