@@ -42,7 +42,7 @@ from voipex.errors import BridgeError, KafkaUnavailable, SpoolFailed, TopicsMiss
 from voipex.kafka.admin import BRIDGE_ADMIN
 from voipex.kafka.topics import check_topics
 from voipex.kafka.watch import TopicWatch
-from voipex.service.logging import get_logger
+from voipex.service.logging import cause_of, get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
 
@@ -353,7 +353,7 @@ class Bridge:
                 return
             fault = done.exception()
             if fault is not None:
-                log.error("part failed", part=name, fault=repr(fault))
+                log.error("part failed", part=name, fault=cause_of(fault))
                 self._fail(fault)
             elif not self._stopping.is_set():
                 self._fail(BridgeError(f"the {name} stopped unexpectedly"))

@@ -21,7 +21,7 @@ from consumers.engine.projection import Projection
 from consumers.engine.worker import Worker
 from consumers.settings import MANAGEMENT_PORTS, Settings
 from voipex.errors import BridgeError
-from voipex.service.logging import get_logger
+from voipex.service.logging import cause_of, get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
 
@@ -102,7 +102,7 @@ async def _supervise(workers: list[Worker[Any]]) -> None:
     for task in done:
         error = task.exception()
         if error is not None:
-            log.error("service failed", service=task.get_name(), error=repr(error))
+            log.error("service failed", service=task.get_name(), error=cause_of(error))
             raise (
                 error if isinstance(error, BridgeError) else BridgeError(f"{task.get_name()} failed")
             ) from error

@@ -4,6 +4,7 @@ Errors of the engine (pure). None leaves it: the worker handles every one of the
     EngineError
     ├── InvalidRecord         a dead letter; nothing else stops
     │   └── StateTooLarge     as above, for all records of the key in this batch
+    ├── RequestLost           as TaskFailed (in `transactions`)
     ├── ProducerFenced        another producer has our transactional.id, or the transaction timed out
     ├── TaskFailed            the outcome of a transaction is unknown: restore the task
     ├── StoreCorrupted        the state store is deleted and restored

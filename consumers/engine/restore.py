@@ -256,10 +256,10 @@ async def _roll_forward(
     unreadable |= {key: offset for key, offset in suspects.items() if not await _can_decode(plan, store, key)}
     if unreadable:
         await store.wipe()  # its checkpoint is past the record, so the next restore would not see it
-        name, offset = next(iter(unreadable.items()))
+        offset = next(iter(unreadable.values()))
         raise StateUnreadable(
-            f"{plan.changelog} has a record at offset {offset} that cannot be read, the state of key {name!r}. A newer version of this "
-            "service may have written it: start that one. Otherwise the record is damaged, and a person must replace it"
+            f"{plan.changelog} has a record at offset {offset} that cannot be read. A newer version of this service may have written it: start "
+            "that one. Otherwise the record is damaged, and a person must replace it"
         )
     return count, newest
 

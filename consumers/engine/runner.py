@@ -33,7 +33,7 @@ from consumers.engine.task_state import TaskState, transition
 from consumers.engine.transactions import TransactionalProducer
 from consumers.settings import Settings
 from voipex.errors import KafkaAccessDenied, KafkaUnavailable, KafkaUnreachable, TopicsMissing
-from voipex.service.logging import LogThrottle, get_logger
+from voipex.service.logging import LogThrottle, cause_of, get_logger
 from voipex.topics import DEAD_LETTERS, topic_name, topics_for
 
 State = TypeVar("State")
@@ -119,8 +119,10 @@ class TaskRunner(Generic[State]):
         if pending:
             self._working.cancel()
             await asyncio.wait({self._working}, timeout=_CLOSE_TIMEOUT_S)
-        if not self._working.cancelled() and self._working.done() and self._working.exception() is not None:
-            log.error("runner failed", task=str(self.task_id), error=repr(self._working.exception()))
+        ended = self._working.done() and not self._working.cancelled()
+        error = self._working.exception() if ended else None
+        if error is not None:
+            log.error("runner failed", task=str(self.task_id), error=cause_of(error))
         self._go_to(TaskState.CLOSED)
 
     def halt(self, reason: str, section: str = OFFSETS_LOST) -> None:
@@ -199,7 +201,7 @@ class TaskRunner(Generic[State]):
         except (KafkaUnavailable, TopicsMissing, StoreCorrupted, OSError) as error:
             return _Failure(str(error), needs_operator=isinstance(error, KafkaAccessDenied | TopicsMissing))
         except Exception as error:  # noqa: BLE001 - of the client; restore, as after any other
-            return _Failure(repr(error))
+            return _Failure(cause_of(error))
         return None
 
     def _log(self, failure: _Failure) -> None:

@@ -50,7 +50,7 @@ from consumers.engine.records import (
     TopicPartition,
 )
 from consumers.engine.store import Checkpoint, Store
-from voipex.service.logging import LogThrottle, get_logger, place_of
+from voipex.service.logging import LogThrottle, cause_of, get_logger, place_of
 from voipex.topics import DEAD_LETTERS, TopicSpec, topic_name
 
 State = TypeVar("State")
@@ -225,7 +225,7 @@ class Task(Generic[State]):
         except (TaskFailed, InvalidState):
             raise
         except Exception as error:
-            raise TaskFailed(f"{type(error).__name__} {error}".strip()) from error
+            raise TaskFailed(cause_of(error)) from error
 
     # ---------------------------------------------------------------- waiting
 
@@ -318,8 +318,7 @@ class Task(Generic[State]):
             causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)  # of (4) and (5)
             fenced = any(isinstance(each, ProducerFenced) for each in causes)
             outcome.labels(self._projection.name, "fenced" if fenced else "failed").inc()
-            cause = f"transaction: {type(causes[0]).__name__} {causes[0]}".strip()
-            raise TaskFailed(cause, fenced=fenced) from error
+            raise TaskFailed(f"transaction: {cause_of(causes[0])}", fenced=fenced) from error
         outcome.labels(self._projection.name, "committed").inc()
         self._positions.update(offsets)
         self._changelog_next = changelog_next

@@ -32,7 +32,7 @@ from consumers.engine.consumer_client import (
     STOP_TIMEOUT_S,
     AIOKafkaTopicPartition,
 )
-from consumers.engine.errors import ProducerFenced
+from consumers.engine.errors import EngineError, ProducerFenced
 from consumers.engine.records import ProducerRecord, TopicPartition
 from voipex.kafka.clients import client_arguments, close_producer, throttle_metadata_refresh
 from voipex.kafka.settings import KafkaSettings
@@ -53,7 +53,7 @@ _NEVER_REPEATED: Final = (
 )
 
 
-class RequestLost(Exception):
+class RequestLost(EngineError):
     """The connection broke before a request of the transaction was answered. It may still arrive."""
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 from tests.factories import body
 from tests.kafka.conftest import Broker, apply_topics, console_producer, read_all
+from tests.kafka.test_lost_offsets import await_halted
 from tests.processes import BridgeProcess, ConsumerProcess, ServiceProcess
 from tests.waiting import eventually
+from voipex.partitioner import partition_for_key
 
 NUMBER, EMAIL, LOGIN, OTHER = "777123456", "jana@tajne.example", "jana.tajna", "Rodné číslo"
 PERSONAL = (NUMBER, EMAIL, LOGIN, OTHER)
@@ -26,7 +28,10 @@ def shown(service: ServiceProcess) -> str:
 def test_logs_metrics_and_health_hold_no_personal_data(
     kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
-    """With the log at its most verbose: events of every kind, bodies that are none, wrong passwords, records that no fold can read."""
+    """
+    With the log at its most verbose: events of every kind, bodies that are none, wrong passwords, records that no fold can read, and states of
+    parties whose key is a number or an address, which halt their partitions.
+    """
     apply_topics(kafka.bootstrap_servers, pbx, 3)
     bridge = BridgeProcess(
         tmp_path,
@@ -71,13 +76,20 @@ def test_logs_metrics_and_health_hold_no_personal_data(
                 ),
                 every_s=0.3,
             )
+        agents = consumers[1]
+        agents.stop()
+        unreadable = [(f"line:{NUMBER}", "{"), (f"email:{EMAIL}", "[]"), (LOGIN, OTHER)]
+        console_producer(kafka.bootstrap_servers, f"{pbx}.agent.state.v1", unreadable)
+        agents.launch(*agents.command)
+        await_halted(agents, len({partition_for_key(key.encode(), 3) for key, _ in unreadable}))
         found = {each.command[-1]: shown(each) for each in (bridge, *consumers)}
 
     assert set(accepted) == {200}
     assert set(rejected) <= {400, 422}
     assert guessed == 401
+    assert "has a record at offset" in found["agents"]
     leaks = [(name, word) for name, text in found.items() for word in PERSONAL if word in text]
     assert leaks == []
-    record_property("bodies and records", len(events) + dead_letters)
+    record_property("bodies and records", len(events) + dead_letters + len(unreadable))
     record_property("lines searched", sum(text.count("\n") for text in found.values()))
     record_property("leaks", len(leaks))

@@ -2,8 +2,9 @@
 One JSON object per line on standard output, for the log events of this project and of the libraries alike.
 
 Levels: INFO started, stopped; WARNING the service recovers by itself and nothing is lost; ERROR something is lost, or an operator must act.
-Fields are names and counts, never a body, a secret, a phone number or an e-mail address. A key of an agent, a login or the name of a user may
-be an e-mail address, and messages of libraries may repeat it, so addresses are masked in every line.
+Fields are names and counts, never a body, a key of a record, a secret, a phone number or an e-mail address: a record is named by topic,
+partition and offset. A login or the name of a user may be an e-mail address, so addresses are masked in every line. The message of an exception may
+repeat the value that it is about (`KeyError('777123456')`), so tracebacks are without it, but for errors that are known not to: see `cause_of`.
 """
 
 import logging
@@ -27,19 +28,12 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
     ]
     if log_format == "json":
         rendered: list[Any] = [
-            structlog.processors.format_exc_info,
+            _TRACEBACK,
             _mask,
             structlog.processors.JSONRenderer(serializer=_line),
         ]
     else:
-        # Plain tracebacks: pretty ones show local variables, which may hold a body.
-        rendered = [
-            structlog.processors.format_exc_info,
-            _mask,
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ]
+        rendered = [_TRACEBACK, _mask, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     structlog.configure(
         processors=[
             *shared,
@@ -65,6 +59,10 @@ def set_up(level: str = "info", log_format: Literal["json", "console"] = "json")
         logger.propagate = True
     logging.getLogger("uvicorn.access").disabled = True  # the ingress logs rejected requests itself
     logging.getLogger("uvicorn.error").setLevel("WARNING")
+    logging.getLogger("asyncio").addFilter(_without_details)
+    sys.excepthook = lambda _kind, error, _traceback: logging.getLogger("process").critical(
+        "process failed", exc_info=error
+    )
     # It repeats a failure several times a second; the services log it once a minute.
     logging.getLogger("aiokafka").setLevel("CRITICAL")
 
@@ -87,9 +85,45 @@ def _masked(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float) else _masked(str(value))
 
 
+def cause_of(error: BaseException) -> str:
+    """
+    Say in one line what went wrong, for logs and health reports. Of an error of this project, the Kafka client or the operating system with its
+    message; of any other, whose message may repeat a value, with the line that raised it.
+    """
+    name = type(error).__name__
+    if _has_harmless_message(error):
+        return f"{name} {error}".strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else name
+
+
+def _has_harmless_message(error: BaseException) -> bool:
+    return isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _HARMLESS
+
+
+_HARMLESS: Final = frozenset({"voipex", "bridge", "consumers", "sandbox", "aiokafka"})
+"""Packages whose errors name topics, partitions, offsets, files and addresses of hosts, and no content of a record."""
+
+
 def place_of(error: BaseException) -> str:
-    """Where an error of our own code was raised, as a traceback without its message: that may repeat what it could not handle."""
-    return f"{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}"
+    """Where an error was raised, and those that led to it, as a traceback without messages that may repeat a value."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    last = f"{type(error).__name__}: {error}" if _has_harmless_message(error) else type(error).__name__
+    frames = f"{''.join(traceback.format_tb(error.__traceback__))}{last}"
+    return frames if before is None else f"{place_of(before)}\n\n{frames}"
+
+
+def _traceback(exc_info: Any) -> str:
+    return place_of(exc_info[1])
+
+
+_TRACEBACK: Final = structlog.processors.ExceptionRenderer(_traceback)
+
+
+def _without_details(record: logging.LogRecord) -> bool:
+    """asyncio repeats the task and its exception in the lines below."""
+    record.msg = str(record.msg).partition("\n")[0]
+    return True
 
 
 def _line(event: Any, **_: Any) -> str:

@@ -347,7 +347,7 @@ async def test_an_unreadable_last_record_of_a_key_halts(
     """The next restore must find it again, so nothing of this one is kept."""
     world.changelog = (*world.changelog[:1], record, *world.changelog[1:])
     for _ in range(2):
-        with pytest.raises(StateUnreadable, match=r"state.v1-2 has a record at offset 7 .* key 'stored'"):
+        with pytest.raises(StateUnreadable, match=r"state.v1-2 has a record at offset 7 that cannot be read"):
             await restored(tmp_path, world, suspects=frozenset({"stored"}))
 
 
@@ -359,7 +359,7 @@ async def test_a_suspect_is_read_with_its_parts(
     written = ChangelogRecord(7, PartKey("stored", "1").encode(), part, {})
     world.changelog = (written, changelog_record(8, "stored", b"parted"))
 
-    with contextlib.nullcontext() if is_readable else pytest.raises(StateUnreadable, match="key 'stored'"):
+    with contextlib.nullcontext() if is_readable else pytest.raises(StateUnreadable, match="at offset 8"):
         outcome = await restored(tmp_path, world, suspects=frozenset({"stored"}))
         assert outcome.states == {"stored": b"parted"}
 
