@@ -85,7 +85,7 @@ def _rights_of(name: str, pbxs: Sequence[str]) -> list[Document]:
     idempotent) producer needs Write on its own id only.
     """
     projection = SERVICES[name](consumer_settings.Settings.model_construct(**_defaults()))
-    read, written = set(projection.inputs), set(projection.outputs)
+    read, written = {*projection.inputs, *projection.repartitioned}, set(projection.outputs)
     only_read, only_written = read - written, written - read
     both = {projection.changelog, *(read & written)}
     return [

@@ -74,17 +74,15 @@ def unreadable(
     topic: str,
     partition: int,
     offset: int,
-    partitions: int,
 ) -> Record:
     """
-    Make the dead letter of a record that a consumer cannot fold; key, value and headers are unchanged.
-
-    `topic`, `partition` and `offset` are those of the record; `partitions` is the number of partitions of the dead letters.
+    Make the dead letter of a record that a consumer cannot fold; key, value and headers are unchanged, and so is the number of its partition: a
+    task writes to no other one. `topic`, `partition` and `offset` are those of the record.
     """
     own = tuple((name, content if content is not None else b"") for name, content in headers)
     return Record(
         topic_name(pbx, DEAD_LETTERS),
-        partition_for_key(key or b"", partitions),
+        partition,
         key,
         value or b"",
         (

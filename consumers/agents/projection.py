@@ -50,6 +50,7 @@ class AgentProjection:
     fold_version: ClassVar = memories.FOLD_VERSION
     inputs: ClassVar[Sequence[TopicSpec]] = (AGENT_EVENTS, AGENT_ACTIVITY, AGENT_LINES)
     outputs: ClassVar[Sequence[TopicSpec]] = (AGENT_STATUS, AGENT_LINES)
+    repartitioned: ClassVar[Sequence[TopicSpec]] = (AGENT_LINES,)
     changelog: ClassVar = AGENT_STATE
     max_batch_records: ClassVar = 4_000  # a few keys each, and most come late when calls catch up too
 

@@ -121,6 +121,7 @@ class CallProjection:
     fold_version: ClassVar = FOLD_VERSION
     inputs: ClassVar[Sequence[TopicSpec]] = (CALL_EVENTS,)
     outputs: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES, AGENT_ACTIVITY)
+    repartitioned: ClassVar[Sequence[TopicSpec]] = (AGENT_ACTIVITY,)
     changelog: ClassVar = CALL_STATE
     max_batch_records: ClassVar = 1_000  # nearly each record has a state and a document of its own
 

@@ -30,9 +30,12 @@ def used_topics(projection: Projection[Any], topics: Iterable[Topic]) -> list[To
 
 
 def required_acls(projection: Projection[Any], topics: Iterable[Topic]) -> dict[str, list[str]]:
-    """Return the names of those of *topics* that need an operation (`Read`, `Write`) to be allowed."""
+    """
+    Return the names of those of *topics* that need an operation (`Read`, `Write`) to be allowed. With Read on a repartitioned output, brokers
+    tell whose a transaction is that hangs there.
+    """
     kinds = {
-        "Read": {*projection.inputs, projection.changelog},
+        "Read": {*projection.inputs, projection.changelog, *projection.repartitioned},
         "Write": {*projection.outputs, projection.changelog, DEAD_LETTERS},
     }
     topics = tuple(topics)

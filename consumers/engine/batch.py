@@ -404,9 +404,10 @@ class Batch(Generic[State]):
             headers += _source_headers(cause.source)
         if cause.traceparent is not None:
             headers.append((TRACEPARENT_HEADER, cause.traceparent))
+        is_elsewhere = document.kind in self._projection.repartitioned
         return ProducerRecord(
             topic_name(pbx, document.kind),
-            partition_for_key(key, self._partitions),
+            partition_for_key(key, self._partitions) if is_elsewhere else self._task_id.partition,
             key,
             document.value,
             tuple(headers),
@@ -436,7 +437,6 @@ class Batch(Generic[State]):
             topic=source.topic,
             partition=self._task_id.partition,
             offset=source.offset,
-            partitions=self._partitions,
         )
         result.add(ProducerRecord(*dead_letter))
         result.dead_letters += 1

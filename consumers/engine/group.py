@@ -27,6 +27,7 @@ from consumers.engine.errors import OffsetOutOfRange, RecordDamaged
 from consumers.engine.records import ConsumerRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
 from voipex.kafka.clients import throttle_metadata_refresh
+from voipex.kafka.describe_producers import DescribeProducersRequest
 from voipex.kafka.settings import KafkaSettings
 from voipex.service.logging import get_logger
 
@@ -232,6 +233,34 @@ class GroupConsumer:
             fetcher.end_offsets([AIOKafkaTopicPartition(*each) for each in partitions], REQUEST_TIMEOUT_MS)
         )
         return {TopicPartition(*each): offset for each, offset in found.items()}
+
+    async def open_transactions(
+        self, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, dict[int, int]]:
+        """
+        Return by partition where each open transaction begins, by producer id. A partition is missing whose leader does not tell: it is
+        another broker meanwhile, or Read is denied.
+        """
+        client, topics_by_leader = self._client._client, dict[int, dict[str, list[int]]]()  # noqa: SLF001 - no public way
+        for topic, number in partitions:
+            leader = client.cluster.leader_for_partition(AIOKafkaTopicPartition(topic, number))
+            if leader is not None and leader >= 0:
+                topics_by_leader.setdefault(leader, {}).setdefault(topic, []).append(number)
+        answers = [
+            await self._bounded(client.send(leader, DescribeProducersRequest(topics)))
+            for leader, topics in topics_by_leader.items()
+        ]
+        return {
+            TopicPartition(topic["name"], each["partition_index"]): {
+                producer["producer_id"]: producer["current_txn_start_offset"]
+                for producer in each["active_producers"]
+                if producer["current_txn_start_offset"] >= 0
+            }
+            for answer in answers
+            for topic in answer.to_object()["topics"]
+            for each in topic["partitions"]
+            if each["error_code"] == 0
+        }
 
     def _assigned(self, partitions: Iterable[TopicPartition]) -> list[Any]:
         if self._client is None:  # stopped; a runner may still be closing

@@ -62,6 +62,8 @@ class Projection(Protocol[State]):
     fold_version: ClassVar[int]
     inputs: ClassVar[Sequence[TopicSpec]]
     outputs: ClassVar[Sequence[TopicSpec]]
+    repartitioned: ClassVar[Sequence[TopicSpec]]
+    """Outputs whose documents have other keys than the state, and so lie in any partition. Those of the others lie in the task's own."""
     changelog: ClassVar[TopicSpec]
     max_batch_records: ClassVar[int]
     """

@@ -3,8 +3,8 @@ Restore: from an assigned partition to a task that may fold (ADR 5).
 
     (1) open the store; its lock keeps other processes out
     (2) fence: start the task's transactional producer. Once it has started, brokers promise, every earlier transaction of its id is finished
-        and visible. Check that: wait until no transaction is open in changelog and outputs, and halt if one stays open, since a broker has
-        lost its end (KIP-664)
+        and visible. Check that: wait until none is open that concerns the task, and halt if one stays open, since a broker has lost its end
+        (KIP-664)
     (3) ask for the group's offsets, never before (2)
     (4) ask for the changelog's beginning and end; since (2) nobody else writes there
     (5) check the store's checkpoint against all of these; wipe the store on any doubt
@@ -46,7 +46,7 @@ UNREADABLE_STATE: Final = "a state in it cannot be read"
 
 _LOOK_AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _NOTIFY_AFTER_S: Final = 1.0
-"""Other tasks' transactions are open in shared outputs for tens of milliseconds; such a wait is no news."""
+"""Transactions in outputs that no broker tells the producers of are open for tens of milliseconds; such a wait is no news."""
 
 log = get_logger("restore")
 
@@ -63,9 +63,19 @@ class GroupOffsets(Protocol):
         ...
 
     async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]: ...
+    async def open_transactions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Mapping[int, int]]:
+        """Return where open transactions begin, by partition and producer id. Partitions are missing of which a broker does not tell it."""
+        ...
 
 
 class Fence(Protocol):
+    @property
+    def producer_id(self) -> int:
+        """The same for all producers of the task; known once it has started."""
+        ...
+
     async def start(self) -> None: ...
 
 
@@ -82,7 +92,7 @@ class RestorePlan:
     """
     What to restore. `now_us`: the current time, to judge the store's age.
 
-    `outputs`: where the task's transactions write, besides the changelog. A transaction that is open there ends within
+    `outputs`: where the task's transactions may have written, besides the changelog. A transaction that is open there ends within
     `open_transaction_limit_s`, unless a broker has lost its end. `notify`: called with the reason for a wait, and with None after it.
     `suspects`: keys whose state in the store could not be decoded; `decode` tells whether the changelog's can.
     """
@@ -119,7 +129,7 @@ async def restore(
         KafkaUnreachable, StoreCorrupted: try again later.
     """
     await producer.start()  # (2)
-    await _await_ends_of_transactions(plan, offsets)
+    await _await_ends_of_transactions(plan, producer, offsets)
     committed = {each: await offsets.committed(each) for each in plan.inputs}  # (3)
     begins = await offsets.beginning_offsets([plan.changelog, *plan.inputs])  # (4)
     ends = await offsets.end_offsets([plan.changelog, *plan.inputs])
@@ -168,10 +178,9 @@ def _invalid_because(
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-async def _await_ends_of_transactions(plan: RestorePlan, offsets: GroupOffsets) -> None:
+async def _await_ends_of_transactions(plan: RestorePlan, producer: Fence, offsets: GroupOffsets) -> None:
     """
-    Wait until every transaction that is open now in the changelog or an output has ended. Those of the task have, since the fence, if the brokers are
-    right; those of other tasks and of killed instances end in time.
+    Wait until every transaction has ended that is open now and concerns the task.
 
     Raises:
         TransactionHanging: one has not.
@@ -182,23 +191,42 @@ async def _await_ends_of_transactions(plan: RestorePlan, offsets: GroupOffsets) 
     started_s, looks = clock(), 0
     while True:
         stable = await offsets.end_offsets(partitions)
-        still_open = [each for each in partitions if stable[each] < ends[each]]
-        if not still_open:
+        begins = {each: stable[each] for each in partitions if stable[each] < ends[each]}
+        begins = await _of_this_task(begins, plan, producer, offsets)
+        if not begins:
             plan.notify(None)
             return
         waited_s = clock() - started_s
         if waited_s >= plan.open_transaction_limit_s:
-            ends_now = await offsets.high_watermarks(still_open)  # lower where a partition has lost records
-            hanging = [each for each in still_open if stable[each] < min(ends[each], ends_now[each])]
+            ends_now = await offsets.high_watermarks(list(begins))  # lower where a partition has lost records
+            hanging = [each for each in begins if begins[each] < min(ends[each], ends_now[each])]
             if hanging:
-                raise TransactionHanging(_hanging(hanging[0], stable[hanging[0]], len(hanging) - 1, waited_s))
+                raise TransactionHanging(_hanging(hanging[0], begins[hanging[0]], len(hanging) - 1, waited_s))
             return
         if waited_s >= _NOTIFY_AFTER_S:
-            each = still_open[0]
-            reason = f"a transaction is open in {each} since offset {stable[each]}; it has {plan.open_transaction_limit_s:.0f} s to end"
+            partition, offset = next(iter(begins.items()))
+            reason = f"a transaction is open in {partition} since offset {offset}; it has {plan.open_transaction_limit_s:.0f} s to end"
             plan.notify(reason)
         await asyncio.sleep(_LOOK_AGAIN_S[min(looks, len(_LOOK_AGAIN_S) - 1)])
         looks += 1
+
+
+async def _of_this_task(
+    begins: Mapping[TopicPartition, int], plan: RestorePlan, producer: Fence, offsets: GroupOffsets
+) -> dict[TopicPartition, int]:
+    """
+    Leave out the open transactions that do not concern the task. Any in its changelog does, since the states are read from there. In an
+    output it is one of its own producer: the next commit would commit that one, too. Those of others only hide later records from readers.
+    """
+    outputs = [each for each in begins if each != plan.changelog]
+    described = await offsets.open_transactions(outputs) if outputs else {}
+    of_task = dict(begins)
+    for each in outputs:
+        if each in described:
+            del of_task[each]
+            if producer.producer_id in described[each]:
+                of_task[each] = described[each][producer.producer_id]
+    return of_task
 
 
 def _hanging(partition: TopicPartition, offset: int, others: int, waited_s: float) -> str:

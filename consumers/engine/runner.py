@@ -8,7 +8,7 @@ the group can say which member should go on.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -285,16 +285,20 @@ class TaskRunner(Generic[State]):
             TopicPartition(topic_name(pbx, projection.changelog), self.task_id.partition),
             self.inputs,
             config.now_us(),
-            outputs=tuple(
-                TopicPartition(topic_name(pbx, kind), number)
-                for kind in (*projection.outputs, DEAD_LETTERS)
-                for number in range(config.partitions_of(pbx))
-            ),
+            outputs=tuple(self._outputs()),
             open_transaction_limit_s=self._context.settings.transaction_timeout_s + OPEN_TRANSACTION_GRACE_S,
             notify=self._notify,
             suspects=self._suspects,
             decode=projection.decode,
         )
+
+    def _outputs(self) -> Iterator[TopicPartition]:
+        """Where the task's transactions may have written: dead letters and documents of its keys have its own partition number."""
+        projection, (pbx, own) = self._context.projection, self.task_id
+        for kind in (*projection.outputs, DEAD_LETTERS):
+            is_repartitioned = kind in projection.repartitioned
+            for number in range(self._context.config.partitions_of(pbx)) if is_repartitioned else (own,):
+                yield TopicPartition(topic_name(pbx, kind), number)
 
     def _notify(self, reason: str | None) -> None:
         if reason is not None and self.waits_for != reason:

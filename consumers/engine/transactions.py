@@ -100,6 +100,11 @@ class TransactionalProducer:
             raise
         self._client = client
 
+    @property
+    def producer_id(self) -> int:
+        """What brokers know this producer by, as every earlier one with its transactional.id since that expired last. Set by `start`."""
+        return int(self._client._txn_manager.producer_id)  # noqa: SLF001 - no public way
+
     async def begin(self) -> None:
         with _translated_errors():
             await self._client.begin_transaction()

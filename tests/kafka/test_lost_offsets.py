@@ -21,6 +21,7 @@ from voipex.topics import CALL_EVENTS, CALL_TIMELINES, topic_name
 
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 TOOLS = {
+    "kafka-configs.sh": "kafka.admin.ConfigCommand",
     "kafka-get-offsets.sh": "org.apache.kafka.tools.GetOffsetShell",
     "kafka-transactions.sh": "org.apache.kafka.tools.TransactionsCommand",
     "kafka-consumer-groups.sh": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",

@@ -904,7 +904,7 @@ def test_a_consumer_names_each_documented_acl_it_lacks(
         assert f"--allow-principal User:{service} --operation {right.operation} " in message
         assert f"--{right.resource} {right.name}" in message
 
-    assert len(rights) == {"timelines": 8, "agents": 10}[service]
+    assert len(rights) == {"timelines": 9, "agents": 10}[service]
     assert documents[0] > 0
     assert records(secure, [topic]) == documents
 

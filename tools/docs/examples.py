@@ -207,7 +207,6 @@ def _dead_letters(received: Received) -> list[Example]:
         topic=topic_name(PBX, CALL_EVENTS),
         partition=7,
         offset=1184,
-        partitions=DEFAULT_PARTITIONS,
     )
     return [
         *(_refused(body, place) for place, body in enumerate(_REFUSED)),

@@ -63,7 +63,8 @@ the rules of [the call fold](../call-rules.md) and [the agent fold](../agent-rul
 {topics}
 
 {partitions} partitions, the same number for all topics of a PBX, {replicas} replicas, `min.insync.replicas` {insync}; `voipex-bridge topics apply` creates them
-with the values of the settings ([settings.md](../settings.md)), which may give a PBX another number of partitions. Partitions are those of Kafka's default partitioner. Topics of the PBX that are not listed are private.
+with the values of the settings ([settings.md](../settings.md)), which may give a PBX another number of partitions. Partitions are those of Kafka's default partitioner; the dead letter of
+a record has the record's partition number. Topics of the PBX that are not listed are private.
 
 ## Rules for readers
 

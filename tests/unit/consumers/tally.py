@@ -38,6 +38,7 @@ class TallyProjection:
     fold_version: ClassVar = 3
     inputs: ClassVar[Sequence[TopicSpec]] = (CALL_EVENTS, AGENT_ACTIVITY)
     outputs: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES,)
+    repartitioned: ClassVar[Sequence[TopicSpec]] = ()
     changelog: ClassVar = CALL_STATE
     max_batch_records: ClassVar = 1_000
 
@@ -152,6 +153,7 @@ class FakeProducer:
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     errors: dict[str, BaseException] = field(default_factory=dict)
     hooks: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    producer_id: int = 7
     _offsets: dict[TopicPartition, int] = field(default_factory=dict)
     _ends: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -214,6 +216,8 @@ class FakeGroupOffsets:
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     written: dict[TopicPartition, int] = field(default_factory=dict)
     """High watermarks where they differ from `ends`: a transaction is open between the two."""
+    open: dict[TopicPartition, dict[int, int]] = field(default_factory=dict)
+    """What the brokers tell of open transactions."""
     requests: list[str] = field(default_factory=list)
 
     async def committed(self, partition: TopicPartition) -> int | None:
@@ -231,3 +235,9 @@ class FakeGroupOffsets:
     async def high_watermarks(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         self.requests.append("watermarks")
         return {each: self.written.get(each, self.ends.get(each, 0)) for each in partitions}
+
+    async def open_transactions(
+        self, partitions: Sequence[TopicPartition]
+    ) -> Mapping[TopicPartition, Mapping[int, int]]:
+        self.requests.append("producers")
+        return {each: self.open[each] for each in partitions if each in self.open}

@@ -41,6 +41,7 @@ def shown(state: AgentState, as_of_us: int) -> Json | None:
     state = restarted(state)
     state.digest = 0
     _, produced = PRAGUE.emit(state, as_of_us)
+    assert all(each.kind in PRAGUE.repartitioned or each.key == state.key for each in produced)
     documents = statuses(produced)
     if not documents or documents[0].value is None:
         return None

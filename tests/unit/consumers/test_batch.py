@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,9 +19,8 @@ from consumers.engine.records import (
     TaskId,
 )
 from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
-from voipex.partitioner import partition_for_key
 from voipex.timestamps import format_rfc3339, parse_rfc3339
-from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, TopicSpec
+from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES, TopicSpec
 
 PARTITIONS = 12
 TASK_ID = TaskId("brno", 4)
@@ -338,10 +337,12 @@ def test_due_is_the_earlier_of_next_timer_and_expiry() -> None:
     assert (result.changes[A].due_us, result.changes[B].due_us) == (T0_US + 5_000, T0_US + 7_000)
 
 
-def test_documents_go_to_the_partition_of_their_own_key() -> None:
+def test_repartitioned_documents_go_to_their_keys_partition() -> None:
     """A call emits documents of agents, whose keys belong to other partitions."""
 
     class Elsewhere(TallyProjection):
+        repartitioned: ClassVar[Sequence[TopicSpec]] = (CALL_TIMELINES,)
+
         def emit(self, state: Tally, as_of_us: int, limit_us: int = NO_LIMIT_US) -> Any:
             after, found = super().emit(state, as_of_us, limit_us)
             return after, [each.__class__(each.kind, ELSEWHERE, each.value, "t", "i", 1) for each in found]
@@ -397,17 +398,14 @@ def invalid_records() -> list[Any]:
 
 @pytest.mark.parametrize(("record", "error", "message"), invalid_records())
 def test_an_invalid_record_becomes_a_dead_letter(record: FakeRecord, error: str, message: str) -> None:
-    """Key, value and headers are unchanged; the reason repeats nothing of the record. The other records are folded."""
+    """Key, value, headers and partition are unchanged; the reason repeats nothing of the record. The other records are folded."""
     result = fold(add(A, 1, 2), InputRecord(CALL_EVENTS, record), add(A, 2, 4))
 
     (dead_letter,) = outputs(result, DEAD)
     assert documents(result) == [(A, 3)]
     assert result.dead_letters == 1
     assert (dead_letter.key, dead_letter.value) == (record.key, record.value or b"")
-    assert (dead_letter.partition, dead_letter.timestamp_ms) == (
-        partition_for_key(record.key or b"", PARTITIONS),
-        T0_US // 1000,
-    )
+    assert (dead_letter.partition, dead_letter.timestamp_ms) == (4, T0_US // 1000)
     assert dead_letter.headers == (
         *record.headers,
         ("bridge-error-class", error.encode()),

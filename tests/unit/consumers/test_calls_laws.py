@@ -39,6 +39,7 @@ def _published(produced: Sequence[Document]) -> tuple[Json | None, dict[tuple[st
     timeline: Json | None = None
     activities = {}
     for document in produced:
+        assert document.kind in PROJECTION.repartitioned or document.key == CALL_ID
         assert document.value is not None
         published = orjson.loads(document.value)
         del published["revision"]

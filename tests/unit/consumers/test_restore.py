@@ -27,6 +27,7 @@ pytestmark = pytest.mark.anyio
 CALLS, ACTIVITY = TopicPartition("voipex.call.events.v1", 2), TopicPartition("voipex.agent.activity.v1", 2)
 CHANGELOG = TopicPartition("voipex.call.state.v1", 2)
 GOOD = Checkpoint("cluster", 3, 10, {CALLS.topic: 20, ACTIVITY.topic: 5}, T0_US - 1_000)
+LINES = TopicPartition("voipex.agent.lines.v1", 5)
 STORED = {"stored": StateChange(b"old", None, "odd")}
 
 
@@ -87,6 +88,7 @@ async def restored(
     now_us: int = T0_US,
     suspects: frozenset[str] = frozenset(),
     limit_s: float = 0.0,
+    outputs: tuple[TopicPartition, ...] = (),
     notify: Callable[[str | None], None] = lambda _: None,
 ) -> Outcome:
     """Restore a store that has *changes* as of *checkpoint*. The rules can decode everything but `bad`; `parted` needs a part."""
@@ -104,6 +106,7 @@ async def restored(
         CHANGELOG,
         (CALLS, ACTIVITY),
         now_us,
+        outputs=outputs,
         open_transaction_limit_s=limit_s,
         notify=notify,
         suspects=suspects,
@@ -388,6 +391,40 @@ async def test_a_transaction_without_an_end_halts(tmp_path: Path, world: World) 
     assert reasons
     assert all(each == reasons[0] for each in reasons)
     assert "a transaction is open in voipex.call.state.v1-2 since offset 12" in str(reasons[0])
+
+
+async def test_an_open_transaction_of_another_producer_is_no_concern(tmp_path: Path, world: World) -> None:
+    """It may stay open for ever: the task's own records behind it are only late."""
+    world.offsets.ends[LINES], world.offsets.written[LINES] = 5, 9
+    world.offsets.open = {LINES: {8: 5}}
+
+    outcome = await restored(tmp_path, world, outputs=(LINES,))
+
+    assert outcome.result.records == 2
+    assert world.offsets.requests.count("ends") == 2
+
+
+@pytest.mark.parametrize(
+    ("open_in", "begin"), [({LINES: {8: 5, 7: 6}}, 6), ({}, 5)], ids=["its own", "no answer"]
+)
+async def test_an_open_transaction_that_may_be_its_own_halts(
+    tmp_path: Path, world: World, open_in: dict[TopicPartition, dict[int, int]], begin: int
+) -> None:
+    """The next commit would commit it, too, also if it was aborted."""
+    world.offsets.ends[LINES], world.offsets.written[LINES] = 5, 9
+    world.offsets.open = open_in
+
+    with pytest.raises(TransactionHanging, match=rf"hangs in {LINES} since offset {begin}:"):
+        await restored(tmp_path, world, outputs=(LINES,))
+
+
+async def test_any_open_transaction_in_the_changelog_halts(tmp_path: Path, world: World) -> None:
+    """An earlier producer of the task may have had another id; the states behind it are the task's."""
+    world.offsets.written = {CHANGELOG: 14}
+    world.offsets.open = {CHANGELOG: {8: 12}}
+
+    with pytest.raises(TransactionHanging):
+        await restored(tmp_path, world)
 
 
 async def test_a_partition_that_lost_its_end_is_no_open_transaction(tmp_path: Path, world: World) -> None:

@@ -141,7 +141,7 @@ ACLS: Final = {
     "voipex-timelines": {
         "topic voipex.call.events.v1": ["Read"],
         "topic voipex.call.timelines.v1": ["Write"],
-        "topic voipex.agent.activity.v1": ["Write"],
+        "topic voipex.agent.activity.v1": ["Read", "Write"],
         "topic voipex.call.state.v1": ["Read", "Write"],
         "topic voipex.dead-letters.v1": ["Write"],
         "group voipex-timelines": ["Read"],
