@@ -4,8 +4,12 @@ Run a projection over one consumer group, exactly once (ADR 2): group membership
     projection    what a fold offers to the engine
     records       identifiers and records, in Kafka's words
     batch         records and states -> new states, documents, dead letters (pure)
-    store         a task's states in SQLite, with the checkpoint they belong to
+    record_time   when a record was received (pure)
+    outputs       the records that a task produces (pure)
+    store         a task's states: a cache that is locked, wiped and deleted
+    database      its SQLite file: states, parts, and the checkpoint they belong to
     task          one partition: batch, transaction, store; timers. States its invariants and steps
+    task_report   what a task tells of its work, in metrics and log
     restore       from an assigned partition to a task that may fold
     task_state    the states of a task and the transitions between them
     runner        restores a task, runs it, and restores it again when it fails

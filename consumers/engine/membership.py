@@ -9,7 +9,6 @@ depends on the topics, because a group keeps the assignment of an instance that 
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import secrets
@@ -18,6 +17,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+from consumers.engine.locks import try_lock
 
 _MAX_SLOTS: Final = 64
 _RANDOM: Final = re.compile(rb"[0-9a-f]{16}")
@@ -48,17 +49,10 @@ def _id(slot: int, descriptor: int, topics: Sequence[str]) -> str | None:
 def _claim(folder: Path) -> tuple[int, int] | None:
     """Return the first free slot and the descriptor that holds its lock."""
     with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for slot in range(_MAX_SLOTS):
-            descriptor = os.open(
-                folder / f"instance-{slot}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-            )
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                continue
-            return slot, descriptor
+            descriptor = try_lock(folder / f"instance-{slot}.lock")
+            if descriptor is not None:
+                return slot, descriptor
     return None
 
 

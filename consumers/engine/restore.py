@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from consumers.engine.database import Checkpoint
 from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
 from consumers.engine.projection import PartsNeeded
 from consumers.engine.records import (
@@ -34,7 +35,7 @@ from consumers.engine.records import (
     TopicPartition,
     changelog_key,
 )
-from consumers.engine.store import Checkpoint, Store
+from consumers.engine.store import Store
 from voipex.service.logging import get_logger
 
 MAX_STORE_AGE_US: Final = 12 * 3600 * 1_000_000

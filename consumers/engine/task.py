@@ -38,6 +38,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from consumers.engine.batch import Batch, BatchResult
+from consumers.engine.database import Checkpoint
 from consumers.engine.errors import InvalidState, ProducerFenced, TaskFailed
 from consumers.engine.metrics import Metrics
 from consumers.engine.projection import Projection
@@ -49,9 +50,10 @@ from consumers.engine.records import (
     TaskId,
     TopicPartition,
 )
-from consumers.engine.store import Checkpoint, Store
-from voipex.service.logging import LogThrottle, cause_of, get_logger, place_of
-from voipex.topics import DEAD_LETTERS, TopicSpec, topic_name
+from consumers.engine.store import Store
+from consumers.engine.task_report import TaskReport
+from voipex.service.logging import cause_of
+from voipex.topics import TopicSpec, topic_name
 
 State = TypeVar("State")
 
@@ -61,11 +63,8 @@ IDLE_COMMIT_S: Final = 30.0
 """Idle time after which the positions are committed past the transaction markers behind the last records."""
 _POSITION_RETRY_S: Final = 0.2  # between two looks at the position while timers wait for it
 
-_FUTURE_LOG_S: Final = 3600.0
 _SLICE_S: Final = 0.02
 """Time to fold until heartbeats, polls and probes get their turn."""
-
-log = get_logger("task")
 
 
 class Producer(Protocol):
@@ -134,7 +133,7 @@ class Task(Generic[State]):
         self._store = store
         self._producer = producer
         self._input_offsets = input_offsets
-        self._metrics = metrics
+        self._report = TaskReport(metrics, projection.name, task_id, config.now_us)
         self._batch = Batch(projection, task_id, config.partitions_of(task_id.pbx), config.now_us)
         self._changelog = TopicPartition(topic_name(task_id.pbx, projection.changelog), task_id.partition)
         self._changelog_next = store.checkpoint.changelog_next if store.checkpoint is not None else 0
@@ -144,11 +143,10 @@ class Task(Generic[State]):
         self._inputs = {kind: TopicPartition(topic, task_id.partition) for topic, kind in self._kinds.items()}
         self._positions = dict(positions)
         self._buffer: deque[InputRecord] = deque()
-        self._uncommitted: dict[str, int] = {}
+        self._uncommitted = Counter[TopicSpec]()
         self._first_buffered_s = 0.0
         self._wake = asyncio.Event()
         self._busy_since_s: float | None = None
-        self._throttle = LogThrottle(_FUTURE_LOG_S)
         self._closing = False
         self._failure: str | None = None
         self._end_offsets: EndOffsets | None = None
@@ -176,7 +174,7 @@ class Task(Generic[State]):
 
     def uncommitted(self, topic: str) -> int:
         """Return the number of records of an input topic that were added and are not committed."""
-        return self._uncommitted.get(topic, 0)
+        return self._uncommitted[self._kinds[topic]]
 
     def add_records(self, topic: str, records: Iterable[ConsumerRecord]) -> None:
         """Buffer the next records of an input topic: step (1), called by the session."""
@@ -185,7 +183,7 @@ class Task(Generic[State]):
             self._first_buffered_s = asyncio.get_running_loop().time()
         before = len(self._buffer)
         self._buffer.extend([InputRecord(kind, record) for record in records])
-        self._uncommitted[topic] = self._uncommitted.get(topic, 0) + len(self._buffer) - before
+        self._uncommitted[kind] += len(self._buffer) - before
         self._wake.set()
 
     def close(self) -> None:
@@ -275,23 +273,24 @@ class Task(Generic[State]):
     async def process_batch(self, inputs: Sequence[InputRecord]) -> None:
         """Take steps (2) to (9)."""
         offsets = self._offsets_after(inputs)
-        with self._metrics.processing_duration.labels(self._projection.name).time():
+        with self._report.processing():
             states = await self._store.read(self._batch.keys(inputs))  # (2)
             result = BatchResult()
-            await _in_slices(self._batch.fold_steps(result, inputs, states))
-            await self._complete(result)
-            self._log_failures(result)
+            await self._fold(result, self._batch.fold_steps(result, inputs, states))
             await self._write(result, offsets)
         last = inputs[-1]
         self._last_source = Source(self._inputs[last.kind].topic, last.record.offset)
-        self._count(inputs, result)
+        self._uncommitted -= Counter([each.kind for each in inputs])
+        self._report.batch(inputs, result)
         self._idle_commit_at_s = asyncio.get_running_loop().time() + IDLE_COMMIT_S
 
-    async def _complete(self, result: BatchResult) -> None:
-        """Fold the keys that wait for parts of their states."""
+    async def _fold(self, result: BatchResult, steps: Iterator[None]) -> None:
+        """Take all *steps*, and those of keys that wait for parts of their states."""
+        await _in_slices(steps)
         while result.waiting:
             needed = {key: each.names for key, each in result.waiting.items()}
             await _in_slices(self._batch.resume_steps(result, await self._store.read_parts(needed)))
+        self._report.failures(result)
 
     async def _commit_idle_positions(self) -> None:
         """
@@ -307,7 +306,7 @@ class Task(Generic[State]):
             await self._write(BatchResult(), positions)
 
     async def _write(self, result: BatchResult, offsets: Mapping[TopicPartition, int]) -> None:
-        producer, outcome = self._producer, self._metrics.transactions
+        producer = self._producer
         try:
             async with asyncio.timeout(self._config.transaction_limit_s):
                 await producer.begin()  # (3)
@@ -317,9 +316,9 @@ class Task(Generic[State]):
         except Exception as error:
             causes = error.exceptions if isinstance(error, ExceptionGroup) else (error,)  # of (4) and (5)
             fenced = any(isinstance(each, ProducerFenced) for each in causes)
-            outcome.labels(self._projection.name, "fenced" if fenced else "failed").inc()
+            self._report.transaction("fenced" if fenced else "failed")
             raise TaskFailed(f"transaction: {cause_of(causes[0])}", fenced=fenced) from error
-        outcome.labels(self._projection.name, "committed").inc()
+        self._report.transaction("committed")
         self._positions.update(offsets)
         self._changelog_next = changelog_next
         await self._store.commit(result.changes, self._checkpoint(), result.parts)  # (8)
@@ -360,54 +359,6 @@ class Task(Generic[State]):
             after[each.kind] = offset + 1
         return {self._inputs[kind]: offset for kind, offset in after.items()}
 
-    def _log_failures(self, result: BatchResult) -> None:
-        for failure in result.failures:
-            if failure.source is None:
-                log.error(
-                    "timer failed",
-                    service=self._projection.name,
-                    task=str(self._task_id),
-                    traceback=place_of(failure.error),
-                )
-            else:
-                log.error(
-                    "record dead-lettered",
-                    service=self._projection.name,
-                    topic=failure.source.topic,
-                    partition=self._task_id.partition,
-                    offset=failure.source.offset,
-                    traceback=place_of(failure.error),
-                )
-
-    def _count(self, inputs: Sequence[InputRecord], result: BatchResult) -> None:
-        metrics, name = self._metrics, self._projection.name
-        for kind, number in Counter([each.kind for each in inputs]).items():
-            topic = self._inputs[kind].topic
-            self._uncommitted[topic] = self._uncommitted.get(topic, number) - number
-            metrics.records.labels(topic).inc(number)
-        metrics.documents.labels(name).inc(result.documents)
-        if result.dead_letters:
-            topic = topic_name(self._task_id.pbx, DEAD_LETTERS)
-            metrics.dead_letters.labels(topic, name).inc(result.dead_letters)
-        self._report_future_records(result)
-        times_ms = [each.record.timestamp for each in inputs if each.record.timestamp >= 0]
-        if times_ms:
-            age_s = self._config.now_us() / 1e6 - min(times_ms) / 1e3
-            metrics.event_age.labels(name).observe(max(0.0, age_s))
-
-    def _report_future_records(self, result: BatchResult) -> None:
-        """Count and log records from beyond now: the clock of their producer is wrong, or the one of this host."""
-        for source, at_us in result.ahead:
-            self._metrics.future_records.labels(source.topic).inc()
-            if self._throttle.admit(source.topic) is not None:
-                log.error(
-                    "record of the future",
-                    topic=source.topic,
-                    partition=self._task_id.partition,
-                    offset=source.offset,
-                    ahead_s=round((at_us - self._config.now_us()) / 1e6),
-                )
-
     # ---------------------------------------------------------------- timers
 
     async def _fire_timers(self) -> None:
@@ -424,12 +375,10 @@ class Task(Generic[State]):
         due = await self._store.due_states(as_of_us, MAX_TIMERS)
         if due:
             result = BatchResult()
-            await _in_slices(self._batch.timer_steps(result, due, as_of_us, self._last_source))
-            await self._complete(result)
-            self._log_failures(result)
+            steps = self._batch.timer_steps(result, due, as_of_us, self._last_source)
+            await self._fold(result, steps)
             await self._write(result, {})
-            self._metrics.timers_fired.labels(self._projection.name).inc(len(due))
-            self._metrics.documents.labels(self._projection.name).inc(result.documents)
+            self._report.timers(len(due), result)
         if len(due) < MAX_TIMERS:
             self._end_offsets = None
 

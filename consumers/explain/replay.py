@@ -17,7 +17,7 @@ import orjson
 
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.engine.batch import Batch, BatchResult
+from consumers.engine.batch import Batch, BatchResult, take_all
 from consumers.engine.projection import Projection
 from consumers.engine.records import DueState, InputRecord, PartKey, ProducerRecord, StateChange, TaskId
 from consumers.explain.trace import Received, Rejected, Trace, compact
@@ -202,13 +202,17 @@ class _Service:
         values = {
             key: each.value for key, each in stored.items() if each is not None and each.value is not None
         }
-        return self._keep(pbx, batch.fold(inputs, values))
+        result = BatchResult()
+        take_all(batch.fold_steps(result, inputs, values))
+        return self._keep(pbx, result)
 
     def fire(self, key: Key, as_of_us: int) -> BatchResult:
         pbx, name = key
         state = self.states[key]
         due = [DueState(name, state.status, state.value or b"")]
-        return self._keep(pbx, self._batch(pbx).fire_timers(due, as_of_us, None))
+        result = BatchResult()
+        take_all(self._batch(pbx).timer_steps(result, due, as_of_us, None))
+        return self._keep(pbx, result)
 
     def _batch(self, pbx: str) -> Batch[Any]:
         if pbx not in self._batches:
@@ -221,7 +225,7 @@ class _Service:
                 key: {name: self._parts[PartKey(f"{pbx} {key}", name)] for name in each.names}
                 for key, each in result.waiting.items()
             }
-            self._batch(pbx).resume(result, needed)
+            take_all(self._batch(pbx).resume_steps(result, needed))
         for part, value in result.parts.items():
             place = part._replace(key=f"{pbx} {part.key}")
             if value is None:

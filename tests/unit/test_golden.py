@@ -35,6 +35,7 @@ from consumers.engine.records import DueState, InputRecord, ProducerRecord, Sour
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
 from tests.processes import BridgeProcess, free_port
+from tests.unit.consumers.tally import fired, folded
 from tests.unit.consumers.traces import lines_of, moment, scenario, scenario_names
 from voipex.events import Event
 from voipex.normalize import NormalizedEvent
@@ -76,14 +77,12 @@ class Service:
         one = InputRecord(kind, record)
         values = {key: self._states[key].value for key in self._batch.keys([one]) if key in self._states}
         self._source = Source(topic, record.offset)
-        return self._applied(self._batch.fold([one], values))
+        return self._applied(folded(self._batch, [one], values))
 
     def fire(self, due_us: int) -> list[ProducerRecord]:
         """Fire the timers of a moment; return the records that are published."""
         keys = sorted(key for key, at_us in self._due_us.items() if at_us <= due_us)
-        return self._applied(
-            self._batch.fire_timers([self._states[key] for key in keys], due_us, self._source)
-        )
+        return self._applied(fired(self._batch, [self._states[key] for key in keys], due_us, self._source))
 
     def next_due_us(self) -> int | None:
         return min(self._due_us.values(), default=None)

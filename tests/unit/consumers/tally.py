@@ -5,12 +5,13 @@ A tally adds numbers up. `{"add": 2}` adds; `due` and `expires` set timers; `pad
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from consumers.engine.batch import Batch, BatchResult, take_all
 from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, Document
-from consumers.engine.records import InputRecord, ProducerRecord, TopicPartition
+from consumers.engine.records import DueState, InputRecord, ProducerRecord, Source, TopicPartition
 from voipex.partitioner import partition_for_key
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_STATE, CALL_TIMELINES, TopicSpec
 
@@ -130,6 +131,30 @@ def add(
     headers: list[tuple[str, bytes | None]] = more.pop("headers", [])
     value = json.dumps({"add": amount, **more}).encode()
     return InputRecord(kind, FakeRecord(offset, key.encode(), value, at_us // 1000, headers))
+
+
+# -------------------------------------------------------------------------------- batches, at once
+
+
+def folded(
+    batch: Batch[Any], inputs: Sequence[InputRecord], states: Mapping[str, bytes] | None = None
+) -> BatchResult:
+    result = BatchResult()
+    take_all(batch.fold_steps(result, inputs, states or {}))
+    return result
+
+
+def fired(
+    batch: Batch[Any], due: Iterable[DueState], as_of_us: int, source: Source | None = None
+) -> BatchResult:
+    result = BatchResult()
+    take_all(batch.timer_steps(result, due, as_of_us, source))
+    return result
+
+
+def resumed(batch: Batch[Any], result: BatchResult, parts: Mapping[str, Mapping[str, bytes]]) -> BatchResult:
+    take_all(batch.resume_steps(result, parts))
+    return result
 
 
 # -------------------------------------------------------------------------------- fakes

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from consumers.engine.batch import AHEAD_US, MAX_VALUE_BYTES, Batch, BatchResult
+from consumers.engine.batch import MAX_VALUE_BYTES, Batch, BatchResult
 from consumers.engine.errors import InvalidState
 from consumers.engine.projection import NO_LIMIT_US, NO_PARTS, PartsNeeded
+from consumers.engine.record_time import AHEAD_US
 from consumers.engine.records import (
     DueState,
     InputRecord,
@@ -18,7 +19,17 @@ from consumers.engine.records import (
     StateChange,
     TaskId,
 )
-from tests.unit.consumers.tally import T0_US, FakeRecord, Tally, TallyProjection, add, keys_in
+from tests.unit.consumers.tally import (
+    T0_US,
+    FakeRecord,
+    Tally,
+    TallyProjection,
+    add,
+    fired,
+    folded,
+    keys_in,
+    resumed,
+)
 from voipex.timestamps import format_rfc3339, parse_rfc3339
 from voipex.topics import AGENT_ACTIVITY, CALL_EVENTS, CALL_TIMELINES, TopicSpec
 
@@ -34,7 +45,7 @@ TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def fold(*inputs: InputRecord, states: Mapping[str, bytes] | None = None) -> BatchResult:
-    return Batch(TallyProjection(), TASK_ID, PARTITIONS).fold(inputs, states or {})
+    return folded(Batch(TallyProjection(), TASK_ID, PARTITIONS), inputs, states or {})
 
 
 def outputs(result: BatchResult, topic: str) -> list[ProducerRecord]:
@@ -89,14 +100,14 @@ class Decoding(TallyProjection):
 def test_a_cached_state_is_decoded_only_if_the_store_differs() -> None:
     projection = Decoding()
     batch = Batch(projection, TASK_ID, PARTITIONS)
-    first = batch.fold([add(A, 5)], {}).changes[A].value or b""
-    second = batch.fold([add(A, 2, 1)], {A: first}).changes[A].value or b""
-    (due,) = batch.fire_timers([DueState(A, "", second)], T0_US, None).changes
+    first = folded(batch, [add(A, 5)], {}).changes[A].value or b""
+    second = folded(batch, [add(A, 2, 1)], {A: first}).changes[A].value or b""
+    (due,) = fired(batch, [DueState(A, "", second)], T0_US, None).changes
     assert (projection.decoded, due) == (0, A)
 
     # A transaction may have failed: the store decides.
-    assert documents(batch.fold([add(A, 1, 2)], {A: first})) == [(A, 6)]
-    assert documents(batch.fold([add(A, 1, 3)], {})) == [(A, 1)]
+    assert documents(folded(batch, [add(A, 1, 2)], {A: first})) == [(A, 6)]
+    assert documents(folded(batch, [add(A, 1, 3)], {})) == [(A, 1)]
     assert projection.decoded == 1
 
 
@@ -122,15 +133,16 @@ class Parted(TallyProjection):
 
 def test_a_key_waits_for_its_parts_while_others_are_folded() -> None:
     batch = Batch(Parted(), TASK_ID, PARTITIONS)
-    first = batch.fold([add(A, 5)], {})
-    again = batch.fold(
+    first = folded(batch, [add(A, 5)], {})
+    again = folded(
+        batch,
         [add(B, 7, 1), InputRecord(CALL_EVENTS, FakeRecord(2, A.encode(), b"?")), add(A, 2, 3)],
         {A: first.changes[A].value or b""},
     )
 
     assert documents(again) == [(B, 7)]
     assert (again.waiting[A].names, again.dead_letters) == (("amounts",), 0)
-    batch.resume(again, {A: {"amounts": b"5"}})
+    resumed(batch, again, {A: {"amounts": b"5"}})
     assert (documents(again), again.dead_letters, again.waiting) == ([(B, 7), (A, 7)], 1, {})
     assert again.parts == {PartKey(B, "amounts"): b"7", PartKey(A, "amounts"): b"7"}
 
@@ -144,21 +156,21 @@ def test_a_timer_waits_for_parts_and_fails_without_them() -> None:
 
     batch = Batch(Needs(), TASK_ID, PARTITIONS)
     value = TallyProjection().encode(Tally("brno", A, 3, 1, 1))
-    result = batch.fire_timers([DueState(A, "odd", value)], T0_US, None)
+    result = fired(batch, [DueState(A, "odd", value)], T0_US, None)
     assert result.waiting[A].names == ("amounts",)
-    batch.resume(result, {A: {"amounts": b"3"}})
+    resumed(batch, result, {A: {"amounts": b"3"}})
     assert documents(result) == [(A, 3)]
 
     batch = Batch(Needs(), TASK_ID, PARTITIONS)
-    missing = batch.fire_timers([DueState(B, "odd", value)], T0_US, None)
+    missing = fired(batch, [DueState(B, "odd", value)], T0_US, None)
     with pytest.raises(InvalidState):
-        batch.resume(missing, {B: {}})
+        resumed(batch, missing, {B: {}})
 
 
 def test_parts_lie_in_the_partition_of_their_key_and_go_with_it() -> None:
     batch = Batch(Parted(), TASK_ID, PARTITIONS)
-    written = outputs(batch.fold([add(A, 5)], {}), STATE)
-    deleted = outputs(batch.fold([add(B, 5, expires=T0_US)], {}), STATE)
+    written = outputs(folded(batch, [add(A, 5)], {}), STATE)
+    deleted = outputs(folded(batch, [add(B, 5, expires=T0_US)], {}), STATE)
 
     assert [(each.partition, each.key, each.value) for each in written[1:]] == [
         (4, A.encode() + b"\xffamounts", b"5")
@@ -173,10 +185,10 @@ def test_the_state_cache_drops_the_oldest_key(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("consumers.engine.batch.MAX_CACHED_STATES", 1)
     projection = Decoding()
     batch = Batch(projection, TASK_ID, PARTITIONS)
-    kept = batch.fold([add(A, 5), add(B, 7, 1)], {}).changes
+    kept = folded(batch, [add(A, 5), add(B, 7, 1)], {}).changes
 
-    result = batch.fold(
-        [add(B, 1, 2), add(A, 1, 3)], {key: change.value or b"" for key, change in kept.items()}
+    result = folded(
+        batch, [add(B, 1, 2), add(A, 1, 3)], {key: change.value or b"" for key, change in kept.items()}
     )
 
     assert documents(result) == [(B, 8), (A, 6)]
@@ -214,7 +226,7 @@ YEAR_2999_US = parse_rfc3339("2999-01-01T00:00:00Z")
 
 def fold_now(*inputs: InputRecord) -> BatchResult:
     """Fold with a clock, which shows T0_US."""
-    return Batch(TallyProjection(), TASK_ID, PARTITIONS, lambda: T0_US).fold(inputs, {})
+    return folded(Batch(TallyProjection(), TASK_ID, PARTITIONS, lambda: T0_US), inputs, {})
 
 
 @pytest.mark.parametrize(
@@ -347,7 +359,7 @@ def test_repartitioned_documents_go_to_their_keys_partition() -> None:
             after, found = super().emit(state, as_of_us, limit_us)
             return after, [each.__class__(each.kind, ELSEWHERE, each.value, "t", "i", 1) for each in found]
 
-    result = Batch(Elsewhere(), TASK_ID, PARTITIONS).fold([add(A)], {})
+    result = folded(Batch(Elsewhere(), TASK_ID, PARTITIONS), [add(A)], {})
 
     assert [(each.partition, each.key) for each in outputs(result, TIMELINES)] == [(5, ELSEWHERE.encode())]
 
@@ -439,7 +451,7 @@ def test_a_failing_fold_is_reported_and_dead_lettered(total: int) -> None:
     """A bug in the rules must not stop a partition."""
     kept = stored(A, add(A, 1))
 
-    result = Batch(Failing(), TASK_ID, PARTITIONS).fold([add(A, total - 1, 5), add(B, 2, 6)], {A: kept})
+    result = folded(Batch(Failing(), TASK_ID, PARTITIONS), [add(A, total - 1, 5), add(B, 2, 6)], {A: kept})
 
     (dead_letter,) = outputs(result, DEAD)
     assert list(result.changes) == [B]
@@ -453,7 +465,7 @@ def test_a_failing_fold_is_reported_and_dead_lettered(total: int) -> None:
 def test_a_failing_timer_is_reported_and_fires_again_later() -> None:
     rows = [DueState(A, "odd", stored(A, add(A, 6))), DueState(B, "odd", stored(B, add(B, 3)))]
 
-    result = Batch(Overdue(), TASK_ID, PARTITIONS).fire_timers(rows, T0_US, None)
+    result = fired(Batch(Overdue(), TASK_ID, PARTITIONS), rows, T0_US, None)
 
     assert documents(result) == [(B, 4)]
     assert result.changes[A] == StateChange(rows[0].value, T0_US + 3600 * SECOND_US, "odd")
@@ -504,7 +516,7 @@ def test_records_that_make_a_state_too_large_are_dead_letters(
 
 
 def fire_timers(due: Sequence[DueState], at_us: int, source: Source | None = None) -> BatchResult:
-    return Batch(TallyProjection(), TASK_ID, PARTITIONS).fire_timers(due, at_us, source)
+    return fired(Batch(TallyProjection(), TASK_ID, PARTITIONS), due, at_us, source)
 
 
 class Late(TallyProjection):
@@ -527,8 +539,8 @@ class Overdue(Late):
 def test_a_timer_emits_what_time_alone_changed() -> None:
     kept = stored(A, add(A, 1, due=T0_US + 5))
 
-    result = Batch(Late(), TASK_ID, PARTITIONS).fire_timers(
-        [DueState(A, "odd", kept)], T0_US + 7, Source(EVENTS, 41)
+    result = fired(
+        Batch(Late(), TASK_ID, PARTITIONS), [DueState(A, "odd", kept)], T0_US + 7, Source(EVENTS, 41)
     )
 
     (document,) = outputs(result, TIMELINES)
@@ -542,7 +554,7 @@ def test_a_timer_emits_what_time_alone_changed() -> None:
 def test_a_timer_before_any_record_has_no_source_headers() -> None:
     row = DueState(A, "odd", stored(A, add(A, 1, due=T0_US + 5)))
 
-    result = Batch(Late(), TASK_ID, PARTITIONS).fire_timers([row], T0_US + 7, None)
+    result = fired(Batch(Late(), TASK_ID, PARTITIONS), [row], T0_US + 7, None)
 
     for topic in (STATE, TIMELINES):
         (record,) = outputs(result, topic)
@@ -578,7 +590,7 @@ def test_a_timer_whose_document_is_too_large_never_fires_again() -> None:
 
     kept = stored(A, add(A, 1, due=T0_US + 5))
 
-    result = Batch(Swelling(), TASK_ID, PARTITIONS).fire_timers([DueState(A, "odd", kept)], T0_US + 7, None)
+    result = fired(Batch(Swelling(), TASK_ID, PARTITIONS), [DueState(A, "odd", kept)], T0_US + 7, None)
 
     assert result.outputs == {}
     assert result.changes == {A: StateChange(kept, None, "odd")}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from consumers.engine.database import Checkpoint
 from consumers.engine.errors import OffsetsLost, StateUnreadable, TransactionHanging
 from consumers.engine.projection import PartsNeeded
 from consumers.engine.records import ChangelogRecord, PartKey, StateChange, TopicPartition
@@ -19,7 +20,7 @@ from consumers.engine.restore import (
     RestorePlan,
     restore,
 )
-from consumers.engine.store import Checkpoint, Store
+from consumers.engine.store import Store
 from tests.unit.consumers.tally import T0_US, FakeGroupOffsets, FakeProducer
 
 pytestmark = pytest.mark.anyio

@@ -17,9 +17,10 @@ from zlib import crc32
 import orjson
 import pytest
 
+from consumers.engine.database import Checkpoint
 from consumers.engine.errors import StoreCorrupted
 from consumers.engine.records import DueState, PartKey, StateChange
-from consumers.engine.store import Checkpoint, Store
+from consumers.engine.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -334,7 +335,7 @@ async def test_a_full_disk_raises_and_keeps_the_last_commit(tmp_path: Path) -> N
     large = {"b": StateChange(b"x" * 1_000_000, 5, "even")}
 
     async with opened(tmp_path) as store:
-        await store._run(lambda: store._connection().execute("PRAGMA max_page_count = 20").fetchone())
+        await store._run(lambda: store._database.connection.execute("PRAGMA max_page_count = 20").fetchone())
         with pytest.raises(StoreCorrupted, match="full"):
             await store.commit(large, CHECKPOINT._replace(changelog_next=99))
         assert await contents(store) == (CHECKPOINT, {"odd": 1}, {"a": b"1"}, None)
@@ -357,7 +358,7 @@ async def test_an_unusable_path_raises_and_releases_the_lock(tmp_path: Path) -> 
 
 async def test_a_disconnected_store_raises_instead_of_starting_empty(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store._run(store._disconnect)
+        await store._run(store._database.close)
 
         with pytest.raises(StoreCorrupted, match="closed"):
             await store.read(["a"])

@@ -22,6 +22,7 @@ from consumers.calls.projection import CallProjection
 from consumers.engine.batch import Batch
 from consumers.engine.records import InputRecord, ProducerRecord, TaskId
 from tests.factories import body, receipt
+from tests.unit.consumers import tally
 from tools.docs.asyncapi import channel_name
 from tools.docs.contract import FOLDER, TRACE
 from tools.docs.examples import examples_of
@@ -303,7 +304,7 @@ def folded(projection: Any, kind: TopicSpec, *records: Record) -> list[ProducerR
         InputRecord(kind, InKafka(place, each.timestamp_ms, each.key, each.value, each.headers))
         for place, each in enumerate(records)
     ]
-    return [output for outputs in batch.fold(inputs, {}).outputs.values() for output in outputs]
+    return [output for outputs in tally.folded(batch, inputs).outputs.values() for output in outputs]
 
 
 def of_topic(outputs: Sequence[ProducerRecord], message: Message) -> list[ProducerRecord]:

@@ -27,7 +27,7 @@ from tests.unit.consumers.agent_traffic import (
     leg,
     traffic,
 )
-from tests.unit.consumers.tally import FakeRecord
+from tests.unit.consumers.tally import FakeRecord, folded, resumed
 from voipex.timestamps import format_rfc3339
 from voipex.topics import AGENT_STATUS, topic_name
 
@@ -58,12 +58,12 @@ class Service:
             for n, each in enumerate(records)
         ]
         states = {str(key): value for key, value in self.changelog.items() if key == "janecek"}
-        result = self._batch.fold(inputs, states)
+        result = folded(self._batch, inputs, states)
         while result.waiting:
             needed = result.waiting["janecek"].names
             self.reads += needed
             loaded = {name: self.changelog[PartKey("janecek", name)] for name in needed}
-            self._batch.resume(result, {"janecek": loaded})
+            resumed(self._batch, result, {"janecek": loaded})
         self._write(result)
 
     def _write(self, result: BatchResult) -> None:
