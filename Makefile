@@ -14,7 +14,7 @@ RATE ?= 0.5
 DAYS ?= 30
 SEED ?= 1
 SHARE ?= 1
-NUMBER ?= 60
+NUMBER ?= 300
 SIM ?= 1
 BROKER ?= embedded
 WORKERS ?= 3
@@ -73,7 +73,7 @@ bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarte
 accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=30 SEED=1; some minutes)
 	@$(BIN)/python -m tools.accuracy --write --days $(DAYS) --seed $(SEED)
 
-mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMBER=60 of each fold, SEED=1, FOLD=consumers/calls; ALL=1: every one, hours)
+mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMBER=300 of each fold, ten minutes; SEED=1, FOLD=consumers/calls; ALL=1: every one)
 	@$(BIN)/python -m tools.mutants --seed $(SEED) $(if $(filter 1,$(ALL)),--all,--number $(NUMBER)) $(FOLD)
 
 soak: $(READY) ## the long forms of the fault tests, and the figures of docs/guarantees.md (SHARE=0.1: a tenth of the rounds)

@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 FIGURES: Final = Path(__file__).parents[1] / "build" / "figures.jsonl"
 
 # No deadlines and no check for slow generation: on a loaded machine these times mean nothing.
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fast", UNTIMED, max_examples=10, stateful_step_count=15, derandomize=True)
+settings.register_profile(  # `make mutants`: that a test fails is enough
+    "mutants", settings.get_profile("fast"), phases=[Phase.explicit, Phase.generate], database=None
+)
 settings.register_profile("test", UNTIMED, max_examples=100, stateful_step_count=30, derandomize=True)
 settings.register_profile("soak", UNTIMED, max_examples=5000, stateful_step_count=60)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))

@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 _FLIPPED: Final[dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]]] = {
     ast.Eq: (ast.NotEq,),
@@ -27,12 +27,14 @@ _SHOWN: Final = 90
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """
-    function: with the class, as `Call.close`; empty at module level. number: of the node in the tree. variant: of its replacements.
+    function: with the class, as `Call.close`; empty at module level. body_line: where the outermost function begins whose body has the
+    change; 0 outside of all bodies, as of a constant or a default. number: of the node in the tree. variant: of its replacements.
     """
 
     path: str
     line: int
     function: str
+    body_line: int
     kind: str
     number: int
     variant: int
@@ -49,14 +51,14 @@ class Mutant:
         _, replacement = list(_replacements(node))[self.variant]
         _replace(tree, node, replacement)
         after = ast.unparse(ast.fix_missing_locations(tree))
-        return Mutated(after, *_first_difference(before, after))
+        return Mutated(tree, *_first_difference(before, after))
 
 
 @dataclass(frozen=True, slots=True)
 class Mutated:
-    """The source of a mutant, and the line that differs."""
+    """The tree of a mutant, with the line numbers of its source, and the line that differs."""
 
-    source: str
+    tree: ast.Module
     before: str
     after: str
 
@@ -69,7 +71,7 @@ def mutants_of(path: str, source: str) -> Iterator[Mutant]:
         function = functions.get(node)
         if isinstance(node, ast.expr | ast.stmt) and function is not None:
             for variant, (kind, _) in enumerate(_replacements(node)):
-                yield Mutant(path, node.lineno, function, kind, number, variant)
+                yield Mutant(path, node.lineno, function.name, function.body_line, kind, number, variant)
 
 
 def sample(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
@@ -88,26 +90,38 @@ def sample(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
     return sorted(chosen, key=lambda each: (each.path, each.line, each.kind))
 
 
-def _functions(tree: ast.Module) -> dict[ast.AST, str | None]:
-    """The function of each node; None: nothing to mutate there, such as an annotation, a decorator, a docstring or an error."""
-    found: dict[ast.AST, str | None] = {}
+class _Function(NamedTuple):
+    name: str
+    body_line: int
 
-    def visit(node: ast.AST, function: str | None) -> None:
-        name = function
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            name = f"{function}.{node.name}".lstrip(".")
+
+def _functions(tree: ast.Module) -> dict[ast.AST, _Function | None]:
+    """The function of each node; None: nothing to mutate there, such as an annotation, a decorator, a docstring or an error."""
+    found: dict[ast.AST, _Function | None] = {}
+
+    def visit(node: ast.AST, function: _Function | None) -> None:
+        body_line = 0
+        if function is not None and isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name = f"{function.name}.{node.name}".lstrip(".")
+            function = _Function(name, function.body_line)
+            if isinstance(node, ast.FunctionDef):
+                lines = [node.lineno, *(each.lineno for each in node.decorator_list)]
+                body_line = function.body_line or min(lines)
         if _is_left_alone(node):
-            name = None
-        found[node] = name
+            function = None
+        found[node] = function
         for child in ast.iter_child_nodes(node):
             is_left_out = child in (
                 getattr(node, "annotation", None),
                 getattr(node, "returns", None),
                 *getattr(node, "decorator_list", ()),
             )
-            visit(child, None if name is None or is_left_out else name)
+            inside = function
+            if function is not None and body_line and isinstance(child, ast.stmt):
+                inside = _Function(function.name, body_line)
+            visit(child, None if is_left_out else inside)
 
-    visit(tree, "")
+    visit(tree, _Function("", 0))
     return found
 
 
