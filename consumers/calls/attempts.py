@@ -324,7 +324,7 @@ def decide(call: Call, leg: Leg | None = None) -> None:
     undecided = call.undecided
     if undecided is None or not call.hindsight.is_open:
         return
-    if leg is None and len(undecided.candidates) == 1 and undecided.elsewhere:
+    if leg is None and len(undecided.candidates) == 1 and undecided.elsewhere and not undecided.otherwise:
         leg = undecided.candidates[0]
     if leg is not None:
         call.hindsight.decided[undecided.place] = leg.began_place
@@ -348,6 +348,7 @@ def _without_talk(call: Call, event: CallEvent) -> Step:
         leg = begin_leg(call, event, rings=False)
     call.touch(leg, event)
     leg.withdrawn = True
+    leg.withdrawn_place = call.place
     return Step(Effect.ANSWERED, "nobody talked", leg)
 
 

@@ -97,7 +97,8 @@ class Undecided:
     place: int
     at_us: int
     candidates: list[Leg]
-    elsewhere: int = 0  # number of candidates that closed as answered_elsewhere
+    elsewhere: bool = False  # a candidate closed as answered_elsewhere
+    otherwise: bool = False  # a candidate closed with another result
 
 
 class CallEnd(NamedTuple):
@@ -397,7 +398,10 @@ class Call:
         if undecided is None or leg not in undecided.candidates:
             return
         undecided.candidates.remove(leg)
-        undecided.elsewhere += result is LegResult.ANSWERED_ELSEWHERE
+        if result is LegResult.ANSWERED_ELSEWHERE:
+            undecided.elsewhere = True
+        else:
+            undecided.otherwise = True
         if not undecided.candidates:
             self.undecided = None
 

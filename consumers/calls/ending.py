@@ -95,7 +95,8 @@ def _nobody_talked(call: Call, event: CallEvent) -> Step | None:
         return None
     if call.hindsight.restored.get(leg.answer.place) == call.place and not is_blank(event):
         return call.note(leg, event, "a further Hangup says that it was answered")
-    if leg.end is None and leg.devices_left and event.reason_class in DEVICE_REASONS and not is_blank(event):
+    of_a_device = event.reason_class in DEVICE_REASONS and event.reason_class in NO_TALK_REASONS
+    if leg.devices_left and of_a_device and not is_blank(event):
         leg.devices_left -= 1
         call.touch(leg, event)
         return Step(Effect.FILLED, "another device of the line: one less", leg)
@@ -138,13 +139,14 @@ def _restore(call: Call, event: CallEvent) -> Step | None:
     if event.reason_class is not ReasonClass.NORMAL or is_blank(event) or not call.hindsight.withdrawn:
         return None
     leg = next(call.legs_of(event), None)
-    if leg is None or leg.end is None or not leg.withdrawn:
+    if leg is None or leg.end is None:
         return None
     hindsight = call.hindsight
+    by_place = hindsight.withdrawn.get(leg.withdrawn_place)
     restored = {
         answered_place: hangup_place
         for answered_place, hangup_place in hindsight.withdrawn.items()
-        if hangup_place in (leg.hangup_place, leg.end.place)
+        if hangup_place == by_place
     }
     if not restored or not hindsight.is_open:
         return None
@@ -287,6 +289,7 @@ def _call_ends(call: Call, event: CallEvent) -> Step:
 
 def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
     """Rule 5b: move the end of the call here if it ended by 5c or 5f over 2 s ago without a CDR since, or by rule 10. Else a note."""
+    is_first = not call.blank_hangup_since_end
     call.blank_hangup_since_end = True
     if call.ended_us is None:
         raise AssertionError("the call has ended")
@@ -302,7 +305,7 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
                     leg.touched_us = event.at_us
         call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
         return Step(Effect.ENDED, "names no line: the whole call, after its CDR")
-    waited = call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
+    waited = is_first and call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
     if not waited or call.cdr_place > call.ended_place:
         if waited and call.cdr is not None and call.cdr.at_us - call.ended_us > SOON_US:
             call.end_doubtful = True

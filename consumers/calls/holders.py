@@ -148,7 +148,7 @@ class Holders:
         return self._transfers
 
     def _all_transfers(self) -> list[tuple[Transfer, int, Confidence]]:
-        found = [(each, self._target(each), self._confidence(each)) for each in self.call.transfers]
+        found = [(each, self.target_of(each), self._confidence(each)) for each in self.call.transfers]
         for leg in self.legs:
             blind = self.blind_of(leg)
             if blind is not None:
@@ -156,7 +156,7 @@ class Holders:
         found.sort(key=lambda each: (each[0].at_us, each[0].place))
         return found
 
-    def _target(self, transfer: Transfer) -> int:
+    def target_of(self, transfer: Transfer) -> int:
         """Rule 8: the target; while no event names it, the other line that answers next. 0: not known."""
         if transfer.target:
             return transfer.target

@@ -101,6 +101,7 @@ class Leg(Party):
     answer: Finding[int] | None = None
     answered_place: int = 0  # position of the answer in the order of events
     withdrawn: bool = False  # an answer of this leg was withdrawn (rules 3, 5)
+    withdrawn_place: int = 0  # place of the last one that rule 5 withdrew
     rang_on_us: int | None = None  # the Ringing by which the far end began to ring (rule 3)
     own_phone: bool = False  # the withdrawn answer was that of the caller's own phone (rule 3)
     answered_again: bool = False  # quality: the caller was answered again after another Ringing

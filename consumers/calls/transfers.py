@@ -197,9 +197,8 @@ def _transferor(call: Call, transfer: Transfer) -> Leg | None:
 
 
 def _target(call: Call, transfer: Transfer) -> Leg | None:
-    if transfer.target:
-        return call.leg(transfer.target)
-    return Holders(call).next_holder(transfer.place)
+    target = Holders(call).target_of(transfer)
+    return call.leg(target) if target else None
 
 
 def _taken_over_by_hangup(call: Call, event: CallEvent) -> Transfer | None:

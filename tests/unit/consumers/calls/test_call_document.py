@@ -109,6 +109,7 @@ class TestQuality:
             (new(0), ring(1, "201"), hangup(2, "201", BUSY), hangup(3, "201", BUSY), hangup(9)),
             (*TALK, hangup(9, "203"), ring(9.1, "203"), hangup(12, "203", NO_RESPONSE), hangup(20)),
             (*TALK, answer(9, "202"), hangup(12, "202"), hangup(20, "201")),
+            (*TALK, answer(9, "202"), ring(9.4, "202"), hangup(12, "202"), hangup(20, "201")),
             (*TALK, hangup(9, "201"), answer(28, "201"), hangup(40, "201")),
             (
                 *(new(0, **OUT), answer(1, "20", **OUT), ring(2, "20", **OUT)),
@@ -130,6 +131,7 @@ class TestQuality:
             "a device reason twice within 2 s",
             "a leg after an empty Hangup",
             "a pickup while others talk",
+            "a pickup while others talk, its Ringing late",
             "a pickup after a Hangup of the line",
             "a further Answered of the caller",
             "an end that moved",

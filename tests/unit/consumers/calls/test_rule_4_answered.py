@@ -325,6 +325,12 @@ class TestRule4e:
 
         assert (made.answered_by, made.answered_at) == (("201",), at(5))
 
+    def test_one_that_was_busy_leaves_it_undecided(self) -> None:
+        rings = (ring(1, "201"), ring(1.1, "202"), ring(1.2, "203"), answer(5, None))
+        made = call(new(0), *rings, hangup(6, "202", BUSY), hangup(6.1, "203", ELSEWHERE))
+
+        assert (made.status, made.outcome) == ("talking", None)
+
     def test_undecided_at_the_end_nobody_was_answered(self) -> None:
         made = call(*DUO, answer(5, None), hangup(9))
 

@@ -141,6 +141,35 @@ class TestNoTalk:
 
         assert (made.outcome, only(made).result, made.talk_s) == ("missed", "no_answer", 0)
 
+    def test_after_the_end_too_it_is_another_devices(self) -> None:
+        made = call(
+            *(new(0), ring(1, "201"), ring(1, "201"), answer(5, "201"), cdr(20), hangup(60, "201", BUSY))
+        )
+
+        assert (made.outcome, made.talk_s, only(made).result) == ("answered", 15, "completed")
+
+    def test_a_network_that_fails_ends_the_talk_of_two_devices(self) -> None:
+        made = call(new(0), ring(1, "201"), ring(1, "201"), answer(5, "201"), hangup(60, "201", "Congestion"))
+
+        assert (made.status, made.talk_s, only(made).ended_at) == ("ended", 55, at(60))
+
+    def test_restored_where_it_would_have_reopened_the_call(self) -> None:
+        """Read as that of nobody, it reopens nothing, so the Hangup that withdrew it closes no leg."""
+        made = call(
+            *(hangup(1, "20", "Congestion", **OUT), answer(5, "20", **OUT), hangup(9, "20", BUSY, **OUT)),
+            hangup(30, "20", **OUT),
+        )
+
+        assert (made.outcome, made.talk_s, made.ended_at) == ("answered", 25, at(30))
+
+    def test_restored_where_elsewhere_came_before_the_no_talk_reason(self) -> None:
+        made = call(
+            *(answer(5, "20", **OUT), hangup(9, "20", ELSEWHERE, **OUT), hangup(9.1, "20", BUSY, **OUT)),
+            hangup(30, "20", **OUT),
+        )
+
+        assert (made.outcome, made.talk_s, made.ended_at) == ("answered", 25, at(30))
+
     def test_a_consulted_colleague_keeps_the_answer(self) -> None:
         made = call(*CONSULT, hangup(20, "202", BUSY))
 
@@ -450,6 +479,11 @@ class TestRule5b:
 
     def test_only_the_first_one_moves_the_end(self) -> None:
         assert call(*TALK, hangup(34, "201"), hangup(94), hangup(194)).ended_at == at(94)
+
+    def test_a_copy_of_one_within_2_s_does_not_move_it(self) -> None:
+        made = call(*TALK, hangup(10, "201"), hangup(10.3), hangup(15))
+
+        assert (made.ended_at, made.last_segment_outcome, effects(made)[-1]) == (at(10), "answered", "none")
 
     def test_not_after_the_callers_hangup(self) -> None:
         made = call(new(0, **OUT), ring(1, "20", **OUT), hangup(5, "20", **OUT), hangup(15, **OUT))

@@ -242,6 +242,11 @@ class TestRule8:
 
         assert moves(made)[-1] == ("attended", "201", None, "low")
 
+    def test_a_line_that_gets_the_caller_only_then_may_transfer(self) -> None:
+        made = call(new(0), transfer(1, "201"), answer(7, "201"), transfer(9, "201"))
+
+        assert (only(made).result, effects(made)[-1]) == ("transferred", "transferred")
+
     def test_a_hangup_while_consulting_gives_the_caller_away(self) -> None:
         made = call(*CONSULT, hangup(15, "201"), hangup(30, "202"))
 
