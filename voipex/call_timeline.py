@@ -256,7 +256,7 @@ class Leg(_Model):
     reason: str | None = Field(description="reason of its Hangup, as sent")
     reason_class: ReasonClass | None = Field(description="class of `reason`")
     inferred: tuple[str, ...] = Field(
-        description="fields of this leg that no event reports: `answered_at` (also once an answer of it was withdrawn), `ended_at`, `result`"
+        description="fields of this leg that no event reports: `answered_at` (also once an answer of it was withdrawn), `ended_at` (with its result)"
     )
 
 

@@ -299,8 +299,9 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
                 result = LegResult.COMPLETED if leg.answer is not None else result_of(event.reason_class)
                 _consulted_until(call, leg, event.at_us)
                 leg.end = Reported(event.at_us, call.place)
-                if not leg.hangup_place:
+                if leg.answer is not None or not leg.hangup_place:
                     leg.result = Reported(result, call.place)
+                if not leg.hangup_place:
                     leg.reason, leg.reason_class = event.reason, event.reason_class
                     leg.touched_us = event.at_us
         call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)

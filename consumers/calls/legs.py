@@ -162,14 +162,12 @@ class Leg(Party):
 
     @property
     def inferred(self) -> list[str]:
-        """Names of the fields that no event reports."""
+        """Names of the fields that no event reports; `ended_at` stands for the end and its result."""
         names = []
         if self.withdrawn or isinstance(self.answer, Inferred):
             names.append("answered_at")
         if isinstance(self.end, Inferred):
             names.append("ended_at")
-        if isinstance(self.result, Inferred):
-            names.append("result")
         return names
 
     def ended_by_answer(self) -> bool:

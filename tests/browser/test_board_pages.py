@@ -218,7 +218,7 @@ def test_what_was_inferred_looks_different_and_can_be_hidden(live: LiveBoard, vi
         "answered_at": None,
         "result": "no_answer",
         "talk_s": None,
-        "inferred": ["ended_at", "result"],
+        "inferred": ["ended_at"],
         "ended_at": "2026-03-02T08:00:10.000000Z",
     }
     live.put_call(timeline(legs=[{**leg, "ring_s": 8.0}, {**loser, "ring_s": 8.0}], quality="estimated"))

@@ -23,7 +23,7 @@ class TestRule10:
             only(made).result,
             only(made).inferred,
             made.quality,
-        ) == ("completed", ("ended_at", "result"), "estimated")
+        ) == ("completed", ("ended_at",), "estimated")
         assert (("end_inferred",), at(60)) == (made.anomalies, made.cdr_at)
 
     def test_or_at_a_later_effect_in_the_grace(self) -> None:

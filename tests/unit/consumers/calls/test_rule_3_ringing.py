@@ -45,7 +45,7 @@ class TestRule3:
         made = call(ring(0, "201"), ring(3.000001, "201"))
 
         assert legs(made) == [("201", "agent", "no_answer"), ("201", "agent", None)]
-        assert (made.legs[0].ring_s, made.legs[0].inferred) == (3.000001, ("ended_at", "result"))
+        assert (made.legs[0].ring_s, made.legs[0].inferred) == (3.000001, ("ended_at",))
         assert "end_inferred" in made.anomalies
 
     def test_the_age_of_an_attempt_counts_from_its_first_ring(self) -> None:
@@ -87,7 +87,7 @@ class TestRule3:
         assert call(*events, as_of=21.999999).legs[1].ended_at is None
         made = call(*events, as_of=22)
         assert legs(made) == [("202", "agent", None), ("201", "agent", "no_answer")]
-        assert (made.legs[1].ended_at, made.legs[1].inferred) == (at(3), ("ended_at", "result"))
+        assert (made.legs[1].ended_at, made.legs[1].inferred) == (at(3), ("ended_at",))
 
     def test_the_hangup_of_another_line_makes_nothing_late(self) -> None:
         made = call(new(0), ring(1, "202"), hangup(2, "203"), ring(3, "201"))

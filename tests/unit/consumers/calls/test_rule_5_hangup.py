@@ -243,7 +243,7 @@ class TestRule5:
 
         assert ("ended", at(9)) == (made.status, made.ended_at)
         leg = made.legs[0]
-        assert ("answered_elsewhere", at(5), 4, ("ended_at", "result")) == (
+        assert ("answered_elsewhere", at(5), 4, ("ended_at",)) == (
             leg.result,
             leg.ended_at,
             leg.ring_s,
@@ -495,6 +495,11 @@ class TestRule5b:
 
         assert (made.ended_by, made.ended_at, made.talk_s) == ("hangup", at(70), 65)
         assert (only(made).inferred, made.quality) == ((), "exact")
+
+    def test_after_its_cdr_and_both_hangups_all_is_reported(self) -> None:
+        made = call(*TALK, cdr(20), hangup(30, "201"), hangup(30.3))
+
+        assert (only(made).ended_at, only(made).inferred, made.quality) == (at(30.3), (), "exact")
 
     def test_after_a_transfer_to_nobody_the_caller_waited(self) -> None:
         made = call(*TALK, transfer(9, "201"), hangup(60))

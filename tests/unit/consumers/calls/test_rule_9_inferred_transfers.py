@@ -105,7 +105,7 @@ class TestRule9:
 
         assert moves(made) == [("handover_inferred", "201", "202", "medium")]
         first, second = made.legs
-        assert ("transferred", at(20), 15, ("ended_at", "result")) == (
+        assert ("transferred", at(20), 15, ("ended_at",)) == (
             first.result,
             first.ended_at,
             first.talk_s,
