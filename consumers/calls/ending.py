@@ -49,9 +49,7 @@ def hangup(call: Call, event: CallEvent) -> Step:
 
 
 def _left(call: Call, event: CallEvent) -> Step:
-    restored = _restore(call, event)
-    if restored is not None:
-        return restored
+    _restore(call, event)
     other_device = _nobody_talked(call, event)
     if other_device is not None:
         return other_device
@@ -134,13 +132,13 @@ def _answered_leg_meant(call: Call, event: CallEvent) -> Leg | None:
     return leg if leg is not None and leg.role is LegRole.CALLER else None
 
 
-def _restore(call: Call, event: CallEvent) -> Step | None:
+def _restore(call: Call, event: CallEvent) -> None:
     """Rule 5: a further Hangup as normal restores the answer that an earlier one withdrew."""
     if event.reason_class is not ReasonClass.NORMAL or is_blank(event) or not call.hindsight.withdrawn:
-        return None
+        return
     leg = next(call.legs_of(event), None)
     if leg is None or leg.end is None:
-        return None
+        return
     hindsight = call.hindsight
     by_place = hindsight.withdrawn.get(leg.withdrawn_place)
     restored = {
@@ -149,7 +147,7 @@ def _restore(call: Call, event: CallEvent) -> Step | None:
         if hangup_place == by_place
     }
     if not restored or not hindsight.is_open:
-        return None
+        return
     for answered_place in restored:  # an anonymous Answered may have been withdrawn with it
         del hindsight.withdrawn[answered_place]
     hindsight.restored.update(restored)

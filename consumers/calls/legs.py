@@ -143,10 +143,6 @@ class Leg(Party):
         return None if self.result is None else self.result.value
 
     @property
-    def is_open(self) -> bool:
-        return self.end is None
-
-    @property
     def is_customer(self) -> bool:
         """Whether its role is neither consult nor monitor."""
         return self.role is LegRole.AGENT or self.role is LegRole.CALLER
@@ -169,10 +165,6 @@ class Leg(Party):
         if isinstance(self.end, Inferred):
             names.append("ended_at")
         return names
-
-    def ended_by_answer(self) -> bool:
-        """Rule 4: whether the answer of another leg ended this attempt, and no Hangup of its own has come."""
-        return isinstance(self.end, Inferred) and self.end.rule == "4" and not self.hangup_place
 
     def ring_span(self) -> Span | None:
         """[ring, answered or ended); None without a ring, while ringing, or if it ended by timeout."""

@@ -115,6 +115,7 @@ class TestQuality:
                 *(new(0, **OUT), answer(1, "20", **OUT), ring(2, "20", **OUT)),
                 *(answer(5, "20", **OUT), hangup(9, "20", **OUT)),
             ),
+            (new(0), hangup(5, "201"), answer(40, "201"), hangup(60, "201")),
             (*TALK, hangup(9, "201"), hangup(60)),
             (
                 *(new(0), hangup(17, "201", NO_RESPONSE), ring(17.4, "201"), ring(26, "201")),
@@ -134,6 +135,7 @@ class TestQuality:
             "a pickup while others talk, its Ringing late",
             "a pickup after a Hangup of the line",
             "a further Answered of the caller",
+            "a pickup after an empty Hangup",
             "an end that moved",
             "a late Ringing that no leg shows",
         ],
@@ -151,6 +153,7 @@ class TestQuality:
             (*CONSULT, transfer(15, "201"), hangup(15.1, "201"), hangup(60, "202")),
             (new(0, **OUT), ring(1, "20", **OUT), hangup(12, "20", BUSY, **OUT)),
             (new(0), answer(5, "201"), ring(5.4, "201"), hangup(60, "201")),
+            (*TALK, hangup(20, "201"), hangup(20.1), answer(25, "201")),
         ],
     )
     def test_all_reported_it_is_exact(self, events: tuple[CallEvent, ...]) -> None:
