@@ -10,6 +10,7 @@ from typing import Final
 
 import orjson
 
+from tools.accuracy.company import BUSY, QUIET
 from tools.accuracy.deliveries import DELIVERIES
 from tools.accuracy.judge import Mistake, Verdict, judge_day
 from tools.accuracy.report import markdown, replace_tables, to_json
@@ -24,24 +25,33 @@ _PAGE: Final = Path("docs/accuracy.md")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     scores: dict[str, Scores] = {}
+    quiet: dict[str, Scores] = {}
     for delivery in options.delivery or DELIVERIES:
-        scores[delivery] = Scores()
-        with ProcessPoolExecutor(options.jobs) as pool:
-            judge = partial(_judge, options.seed, delivery, tuple(options.situations))
-            for verdict in pool.map(judge, range(options.days)):
-                scores[delivery].merge(verdict.scores)
-                _print_mistakes(verdict.mistakes[: options.mistakes], delivery)
-    tables = markdown(scores)
+        scores[delivery] = _judge_days(options, delivery, BUSY)
+        quiet[delivery] = _judge_days(options, delivery, QUIET)
+    tables = markdown(scores, quiet)
     print(tables)  # noqa: T201
     if options.write:
         settings = {"days": options.days, "seed": options.seed}
-        _RESULTS.write_bytes(orjson.dumps(to_json(scores, settings), option=orjson.OPT_INDENT_2) + b"\n")
+        results = to_json(scores, quiet, settings)
+        _RESULTS.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
         _PAGE.write_text(replace_tables(_PAGE.read_text(), tables))
     return 0
 
 
-def _judge(seed: int, delivery: str, situations: Sequence[str], day: int) -> Verdict:
-    return judge_day(seed, day, delivery, situations)
+def _judge_days(options: argparse.Namespace, delivery: str, plays: int) -> Scores:
+    """Judge as many calls of quiet days as of busy ones."""
+    scores = Scores()
+    with ProcessPoolExecutor(options.jobs) as pool:
+        judge = partial(_judge, options.seed, delivery, tuple(options.situations), plays)
+        for verdict in pool.map(judge, range(options.days * BUSY // plays)):
+            scores.merge(verdict.scores)
+            _print_mistakes(verdict.mistakes[: options.mistakes], delivery)
+    return scores
+
+
+def _judge(seed: int, delivery: str, situations: Sequence[str], plays: int, day: int) -> Verdict:
+    return judge_day(seed, day, delivery, situations, plays)
 
 
 def _print_mistakes(mistakes: Sequence[Mistake], delivery: str) -> None:

@@ -1,6 +1,6 @@
 """Compare the status of an agent with the truth: the state at a moment, and the totals of a day."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -16,6 +16,9 @@ COUNTERS: Final = (
     "pauses",
 )
 TIMES: Final = ("talk_s", "ring_s", "login_s", "paused_s")
+
+TRANSFERS_AT_MOST: Final = "transfers at most"
+"""Beside `transfers`, with those that nothing is asked about: a document may count them or not."""
 
 _NEAR_US: Final = 1_000_000
 _MISSED: Final = {"no_answer", "busy", "rejected"}
@@ -114,10 +117,19 @@ def days_of(
         days.count("pauses", started_us)
     names = {*days.counts, *days.times}
     return {
-        name: {counter: days.counts[name][counter] for counter in COUNTERS}
+        name: {counter: days.counts[name][counter] for counter in (*COUNTERS, TRANSFERS_AT_MOST)}
         | {time: union_us(days.times[name][time]) / 1e6 for time in TIMES}
         for name in names
     }
+
+
+def calls_of(person: Person, conversations: Iterable[Conversation]) -> Counter[str]:
+    """Count the calls that a person had a part in, by the local day on which they began."""
+    return Counter(
+        _date(each.first_sign_us or 0)
+        for each in conversations
+        if any(leg.login == person.login for leg in each.legs)
+    )
 
 
 def _pauses(person: Person) -> Iterator[int]:
@@ -138,7 +150,9 @@ def _count_calls(days: _Days, person: Person, truth: Conversation) -> None:
             days.add("ring_s", leg.ringing(truth.ended_us or 0))
     for handover in truth.handovers:
         if handover.transferor in legs and handover.manner is not Manner.CANCELLED:
-            days.count("transfers", handover.at_us)
+            days.count(TRANSFERS_AT_MOST, handover.at_us)
+            if truth.transfers_asked:
+                days.count("transfers", handover.at_us)
     _count_calls_out(days, [leg for leg in legs if leg.role is Role.CALLER])
     rounds: dict[int, list[Leg]] = defaultdict(list)
     for leg in legs:
@@ -174,8 +188,14 @@ def wrong_totals(expected: dict[str, float], shown: Json | None, moved_us: int =
     if shown is None:
         return ["no document"] if any(expected.values()) else []
     near_s = (_NEAR_US + moved_us) / 1e6
+    transfers_at_most = expected[TRANSFERS_AT_MOST]
     return [
-        *(counter for counter in COUNTERS if shown[counter] != expected[counter]),
+        *(
+            counter
+            for counter in COUNTERS
+            if shown[counter] != expected[counter]
+            and not (counter == "transfers" and expected[counter] <= shown[counter] <= transfers_at_most)
+        ),
         *(time for time in TIMES if abs(shown[time] - expected[time]) > near_s),
     ]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from tools.accuracy.agents import days_of, shown_state, wrong_state, wrong_totals
+from tools.accuracy.agents import calls_of, days_of, shown_state, wrong_state, wrong_totals
 from tools.accuracy.calls import wrong_fields, wrong_open_fields
-from tools.accuracy.company import play
+from tools.accuracy.company import BUSY, play
 from tools.accuracy.deliveries import Delivery, deliver
 from tools.accuracy.folding import Documents, documents
 from tools.accuracy.people import Person
@@ -43,9 +43,9 @@ class Verdict:
     events: int
 
 
-def judge_day(seed: int, day: int, how: str, situations: Collection[str] = ()) -> Verdict:
+def judge_day(seed: int, day: int, how: str, situations: Collection[str] = (), plays: int = BUSY) -> Verdict:
     """Play a day, deliver its webhooks, fold them, and compare every document with the truth."""
-    world = play(seed, day, situations)
+    world = play(seed, day, situations, plays)
     delivery = deliver(world.sent, how, seed * 7919 + day)
     judge = _Judge(world, delivery)
     judge.run()
@@ -132,10 +132,11 @@ class _Judge:
             kind = CUT_DAYS if any(fate.lost_us for fate in fates) else DAYS
             moved_us = sum(fate.moved_us for fate in fates)
             document = final.agents.get(person.login)
+            calls = calls_of(person, self._world.conversations)
             for date, expected in days_of(person, self._world.conversations, self._end_us).items():
                 shown = None if document is None else document["days"].get(date)
                 wrong = wrong_totals(expected, shown, moved_us)
-                self.scores.add(kind, wrong)
+                self.scores.add(kind, wrong, calls=calls[date])
                 if wrong:
                     figures = {name: (expected.get(name), (shown or {}).get(name)) for name in wrong}
                     self.mistakes.append(

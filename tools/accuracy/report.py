@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from tools.accuracy.company import BUSY
 from tools.accuracy.scores import CALLS, CUT_CALLS, CUT_DAYS, DAYS, OPEN_CALLS, STATES, Score, Scores
 from tools.accuracy.situations import SITUATIONS
 
@@ -12,13 +13,25 @@ END: Final = "<!-- to here -->"
 _KINDS: Final = (CALLS, CUT_CALLS, OPEN_CALLS, STATES, DAYS, CUT_DAYS)
 
 
-def markdown(scores: Mapping[str, Scores]) -> str:
-    """Draw the scores of each delivery."""
+def markdown(scores: Mapping[str, Scores], quiet: Mapping[str, Scores]) -> str:
+    """Draw the scores of each delivery. quiet: of days with fewer calls, of which only agents' days are drawn."""
     return "\n\n".join(
         [
             _table(
                 ("delivery", "documents", "judged", "right in everything", "wrong", "wrong and `exact`"),
                 _in_all(scores),
+            ),
+            "### Agents' days, by the calls of a day",
+            _table(
+                (
+                    "delivery",
+                    "each situation",
+                    "calls of an agent's day",
+                    "judged",
+                    "right in everything",
+                    "wrong",
+                ),
+                _by_calls({"once a day": quiet, f"{BUSY} times a day": scores}),
             ),
             "### By situation",
             _table(("situation", "calls", *scores, "open calls", "wrong and `exact`"), _by_situation(scores)),
@@ -28,7 +41,9 @@ def markdown(scores: Mapping[str, Scores]) -> str:
     )
 
 
-def to_json(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(
+    scores: Mapping[str, Scores], quiet: Mapping[str, Scores], settings: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         **settings,
         "deliveries": {
@@ -40,6 +55,12 @@ def to_json(scores: Mapping[str, Scores], settings: Mapping[str, Any]) -> dict[s
                 },
             }
             for delivery, each in scores.items()
+        },
+        "quiet_days": {
+            delivery: {
+                kind: each.by_kind[kind].to_json() for kind in (DAYS, CUT_DAYS) if kind in each.by_kind
+            }
+            for delivery, each in quiet.items()
         },
     }
 
@@ -58,6 +79,15 @@ def _in_all(scores: Mapping[str, Scores]) -> Iterable[Sequence[object]]:
             if score is not None:
                 sure = score.sure if kind in (CALLS, CUT_CALLS, OPEN_CALLS) else ""
                 yield delivery, kind, score.judged, _percent(score), score.wrong, sure
+
+
+def _by_calls(companies: Mapping[str, Mapping[str, Scores]]) -> Iterable[Sequence[object]]:
+    for often, scores in companies.items():
+        for delivery, each in scores.items():
+            score = each.by_kind.get(DAYS)
+            if score is not None:
+                calls = f"{score.calls / score.judged:.1f}"
+                yield delivery, often, calls, score.judged, _percent(score), score.wrong
 
 
 def _by_situation(scores: Mapping[str, Scores]) -> Iterable[Sequence[object]]:

@@ -10,15 +10,17 @@ STATES, DAYS, CUT_DAYS = "agents' states", "agents' days", "agents' days that lo
 
 @dataclass(slots=True)
 class Score:
-    """sure: wrong ones whose quality says `exact`. fields: how often each was wrong."""
+    """sure: wrong ones whose quality says `exact`. fields: how often each was wrong. calls: of agents' days, in all."""
 
     judged: int = 0
     wrong: int = 0
     sure: int = 0
     fields: Counter[str] = field(default_factory=Counter)
+    calls: int = 0
 
-    def add(self, wrong_fields: list[str], quality: str = "") -> None:
+    def add(self, wrong_fields: list[str], quality: str = "", calls: int = 0) -> None:
         self.judged += 1
+        self.calls += calls
         if wrong_fields:
             self.wrong += 1
             self.sure += quality == "exact"
@@ -28,6 +30,7 @@ class Score:
         self.judged += other.judged
         self.wrong += other.wrong
         self.sure += other.sure
+        self.calls += other.calls
         self.fields.update(other.fields)
 
     @property
@@ -42,6 +45,7 @@ class Score:
             "wrong": self.wrong,
             "wrong_and_exact": self.sure,
             "wrong_fields": dict(self.fields.most_common()),
+            **({"calls": self.calls} if self.calls else {}),
         }
 
 
@@ -52,8 +56,10 @@ class Scores:
     by_kind: dict[str, Score] = field(default_factory=dict)
     by_situation: dict[str, dict[str, Score]] = field(default_factory=dict)
 
-    def add(self, kind: str, wrong_fields: list[str], quality: str = "", situation: str = "") -> None:
-        self.by_kind.setdefault(kind, Score()).add(wrong_fields, quality)
+    def add(
+        self, kind: str, wrong_fields: list[str], quality: str = "", situation: str = "", calls: int = 0
+    ) -> None:
+        self.by_kind.setdefault(kind, Score()).add(wrong_fields, quality, calls)
         if situation:
             self.by_situation.setdefault(situation, {}).setdefault(kind, Score()).add(wrong_fields, quality)
 

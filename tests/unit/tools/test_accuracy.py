@@ -14,9 +14,9 @@ from tools.accuracy.folding import Documents, documents
 from tools.accuracy.judge import judge_day
 from tools.accuracy.people import Pause, Person
 from tools.accuracy.report import BEGIN, END, markdown, replace_tables
-from tools.accuracy.scores import CALLS, Score, Scores
+from tools.accuracy.scores import CALLS, DAYS, Score, Scores
 from tools.accuracy.situations import SITUATIONS
-from tools.accuracy.truth import Conversation, Leg, Role, union_us
+from tools.accuracy.truth import Conversation, Handover, Leg, Manner, Role, union_us
 from tools.accuracy.world import World
 
 MIDNIGHT_US = 1_772_406_000_000_000
@@ -264,6 +264,33 @@ def test_two_phones_of_a_person_miss_one_call() -> None:
     assert wrong_totals(day, None) == ["no document"]
 
 
+def test_a_transfer_not_asked_about_may_be_counted_or_not() -> None:
+    at_us = MIDNIGHT_US + 9 * HOUR_US
+    leg = Leg("201", "novak", Role.CALLER, 0, rang_us=at_us, ended_us=at_us + 1)
+    handovers = [Handover(at_us, Manner.BLIND, leg, "202")]
+    call = Conversation("1.1", "outgoing_given_on", "outgoing", True, at_us, ended_us=at_us + 2, legs=[leg])
+    call.handovers = handovers
+    call.transfers_asked = False
+
+    [day] = days_of(person(), [call], at_us + HOUR_US).values()
+
+    assert day["transfers"] == 0
+    wrong = [wrong_totals(day, {**day, "transfers": shown}) for shown in (0, 1, 2)]
+    assert wrong == [[], [], ["transfers"]]
+
+
+def test_days_are_drawn_with_the_calls_they_have() -> None:
+    busy, quiet = Scores(), Scores()
+    busy.add(DAYS, [], calls=30)
+    busy.add(DAYS, ["talk_s"], calls=20)
+    quiet.add(DAYS, [], calls=6)
+
+    tables = markdown({"wild": busy}, {"wild": quiet})
+
+    assert "| wild | once a day | 6.0 | 1 | 100 % | 0 |" in tables
+    assert "| wild | 4 times a day | 25.0 | 2 | 50.00 % | 1 |" in tables
+
+
 def test_a_wrong_and_sure_document_is_counted_as_such() -> None:
     score = Score()
     for wrong, quality in (([], "exact"), (["talk_s"], "exact"), (["talk_s", "outcome"], "estimated")):
@@ -284,8 +311,8 @@ def test_one_wrong_of_many_is_never_rounded_to_all() -> None:
     scores = Scores()
     scores.by_kind[CALLS] = Score(judged=1_000_000, wrong=1)
 
-    assert "99.99 %" in markdown({"clean": scores})
-    assert "100 %" not in markdown({"clean": scores})
+    assert "99.99 %" in markdown({"clean": scores}, {})
+    assert "100 %" not in markdown({"clean": scores}, {})
 
 
 def test_tables_replace_those_between_the_marks() -> None:

@@ -419,7 +419,6 @@ def outgoing_given_on(world: World, name: str) -> Play:
     given_us = world.now_us
     handover = call.give_away(leg)
     # docs/call-rules.md, rule 9: no transfer is inferred over the end of an outgoing call. A late Hangup of the caller shows it all the same.
-    call.truth.handovers.remove(handover)
     call.truth.transfers_asked = False
     yield world.seconds(1.1, 1.6)
     call.mark_unreported(given_us, "the caller's Hangup ends an outgoing call until another phone rings")
