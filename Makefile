@@ -67,7 +67,7 @@ format: $(READY) ## rewrite the code as ruff formats it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --quiet . || true
 
-bench: $(READY) ## every figure of docs/benchmarks.md (needs wrk; about a quarter of an hour)
+bench: $(READY) $(VENV)/.browser-ready ## every figure of docs/benchmarks.md (needs wrk, and a Chromium, which it finds or brings; about an hour)
 	@$(BIN)/python -m benchmarks
 
 accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=30 SEED=1; some minutes)

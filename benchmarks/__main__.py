@@ -25,6 +25,7 @@ _BENCHES = (
     "folds_agents",
     "consumers",
     "pipeline",
+    "board",
     "sizing",
 )
 
@@ -138,6 +139,16 @@ def _spool(result: dict[str, Any]) -> str:
     return _any("The spool alone")({**result, "what": summary, "cases": result["append"]})
 
 
+_BOARD = """\
+A real broker, the board as a process, a real Chromium without a screen; all of it, the writer and the readers share two cores. Record to painted: from the
+write to Kafka to the end of the paint that shows the revision on its tile. POST to painted: from the bridge's receipt through all services to the tile of the
+agent. `load`: load average before each round, for other work on the machine is in the figures."""
+
+
+def _board(result: dict[str, Any]) -> str:
+    return _any("The board")({**result, "what": f"{_BOARD}\n{result['what']}"})
+
+
 def _shown(value: object) -> str:
     return (
         f"{value:,.4g}"
@@ -157,6 +168,7 @@ _RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "folds_agents": _any("The fold of agents"),
     "consumers": _any("The consumers, on a real broker"),
     "pipeline": _any("From the POST to the timeline"),
+    "board": _board,
 }
 
 

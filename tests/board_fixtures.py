@@ -30,11 +30,15 @@ def simulated(count: int, seed: int = 1, start_us: int = START_US) -> Explanatio
 
 
 def new_board(
-    now_us: Callable[[], int], *, window_us: int = 3 * 86_400_000_000, max_calls: int = 50_000
+    now_us: Callable[[], int],
+    *,
+    window_us: int = 3 * 86_400_000_000,
+    max_calls: int = 50_000,
+    ring_us: int = 60_000_000,
 ) -> Board:
     return Board(
         Window(window_us, max_calls),
-        Ring("boot", 60_000_000),
+        Ring("boot", ring_us),
         pbxs=("voipex",),
         target_s=20.0,
         time_zone="Europe/Prague",
@@ -102,6 +106,33 @@ def timeline(call_id: str = "1772438400.1", **changes: Any) -> Json:
         "quality": "exact",
         "revision": 1,
         "updated_at": "2026-03-02T08:01:10.000000Z",
+        **changes,
+    }
+
+
+def agent(name: str = "novak", **changes: Any) -> Json:
+    """An agent who is free, and what *changes* makes of him."""
+    return {
+        "pbx": "voipex",
+        "agent": name,
+        "login": name,
+        "line": "201",
+        "email": None,
+        "presence": "logged_in",
+        "availability": "available",
+        "activity": "idle",
+        "state": "available",
+        "since": "2026-03-02T08:00:00.000000Z",
+        "previous": None,
+        "pause_name": None,
+        "queues": {},
+        "current_calls": [],
+        "ringing_calls": [],
+        "days": {},
+        "queue_days": {},
+        "last_event_at": "2026-03-02T08:00:00.000000Z",
+        "revision": 1,
+        "updated_at": "2026-03-02T08:00:00.000000Z",
         **changes,
     }
 

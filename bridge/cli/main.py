@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -132,19 +133,31 @@ def health_command(
 _STYLES: dict[Verdict, str] = {"ok": "green", "warning": "yellow", "error": "bold red", "skipped": "dim"}
 
 
+def _address(given: str | None) -> str | None:
+    if given is not None and not re.fullmatch(r".+:[0-9]{1,5}", given):
+        raise typer.BadParameter("it is HOST:PORT")
+    return given
+
+
 @app.command(name="doctor")
 def doctor_command(
     offline: Annotated[bool, typer.Option("--offline", help="Skip the checks of Kafka.")] = False,
+    board: Annotated[
+        str | None,
+        typer.Option(
+            "--board", metavar="HOST:PORT", callback=_address, help="The board, if not 127.0.0.1:8084."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """
-    Check settings, disk, credentials, ports and Kafka, and name the remedy for each problem. Changes nothing.
+    Check settings, disk, credentials, ports, the board and Kafka, and name the remedy for each problem. Changes nothing.
 
     Exit 0: no errors, 1: errors, 2: the settings are invalid.
     """
     from bridge.ops.doctor.examine import examine  # noqa: PLC0415 - as `_LazyGroup`
 
-    report = examine(offline=offline, now_us=now_us())
+    report = examine(offline=offline, now_us=now_us(), board=board)
     if as_json:
         print_json(
             {

@@ -9,6 +9,9 @@
     frames.py    what changed -> frames of a stream that can be resumed
     board.py     one board: takes documents, makes frames
     access.py    users, roles and Basic authentication
+    queries.py   parameters of the JSON interface, read strictly
+    openapi.py   the description of the JSON interface
+    metrics.py   what Prometheus scrapes
     api.py       the HTTP interface: JSON, the stream, the pages
     service.py   settings -> a running board
     static/      the pages: no build step, third-party files are listed in static/vendor/LIST.json

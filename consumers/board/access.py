@@ -107,6 +107,7 @@ class Access:
         self._users = users
         self._known: OrderedDict[bytes, User] = OrderedDict()
         self._salt = secrets.token_bytes(16)
+        self.sign_ins = {"accepted": 0, "refused": 0}
 
     @property
     def open_to_all(self) -> bool:
@@ -119,7 +120,12 @@ class Access:
         return None if header is None else self._known.get(self._key(header))
 
     def check(self, header: str | None) -> User | None:
-        """Check name and password, which takes some 40 ms: call it in a thread. None: wrong, or no Basic."""
+        """Check name and password, which takes some 40 ms: call it in a thread, one at a time. None: wrong, or no Basic."""
+        user = self._checked(header)
+        self.sign_ins["refused" if user is None else "accepted"] += 1
+        return user
+
+    def _checked(self, header: str | None) -> User | None:
         name, password = _basic(header)
         if self._users is None or name is None or header is None:
             return None

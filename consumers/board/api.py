@@ -1,15 +1,16 @@
 """The HTTP interface of the board: JSON for programs, the stream, and the pages. It reads only: webhooks go one way."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote
 
 import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -18,18 +19,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from consumers.board.access import Access, User
 from consumers.board.board import Board
-from consumers.board.day import agent_day
+from consumers.board.day import EventsUnreadable, agent_day
 from consumers.board.figures import DEFINITIONS, queue_of
+from consumers.board.openapi import description
+from consumers.board.queries import (
+    AGENTS,
+    CALLS,
+    DOCUMENT,
+    MISSED,
+    NONE,
+    PAGE,
+    QUEUES,
+    BadQuery,
+    Parameter,
+    read_query,
+)
 from consumers.board.rows import Json, masked
 from consumers.board.stream import Stream
-from consumers.board.window import Entry, is_open
+from consumers.board.window import Entry, is_open, order_of
 from voipex.events import Event
 from voipex.service.logging import get_logger
 from voipex.timestamps import parse_rfc3339
 
 STATIC: Final = Path(__file__).parent / "static"
-_PAGE: Final = 200
-_MOST: Final = 1000
 _CONTENT_SECURITY_POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; font-src 'self'; "
     b"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -50,7 +62,7 @@ _MANAGEMENT: Final = frozenset({"/live", "/ready", "/metrics"})
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 EventsOf = Callable[[str, str, int], Awaitable[list[Event]]]
-"""(pbx, agent key, since when in microseconds) -> events of the agent."""
+"""(pbx, agent key, since when in microseconds) -> events of the agent. Raises EventsUnreadable."""
 
 log = get_logger("board")
 
@@ -71,8 +83,10 @@ def build_app(
             Route("/api/queues", handlers.queues),
             Route("/api/missed", handlers.missed),
             Route("/api/definitions", handlers.definitions),
+            Route("/api/openapi.json", handlers.openapi),
             Mount("/static", StaticFiles(directory=STATIC)),
-        ]
+        ],
+        exception_handlers={BadQuery: _bad_query, HTTPException: _refused, EventsUnreadable: _unreadable},
     )
     return _Guard(app, stream, access, management)
 
@@ -110,19 +124,22 @@ class _Guard:
             await _problem(421, "this board answers to localhost only")(scope, receive, send_guarded)
             return
         if self._checks_waiting >= _MOST_CHECKS:
-            answer = _problem(429, "too many sign-ins at once")
-            answer.headers["retry-after"] = "2"
+            answer = _problem(429, "too many sign-ins at once", {"retry-after": "2"})
             await answer(scope, receive, send_guarded)
             return
         user = await self._user(headers.get("authorization"), scope)
         if user is None:
-            answer = _problem(401, "a user of the board is required")
-            answer.headers["www-authenticate"] = 'Basic realm="board", charset="UTF-8"'
+            challenge = {"www-authenticate": 'Basic realm="board", charset="UTF-8"'}
+            answer = _problem(401, "a user of the board is required", challenge)
             await answer(scope, receive, send_guarded)
             return
         scope["user"] = user
-        if scope["path"] == "/api/stream" and scope["method"] == "GET":
-            await self._stream.serve(scope, receive, send_guarded, user.role)
+        if scope["path"] == "/api/stream":
+            if scope["method"] == "GET":
+                await self._stream.serve(scope, receive, send_guarded, user.role)
+            else:
+                answer = _problem(405, headers={"allow": "GET"})
+                await answer(scope, receive, send_guarded)
         else:
             await self._app(scope, receive, send_guarded)
 
@@ -162,39 +179,37 @@ class _Handlers:
 
     async def calls(self, request: Request) -> Response:
         """Rows of calls, the newest first; `after`: a call_id, to go on behind it."""
-        query = request.query_params
-        try:
-            limit = _limit(query.get("limit"))
-            selected = _select_calls(self._board.window.calls_newest_first(), query)
-        except ValueError as error:
-            return _problem(400, str(error))
-        after = query.get("after")
+        query = self._query(request, CALLS)
+        behind = None if "after" not in query else self._place(query["after"], query.get("pbx"))
+        tests = _tests(query)
+        limit = query.get("limit", PAGE)
         rows: list[Json] = []
-        more = False
-        skipping = after is not None
-        for entry in selected:
-            if skipping:
-                skipping = entry.row["call_id"] != after
-            elif len(rows) >= limit:
-                more = True
-                break
-            else:
+        for entry in self._board.window.calls_newest_first():
+            if (behind is None or order_of(entry) < behind) and all(test(entry.row) for test in tests):
+                if len(rows) == limit:
+                    return _json(request, {"calls": rows, "more": True})
                 rows.append(entry.row)
-        return _json(request, {"calls": rows, "more": more})
+        return _json(request, {"calls": rows, "more": False})
+
+    def _place(self, call_id: str, pbx: str | None) -> tuple[str, str, str]:
+        """Return the place of a call in the order, also when it no longer passes the filters."""
+        for name in self._board.pbxs if pbx is None else (pbx,):
+            entry = self._board.window.calls.get((name, call_id))
+            if entry is not None:
+                return order_of(entry)
+        raise BadQuery("after is no call of the window any more; begin again without it")
 
     async def call(self, request: Request) -> Response:
         """The whole CallTimeline."""
-        return self._document(
-            request, self._board.window.calls, unquote(request.path_params["call_id"]), "call"
-        )
+        return self._document(request, self._board.window.calls, request.path_params["call_id"], "call")
 
     async def agents(self, request: Request) -> Response:
         """Rows of agents by key."""
-        query = request.query_params
+        query = self._query(request, AGENTS)
         queue, pbx, state = query.get("queue"), query.get("pbx"), query.get("state")
         rows = [
             entry.row
-            for (of, _), entry in sorted(self._board.window.agents.items())
+            for (of, _), entry in sorted(self._board.window.agents.items(), key=lambda each: each[0])
             if (pbx is None or of == pbx)
             and (queue is None or queue in (entry.row["queues"] or {}))
             and (state is None or entry.row["state"] == state)
@@ -203,20 +218,18 @@ class _Handlers:
 
     async def agent(self, request: Request) -> Response:
         """The whole AgentStatus."""
-        return self._document(
-            request, self._board.window.agents, unquote(request.path_params["agent"]), "agent"
-        )
+        return self._document(request, self._board.window.agents, request.path_params["agent"], "agent")
 
     async def day(self, request: Request) -> Response:
         """One local day of an agent: presence and pauses from its events, calls from their legs."""
-        agent, date = unquote(request.path_params["agent"]), request.path_params["date"]
-        pbx = request.query_params.get("pbx") or self._board.pbxs[0]
+        agent, date = request.path_params["agent"], request.path_params["date"]
+        pbx = self._query(request, DOCUMENT).get("pbx", self._board.pbxs[0])
         entry = self._board.window.agents.get((pbx, agent))
         if entry is None:
             return _problem(404, "no such agent")
         try:
             bounds = self._board.day_bounds_us(date)
-        except ValueError:
+        except (ValueError, OverflowError):
             return _problem(400, "a date is 2026-03-02")
         events = await self._events_of(pbx, agent, bounds[0] - _BEFORE_US)
         calls = [each for (of, _), each in self._board.window.calls.items() if of == pbx]
@@ -228,21 +241,43 @@ class _Handlers:
 
     async def queues(self, request: Request) -> Response:
         """Figures of every queue; `/api/definitions` says how each is computed."""
-        return _json(request, {"queues": self._board.queues(), "target_s": self._board.target_s})
+        query = self._query(request, QUEUES)
+        rows = [row for row in self._board.queues() if all(row[name] == query[name] for name in query)]
+        return _json(request, {"queues": rows, "target_s": self._board.target_s})
 
     async def missed(self, request: Request) -> Response:
         """Callers that were missed, the last one first; `open=true`: only those not called back."""
-        only_open = request.query_params.get("open") == "true"
-        rows = [row for row in self._board.missed() if not only_open or row["called_back"] is None]
+        query = self._query(request, MISSED)
+        rows = [
+            row
+            for row in self._board.missed()
+            if query.get("pbx", row["pbx"]) == row["pbx"]
+            and query.get("queue", row["queue"] or "") == (row["queue"] or "")
+            and ("since" not in query or parse_rfc3339(row["last_at"]) >= query["since"])
+            and (query.get("open") != "true" or row["called_back"] is None)
+        ]
         return _json(request, {"missed": rows})
 
     async def definitions(self, request: Request) -> Response:
+        self._query(request, NONE)
         return _json(request, {"queues": DEFINITIONS})
+
+    async def openapi(self, request: Request) -> Response:
+        """The description of all this in OpenAPI 3.1."""
+        self._query(request, NONE)
+        return _json(request, description())
+
+    def _query(self, request: Request, parameters: tuple[Parameter, ...]) -> Mapping[str, Any]:
+        """Raises BadQuery, also for a PBX that this board does not read: its lists would look as if nothing happened."""
+        query = read_query(request.query_params.multi_items(), parameters)
+        if query.get("pbx", self._board.pbxs[0]) not in self._board.pbxs:
+            raise BadQuery("pbx is none that this board reads")
+        return query
 
     def _document(
         self, request: Request, entries: Mapping[tuple[str, str], Entry], key: str, what: str
     ) -> Response:
-        pbx = request.query_params.get("pbx") or self._board.pbxs[0]
+        pbx = self._query(request, DOCUMENT).get("pbx", self._board.pbxs[0])
         entry = entries.get((pbx, key))
         if entry is not None:
             return _json(request, entry.document())
@@ -256,17 +291,8 @@ _BEFORE_US: Final = 3 * 86_400_000_000
 """Events from so long before a day say how it begins."""
 
 
-def _limit(text: str | None) -> int:
-    """Raises ValueError."""
-    if text is None:
-        return _PAGE
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise ValueError(f"limit is no number from 1 to {_MOST}")
-    return min(int(text), _MOST)
-
-
-def _select_calls(entries: Iterator[Entry], query: Mapping[str, str]) -> Iterator[Entry]:
-    """Filter by `pbx queue agent outcome quality status since`. Raises ValueError for a filter that cannot be read."""
+def _tests(query: Mapping[str, Any]) -> list[Callable[[Json], bool]]:
+    """Return what a row must pass, by the filters `pbx queue agent outcome quality direction status since`."""
     tests: list[Callable[[Json], bool]] = [
         partial(_is, name, query[name])
         for name in ("pbx", "outcome", "quality", "direction")
@@ -279,12 +305,8 @@ def _select_calls(entries: Iterator[Entry], query: Mapping[str, str]) -> Iterato
     if "agent" in query:
         tests.append(partial(_concerns, query["agent"].casefold()))
     if "since" in query:
-        try:
-            since_us = parse_rfc3339(query["since"])
-        except ValueError:
-            raise ValueError("since is no RFC 3339 time such as 2026-03-02T08:00:00Z") from None
-        tests.append(lambda row: parse_rfc3339(row["started_at"] or row["updated_at"]) >= since_us)
-    return (entry for entry in entries if all(test(entry.row) for test in tests))
+        tests.append(lambda row: parse_rfc3339(row["started_at"] or row["updated_at"]) >= query["since"])
+    return tests
 
 
 def _is(name: str, value: str, row: Json) -> bool:
@@ -308,6 +330,23 @@ def _json(request: Request, body: Any) -> Response:
     return Response(orjson.dumps(body), media_type="application/json", headers={"cache-control": "no-store"})
 
 
-def _problem(status: int, detail: str) -> Response:
-    body = orjson.dumps({"status": status, "detail": detail})
-    return Response(body, status, media_type="application/problem+json")
+# ---------------------------------------------------------------- problems (RFC 9457)
+
+
+def _problem(status: int, detail: str | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    title = HTTPStatus(status).phrase
+    body = orjson.dumps({"title": title, "status": status, "detail": detail or title})
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+async def _bad_query(_: Request, error: Exception) -> Response:
+    return _problem(400, str(error))
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for these
+    return _problem(error.status_code, headers=error.headers)
+
+
+async def _unreadable(_: Request, error: Exception) -> Response:
+    return _problem(503, str(error), {"retry-after": "5"})

@@ -10,7 +10,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from consumers.board.figures import Clock, Fact, fact, queue_figures, queue_of
-from consumers.board.frames import Frame, Ring
+from consumers.board.frames import Encoded, Frame, Ring
 from consumers.board.missed import caller_key, missed_row
 from consumers.board.rows import Json
 from consumers.board.window import Entry, Key, Window, is_open
@@ -146,7 +146,7 @@ class Board:
             body["missed"] = dirty.missed_rows
         return self.ring.add({**self._clocks(now_us), **body}, now_us) if body else None
 
-    def snapshot(self) -> dict[str, bytes]:
+    def snapshot(self) -> Encoded:
         """Encode everything that the pages show at first: all open calls, the newest ended ones, agents, queues, missed callers."""
         now_us = self.now_us()
         ended = 0

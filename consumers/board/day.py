@@ -10,6 +10,10 @@ from voipex.events import Event, EventType, agent_key
 from voipex.timestamps import format_rfc3339, parse_rfc3339
 
 
+class EventsUnreadable(Exception):
+    """Kafka does not give the events of the day."""
+
+
 def agent_day(
     status: Json,
     calls: Iterable[Entry],

@@ -2,22 +2,37 @@
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
 from consumers.board.rows import masked
 
-ROLES: Final = ("desk", "wall")
-"""`wall` never receives a whole number."""
+
+class Encoded:
+    """An event of the stream by role: for desks at once, for walls when the first of them asks, since most boards have none."""
+
+    __slots__ = ("_body", "_desk", "_head", "_wall")
+
+    def __init__(self, head: bytes, body: dict[str, Any]) -> None:
+        self._head, self._body = head, body
+        self._desk = head + orjson.dumps(body) + b"\n\n"
+        self._wall: bytes | None = None
+
+    def __getitem__(self, role: str) -> bytes:
+        if role == "desk":
+            return self._desk
+        if self._wall is None:
+            self._wall = self._head + orjson.dumps(masked(self._body)) + b"\n\n"
+        return self._wall
 
 
 class Frame(NamedTuple):
-    """One event of the stream, encoded per role."""
+    """One event of the stream, encoded once for all its readers."""
 
     number: int
     made_us: int
-    encoded: dict[str, bytes]
+    encoded: Encoded
 
 
 class Ring:
@@ -43,13 +58,9 @@ class Ring:
             self._frames.popleft()
         return frame
 
-    def encode(self, event: str, body: dict[str, Any]) -> dict[str, bytes]:
-        """Encode an event of the stream whose id is that of the last frame."""
-        head = f"id: {self.boot}-{self._last}\nevent: {event}\ndata: ".encode()
-        return {
-            "desk": head + orjson.dumps(body) + b"\n\n",
-            "wall": head + orjson.dumps(masked(body)) + b"\n\n",
-        }
+    def encode(self, event: str, body: dict[str, Any]) -> Encoded:
+        """Encode an event of the stream whose id is that of the last frame. *body* and its rows must not change any more."""
+        return Encoded(f"id: {self.boot}-{self._last}\nevent: {event}\ndata: ".encode(), body)
 
     def after(self, last_event_id: str | None) -> Sequence[Frame] | None:
         """Return the frames after *last_event_id*; None when they are no longer all here, or it is of another run."""

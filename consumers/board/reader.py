@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiokafka.errors import KafkaError
 
 from consumers.board.board import Board
+from consumers.board.day import EventsUnreadable
 from consumers.engine.consumer_client import (
     AIOKafkaTopicPartition,
     new_consumer,
@@ -43,6 +44,8 @@ class Reader:
         self._positions: dict[Any, int] = {}
         self.fault: str | None = "has not connected yet"
         """Why the board does not read now; None while it does."""
+        self.lag = 0
+        """Records to the ends of the topics, as they were when last asked for."""
 
     async def run(self, now_us: Callable[[], int]) -> None:
         """Read until cancelled."""
@@ -125,8 +128,8 @@ class Reader:
             async with asyncio.timeout(_ENDS_TIMEOUT_S):
                 ends = await client.end_offsets(partitions)
             for _ in range(round(_ENDS_EVERY_S / 0.1)):
-                behind = [each for each in partitions if await client.position(each) < ends[each]]
-                if not behind:
+                self.lag = sum([max(0, ends[each] - await client.position(each)) for each in partitions])
+                if not self.lag:
                     self._board.freshness.kafka_at_us = asked_us
                     self._board.ready = True
                     break
@@ -143,26 +146,33 @@ async def agent_events(settings: KafkaSettings, pbx: str, agent: str, since_us: 
     Read the events of one agent since *since_us*, from its partition alone.
 
     Raises:
-        KafkaError, TimeoutError: Kafka does not answer.
+        EventsUnreadable: Kafka does not answer.
     """
+    try:
+        async with asyncio.timeout(_EVENTS_TIMEOUT_S):
+            return await _agent_events(settings, pbx, agent, since_us)
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise EventsUnreadable("Kafka does not give the events of the day") from error
+
+
+async def _agent_events(settings: KafkaSettings, pbx: str, agent: str, since_us: int) -> list[Event]:
     client = new_consumer(settings, "voipex-board-day", None, fetch_max_wait_ms=_POLL_MS)
     events: list[Event] = []
     try:
-        async with asyncio.timeout(_EVENTS_TIMEOUT_S):
-            await start_consumer(client)
-            name = topic_name(pbx, AGENT_EVENTS)
-            cluster = await client._client.fetch_all_metadata()  # noqa: SLF001 - as above
-            partitions = len(cluster.partitions_for_topic(name) or ())
-            if not partitions:
-                return []
-            partition = AIOKafkaTopicPartition(name, partition_for_key(agent.encode(), partitions))
-            client.assign([partition])
-            end = (await client.end_offsets([partition]))[partition]
-            found = (await client.offsets_for_times({partition: max(0, since_us // 1000)}))[partition]
-            client.seek(partition, end if found is None else found.offset)
-            while await client.position(partition) < end:
-                for records in (await client.getmany(timeout_ms=_POLL_MS)).values():
-                    events.extend(_events_of(records, agent))
+        await start_consumer(client)
+        name = topic_name(pbx, AGENT_EVENTS)
+        cluster = await client._client.fetch_all_metadata()  # noqa: SLF001 - as above
+        partitions = len(cluster.partitions_for_topic(name) or ())
+        if not partitions:
+            return []
+        partition = AIOKafkaTopicPartition(name, partition_for_key(agent.encode(), partitions))
+        client.assign([partition])
+        end = (await client.end_offsets([partition]))[partition]
+        found = (await client.offsets_for_times({partition: max(0, since_us // 1000)}))[partition]
+        client.seek(partition, end if found is None else found.offset)
+        while await client.position(partition) < end:
+            for records in (await client.getmany(timeout_ms=_POLL_MS)).values():
+                events.extend(_events_of(records, agent))
     finally:
         await stop_consumer(client)
     return events

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 Json = dict[str, Any]
 
-_CALL_FIELDS: Final = (
+CALL_FIELDS: Final = (
     "pbx",
     "call_id",
     "direction",
@@ -31,7 +31,7 @@ _CALL_FIELDS: Final = (
     "revision",
     "updated_at",
 )
-_LEG_FIELDS: Final = (
+LEG_FIELDS: Final = (
     "leg",
     "line",
     "login",
@@ -45,7 +45,7 @@ _LEG_FIELDS: Final = (
     "consult_s",
     "inferred",
 )
-_AGENT_FIELDS: Final = (
+AGENT_FIELDS: Final = (
     "pbx",
     "agent",
     "login",
@@ -64,6 +64,7 @@ _AGENT_FIELDS: Final = (
     "updated_at",
 )
 _NUMBER_FIELDS: Final = frozenset({"from", "to", "from_e164", "to_e164", "number"})
+_TEXTS_WITH_NUMBERS: Final = frozenset({"cdr", "raw"})
 _NUMBER_LISTS: Final = frozenset({"from_all", "to_all"})
 LEGS: Final = 12
 """Legs in a row; the whole call has all of them."""
@@ -75,9 +76,9 @@ _DIGIT: Final = re.compile(r"\d")
 
 def call_row(timeline: Mapping[str, Any]) -> Json:
     """Return the row of a CallTimeline; `doubt`: whether anything in it was inferred or is not known."""
-    row = {name: timeline.get(name) for name in _CALL_FIELDS}
+    row = {name: timeline.get(name) for name in CALL_FIELDS}
     legs = timeline.get("legs") or ()
-    row["legs"] = [{name: leg.get(name) for name in _LEG_FIELDS} for leg in legs[-LEGS:]]
+    row["legs"] = [{name: leg.get(name) for name in LEG_FIELDS} for leg in legs[-LEGS:]]
     row["doubt"] = timeline.get("quality") != "exact"
     events = timeline.get("events") or ()
     row["last_event_at"] = events[-1]["at"] if events else timeline.get("updated_at")
@@ -86,7 +87,7 @@ def call_row(timeline: Mapping[str, Any]) -> Json:
 
 def agent_row(status: Mapping[str, Any]) -> Json:
     """Return the row of an AgentStatus, with the counters of its last two days."""
-    row = {name: status.get(name) for name in _AGENT_FIELDS}
+    row = {name: status.get(name) for name in AGENT_FIELDS}
     days = status.get("days") or {}
     row["days"] = {date: days[date] for date in sorted(days)[-_DAYS:]}
     return row
@@ -101,7 +102,7 @@ def masked(document: Any) -> Any:
             else [mask(each) for each in value]
             if name in _NUMBER_LISTS and isinstance(value, list)
             else None
-            if name in ("cdr", "events")
+            if name in _TEXTS_WITH_NUMBERS
             else masked(value)
             for name, value in document.items()
         }

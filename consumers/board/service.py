@@ -9,12 +9,12 @@ import time
 from typing import Final
 
 import uvloop
-from prometheus_client import CollectorRegistry, Gauge
 
 from consumers.board.access import Access, read_users
 from consumers.board.api import build_app
 from consumers.board.board import Board
 from consumers.board.frames import Ring
+from consumers.board.metrics import board_registry, kafka_age_s
 from consumers.board.reader import Reader, agent_events
 from consumers.board.stream import Stream
 from consumers.board.window import Window
@@ -28,6 +28,8 @@ _FRAME_S: Final = 0.25
 _RING_US: Final = 60_000_000
 _SEND_BUFFER_BYTES: Final = 64 * 1024
 """A browser that stalls would else be sent megabytes of old frames."""
+_UNREAD_MS: Final = 30_000
+"""A connection whose peer takes nothing for so long is reset; what uvicorn closes would else wait for it for ever."""
 
 log = get_logger("board")
 
@@ -68,20 +70,27 @@ async def _serve(settings: BoardSettings, access: Access, version: str) -> None:
         return await agent_events(settings, pbx, agent, since_us)
 
     def readiness() -> Readiness:
+        kafka_at_us = board.freshness.kafka_at_us
         return Readiness(
             board.ready,  # also while Kafka is away: the pages show it, and an old picture in grey is better than none
             {
                 "board": {
                     "fault": reader.fault,
+                    "kafka_age_s": None if kafka_at_us is None else round(kafka_age_s(board), 3),
+                    "lag_records": reader.lag,
                     "calls": len(board.window.calls),
                     "agents": len(board.window.agents),
+                    "broken_documents": len(board.window.broken),
+                    "crowded_out_calls": board.window.crowded_out,
                 }
             },
         )
 
     with listening(settings.host, settings.port, "port") as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        management = build_management(readiness, board_registry(board, stream, version))
+        bound_sending(sock)
+        management = build_management(
+            readiness, board_registry(board, stream, access, lambda: reader.lag, version)
+        )
         pages = Server(server_config(build_app(board, stream, access, events_of, management)))
         serving = asyncio.create_task(pages.serve([sock]))
         await started(pages)
@@ -96,6 +105,13 @@ async def _serve(settings: BoardSettings, access: Access, version: str) -> None:
                 task.cancel()
             await asyncio.wait([serving, *working])
     log.info("board stopped")
+
+
+def bound_sending(sock: socket.socket, unread_ms: int = _UNREAD_MS) -> None:
+    """Bound what the kernel holds for a reader who takes nothing, and for how long. Connections inherit it from the listener."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread_ms)
 
 
 async def _tick(board: Board, stream: Stream) -> None:
@@ -115,28 +131,3 @@ async def _stopped(working: "list[asyncio.Task[None]]") -> None:
     done, _ = await asyncio.wait([stopping, *working], return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-
-
-def board_registry(board: Board, stream: Stream, version: str) -> CollectorRegistry:
-    """Make the metrics of a board; each is read on a scrape."""
-    registry = CollectorRegistry()
-    for name, text, value in (
-        ("calls", "Calls that the board holds.", lambda: len(board.window.calls)),
-        ("agents", "Agents that the board holds.", lambda: len(board.window.agents)),
-        ("readers", "Open streams.", lambda: stream.readers),
-        ("broken_documents", "Records that are no documents.", lambda: len(board.window.broken)),
-        (
-            "kafka_age_seconds",
-            "Age of the last proof that the topics are read to their ends.",
-            lambda: _age_s(board),
-        ),
-    ):
-        Gauge(f"voipex_board_{name}", text, registry=registry).set_function(value)
-    build = Gauge("voipex_board_build_info", "1, labelled with the version.", ["version"], registry=registry)
-    build.labels(version).set(1)
-    return registry
-
-
-def _age_s(board: Board) -> float:
-    at_us = board.freshness.kafka_at_us
-    return float("inf") if at_us is None else max(0.0, (now_us() - at_us) / 1e6)

@@ -8,10 +8,13 @@ from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
 from consumers.board.board import Board
-from consumers.board.frames import Frame
+from consumers.board.frames import Encoded, Frame
 
 HEARTBEAT_S: Final = 2.0
 _SEND_TIMEOUT_S: Final = 10.0
+_SNAPSHOT_US: Final = 1_000_000
+"""After a restart every page comes at once: those of a second share a snapshot, and get the frames since."""
+
 _HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -20,13 +23,17 @@ _HEADERS: Final = (
 
 
 class Stream:
-    """Serves `/api/stream`. `publish` wakes all readers, `close` ends them."""
+    """Serves `/api/stream`. `publish` wakes all readers, `close` ends them. A reader who takes nothing for `send_timeout_s` is cut."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, send_timeout_s: float = _SEND_TIMEOUT_S) -> None:
         self._board = board
+        self._send_timeout_s = send_timeout_s
         self._news = asyncio.Event()
         self._closed = False
+        self._snapshot: tuple[int, int, Encoded | None] = (0, 0, None)
         self.readers = 0
+        self.stalled = 0
+        """Streams that were cut because their reader took nothing."""
 
     def publish(self) -> None:
         """A frame was added."""
@@ -48,8 +55,10 @@ class Stream:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
             await self._follow(send, role, last_event_id, leaving)
-        except (TimeoutError, OSError):
-            pass  # a reader that takes nothing: it comes back and gets what it missed
+        except TimeoutError:
+            self.stalled += 1  # the reader took nothing: it comes back and gets what it missed
+        except OSError:
+            pass  # it left while something was sent
         finally:
             self.readers -= 1
             leaving.cancel()
@@ -59,33 +68,52 @@ class Stream:
     ) -> None:
         ring = self._board.ring
         frames = ring.after(last_event_id)
-        number = ring.last
-        await _write(send, self._board.snapshot()[role] if frames is None else _joined(frames, role))
-        while not self._closed and not leaving.done():
-            news = asyncio.create_task(self._news.wait())
-            try:
-                await asyncio.wait({news, leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                news.cancel()
-            if self._closed or leaving.done():
-                break
-            later = ring.after_number(number)
+        if frames is None:
+            number = await self._send_snapshot(send, role)
+        else:
             number = ring.last
+            await self._write(send, _joined(frames, role))
+        while not self._closed and not leaving.done():
+            if ring.last == number:
+                await self._news_or(leaving)
+                if self._closed or leaving.done():
+                    break
+            later = ring.after_number(number)
             if later is None:  # it slept for longer than frames are kept
-                await _write(send, self._board.snapshot()[role])
+                number = await self._send_snapshot(send, role)
             else:
-                await _write(send, _joined(later, role) or self._board.heartbeat())
-        await _write(send, b"", more=False)
+                number = ring.last
+                await self._write(send, _joined(later, role) or self._board.heartbeat())
+        await self._write(send, b"", more=False)
+
+    async def _send_snapshot(self, send: Send, role: str) -> int:
+        """Send a snapshot and then the clocks, for it may be a second old. Return the number of its last frame."""
+        number, made_us, snapshot = self._snapshot
+        now_us = self._board.now_us()
+        if snapshot is None or not 0 <= now_us - made_us < _SNAPSHOT_US:
+            number, snapshot = self._board.ring.last, self._board.snapshot()
+            self._snapshot = number, now_us, snapshot
+        await self._write(send, snapshot[role])
+        if self._board.ring.last == number:
+            await self._write(send, self._board.heartbeat())
+        return number
+
+    async def _write(self, send: Send, content: bytes, *, more: bool = True) -> None:
+        if content or not more:
+            async with asyncio.timeout(self._send_timeout_s):
+                await send({"type": "http.response.body", "body": content, "more_body": more})
+
+    async def _news_or(self, leaving: "asyncio.Task[None]") -> None:
+        """Return at the next frame, when the reader leaves, or when a heartbeat is due."""
+        news = asyncio.create_task(self._news.wait())
+        try:
+            await asyncio.wait({news, leaving}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
 
 
 def _joined(frames: Sequence[Frame], role: str) -> bytes:
     return b"".join(frame.encoded[role] for frame in frames)
-
-
-async def _write(send: Send, content: bytes, *, more: bool = True) -> None:
-    if content or not more:
-        async with asyncio.timeout(_SEND_TIMEOUT_S):
-            await send({"type": "http.response.body", "body": content, "more_body": more})
 
 
 async def _disconnected(receive: Receive) -> None:

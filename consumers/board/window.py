@@ -57,6 +57,8 @@ class Window:
         self.calls: OrderedDict[Key, Entry] = OrderedDict()
         self.agents: dict[Key, Entry] = {}
         self.broken: OrderedDict[Key, Broken] = OrderedDict()
+        self.crowded_out = 0
+        """Calls that were dropped before their time, because there were too many."""
         self._window_us = window_us
         self._max_calls = max_calls
 
@@ -110,22 +112,20 @@ class Window:
             place, entry = next(iter(self.calls.items()))
             if len(self.calls) <= self._max_calls and entry.updated_us >= now_us - self._window_us:
                 break
+            self.crowded_out += entry.updated_us >= now_us - self._window_us
             del self.calls[place]
             dropped.append(place)
         return dropped
 
     def calls_newest_first(self) -> Iterator[Entry]:
         """Yield the calls by start, the newest first; those without a known start by their last change."""
-        return iter(
-            sorted(
-                self.calls.values(),
-                key=lambda entry: (
-                    entry.row["started_at"] or entry.row["updated_at"],
-                    entry.row["call_id"] or "",
-                ),
-                reverse=True,
-            )
-        )
+        return iter(sorted(self.calls.values(), key=order_of, reverse=True))
+
+
+def order_of(entry: Entry) -> tuple[str, str, str]:
+    """Order of calls: start (of an unknown one the last change), then UniqueId and PBX, so that no two are equal."""
+    row = entry.row
+    return row["started_at"] or row["updated_at"], row["call_id"] or "", row["pbx"] or ""
 
 
 _MAX_BROKEN: Final = 100

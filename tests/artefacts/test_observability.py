@@ -184,7 +184,7 @@ def test_prometheus_parses_all_queries_of_the_dashboard() -> None:
 
 def test_prometheus_parses_all_queries_of_the_runbooks() -> None:
     pages = "\n".join(page.read_text(encoding="utf-8") for page in RUNBOOKS.glob("*.md"))
-    asked = re.findall(r"`([^`\n]*voipex_(?:bridge|consumer)_[^`\n]*)`", pages)
+    asked = re.findall(r"`([^`\n]*voipex_(?:bridge|consumer|board)_[^`\n]*)`", pages)
 
     assert len(asked) > 20
     assert f"{len(asked)} rules found" in passes(

@@ -4,7 +4,6 @@ import random
 import re
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,38 +11,12 @@ from playwright.sync_api import Page, expect
 
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
-from tests.board_fixtures import START_US, Json, missed, simulated, timeline
+from tests.board_fixtures import START_US, Json, agent, missed, simulated, timeline
 from tests.browser.conftest import WITHIN_MS, LiveBoard, Visitor
 from tests.unit.consumers.traces import lines_of, scenario, scenario_names
 from voipex.timestamps import format_rfc3339, parse_rfc3339
 
 VIEWS = ("#/agents", "#/queues", "#/calls", "#/missed", "#/wall")
-
-
-def agent(name: str = "novak", **changes: Any) -> Json:
-    return {
-        "pbx": "voipex",
-        "agent": name,
-        "login": name,
-        "line": "201",
-        "email": None,
-        "presence": "logged_in",
-        "availability": "available",
-        "activity": "idle",
-        "state": "available",
-        "since": "2026-03-02T08:00:00.000000Z",
-        "previous": None,
-        "pause_name": None,
-        "queues": {},
-        "current_calls": [],
-        "ringing_calls": [],
-        "days": {},
-        "queue_days": {},
-        "last_event_at": "2026-03-02T08:00:00.000000Z",
-        "revision": 1,
-        "updated_at": "2026-03-02T08:00:00.000000Z",
-        **changes,
-    }
 
 
 def until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:

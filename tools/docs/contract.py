@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+from consumers.board.openapi import description as board_openapi
 from tools.docs import doubts
 from tools.docs.asyncapi import asyncapi
 from tools.docs.examples import examples_of
@@ -38,6 +39,7 @@ def documents(trace: bytes) -> dict[str, str]:
         **{f"schemas/{name}.json": _text(schema) for name, schema in schemas.items()},
         **{f"examples/{name}.json": _text(example) for name, example in examples.documents.items()},
         "asyncapi.json": _text(asyncapi(examples.records)),
+        "board-openapi.json": _text(board_openapi()),
         **pages(schemas, examples.records),
         "example-call.md": walkthrough(trace, examples),
         CALL_PICTURE: call_picture(examples),

@@ -55,6 +55,7 @@ the rules of [the call fold](../call-rules.md) and [the agent fold](../agent-rul
 | [schemas/](schemas/) | machines: the values as JSON Schemas (2020-12) |
 | [examples/](examples/) | a value of each document, and the recorded trace from which they are computed |
 | [openapi.yaml](openapi.yaml) | the HTTP endpoint in OpenAPI 3.1; its responses explained: [http-responses.md](../http-responses.md) |
+| [board-openapi.json](board-openapi.json) | the read API of [the board](../board.md) in OpenAPI 3.1, with the schemas of the documents |
 
 ## Topics
 

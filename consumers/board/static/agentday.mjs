@@ -8,7 +8,7 @@ import {union} from './drawing.mjs';
 import {getJson, link} from './links.mjs';
 
 const WIDTH = 1000;
-const HEAD = 90;
+const HEAD = 130;
 const DAY_MS = 86_400_000;
 
 function shifted(date, days) {
@@ -40,11 +40,11 @@ export function AgentDay({pbx, agent, date}) {
   return html`<main id="content" class="day" tabindex="-1">
     <header><h2><span class="glyph" aria-hidden="true">${stateGlyph(row?.state)}</span> <${Name}>${row?.login ?? row?.line ?? agent}<//> ${row ? html`<span class=${`badge ${stateClass(row.state)}`}>${t(`states.${row.state}`)} <${Timer} since=${row.since} /></span>` : null}</h2>
       <nav aria-label=${t('today')}><a href=${link.day({pbx, agent}, shifted(shown ?? '2026-01-01', -1))} aria-label=${t('earlier')}>‹</a> ${shown} <a href=${link.day({pbx, agent}, shifted(shown ?? '2026-01-01', 1))} aria-label=${t('later')}>›</a> ${store.meta.timeZone}</nav></header>
-    ${day ? html`<${Lanes} day=${day} /><${Sums} day=${day} /><${Legs} day=${day} />` : html`<p class="dim">${t('feed.loading')}</p>`}
+    ${day ? html`<${Lanes} day=${day} implicit=${row?.presence === 'implicit'} /><${Sums} day=${day} /><${Legs} day=${day} />` : html`<p class="dim">${t('feed.loading')}</p>`}
   </main>`;
 }
 
-function Lanes({day}) {
+function Lanes({day, implicit}) {
   const [from, to] = [Date.parse(day.begin), Date.parse(day.end)];
   const x = at => HEAD + (Math.max(from, Math.min(to, at)) - from) / (to - from) * (WIDTH - HEAD - 10);
   const hours = [];
@@ -54,12 +54,12 @@ function Lanes({day}) {
   for (const leg of day.legs) { const n = Math.floor((Date.parse(leg.began_at) - from) / 900_000); if (n >= 0) quarters.set(n, (quarters.get(n) ?? 0) + 1); }
   const most = Math.max(1, ...quarters.values());
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${t('callsLane')}><svg class="drawing" viewBox=${`0 0 ${WIDTH} 130`} role="group" aria-label=${day.date}>
-    ${hours.map(at => html`<g key=${at}><line class="grid" x1=${x(at)} x2=${x(at)} y1="16" y2="130" /><text class="axis" x=${x(at)} y="12">${clockShort(at)}</text></g>`)}
+    ${hours.map(at => html`<g key=${at}><line class="grid" x1=${x(at)} x2=${x(at)} y1="16" y2="130" />${x(at) < WIDTH - 30 ? html`<text class="axis" x=${x(at)} y="12">${clockShort(at)}</text>` : null}</g>`)}
     <text class="lane-name" x="4" y="36">${t('presence')}</text>
     ${day.presence.length ? day.presence.map((each, n) => {
       const end = n + 1 < day.presence.length ? Date.parse(day.presence[n + 1].since) : until;
       return each.state === 'offline' ? null : html`<rect key=${each.since} class=${`bar presence ${stateClass(each.state)}`} x=${x(Date.parse(each.since))} y="22" width=${Math.max(1, x(end) - x(Date.parse(each.since)))} height="20" role="img" aria-label=${`${t(`states.${each.state}`)} ${clockShort(each.since)}`}><title>${t(`states.${each.state}`)} ${clockShort(each.since)}–${clockShort(end)}</title></rect>`;
-    }) : html`<text class="axis" x=${HEAD + 100} y="36">${t('noPresence')}</text>`}
+    }) : html`<text class="axis" x=${HEAD + 6} y="36">${t(implicit ? 'noPresence' : 'noEvents')}</text>`}
     <text class="lane-name" x="4" y="66">${t('callsLane')}</text>
     ${day.legs.map(leg => {
       const [began, ended] = [Date.parse(leg.began_at), leg.ended_at ? Date.parse(leg.ended_at) : until];
@@ -88,6 +88,6 @@ function Sums({day}) {
 }
 
 function Legs({day}) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${t('calls')}><table class="calls"><tbody>${day.legs.toReversed().map(leg => html`<tr key=${`${leg.call_id}/${leg.leg}`}>
+  return html`<div class="scroll" tabindex="0" role="region" aria-label=${t('calls')}><table class="calls"><thead><tr><th scope="col">${t('start')}</th><th scope="col">${t('number')}</th><th scope="col">${t('queue')}</th><th scope="col">${t('what')}</th></tr></thead><tbody>${day.legs.toReversed().map(leg => html`<tr key=${`${leg.call_id}/${leg.leg}`}>
     <td><a href=${link.call({pbx: day.pbx, call_id: leg.call_id})}>${clockShort(leg.began_at)}</a></td><td><${Name}>${(leg.role === 'caller' ? leg.to : leg.from) ?? '–'}<//></td><td><${Name}>${leg.queue ?? '–'}<//></td><td>${t(`results.${leg.result ?? 'open'}`)}</td></tr>`)}</tbody></table></div>`;
 }

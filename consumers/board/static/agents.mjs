@@ -21,7 +21,7 @@ function number(row) {
   return call?.number ?? null;
 }
 
-function Tile({name}) {
+function Tile({name, wall}) {
   const row = useRow('agents', name);
   if (!row) return null;
   const state = shown(row);
@@ -29,10 +29,11 @@ function Tile({name}) {
   const today = row.days[store.meta.date];
   const detail = row.pause_name ?? (call ? [call.number, call.queue].filter(Boolean).join(' · ') : null);
   const way = row.activity === 'on_call_in' ? '↓' : row.activity === 'on_call_out' ? '↑' : '';
+  const glyph = html`<span class="glyph" aria-hidden="true">${stateGlyph(state)}${way}</span>`;
   return html`<a class=${`tile ${stateClass(state)}`} href=${link.agent(row)} data-agent=${name} data-state=${state} data-revision=${row.revision}>
-    <span class="tile-head"><span class="glyph" aria-hidden="true">${stateGlyph(state)}${way}</span><${Name}>${nameOf(row)}<//><span class="tile-line">${row.line ?? ''}</span></span>
-    <span class="tile-state"><span class="state-word">${t(`states.${state}`)}</span> <${Timer} since=${row.since} limit=${state === 'paused' ? PAUSE_LIMIT_S : state === 'ringing' ? RING_LIMIT_S : null} /></span>
-    <span class="tile-detail">${detail ? html`<${Name}>${detail}<//>` : today ? html`<span>${t('today')} ${today.answered_in + today.answered_out}/${today.missed_rings}</span>` : ' '}</span>
+    <span class="tile-head">${wall ? null : glyph}<${Name}>${nameOf(row)}<//><span class="tile-line">${row.line ?? ''}</span></span>
+    <span class="tile-state">${wall ? glyph : null}<span class="state-word">${t(`states.${state}`)}</span> <${Timer} since=${row.since} limit=${state === 'paused' ? PAUSE_LIMIT_S : state === 'ringing' ? RING_LIMIT_S : null} /></span>
+    <span class="tile-detail">${detail ? html`<${Name}>${detail}<//>` : today ? html`<span title=${`${t('today')}: ${t('answered')} ${today.answered_in}, ${t('answeredOut')} ${today.answered_out}, ${t('missedRings')} ${today.missed_rings}`}>${t('today')} ✓ ${today.answered_in + today.answered_out} ∅ ${today.missed_rings}</span>` : ' '}</span>
   </a>`;
 }
 
@@ -83,6 +84,20 @@ export function Agents({search}) {
   </main>`;
 }
 
+/** Who is free, who waits, who was missed, in one line. */
+function WallSums() {
+  const [agents, queues, missed] = [useRows('agents'), useRows('queues'), useRows('missed')];
+  const counts = new Map();
+  for (const row of agents) counts.set(group(shown(row)), (counts.get(group(shown(row))) ?? 0) + 1);
+  const waiting = queues.reduce((sum, row) => sum + row.waiting, 0);
+  const longest = queues.map(row => row.longest_since).filter(Boolean).sort()[0];
+  const open = missed.filter(row => !row.called_back).length;
+  return html`<p class="wall-sums">
+    ${['available', 'on_call', 'paused'].map(name => html`<span key=${name}><span class="glyph" aria-hidden="true">${stateGlyph(name)}</span> <b>${counts.get(name) ?? 0}</b> ${t(`states.${name}`)}</span>`)}
+    <span class=${waiting ? 'alarm' : ''}><b>${waiting}</b> ${t('waitingNow')}${longest ? html` <${Timer} since=${longest} />` : null}</span>
+    <span class=${open ? 'alarm' : ''}>∅ <b>${open}</b> ${t('notCalledBack')}</span></p>`;
+}
+
 /** The same without controls, readable from five metres; more than fit turn over page by page. */
 export function Wall({paused}) {
   const names = useNames('agents');
@@ -98,7 +113,8 @@ export function Wall({paused}) {
   }, [paused, pages]);
   const first = Math.min(page, pages - 1) * WALL_TILES;
   return html`<main id="content" class="wall" tabindex="-1">
-    <div class="tiles">${sorted.slice(first, first + WALL_TILES).map(name => html`<${Tile} key=${name} name=${name} />`)}</div>
+    <${WallSums} />
+    <div class="tiles">${sorted.slice(first, first + WALL_TILES).map(name => html`<${Tile} key=${name} name=${name} wall />`)}</div>
     ${pages > 1 ? html`<p class="pages">${t('page')} ${Math.min(page, pages - 1) + 1}/${pages} <button type="button" onClick=${() => turn.current()}>${t('next')}</button></p>` : null}
   </main>`;
 }

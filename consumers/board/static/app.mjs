@@ -1,8 +1,8 @@
 // The pages: head with clocks and views, one view at a time, keys.
 import {html, render, useEffect, useRef, useState} from './base.mjs';
-import {store} from './store.mjs';
+import {store, useRows} from './store.mjs';
 import {feed} from './stream.mjs';
-import {clock, duration, runTimers} from './time.mjs';
+import {age, clock, runTimers} from './time.mjs';
 import {currentLanguage, plural, setLanguage, t, useLanguage} from './words.mjs';
 import {Agents, Wall} from './agents.mjs';
 import {Queues} from './queues.mjs';
@@ -34,12 +34,18 @@ function useFeed() {
   return feed.state;
 }
 
-const age = seconds => (seconds === null ? t('never') : `${duration(seconds)}`);
-
 function Clocks({state}) {
   const ages = feed.ages();
   return html`<div class=${`clocks feed-${state}`}><b>${state === 'live' ? '●' : '○'} ${t(`feed.${state}`)}</b>
-    <span title=${t('clockFrame')}>${t('clockFrame')} ${age(ages.frame)}</span> <span>${t('clockKafka')} ${age(ages.kafka)}</span> <span>${t('clockEvent')} ${age(ages.event)}</span></div>`;
+    ${[['frame', 'clockFrame'], ['kafka', 'clockKafka'], ['event', 'clockEvent']].map(([name, word]) => html`<span key=${name} title=${t(`clockHints.${name}`)}>${t(word)} ${age(ages[name])}</span>`)}</div>`;
+}
+
+/** Who waits and who was missed must be seen from every view. */
+function Badge({view}) {
+  const [queues, missed] = [useRows('queues'), useRows('missed')];
+  const [count, word] = view === 'queues' ? [queues.reduce((sum, row) => sum + row.waiting, 0), t('waitingNow')]
+    : view === 'missed' ? [missed.filter(row => !row.called_back).length, t('notCalledBack')] : [0, ''];
+  return count ? html` <span class="count" title=${`${count} ${word}`}>${count}<span class="hidden"> ${word}</span></span>` : null;
 }
 
 function Banner({state}) {
@@ -104,11 +110,11 @@ function Board() {
   const here = VIEWS.includes(parts[0]) ? parts[0] : parts[0] ? null : 'agents';
   return html`<a class="skip" href="#content" onClick=${event => { event.preventDefault(); document.getElementById('content')?.focus(); }}>${t('skip')}</a>
     <header class=${wall ? 'top wall-top' : 'top'}>
-      ${wall ? null : html`<nav aria-label=${t('title')}>${VIEWS.map(each => html`<a key=${each} href=${link.view(each)} aria-current=${each === here ? 'page' : null}>${t(each)}</a>`)}<a href="#/wall">${t('wall')}</a></nav>
+      ${wall ? null : html`<nav aria-label=${t('title')}>${VIEWS.map(each => html`<a key=${each} href=${link.view(each)} aria-current=${each === here ? 'page' : null}>${t(each)}<${Badge} view=${each} /></a>`)}<a href="#/wall">${t('wall')}</a></nav>
         <input ref=${field} type="search" class="search" placeholder=${t('search')} aria-label=${t('search')} value=${search} onInput=${event => setSearch(event.target.value)} />`}
       <${Clocks} state=${state} />
       <button type="button" aria-pressed=${paused} onClick=${pause}>${paused ? `▶ ${t('resume')}` : `‖ ${t('pause')}`}</button>${paused ? html`<span class="held">${plural('held', store.held)}</span>` : null}
-      ${wall ? null : html`<label class="theme"><span class="hidden">${t('theme')}</span><select value=${theme} onChange=${event => setTheme(event.target.value)}>${THEMES.map(each => html`<option key=${each} value=${each}>${t(`themes.${each}`)}</option>`)}</select></label>
+      ${wall ? null : html`<label class="theme"><span class="hidden">${t('theme')}</span><select value=${theme} onChange=${event => setTheme(event.target.value)}>${THEMES.map(each => html`<option key=${each} value=${each}>${t('theme')}: ${t(`themes.${each}`)}</option>`)}</select></label>
       <button type="button" lang=${t('languageCode')} onClick=${() => setLanguage(currentLanguage() === 'cs' ? 'en' : 'cs')}>${t('language')}</button>`}
     </header>
     <${Banner} state=${state} /><${Announcer} state=${state} />

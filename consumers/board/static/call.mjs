@@ -57,10 +57,8 @@ export function Call({pbx, id, at}) {
   const sums = drawnSums(call, now);
   return html`<main id="content" class="call" tabindex="-1" data-call=${`${pbx}/${id}`} data-revision=${call.revision}>
     <header class="call-head"><h2><${Direction} of=${call.direction} /> <${Name}>${(call.direction === 'outgoing' ? call.to : call.from) ?? id}<//> <span class="dim">${id}</span></h2>
-      <p>${dayAndClock(call.started_at)} · <span class="glyph" aria-hidden="true">${isOpen(call) ? '▶' : OUTCOMES[call.outcome] ?? '?'}</span> ${isOpen(call) ? html`${t(`statuses.${call.status}`)} <${Timer} since=${call.started_at ?? call.updated_at} />` : `${call.status === 'stale' ? t('statuses.stale') : t(`outcomes.${call.outcome}`)} ${duration(call.duration_s)}`}
-        · <${Sum} name="wait" printed=${call.wait_s} /> · <${Sum} name="talk" printed=${call.talk_s} drawn=${isOpen(call) ? undefined : sums.talk_s} /> · <${Sum} name="ring" printed=${call.ring_s} drawn=${isOpen(call) ? undefined : sums.ring_s} /> · <${Sum} name="consult" printed=${call.consult_s} />
-        · ${t(`qualities.${call.quality}`)} <${Quality} of=${call.quality} /> · ${t('revision')} ${call.revision}</p>
-      ${call.anomalies.length ? html`<p>${t('anomalies')}: ${call.anomalies.join(', ')}</p>` : null}</header>
+      <p>${dayAndClock(call.started_at)} · <span class="glyph" aria-hidden="true">${isOpen(call) ? '▶' : OUTCOMES[call.outcome] ?? '?'}</span> ${isOpen(call) ? html`${t(`statuses.${call.status}`)} <${Timer} since=${call.started_at ?? call.updated_at} />` : `${call.status === 'stale' ? t('statuses.stale') : t(`outcomes.${call.outcome}`)} ${duration(call.duration_s)}`} · <${Sum} name="wait" printed=${call.wait_s} /> · <${Sum} name="talk" printed=${call.talk_s} drawn=${isOpen(call) ? undefined : sums.talk_s} /> · <${Sum} name="ring" printed=${call.ring_s} drawn=${isOpen(call) ? undefined : sums.ring_s} /> · <${Sum} name="consult" printed=${call.consult_s} /> · ${t(`qualities.${call.quality}`)} <${Quality} of=${call.quality} /> · ${t('revision')} ${call.revision}</p>
+      ${call.anomalies.length ? html`<p>${t('anomalies')}: ${call.anomalies.map(each => t(`anomaly.${each}`)).join(', ')}</p>` : null}</header>
     <div class="filters">
       <label><input type="checkbox" checked=${inferred} onChange=${event => setInferred(event.target.checked)} /> ${t('showInferred')}</label>
       <button type="button" onClick=${() => setZoom(moved(zoom, 0, 0.8))} aria-label=${t('zoomIn')}>+</button><button type="button" onClick=${() => setZoom(moved(zoom, 0, 1.25))} aria-label=${t('zoomOut')}>−</button>
@@ -70,7 +68,7 @@ export function Call({pbx, id, at}) {
     <div class="scroll" tabindex="0" role="region" aria-label=${t('legs')}><${Drawing} call=${call} now=${now} selected=${selected} select=${setSelected} view=${view} inferred=${inferred} /></div>
     <h3 id="events-head">${t('events')}</h3>
     <div class="scroll" tabindex="0" role="region" aria-labelledby="events-head"><table class="events" ref=${table}><thead><tr><th scope="col">#</th><th scope="col">${t('at')}</th><th scope="col">${t('event')}</th><th scope="col">${t('line')}</th><th scope="col">${t('effect')}</th><th scope="col">${t('note')}</th></tr></thead>
-      <tbody>${(call.events ?? []).map((event, n) => html`<tr key=${event.event_id} aria-selected=${n === selected} class=${n === selected ? 'selected' : ''} onClick=${() => setSelected(n)}><td>${n + 1}</td><td>${clockExact(event.at)}</td><td>${event.event_name}</td><td>${event.line ?? ''}</td><td>${event.effect}</td><td>${event.note ?? ''}</td></tr>`)}</tbody></table></div>
+      <tbody>${(call.events ?? []).map((event, n) => html`<tr key=${event.event_id} aria-selected=${n === selected} class=${n === selected ? 'selected' : ''} onClick=${() => setSelected(n)}><td>${n + 1}</td><td>${clockExact(event.at)}</td><td>${event.event_name}</td><td>${event.line ?? ''}</td><td>${t(`effects.${event.effect}`)}</td><td lang="en">${event.note ?? ''}</td></tr>`)}</tbody></table></div>
   </main>`;
 }
 

@@ -83,10 +83,11 @@ export function Drawing({call, now, selected, select, view, inferred}) {
   return html`<svg class="drawing" viewBox=${`0 0 ${WIDTH} ${height}`} role="group" aria-label=${t('legs')}>
     <defs><pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><line class="hatch" x1="0" y1="0" x2="0" y2="6" /></pattern>
       <pattern id="dots" width="5" height="5" patternUnits="userSpaceOnUse"><circle class="dot" cx="2.5" cy="2.5" r="1.3" /></pattern></defs>
-    ${ticks(from, to).map(at => html`<g key=${at}><line class="grid" x1=${x(at)} x2=${x(at)} y1="16" y2=${height} /><text class="axis" x=${x(at)} y="12">${clock(at)}</text></g>`)}
+    ${ticks(from, to).map(at => html`<g key=${at}><line class="grid" x1=${x(at)} x2=${x(at)} y1="16" y2=${height} />${x(at) < WIDTH - 50 ? html`<text class="axis" x=${x(at)} y="12">${clock(at)}</text>` : null}</g>`)}
     <text class="lane-name" x="4" y=${LANE + 12}>${t('caller')}</text>
     <line class=${`waiting${partial ? ' torn' : ''}`} x1=${x(began)} x2=${x(end ?? now)} y1=${LANE + 8} y2=${LANE + 8} />
     ${holders.map((each, n) => bar(each, LANE - 5, `holder${n}`, `${t('caller')} ${t('withWhom')} ${each.who}`))}
+    ${holders.map((each, n) => (x(each.to ?? now) - x(each.from)) > 60 && each.who ? html`<text key=${`who${n}`} class="who" aria-hidden="true" x=${x(each.from) + 5} y=${LANE + 12}>${each.who.slice(0, Math.floor((x(each.to ?? now) - x(each.from)) / 9))}</text>` : null)}
     ${partial ? html`<text class="torn-mark" x=${x(began) - 12} y=${LANE + 13} role="img" aria-label=${t('startUnknown')}>⁇</text>` : null}
     ${lanes.map((leg, n) => {
       const y = (n + 1) * LANE + 18;

@@ -6,7 +6,7 @@ export const link = {
   call: row => `#/call/${part(row.pbx)}/${part(row.call_id)}`,
   agent: row => `#/agent/${part(row.pbx)}/${part(row.agent)}`,
   day: (row, date) => `#/agent/${part(row.pbx)}/${part(row.agent)}/${date}`,
-  calls: filters => `#/calls/${Object.entries(filters).filter(([, value]) => value !== '' && value !== null).map(([name, value]) => `${name}=${part(value)}`).join('/')}`,
+  calls: filters => `#/calls/${Object.entries(filters).filter(([name, value]) => value !== null && (value !== '' || name === 'queue')).map(([name, value]) => `${name}=${part(value)}`).join('/')}`,
 };
 
 /** `#/calls/queue=NOC` -> `['calls', 'queue=NOC']`. */

@@ -3,7 +3,7 @@ import {html} from './base.mjs';
 import {t} from './words.mjs';
 
 const STATES = {
-  on_call: '▶', on_call_in: '▶', on_call_out: '▶', monitoring: '◉', consulting: '◆', ringing: '◐', paused: '‖', partially_paused: '◧', available: '●', implicit: '●', offline: '○', unknown: '?',
+  on_call: '▶', on_call_in: '▶', on_call_out: '▶', monitoring: '◉', consulting: '◆', ringing: '◐', paused: '‖', partially_paused: '◧', available: '●', implicit: '◍', offline: '○', unknown: '?',
 };
 export const STATE_ORDER = ['on_call', 'ringing', 'consulting', 'monitoring', 'available', 'implicit', 'paused', 'partially_paused', 'offline', 'unknown'];
 export const RESULTS = {completed: '✓', transferred: '→', rejected: '✕', no_answer: '∅', busy: '⊘', answered_elsewhere: '⤳', unreachable: '⌀', cancelled: '⊖', failed: '!', timeout: '?'};

@@ -1,5 +1,5 @@
 // Times by the server's clock and in the PBX's time zone; one writer for all running timers.
-import {useLayoutEffect, useRef, html} from './base.mjs';
+import {html, useEffect, useLayoutEffect, useRef, useState} from './base.mjs';
 import {store} from './store.mjs';
 
 const WINDOW_MS = 60_000;
@@ -31,6 +31,13 @@ export function duration(seconds) {
   const two = n => String(n).padStart(2, '0');
   if (h >= 48) return `${Math.floor(h / 24)} d ${two(h % 24)}:${two(m)}`;
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+/** How old something is, coarser the older: `4 s`, `7 min`, `3 h`. */
+export function age(seconds) {
+  if (seconds === null || seconds === undefined) return '–';
+  const whole = Math.max(0, Math.floor(seconds));
+  return whole < 100 ? `${whole} s` : whole < 6000 ? `${Math.floor(whole / 60)} min` : `${Math.floor(whole / 3600)} h`;
 }
 
 const formats = new Map();
@@ -69,6 +76,17 @@ setInterval(() => {
   if (!running || document.hidden) return;
   for (const element of document.querySelectorAll('.timer')) if (element.checkVisibility?.() ?? true) write(element);
 }, 1000);
+
+const SLOW_MS = 5000;
+/** Draw anew every five seconds, for bars that grow. */
+export function useSlowTick(running) {
+  const [, tick] = useState(0);
+  useEffect(() => {
+    if (!running) return undefined;
+    const timer = setInterval(() => document.hidden || tick(n => n + 1), SLOW_MS);
+    return () => clearInterval(timer);
+  }, [running]);
+}
 
 /** A running timer; `limit` in seconds marks it. */
 export function Timer({since, limit}) {

@@ -11,7 +11,7 @@ import trustme
 from bridge.ops.doctor.host import check_certificate, check_disk, file_system_of, rate_disk, rate_space
 from bridge.ops.doctor.kafka import missing_rights
 from bridge.ops.doctor.report import Check, Report, format_bytes
-from bridge.ops.doctor.running import rate_running
+from bridge.ops.doctor.running import rate_board, rate_running
 from bridge.settings import Settings
 from voipex.kafka.permissions import TopicAccess
 from voipex.topics import topics_for
@@ -188,6 +188,41 @@ def test_a_running_bridge_reports_its_own_problems(details: dict[str, Any], verd
 
     assert [each.verdict for each in checks] == verdicts
     assert all(each.name == "bridge" and each.remedy for each in checks)
+
+
+BOARD = {
+    "fault": None,
+    "kafka_age_s": 1.2,
+    "lag_records": 0,
+    "calls": 7,
+    "agents": 3,
+    "broken_documents": 0,
+    "crowded_out_calls": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("details", "found"),
+    [
+        ({}, []),
+        ({"kafka_age_s": 9.9, "lag_records": 500}, []),
+        ({"kafka_age_s": 34.0, "lag_records": 1500}, [("error", "for 34 s: 1,500 records")]),
+        ({"kafka_age_s": None, "lag_records": 1500}, [("warning", "since its start: 1,500 records")]),
+        ({"kafka_age_s": None, "fault": "topics are missing"}, [("error", "topics are missing")]),
+        ({"kafka_age_s": 70.0, "fault": "no brokers"}, [("error", "does not read for 70 s")]),
+        ({"crowded_out_calls": 12}, [("warning", "12 calls left it before their time")]),
+        ({"broken_documents": 2}, [("warning", "2 records of its topics are no documents")]),
+    ],
+)
+def test_a_board_that_is_behind_or_stale_says_so(
+    details: dict[str, Any], found: list[tuple[str, str]]
+) -> None:
+    checks = list(rate_board({**BOARD, **details}))
+
+    assert [each.verdict for each in checks] == [verdict for verdict, _ in found]
+    for check, (_, text) in zip(checks, found, strict=True):
+        assert text in check.message
+        assert check.remedy
 
 
 def test_exit_code_2_is_for_invalid_settings_only() -> None:

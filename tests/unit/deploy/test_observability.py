@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import prometheus_client
@@ -26,7 +25,9 @@ import consumers.engine.metrics
 import sandbox.cli
 from bridge.metrics import SingleThreadCounter, SingleThreadHistogram
 from bridge.spool import SpoolStats
-from consumers.board.service import board_registry
+from consumers.board.access import Access
+from consumers.board.metrics import board_registry
+from consumers.board.stream import Stream
 from consumers.engine.metrics import ServiceSnapshot
 from consumers.engine.records import TopicPartition
 from tests.board_fixtures import new_board
@@ -90,7 +91,7 @@ def exported() -> Mapping[str, frozenset[str]]:
         for metric in vars(metrics).values():
             count_once(metric)
     board = new_board(lambda: 0)
-    of_board = board_registry(board, SimpleNamespace(readers=0), "test")  # type: ignore[arg-type]
+    of_board = board_registry(board, Stream(board), Access(None), lambda: 0, "test")
     for registry in (of_bridge.registry, of_consumers.registry, of_board):
         for family in registry.collect():
             for sample in family.samples:
@@ -230,7 +231,7 @@ def test_the_dashboard_uses_exported_metrics_only() -> None:
 
 
 def test_runbooks_use_exported_metrics_only() -> None:
-    queries = [(page, span) for page, span in SPANS if re.search(r"voipex_(bridge|consumer)_", span)]
+    queries = [(page, span) for page, span in SPANS if re.search(r"voipex_(bridge|consumer|board)_", span)]
 
     assert len(queries) > 20
     assert [(page, fault) for page, query in queries for fault in faults_of(query)] == []
@@ -251,8 +252,9 @@ def test_jobs_named_in_alerts_are_scraped() -> None:
     named = {job for rule in RULES for job in re.findall(r'job="([^"]+)"', rule["expr"])}
 
     assert named <= {each["job_name"] for each in SCRAPES}
+    ports = {"bridge": 8081, "timelines": 8081, "agents": 8081, "board": 8084}
     assert {each["job_name"]: each["static_configs"] for each in SCRAPES} == {
-        f"voipex-{name}": [{"targets": [f"{name}:8081"]}] for name in ("bridge", "timelines", "agents")
+        f"voipex-{name}": [{"targets": [f"{name}:{port}"]}] for name, port in ports.items()
     }
 
 
