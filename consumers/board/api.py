@@ -268,9 +268,9 @@ class _Handlers:
         return _json(request, description())
 
     def _query(self, request: Request, parameters: tuple[Parameter, ...]) -> Mapping[str, Any]:
-        """Raises BadQuery, also for a PBX that this board does not read: its lists would look as if nothing happened."""
+        """Raises BadQuery, for lists also for a PBX that this board does not read: they would look as if nothing happened."""
         query = read_query(request.query_params.multi_items(), parameters)
-        if query.get("pbx", self._board.pbxs[0]) not in self._board.pbxs:
+        if parameters is not DOCUMENT and query.get("pbx", self._board.pbxs[0]) not in self._board.pbxs:
             raise BadQuery("pbx is none that this board reads")
         return query
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from prometheus_client import CollectorRegistry
 
-from consumers.board.access import Access
+from consumers.board.access import Access, Role, User
 from consumers.board.api import build_app
 from consumers.board.board import Board
 from consumers.board.stream import Stream
@@ -77,10 +77,22 @@ class Proxy:
             each.transport.abort()
 
 
+class _Everybody(Access):
+    """Lets everybody in, in one role."""
+
+    def __init__(self, role: Role) -> None:
+        super().__init__(None)
+        self._role = role
+
+    def known(self, header: str | None) -> User | None:
+        return User("anyone" if header is None else "somebody", self._role)
+
+
 class LiveBoard:
     """A board that is served; its methods may be called from the test's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: Role = "desk") -> None:
+        self._access = _Everybody(role)
         self.shift_us = (
             START_US + 300_000_000 - time.time_ns() // 1000
         )  # the documents of the tests are five minutes old
@@ -142,7 +154,7 @@ class LiveBoard:
         stream = Stream(self.board)
         management = build_management(lambda: Readiness(True, {}), CollectorRegistry())
         self.board.ready = True
-        server = Server(server_config(build_app(self.board, stream, Access(None), events_of, management)))
+        server = Server(server_config(build_app(self.board, stream, self._access, events_of, management)))
         with listening("127.0.0.1", 0, "port") as sock:
             serving = asyncio.create_task(server.serve([sock]))
             await started(server)
@@ -162,8 +174,9 @@ class LiveBoard:
 
 
 @pytest.fixture
-def live() -> Iterator[LiveBoard]:
-    served = LiveBoard()
+def live(request: pytest.FixtureRequest) -> Iterator[LiveBoard]:
+    """Parametrized indirectly by a role; else `desk`."""
+    served = LiveBoard(getattr(request, "param", "desk"))
     try:
         yield served
     finally:

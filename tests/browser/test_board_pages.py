@@ -215,6 +215,106 @@ def test_doubt_of_a_call_has_a_sign_and_a_name(live: LiveBoard, visitor: Visitor
     assert sign.inner_text().strip()
 
 
+# ---------------------------------------------------------------- five minutes of a supervisor
+
+
+def busy_morning(live: LiveBoard) -> None:
+    """Calls of two queues and of none, in every way that a queue counts."""
+    live.set_now(START_US + 600_000_000)
+    leg = timeline()["legs"][0]
+    none = {"queues": [], "legs": [{**leg, "queue": None}]}
+    calls = [
+        timeline("1772438400.1"),
+        timeline("1772438400.2", quality="estimated"),
+        timeline("1772438400.3", queues=["Obchod"], legs=[{**leg, "queue": "Obchod"}]),
+        timeline("1772438400.4", status="talking", ended_at=None),
+        timeline("1772438400.5", direction="outgoing"),
+        timeline("1772438400.6", direction="outgoing", **none),
+        timeline("1772438400.7", **none),
+        timeline("1772438400.8", started_at="2026-03-01T08:00:00.000000Z"),
+        missed("1772438400.10", **{"from": "601000001"}),
+        missed("1772438400.11", outcome="busy", **{"from": "601000002"}),
+        missed("1772438400.12", queues=[], **{"from": "601000003"}),
+        missed("1772438400.13", outcome="unknown", **{"from": "601000004"}),
+        missed("1772438400.14", status="waiting", outcome=None, ended_at=None, **{"from": "601000005"}),
+        missed("1772438400.15", status="ringing", outcome=None, ended_at=None, queues=[]),
+    ]
+    for each in calls:
+        live.put_call(each)
+
+
+def test_every_number_of_a_queue_opens_as_many_calls(live: LiveBoard, visitor: Visitor) -> None:
+    busy_morning(live)
+    page = visitor.open("#/queues")
+    wait(page, "document.querySelectorAll('table.queues tbody tr').length === 3")
+    links = page.evaluate(
+        "[...document.querySelectorAll('table.queues tbody td a')].map(e => [e.getAttribute('href'), Number(e.textContent)])"
+    )
+    for href, count in links:
+        page.goto(f"{live.url}/{href}")
+        until(lambda count=count: page.locator("tr[data-call]").count() == count, f"{href} shows not {count}")
+    assert len(links) >= 8
+
+
+def test_who_waits_and_who_was_missed_is_seen_from_every_view(live: LiveBoard, visitor: Visitor) -> None:
+    busy_morning(live)
+    page = visitor.open("#/agents")
+    for view in VIEWS[:4]:
+        page.goto(f"{live.url}/{view}")
+        expect(page.locator("nav a[href='#/queues'] .count")).to_have_text("2 waiting")
+        expect(page.locator("nav a[href='#/missed'] .count")).to_have_text("3 not called back")
+    page.goto(f"{live.url}/#/wall")
+    expect(page.locator(".wall-sums")).to_contain_text("2 waiting")
+    expect(page.locator(".wall-sums")).to_contain_text("3 not called back")
+
+
+def test_a_filter_by_queue_is_chosen_and_left(live: LiveBoard, visitor: Visitor) -> None:
+    busy_morning(live)
+    page = visitor.open("#/calls")
+    everything = page.locator("tr[data-call]").count
+    until(lambda: everything() == 14, "not all calls are there")
+    page.get_by_label("queue").select_option("Obchod")
+    expect(page.locator("tr[data-call]")).to_have_count(1)
+    page.get_by_label("queue").select_option(label="(no queue)")
+    expect(page.locator("tr[data-call]")).to_have_count(4)
+    page.get_by_label("queue").select_option(label="all queues")
+    expect(page.locator("tr[data-call]")).to_have_count(14)
+
+
+@pytest.mark.parametrize("live", ["wall"], indirect=True)
+def test_a_wall_opens_calls_without_whole_numbers(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_call(timeline())
+    event = {"event_id": "e1", "event_name": "Ringing", "type": "ringing", "line": "201", "effect": "rang"}
+    live.put_call(
+        timeline("1772438400.2", events=[{**event, "at": "2026-03-02T08:00:02.000000Z", "note": None}])
+    )
+    live.put_call(missed("1772438400.3"))
+    for view in (*VIEWS, "#/call/voipex/1772438400.1", "#/call/voipex/1772438400.2"):
+        page = visitor.open(view)
+        page.wait_for_timeout(300)
+        assert "777888999" not in page.content(), view
+    page.wait_for_selector(".drawing")
+    expect(page.locator("table.events tbody tr")).to_have_count(1)
+    page.goto(f"{live.url}/#/missed")
+    expect(page.locator("table.missed")).to_contain_text("······999")
+
+
+@pytest.mark.parametrize("language", ["en", "cs"])
+@pytest.mark.parametrize("width", [320, 700, 1280, 1920])
+def test_no_word_of_the_controls_is_cut(live: LiveBoard, visitor: Visitor, width: int, language: str) -> None:
+    filled(live)
+    page = visitor.open(viewport={"width": width, "height": 800}, locale=language)
+    for view in VIEWS:
+        page.goto(f"{live.url}/{view}")
+        page.wait_for_timeout(300)
+        cut = page.evaluate(
+            "[...document.querySelectorAll('nav a, button, th, dt, dd, label, summary, .state-word, .banner, .clocks span, .wall-sums span')]"
+            ".filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline' && !e.querySelector('.name, .hidden, details[open]'))"
+            ".map(e => e.outerHTML.slice(0, 100))"
+        )
+        assert cut == [], view
+
+
 # ---------------------------------------------------------------- everybody
 
 

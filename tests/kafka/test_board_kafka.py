@@ -41,10 +41,14 @@ def fault(board: ServiceProcess) -> str:
 
 
 def ask(board: ServiceProcess, path: str) -> Any:
+    return json.loads(raw(board, path))
+
+
+def raw(board: ServiceProcess, path: str) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", board.management_port, timeout=WITHIN_S)
     try:
         connection.request("GET", path)
-        return json.loads(connection.getresponse().read())
+        return connection.getresponse().read()
     finally:
         connection.close()
 
@@ -80,3 +84,5 @@ def test_a_board_waits_for_topics_and_outlives_kafka(
     write(own_kafka, pbx, "1772438400.2")
     eventually(lambda: shown(board) == {"1772438400.1", "1772438400.2"}, board.log)
     assert "Traceback" not in board.log()
+    assert "777888999" not in board.log()
+    assert b"777888999" not in raw(board, "/metrics") + raw(board, "/ready")

@@ -163,6 +163,32 @@ def test_a_queue_counts_answers_misses_and_the_service_level() -> None:
     assert row["last_hour"][-1] == [2, 1]
 
 
+def test_an_answer_at_the_target_time_is_within_it() -> None:
+    assert queue(board_of(timeline(wait_s=20.0)))["within"] == 1.0
+    assert queue(board_of(timeline(wait_s=20.001)))["within"] == 0.0
+
+
+def test_a_call_that_moves_to_another_queue_leaves_the_first() -> None:
+    legs = [{**timeline()["legs"][0], "queue": "Obchod"}]
+    board = board_of(timeline(revision=1), timeline(revision=2, queues=["NOC", "Obchod"], legs=legs))
+    assert [(row["queue"], row["answered"]) for row in board.queues()] == [("Obchod", 1)]
+
+
+def test_calls_dropped_before_their_time_are_counted() -> None:
+    board = new_board(lambda: NOW_US, max_calls=2)
+    for number in range(5):
+        board.put_call("voipex", f"1772438400.{number}", orjson.dumps(timeline(f"1772438400.{number}")))
+    board.tick()
+    assert board.window.crowded_out == 3
+
+
+def test_calls_that_are_too_old_are_not_counted_as_dropped() -> None:
+    board = new_board(lambda: NOW_US + 3_600_000_000, window_us=600_000_000)
+    board.put_call("voipex", "1772438400.1", orjson.dumps(timeline()))
+    board.tick()
+    assert board.window.crowded_out == 0
+
+
 def test_a_waiting_caller_is_seen_with_his_start() -> None:
     waiting = missed("1772438400.1", status="waiting", outcome=None, ended_at=None)
     row = queue(board_of(waiting))
@@ -316,6 +342,29 @@ def test_all_but_three_digits_are_masked(number: str, shown: str) -> None:
 @given(st.text(max_size=20))
 def test_a_mask_leaves_at_most_five_digits(number: str) -> None:
     assert sum(char.isdecimal() for char in mask(number)) <= max(5, 0)
+
+
+def test_the_wall_receives_no_number_of_a_current_call() -> None:
+    call = {"call_id": "1.1", "queue": "NOC", "number": "601234567", "direction": "incoming", "since": None}
+    status = {**agent("a"), "current_calls": [call], "ringing_calls": [call]}
+    board = new_board(lambda: NOW_US)
+    board.put_agent("voipex", "a", orjson.dumps(status))
+    frame = board.tick()
+    assert frame is not None
+    for encoded in (frame.encoded, board.snapshot()):
+        assert b"601234567" in encoded["desk"]
+        assert b"601234567" not in encoded["wall"]
+        assert "······567".encode() in encoded["wall"]
+
+
+def test_the_wall_receives_a_broken_record_without_its_text() -> None:
+    assert masked({"broken": "ValueError", "topic": "timelines", "raw": "777888999"})["raw"] is None
+
+
+def test_the_wall_receives_the_events_of_a_call() -> None:
+    assert masked(timeline(events=[{"event_id": "e", "line": "201"}]))["events"] == [
+        {"event_id": "e", "line": "201"}
+    ]
 
 
 def test_the_wall_receives_no_whole_number() -> None:
