@@ -223,7 +223,7 @@ def board(broker: LocalKafka) -> Iterator[tuple[int, int]]:
         **{name: value for name, value in os.environ.items() if not name.startswith("VOIPEX_")},
         "VOIPEX_KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "VOIPEX_PORT": str(port),
-        "VOIPEX_LOG_LEVEL": "WARNING",
+        "VOIPEX_LOG_LEVEL": "warning",
     }
     with serving(["-m", "consumers", "board"], environment, f"http://127.0.0.1:{port}/ready") as process:
         yield port, process.pid
@@ -262,11 +262,11 @@ _NOTE = """() => {
 }"""
 """Note when each revision of a tile is painted: a message posted in an animation frame is handled after its paint."""
 
-_TILES = """tiles => new Promise(resolve => {
-  const look = () => document.querySelectorAll('.tile').length >= tiles
-    ? requestAnimationFrame(() => setTimeout(() => resolve(performance.now()), 0)) : setTimeout(look, 10);
-  look();
-})"""
+_TILES = """new MutationObserver((_, observer) => {
+  if (document.querySelectorAll('.tile').length < %d) return;
+  observer.disconnect();
+  requestAnimationFrame(() => setTimeout(() => { window.tilesAt = performance.now(); }, 0));
+}).observe(document, {subtree: true, childList: true});"""
 
 
 class Load(NamedTuple):
@@ -282,8 +282,11 @@ async def opened(rig_: Rig, view: str = "#/agents") -> tuple[Page, CDPSession, L
     page.set_default_timeout(120_000)
     cdp = await context.new_cdp_session(page)
     await cdp.send("Performance.enable")
+    await page.add_init_script(_TILES.replace("%d", str(AGENTS)))
     await page.goto(f"{rig_.url}/{view}")
-    tiles_ms = await page.evaluate(_TILES, AGENTS)
+    await page.locator(f".tile >> nth={AGENTS - 1}").wait_for(state="attached")
+    await asyncio.sleep(1)
+    tiles_ms = await page.evaluate("window.tilesAt")
     first_ms = await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     return page, cdp, Load(first_ms, tiles_ms)
 
@@ -540,7 +543,7 @@ def _consumer(name: str, folder: Path, bridge: Bridge) -> Iterator[int]:
         **bridge.environment,
         "VOIPEX_MANAGEMENT_PORT": str(port),
         "VOIPEX_STATE_DIR": str(folder / name),
-        "VOIPEX_LOG_LEVEL": "WARNING",
+        "VOIPEX_LOG_LEVEL": "warning",
     }
     with serving(["-m", "consumers", name], environment, f"http://127.0.0.1:{port}/live"):
         yield port

@@ -10,8 +10,9 @@ from consumers.board.board import Board
 from consumers.board.frames import Ring
 from consumers.board.window import Window
 from consumers.explain.replay import Explanation, explain
-from consumers.explain.trace import read_trace
+from consumers.explain.trace import Trace, read_trace
 from sandbox.simulator import SimulationPlan, events
+from voipex.events import Event
 from voipex.timestamps import format_rfc3339
 
 Json = dict[str, Any]
@@ -21,12 +22,23 @@ START_US = 1_772_438_400_000_000  # 2026-03-02T08:00:00Z, nine o'clock in Prague
 
 def simulated(count: int, seed: int = 1, start_us: int = START_US) -> Explanation:
     """The documents of *count* simulated events."""
+    return explain(_simulated_trace(count, seed, start_us))
+
+
+def simulated_events(count: int, seed: int = 1, start_us: int = START_US) -> list[Event]:
+    """The events behind `simulated`."""
+    return [
+        Event.model_validate_json(each.value) for each in _simulated_trace(count, seed, start_us).received
+    ]
+
+
+def _simulated_trace(count: int, seed: int, start_us: int) -> Trace:
     plan = SimulationPlan(seed=seed, agents=16, queues=3, calls_per_s=0.5, started_at_s=start_us // 1_000_000)
     lines = [
         orjson.dumps({"received_at": format_rfc3339(start_us + round(at_s * 1e6)), "body": body})
         for at_s, body in islice(events(plan), count)
     ]
-    return explain(read_trace(lines))
+    return read_trace(lines)
 
 
 def new_board(

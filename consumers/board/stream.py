@@ -12,6 +12,7 @@ from consumers.board.frames import Encoded, Frame
 
 HEARTBEAT_S: Final = 2.0
 _SEND_TIMEOUT_S: Final = 10.0
+_PIECE_BYTES: Final = 64 * 1024
 _SNAPSHOT_US: Final = 1_000_000
 """After a restart every page comes at once: those of a second share a snapshot, and get the frames since."""
 
@@ -99,9 +100,11 @@ class Stream:
         return number
 
     async def _write(self, send: Send, content: bytes, *, more: bool = True) -> None:
-        if content or not more:
+        """Send in pieces, each once the one before has left: of a snapshot of a megabyte a slow reader would else hold a copy."""
+        for begin in range(0, len(content) or not more, _PIECE_BYTES):
+            piece = content[begin : begin + _PIECE_BYTES]
             async with asyncio.timeout(self._send_timeout_s):
-                await send({"type": "http.response.body", "body": content, "more_body": more})
+                await send({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def _news_or(self, leaving: "asyncio.Task[None]") -> None:
         """Return at the next frame, when the reader leaves, or when a heartbeat is due."""

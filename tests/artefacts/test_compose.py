@@ -101,13 +101,14 @@ class Stack:
     def __init__(self) -> None:
         tools.image()
         self.project = f"voipex-check-{uuid.uuid4().hex[:8]}"
-        self.port, self.kafka_port = free_port(), free_port()
+        self.port, self.kafka_port, self.board_port = free_port(), free_port(), free_port()
         self.environment = {
             "COMPOSE_PROJECT_NAME": self.project,
             "IMAGE": tools.IMAGE,
             "VOIPEX_PBXS": ",".join(PBXS),
             "PORT": str(self.port),
             "KAFKA_PORT": str(self.kafka_port),
+            "BOARD_PORT": str(self.board_port),
             **{f"{name}_PORT": str(free_port()) for name in ("MANAGEMENT", "TIMELINES", "AGENTS")},
         }
         self.passwords: dict[str, str] = {}
@@ -147,6 +148,20 @@ class Stack:
         try:
             connection.request("POST", "/voipex", json.dumps(event), {"Authorization": f"Basic {token}"})
             return connection.getresponse().status
+        finally:
+            connection.close()
+
+    def ask_board(self, path: str, user: str | None = "team") -> tuple[int, Any]:
+        """Status and JSON of an answer of the board's API."""
+        headers = {}
+        if user is not None:
+            password = self.compose("exec", "-T", "board", "cat", "credentials/board.password").strip()
+            headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.board_port, timeout=10)
+        try:
+            connection.request("GET", path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
         finally:
             connection.close()
 
@@ -257,6 +272,16 @@ def test_a_pbx_has_its_own_credential_and_topics(stack: Stack) -> None:
     assert "1412256225.1" not in stack.keys("voipex.call.events.v1")
     with pytest.raises(AssertionError, match=r"lacks \['never-sent'\]"):
         stack.await_keys("brno.call.timelines.v1", {"never-sent"}, within_s=1)
+
+
+def test_the_board_shows_a_call_to_its_user(stack: Stack) -> None:
+    event = {"EventName": "Ringing", "From": "777888999", "Line": "444", "UniqueId": "1412256225.2"}
+    assert stack.post("voipex", event) == 200
+    eventually(
+        lambda: stack.ask_board("/api/calls/1412256225.2")[1].get("call_id") == "1412256225.2", stack.logs
+    )
+    assert stack.ask_board("/api/calls", user=None)[0] == 401
+    assert stack.state("board")["State"]["Health"]["Status"] == "healthy"
 
 
 @pytest.mark.parametrize("killed", SERVICES)

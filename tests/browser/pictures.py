@@ -6,7 +6,7 @@ from typing import Final
 
 from playwright.sync_api import sync_playwright
 
-from tests.board_fixtures import simulated
+from tests.board_fixtures import simulated, simulated_events
 from tests.browser.conftest import LiveBoard
 from tools import browser as browsers
 from voipex.timestamps import parse_rfc3339
@@ -22,6 +22,7 @@ def main() -> int:
     documents = simulated(900)
     live.set_now(max(parse_rfc3339(each["updated_at"]) for each in documents.timelines) + 5_000_000)
     live.fill(documents)
+    live.events = simulated_events(900)
     call = max(
         (each for each in documents.timelines if each["quality"] == "estimated" and len(each["legs"]) <= 9),
         key=lambda each: (each["transferred"], len(each["legs"])),

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from consumers.explain.replay import explain
 from consumers.explain.trace import read_trace
-from tests.board_fixtures import START_US, Json, agent, missed, simulated, timeline
+from tests.board_fixtures import START_US, Json, agent, missed, simulated, simulated_events, timeline
 from tests.browser.conftest import WITHIN_MS, LiveBoard, Visitor
 from tests.unit.consumers.traces import lines_of, scenario, scenario_names
 from voipex.timestamps import format_rfc3339, parse_rfc3339
@@ -181,6 +181,80 @@ def test_drawn_sums_are_those_of_the_documents(live: LiveBoard, visitor: Visitor
     assert differing == []
 
 
+def test_a_day_draws_what_it_prints(live: LiveBoard, visitor: Visitor) -> None:
+    filled(live)
+    live.events = simulated_events(500)
+    statuses = live.do(
+        lambda: [each.document() for each in live.board.window.agents.values() if each.row["days"]]
+    )
+    page = visitor.open("#/agents")
+    drawn = 0
+    for status in statuses:
+        page.goto(f"{live.url}/#/agent/voipex/{status['agent']}")
+        page.wait_for_selector("[data-equal]")
+        expect(page.locator("[data-equal]")).to_have_attribute("data-equal", "true")
+        talk_s = int(status["days"]["2026-03-02"]["talk_s"])
+        expect(page.locator("[data-sum=talk]")).to_have_text(f"{talk_s // 60}:{talk_s % 60:02d}")
+        drawn += page.locator("rect.presence").count()
+    assert len(statuses) > 8
+    assert drawn > 8
+
+
+def test_a_day_whose_sums_differ_says_so(live: LiveBoard, visitor: Visitor) -> None:
+    filled(live)
+    status = live.do(live.board.window.agents["voipex", "novak"].document)
+    days = {date: {**each, "talk_s": each["talk_s"] + 30} for date, each in status["days"].items()}
+    live.put_agent({**status, "days": days, "revision": status["revision"] + 1})
+    page = visitor.open("#/agent/voipex/novak")
+    expect(page.locator("[data-equal] [role=alert]")).to_contain_text("sums differ")
+
+
+def test_an_older_revision_does_not_replace_a_newer_one(live: LiveBoard, visitor: Visitor) -> None:
+    page = visitor.open()
+    found = page.evaluate(
+        "async () => { const {Store} = await import('/static/store.mjs'); const store = new Store();"
+        " const row = revision => ({agents: {a: {revision}}, date: null});"
+        " store.change(row(7)); store.change(row(6)); const kept = store.rows.agents.get('a').revision;"
+        " store.change(row(8)); return [kept, store.rows.agents.get('a').revision]; }"
+    )
+    assert found == [7, 8]
+
+
+def test_doubt_of_a_missed_caller_has_a_sign(live: LiveBoard, visitor: Visitor) -> None:
+    live.put_call(missed("1772438400.1", quality="estimated"))
+    live.put_call(missed("1772438400.2", **{"from": "601000002"}))
+    page = visitor.open("#/missed")
+    expect(page.locator("table.missed tbody tr")).to_have_count(2)
+    expect(page.locator("table.missed .quality-estimated")).to_have_count(1)
+
+
+def test_an_inferred_transfer_is_dashed_and_named(live: LiveBoard, visitor: Visitor) -> None:
+    leg = timeline()["legs"][0]
+    taker = {
+        **leg,
+        "leg": 2,
+        "line": "202",
+        "login": "mala",
+        "ring_started_at": "2026-03-02T08:00:40.000000Z",
+    }
+    transfer = {"at": "2026-03-02T08:00:40.000000Z", "from_line": "201", "to_line": "202"}
+    for number, kind, confidence in ((1, "attended", "high"), (2, "blind_inferred", "medium")):
+        live.put_call(
+            timeline(
+                f"1772438400.{number}",
+                legs=[{**leg, "ended_at": "2026-03-02T08:00:39.000000Z"}, taker],
+                transfers=[{**transfer, "kind": kind, "confidence": confidence}],
+            )
+        )
+    page = visitor.open("#/call/voipex/1772438400.1")
+    expect(page.locator(".connector")).to_have_count(1)
+    expect(page.locator(".connector.doubtful")).to_have_count(0)
+    page.goto(f"{live.url}/#/call/voipex/1772438400.2")
+    expect(page.locator(".connector.doubtful")).to_have_attribute("aria-label", "transfer (inferred), likely")
+    dash = page.evaluate("getComputedStyle(document.querySelector('.connector line')).strokeDasharray")
+    assert dash != "none"
+
+
 def test_what_was_inferred_looks_different_and_can_be_hidden(live: LiveBoard, visitor: Visitor) -> None:
     leg = timeline()["legs"][0]
     loser = {
@@ -288,7 +362,7 @@ def test_a_wall_opens_calls_without_whole_numbers(live: LiveBoard, visitor: Visi
     live.put_call(
         timeline("1772438400.2", events=[{**event, "at": "2026-03-02T08:00:02.000000Z", "note": None}])
     )
-    live.put_call(missed("1772438400.3"))
+    live.put_call(missed("1772438400.3", "08:02:00"))
     for view in (*VIEWS, "#/call/voipex/1772438400.1", "#/call/voipex/1772438400.2"):
         page = visitor.open(view)
         page.wait_for_timeout(300)

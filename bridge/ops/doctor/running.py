@@ -29,7 +29,7 @@ def check_board(host: str, port: int) -> list[Check]:
     if details is None:
         return skipped((BOARD_CHECK,), f"no board answers on {host}:{port}; `--board` names another address")
     return list(rate_board(details["board"])) or [
-        Check(BOARD_CHECK, "ok", f"{host}:{port} shows what is now: {details['board']['calls']} calls")
+        Check(BOARD_CHECK, "ok", f"{host}:{port} shows what is now; calls: {details['board']['calls']:,}")
     ]
 
 

@@ -1,7 +1,7 @@
 // An agent's day: presence and pauses from events, calls from legs; drawn sums beside the printed ones.
 import {html, useEffect, useState} from './base.mjs';
 import {store, useRow} from './store.mjs';
-import {Timer, clockShort, duration} from './time.mjs';
+import {Timer, clock, clockShort, duration} from './time.mjs';
 import {t} from './words.mjs';
 import {Name, stateClass, stateGlyph} from './marks.mjs';
 import {union} from './drawing.mjs';
@@ -15,9 +15,9 @@ function shifted(date, days) {
   return new Date(Date.parse(`${date}T12:00:00Z`) + days * DAY_MS).toISOString().slice(0, 10);
 }
 
-/** Talk of a day as drawn: the union of the legs that talk, cut at the ends of the day. */
+/** Talk of a day as drawn: the union of the legs that talk, cut at the ends of the day; open ones count up to `updated_at`, as in the printed sums. */
 export function drawnTalk(day) {
-  const [from, to, now] = [day.begin, day.end, day.until].map(Date.parse);
+  const [from, to, now] = [day.begin, day.end, day.updated_at].map(Date.parse);
   const bars = day.legs.filter(leg => (leg.role === 'agent' || leg.role === 'caller') && leg.talk_started_at && leg.result !== 'timeout')
     .map(leg => ({from: Math.max(from, Date.parse(leg.talk_started_at)), to: Math.min(to, leg.ended_at ? Date.parse(leg.ended_at) : now)}));
   return union(bars, now);
@@ -83,7 +83,7 @@ function Sums({day}) {
   return html`<dl class="sums">
     ${[['login', duration(sums.login_s)], ['talk', duration(sums.talk_s)], ['pauses', `${sums.pauses} · ${duration(sums.paused_s)}`], ['answered', sums.answered_in], ['answeredOut', sums.answered_out], ['missedRings', sums.missed_rings]].map(([name, value]) => html`<div key=${name}><dt>${t(name)}</dt><dd data-sum=${name}>${value}</dd></div>`)}
     ${Object.entries(sums.pause_s).map(([name, value]) => html`<div key=${`pause ${name}`}><dt>‖ <${Name}>${name || '–'}<//></dt><dd>${duration(value)}</dd></div>`)}
-    <div><dt>Σ</dt><dd data-equal=${equal}>${equal ? `✓ ${t('sumsEqual')}` : html`<span role="alert">${t('sumsDiffer')}: ${duration(drawn)}</span>`}</dd></div>
+    <div><dt>Σ</dt><dd data-equal=${equal}>${equal ? `✓ ${t('sumsEqual')} (${clock(day.updated_at)})` : html`<span role="alert">${t('sumsDiffer')}: ${duration(drawn)}</span>`}</dd></div>
   </dl>`;
 }
 

@@ -64,8 +64,10 @@ function CallTable({rows, caption}) {
 }
 
 /** Ended calls do not slide under the mouse: new ones wait above until they are asked for. */
-function useSteady(rows) {
-  const [names, setNames] = useState(null);
+function useSteady(rows, filter) {
+  const [shown, setShown] = useState({filter: null, names: null});
+  const names = shown.filter === filter ? shown.names : null;
+  const setNames = held => setShown({filter, names: held});
   const all = rows.map(row => `${row.pbx}/${row.call_id}`);
   const held = names ?? new Set(all);
   if (names === null && all.length) setNames(held);
@@ -85,7 +87,7 @@ export function Calls({search, filters}) {
   const key = JSON.stringify(filters);
   useEffect(() => setOlder([]), [key]);
   const rows = useMemo(() => all.filter(row => matches(row, filters, search)).sort((a, b) => isOpen(b) - isOpen(a) || compare(startOf(b), startOf(a))), [all, key, search]);
-  const [steady, above, show] = useSteady(rows);
+  const [steady, above, show] = useSteady(rows, `${key} ${search}`);
   const queues = [...new Set([...useRows('queues').map(row => row.queue), ...('queue' in filters ? [filters.queue] : [])])].sort((a, b) => (a === '') - (b === '') || collate(a, b));
   const names = new Set(rows.map(row => row.call_id));
   const more = older.filter(row => !names.has(row.call_id) && matches(row, filters, search));

@@ -89,6 +89,17 @@ export function Drawing({call, now, selected, select, view, inferred}) {
     ${holders.map((each, n) => bar(each, LANE - 5, `holder${n}`, `${t('caller')} ${t('withWhom')} ${each.who}`))}
     ${holders.map((each, n) => (x(each.to ?? now) - x(each.from)) > 60 && each.who ? html`<text key=${`who${n}`} class="who" aria-hidden="true" x=${x(each.from) + 5} y=${LANE + 12}>${each.who.slice(0, Math.floor((x(each.to ?? now) - x(each.from)) / 9))}</text>` : null)}
     ${partial ? html`<text class="torn-mark" x=${x(began) - 12} y=${LANE + 13} role="img" aria-label=${t('startUnknown')}>⁇</text>` : null}
+    ${call.transfers.filter(each => inferred || !each.kind.endsWith('_inferred')).map((each, n) => {
+      // Of a line that rang several times, the leg that began last before the transfer; who took over may ring after it.
+      const begun = leg => ms(leg.ring_started_at ?? leg.answered_at ?? leg.ended_at);
+      const before = line => lanes.findLastIndex(leg => leg.line === line && begun(leg) <= ms(each.at) && leg.answered_at);
+      const target = line => { const held = before(line); return held >= 0 && (ms(lanes[held].ended_at) ?? Infinity) > ms(each.at) ? held : lanes.findIndex(leg => leg.line === line && begun(leg) >= ms(each.at)); };
+      const [a, b] = [before(each.from_line), target(each.to_line)];
+      if (a < 0) return null;
+      const y = m => (m + 1) * LANE + 18 + LANE / 2;
+      const label = `${t(`kinds.${each.kind}`)}, ${t(`confidence.${each.confidence}`)}`;
+      return html`<g key=${n} class=${`connector${each.kind.endsWith('_inferred') || each.confidence !== 'high' ? ' doubtful' : ''}`} role="img" aria-label=${label}><title>${label}</title><line x1=${x(ms(each.at))} x2=${x(ms(each.at))} y1=${y(a)} y2=${b < 0 ? y(a) + 10 : y(b)} /><text class="axis" x=${x(ms(each.at)) + 3} y=${(y(a) + (b < 0 ? y(a) : y(b))) / 2}>${each.confidence === 'high' ? '' : t(`confidence.${each.confidence}`)}</text></g>`;
+    })}
     ${lanes.map((leg, n) => {
       const y = (n + 1) * LANE + 18;
       const bars = barsOf(leg, call);
@@ -101,17 +112,6 @@ export function Drawing({call, now, selected, select, view, inferred}) {
         ${leg.parallel_rings ? html`<text class="axis" x=${x(bars[0]?.from ?? from) + 2} y=${y + 17}>×${leg.parallel_rings + 1}</text>` : null}
         ${leg.result && shown ? html`<text class=${`result${leg.inferred.includes('result') ? ' doubtful' : ''}`} x=${x(last) + 4} y=${y + 18} role="img" aria-label=${`${t(`results.${leg.result}`)}${leg.inferred.includes('result') ? `, ${t('inferred')}` : ''}`}>${RESULTS[leg.result] ?? '?'}${leg.inferred.includes('result') ? '~' : ''}</text>` : null}
       </g>`;
-    })}
-    ${call.transfers.filter(each => inferred || !each.kind.endsWith('_inferred')).map((each, n) => {
-      // Of a line that rang several times, the leg that began last before the transfer; who took over may ring after it.
-      const begun = leg => ms(leg.ring_started_at ?? leg.answered_at ?? leg.ended_at);
-      const before = line => lanes.findLastIndex(leg => leg.line === line && begun(leg) <= ms(each.at) && leg.answered_at);
-      const target = line => { const held = before(line); return held >= 0 && (ms(lanes[held].ended_at) ?? Infinity) > ms(each.at) ? held : lanes.findIndex(leg => leg.line === line && begun(leg) >= ms(each.at)); };
-      const [a, b] = [before(each.from_line), target(each.to_line)];
-      if (a < 0) return null;
-      const y = m => (m + 1) * LANE + 18 + LANE / 2;
-      const label = `${t(`kinds.${each.kind}`)}, ${t(`confidence.${each.confidence}`)}`;
-      return html`<g key=${n} class=${`connector${each.kind.endsWith('_inferred') || each.confidence !== 'high' ? ' doubtful' : ''}`} role="img" aria-label=${label}><title>${label}</title><line x1=${x(ms(each.at))} x2=${x(ms(each.at))} y1=${y(a)} y2=${b < 0 ? y(a) + 10 : y(b)} /><text class="axis" x=${x(ms(each.at)) + 3} y=${(y(a) + (b < 0 ? y(a) : y(b))) / 2}>${each.confidence === 'high' ? '' : t(`confidence.${each.confidence}`)}</text></g>`;
     })}
     ${call.events.map((event, n) => html`<line key=${event.event_id} class=${`event-tick${n === selected ? ' selected' : ''}`} x1=${x(ms(event.at))} x2=${x(ms(event.at))} y1=${height - 14} y2=${height - (n === selected ? height - 18 : 2)} onClick=${() => select(n)}><title>${clock(event.at)} ${event.event_name}</title></line>`)}
   </svg>`;

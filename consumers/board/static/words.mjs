@@ -3,10 +3,10 @@ import {useState} from './base.mjs';
 
 const CS = {
   title: 'Přehled', agents: 'Operátoři', queues: 'Fronty', calls: 'Hovory', missed: 'Zmeškané', wall: 'Velká obrazovka', language: 'English', languageCode: 'en',
-  theme: 'Vzhled', themes: {auto: 'podle systému', light: 'světlý', dark: 'tmavý', contrast: 'vysoký kontrast'},
+  theme: 'Vzhled', themes: {auto: 'systém', light: 'světlý', dark: 'tmavý', contrast: 'vysoký kontrast'},
   pause: 'Pozastavit', resume: 'Pokračovat', held: {one: '{n} změna čeká', few: '{n} změny čekají', many: '{n} změny čeká', other: '{n} změn čeká'},
   feed: {connecting: 'připojuje se', loading: 'načítá se', live: 'živě', stale: 'zastaralé', unknown: 'neznámé'},
-  clockFrame: 'obnoveno před', clockKafka: 'Kafka před', clockEvent: 'poslední událost před', never: '–', clockHints: {frame: 'Jak staré jsou údaje na této stránce. Nad 5 s zešednou.', kafka: 'Kdy přehled naposledy věděl, že přečetl vše. Nad 10 s údaje zešednou.', event: 'Poslední událost z ústředny. Ticho je normální.'},
+  clockFrame: 'stáří', clockKafka: 'Kafka', clockEvent: 'událost', never: '–', clockHints: {frame: 'Jak staré jsou údaje na této stránce. Nad 5 s zešednou.', kafka: 'Kdy přehled naposledy věděl, že přečetl vše. Nad 10 s údaje zešednou.', event: 'Jak stará je poslední událost z ústředny. Ticho je normální.'},
   banner: {stale: 'Údaje jsou zastaralé. Naposledy platily v', unknown: 'Stav není znám. Údaje naposledy platily v', connecting: 'Připojuje se k serveru', loading: 'Načítá se'},
   states: {on_call: 'hovoří', on_call_in: 'hovoří (příchozí)', on_call_out: 'hovoří (odchozí)', monitoring: 'naslouchá', consulting: 'konzultuje', ringing: 'zvoní', paused: 'pauza', partially_paused: 'částečná pauza', available: 'volný', implicit: 'bez přihlášení', offline: 'odhlášen', unknown: 'neznámo'},
   needsLook: 'Stojí za pozornost', nobody: 'Žádní operátoři.', noCalls: 'Žádné hovory.', noMissed: 'Žádné zmeškané hovory.', nothing: 'nic',
@@ -45,7 +45,7 @@ const EN = {
   theme: 'Theme', themes: {auto: 'system', light: 'light', dark: 'dark', contrast: 'high contrast'},
   pause: 'Pause', resume: 'Resume', held: {one: '{n} change waits', other: '{n} changes wait'},
   feed: {connecting: 'connecting', loading: 'loading', live: 'live', stale: 'stale', unknown: 'unknown'},
-  clockFrame: 'updated', clockKafka: 'Kafka', clockEvent: 'last event', never: '–', clockHints: {frame: 'How old the picture on this page is. Above 5 s it turns grey.', kafka: 'When the board last knew that it had read everything. Above 10 s it turns grey.', event: 'The last event of the PBX. Silence is normal.'},
+  clockFrame: 'age', clockKafka: 'Kafka', clockEvent: 'event', never: '–', clockHints: {frame: 'How old the picture on this page is. Above 5 s it turns grey.', kafka: 'When the board last knew that it had read everything. Above 10 s it turns grey.', event: 'How old the last event of the PBX is. Silence is normal.'},
   banner: {stale: 'The picture is stale. Last true at:', unknown: 'The state is unknown. Last true at:', connecting: 'Connecting to the server', loading: 'Loading'},
   states: {on_call: 'on a call', on_call_in: 'on a call (in)', on_call_out: 'on a call (out)', monitoring: 'monitoring', consulting: 'consulting', ringing: 'ringing', paused: 'paused', partially_paused: 'partly paused', available: 'available', implicit: 'never logs in', offline: 'offline', unknown: 'unknown'},
   needsLook: 'Needs a look', nobody: 'No agents.', noCalls: 'No calls.', noMissed: 'No missed callers.', nothing: 'nothing',
