@@ -230,7 +230,7 @@ def test_doubt_of_a_missed_caller_has_a_sign(live: LiveBoard, visitor: Visitor) 
 
 def test_an_inferred_transfer_is_dashed_and_named(live: LiveBoard, visitor: Visitor) -> None:
     leg = timeline()["legs"][0]
-    taker = {
+    target = {
         **leg,
         "leg": 2,
         "line": "202",
@@ -242,7 +242,7 @@ def test_an_inferred_transfer_is_dashed_and_named(live: LiveBoard, visitor: Visi
         live.put_call(
             timeline(
                 f"1772438400.{number}",
-                legs=[{**leg, "ended_at": "2026-03-02T08:00:39.000000Z"}, taker],
+                legs=[{**leg, "ended_at": "2026-03-02T08:00:39.000000Z"}, target],
                 transfers=[{**transfer, "kind": kind, "confidence": confidence}],
             )
         )
