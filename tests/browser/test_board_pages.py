@@ -326,7 +326,9 @@ def test_every_number_of_a_queue_opens_as_many_calls(live: LiveBoard, visitor: V
     )
     for href, count in links:
         page.goto(f"{live.url}/{href}")
-        until(lambda count=count: page.locator("tr[data-call]").count() == count, f"{href} shows not {count}")
+        expect(page.locator("tr[data-call]"), f"{href} shows not {count}").to_have_count(
+            count, timeout=WITHIN_MS
+        )
     assert len(links) >= 8
 
 

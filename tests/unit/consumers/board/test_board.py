@@ -133,9 +133,16 @@ def test_a_reader_resumes_without_gap_or_repeat() -> None:
     assert board.ring.after(f"boot-{numbers[-1]}") == []
 
 
-@pytest.mark.parametrize("last_event_id", [None, "", "other-3", "boot-", "boot-x", "boot-99", "boot-²"])
+@pytest.mark.parametrize(
+    "last_event_id", [None, "", "other-1", "-1", "1", "boot-", "boot-x", "boot-99", "boot-²", "boot--1"]
+)
 def test_a_reader_of_another_run_gets_a_snapshot(last_event_id: str | None) -> None:
-    assert board_of(timeline()).ring.after(last_event_id) is None
+    board = board_of(timeline())
+    board.tick()
+    board.put_call("voipex", "1772438400.1", orjson.dumps(timeline(revision=2)))
+    board.tick()
+    assert board.ring.after(last_event_id) is None
+    assert len(board.ring.after("boot-1") or ()) == 1
 
 
 def test_frames_are_kept_for_a_minute() -> None:
