@@ -34,6 +34,10 @@ class SingleThreadCounter(Collector):
         """Count one; *values* of the labels in their order."""
         self._counts[values] += 1
 
+    def counts(self) -> Mapping[tuple[str | int, ...], int]:
+        """Return the counts by the values of the labels."""
+        return self._counts
+
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
         for values, count in self._counts.items():
@@ -55,6 +59,11 @@ class SingleThreadHistogram(Collector):
     def observe(self, value: float) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
+
+    def highest(self) -> str | None:
+        """Return the upper bound of the highest bucket that is not empty; `+Inf` is that of the last, None without a sample."""
+        upper = [*map(str, self._bounds), "+Inf"]
+        return next((upper[n] for n in range(len(upper) - 1, -1, -1) if self._counts[n]), None)
 
     def collect(self) -> Iterable[Metric]:
         upper = [*map(str, self._bounds), "+Inf"]
@@ -158,6 +167,14 @@ class Metrics:
             registry=self.registry,
         ).set_function(ahead_s)
         self.registry.register(_SkewCollector(skew_s))
+
+    def watch_probe(self, is_probing: Callable[[], bool]) -> None:
+        """Export whether a probe of retries runs, read on each scrape."""
+        Gauge(
+            "voipex_bridge_retry_probe",
+            "1 while `survey --probe-retry` has stored events answered with 503, else 0.",
+            registry=self.registry,
+        ).set_function(is_probing)
 
     def watch_topics(self, faults: Callable[[], Mapping[str, int]]) -> None:
         """Export the number of topics with each kind of fault, read on each scrape."""

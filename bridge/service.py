@@ -15,8 +15,9 @@ import signal
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -26,7 +27,10 @@ from bridge.auth.store import CredentialStore, Reload
 from bridge.http.ingress import TOKEN_PATH, WEBHOOK_PATHS, Ingress, WebhookEndpoint
 from bridge.http.protocol import Limits
 from bridge.http.receipts import ReceiptClock
+from bridge.http.retries import Probe, Retries
+from bridge.http.senders import Senders
 from bridge.http.server import HttpServer, raise_file_limit
+from bridge.http.survey_routes import survey_routes
 from bridge.http.tls import Certificate
 from bridge.http.tls import Reload as CertificateReload
 from bridge.http.token_endpoint import TokenEndpoint
@@ -45,6 +49,7 @@ from voipex.kafka.watch import TopicWatch
 from voipex.service.logging import cause_of, get_logger
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
+from voipex.timestamps import format_rfc3339
 
 _TOPIC_CHECK_S: Final = 3.0  # a restart during an outage must not delay the start by more
 _CONNECT_S: Final = 15.0
@@ -74,6 +79,11 @@ class Bridge:
         self._version = version
         self._metrics = Metrics(version)
         self._receipts = ReceiptClock()
+        self._wrong_passwords = WrongPasswords(networks(settings.trusted_proxies))
+        self._retries = Retries(_log_end_of_probe)
+        self._senders = Senders(self._retries, self._wrong_passwords.client)
+        self._started_at = format_rfc3339(time.time_ns() // 1000)
+        self._metrics.watch_probe(lambda: self._retries.is_probing)
         self._topic_watch = TopicWatch(settings, settings.topics(), BRIDGE_ADMIN)
         self._metrics.watch_topics(self._topic_watch.counts)
         self._credentials = CredentialStore(settings.credentials_file, settings.pbxs)
@@ -106,8 +116,11 @@ class Bridge:
             listening(settings.host, settings.port, "port") as public_socket,
             listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
-            server = HttpServer(self._ingress(), self._limits(), self._tls())
-            management = Server(server_config(build_management(self._readiness, self._metrics.registry)))
+            server = HttpServer(self._ingress(), self._limits(), self._tls(), self._senders)
+            routes = survey_routes(self._retries, settings.pbxs, lambda: self._survey(server))
+            management = Server(
+                server_config(build_management(self._readiness, self._metrics.registry, more_routes=routes))
+            )
             with self._signals():
                 serving = [
                     self._supervise(management.serve([management_socket]), "management server"),
@@ -135,7 +148,8 @@ class Bridge:
         return Ingress(
             {**dict.fromkeys(WEBHOOK_PATHS, self._webhooks()), TOKEN_PATH: tokens},
             self._metrics,
-            wrong_passwords=WrongPasswords(networks(self._settings.trusted_proxies)),
+            wrong_passwords=self._wrong_passwords,
+            retries=self._retries,
             log_requests=self._settings.log_level == "debug",
         )
 
@@ -149,7 +163,21 @@ class Bridge:
             partitions_of=settings.partitions_of,
             max_body_bytes=settings.max_body_bytes,
             accepted=(settings.accepted_status, settings.accepted_body.encode()),
+            retries=self._retries,
         )
+
+    def _survey(self, server: HttpServer) -> dict[str, Any]:
+        """Make the body of `/survey`: how the senders use HTTP."""
+        answers: Counter[str] = Counter()
+        for (route, _, status), count in self._metrics.http_requests.counts().items():
+            if route == "/voipex":
+                answers[str(status)] += count
+        return {
+            "since": self._started_at,
+            "answers": answers,
+            "slowest_answer_s": self._metrics.http_request_duration.highest(),
+            **self._senders.to_json(server.describe()),
+        }
 
     def _tls(self) -> Callable[[], ssl.SSLContext] | None:
         certificate = self._certificate
@@ -253,6 +281,7 @@ class Bridge:
         set_back = False
         while True:
             await asyncio.sleep(_WATCH_S)
+            self._retries.expire()
             if isinstance(self._spool, Spool):
                 self._spool.check()
             ahead_s = self._receipts.ahead_s
@@ -307,6 +336,7 @@ class Bridge:
                     "skew_s": self._publisher.clock_skew_s,
                 },
                 "topics": self._topic_watch.describe(),
+                "retry_probe": self._retries.describe_probe() if self._retries.is_probing else None,
             },
         )
 
@@ -399,6 +429,12 @@ class Bridge:
             publishing.cancel()
             await asyncio.wait({publishing})
         await self._spool.close()  # (5)
+
+
+def _log_end_of_probe(probe: Probe) -> None:
+    log.warning(
+        "retry probe ended", pbx=probe.pbx, cause=probe.ended, refused=probe.refused, answers=probe.answers
+    )
 
 
 class _CheckedProducer(KafkaProducer):

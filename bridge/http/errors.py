@@ -14,7 +14,8 @@ Errors of an HTTP request itself. `problems` says how each is answered, and so a
     │   ├── NotFound
     │   └── MethodNotAllowed
     └── ServiceUnavailable
-        └── TooManyConnections
+        ├── TooManyConnections
+        └── RetryProbe
 """
 
 from voipex.errors import BridgeError, ServiceUnavailable
@@ -66,3 +67,7 @@ class UnsupportedContentEncoding(RequestError):
 
 class TooManyConnections(ServiceUnavailable):
     """More than `VOIPEX_MAX_CONNECTIONS` connections; sent before a request is read. Operator: find out what connects; a PBX needs a few dozen."""
+
+
+class RetryProbe(ServiceUnavailable):
+    """The event is stored; a probe answers 503 all the same, to see whether the PBX sends it again. It ends by itself within a minute. Operator: `voipex-bridge survey --probe-retry` was started; Ctrl-C there ends it early."""

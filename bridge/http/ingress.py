@@ -16,12 +16,14 @@ from bridge.http.errors import (
     ContentTooLarge,
     MethodNotAllowed,
     NotFound,
+    RetryProbe,
     TooManyAttempts,
     UnsupportedContentEncoding,
 )
 from bridge.http.messages import RequestHeaders, Respond, Response
 from bridge.http.problems import known, problem_response
 from bridge.http.receipts import ReceiptClock
+from bridge.http.retries import Retries
 from bridge.metrics import Metrics
 from bridge.spool import RecordSink
 from voipex.dead_letters import dead_letter
@@ -83,6 +85,7 @@ class Ingress:
     Args:
         endpoints: by path.
         wrong_passwords: decides which of them get 429.
+        retries: remembers what was refused.
         log_requests: write a line for each request, at level debug.
     """
 
@@ -92,11 +95,13 @@ class Ingress:
         metrics: Metrics,
         *,
         wrong_passwords: WrongPasswords | None = None,
+        retries: Retries | None = None,
         log_requests: bool = False,
     ) -> None:
         self._endpoints = endpoints
         self._metrics = metrics
         self._wrong_passwords = wrong_passwords or WrongPasswords()
+        self.retries: Final = retries or Retries()
         self._log_requests = log_requests
         self._throttle = LogThrottle(interval_s=1.0)
 
@@ -186,15 +191,24 @@ class Exchange:
         try:
             self.endpoint.receive(body, self)
         except Exception as error:  # noqa: BLE001 - nothing above would answer the client
-            self.fail(error)
+            self.fail(error, body)
 
     def respond(self, response: Response) -> None:
         self._respond(response)
         self._ingress.record_response(self, response.status)
 
-    def fail(self, error: Exception) -> None:
-        """Respond to an error."""
-        self._respond(self.reject(error))
+    def fail(self, error: Exception, body: bytes) -> None:
+        """Respond to an error; *body* is remembered, to recognize a repeat."""
+        response = self.reject(error)
+        self._respond(response)
+        if self.pbx is not None:
+            self._ingress.retries.refused(self.pbx, response.status, body)
+
+    @property
+    def pbx(self) -> str | None:
+        """None before authentication."""
+        principal = getattr(self, "principal", None)
+        return None if principal is None else principal.pbx
 
     def reject(self, error: Exception) -> Response:
         """Make the response to *error*, which is counted and logged as one."""
@@ -206,9 +220,18 @@ class Exchange:
         response = problem_response(answered) if endpoint is None else endpoint.rejection(answered)
         self._ingress.record_response(self, response.status)
         self._ingress.log_rejection(answered, response.status)
+        self._count_rejection(answered, response.status)
         if endpoint is not None:
             endpoint.on_rejected(answered)
         return response
+
+    def _count_rejection(self, answered: Exception, status: int) -> None:
+        retries, pbx = self._ingress.retries, self.pbx
+        retries.count(pbx, status)
+        length = self.headers.get(b"content-length")
+        if isinstance(answered, ContentTooLarge) and length is not None:  # its body is not read
+            retries.received(pbx, b"413 " + length)
+            retries.refused(pbx, status, b"413 " + length)
 
 
 def check_body_headers(headers: RequestHeaders, max_body_bytes: int) -> None:
@@ -233,6 +256,7 @@ class WebhookEndpoint:
         clock: gives each webhook its time and its id.
         partitions_of: number of partitions of each topic, by PBX.
         accepted: status and body of the response to an accepted event.
+        retries: notes repeats, and has the probe.
     """
 
     route: Final = "/voipex"
@@ -248,7 +272,9 @@ class WebhookEndpoint:
         partitions_of: Callable[[str], int],
         max_body_bytes: int,
         accepted: tuple[int, bytes] = (200, b""),
+        retries: Retries | None = None,
     ) -> None:
+        self._retries = retries or Retries()
         self._sink = sink
         self._authenticate = authenticate
         self._clock = clock
@@ -264,10 +290,12 @@ class WebhookEndpoint:
         """
         Receive one webhook. The accepted status means that its event is durable (`RecordSink`); after any other the PBX may try to do better.
 
-        A body that is no event is stored durably too, as a dead letter, before it is rejected.
+        A body that is no event is stored durably too, as a dead letter, before it is rejected. While a probe runs, a few events are answered
+        with 503 although they are durable.
         """
         principal = exchange.principal
         assert principal is not None  # noqa: S101 - `authenticate` returns one
+        probes = self._retries.watching and self._retries.received(principal.pbx, body)
         receipt = self._clock.receipt(traceparent_of(exchange.headers.get(b"traceparent")))
         partitions = self._partitions_of(principal.pbx)
         try:
@@ -279,17 +307,25 @@ class WebhookEndpoint:
             return
         at_ms = receipt.received_at_us // 1000
         record = encode(event, at_ms, partitions, receipt.traceparent)
-        self._sink.append((record,), partial(self._on_event_durable, event.fields, exchange))
+        on_event_durable = self._on_probed_durable if probes else self._on_event_durable
+        self._sink.append((record,), partial(on_event_durable, event.fields, exchange, body))
 
     def _on_event_durable(
-        self, fields: Mapping[str, Any], exchange: Exchange, error: Exception | None
+        self, fields: Mapping[str, Any], exchange: Exchange, body: bytes, error: Exception | None
     ) -> None:
         if error is not None:
-            exchange.fail(error)
+            exchange.fail(error, body)
             return
         exchange.respond(self._accepted)
         self._metrics.events_received.inc(fields["pbx"], fields["type"])
         self._metrics.http_request_duration.observe(time.perf_counter() - exchange.started)
+
+    def _on_probed_durable(
+        self, fields: Mapping[str, Any], exchange: Exchange, body: bytes, error: Exception | None
+    ) -> None:
+        if error is None:
+            self._metrics.events_received.inc(fields["pbx"], fields["type"])
+        exchange.fail(error or RetryProbe("the event is stored; this answer is a probe"), body)
 
     def _on_dead_letter_durable(
         self,
@@ -308,7 +344,7 @@ class WebhookEndpoint:
                 fault=type(invalid).__name__,
                 credential=principal.name,
             )
-        exchange.fail(error or invalid)
+        exchange.fail(error or invalid, dead.value)
 
     def rejection(self, error: Exception) -> Response:
         return problem_response(error)

@@ -1,7 +1,7 @@
 """Requests and responses as values, and the calls between a connection and the application."""
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -51,6 +51,46 @@ class Application(Protocol):
 
     def reject(self, error: Exception) -> Response:
         """Make the response to bytes that are no request."""
+        ...
+
+
+End = Literal[
+    "open",
+    "sender_idle",
+    "sender_before_answer",
+    "sender_within_request",
+    "bridge_idle",
+    "bridge_after_answer",
+]
+"""
+Who ended a connection, and when. `bridge_idle`: after VOIPEX_IDLE_TIMEOUT_S. `bridge_after_answer`: the sender asked for it, or the bridge
+refused or stops.
+"""
+
+
+class Connection(NamedTuple):
+    """
+    A connection at its end, or as it is now.
+
+    `handler`: of the last request whose head was accepted. `age_s`: since the begin of a request that is still here, else since the last
+    response.
+    """
+
+    handler: Handler | None
+    requests: int
+    http_version: str
+    tls: str | None
+    end: End
+    age_s: float
+
+
+class Observer(Protocol):
+    """Learns how senders behave."""
+
+    def closed(self, connection: Connection) -> None: ...
+
+    def dropped(self, status: int, body: bytes) -> None:
+        """The head of a request was refused with *status*; *body* is what followed it."""
         ...
 
 

@@ -63,6 +63,7 @@ PROBLEMS: Final[Mapping[type[Exception], Problem]] = {
     errors.SpoolFailed: Problem(503, "Spool broken", retriable=True, headers=_RETRY_AFTER),
     errors.SpoolFull: Problem(503, "Spool full", retriable=True, headers=_RETRY_AFTER),
     errors.SpoolShareFull: Problem(503, "Share of the spool full", retriable=True, headers=_RETRY_AFTER),
+    http.RetryProbe: Problem(503, "Temporarily unavailable", retriable=True, headers=_RETRY_AFTER),
     http.TooManyConnections: Problem(503, "Too many connections", retriable=True, headers=_RETRY_AFTER),
     # Answers of POST /token, in the form of RFC 6749.
     errors.InvalidTokenRequest: Problem(400, "No token", retriable=False),

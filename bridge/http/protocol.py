@@ -40,11 +40,22 @@ from bridge.http.errors import (
     RequestTimeout,
     TooManyConnections,
 )
-from bridge.http.messages import CLOSE, Application, Handler, Respond, Response, joined
+from bridge.http.messages import (
+    CLOSE,
+    Application,
+    Connection,
+    End,
+    Handler,
+    Observer,
+    Respond,
+    Response,
+    joined,
+)
 from voipex.errors import ShuttingDown
 
 LINGER_S: Final = 1.0
 _LINGER_BYTES: Final = 512 * 1024
+_DROPPED_BYTES: Final = 4096  # a longer body of a refused request is no event of VOIPEX
 _LAST_BYTES_S: Final = 1.0  # for a request that is half here when the server stops
 OVERFLOW_CONNECTIONS: Final = 256
 """Connections above the limit that may hear their 503 at the same time; others are just closed."""
@@ -100,20 +111,25 @@ class HttpProtocol(asyncio.Protocol):
         "_concerns_connection",
         "_connections",
         "_continue_due",
+        "_dropped",
         "_half_closed",
         "_handler",
         "_headers",
         "_is_large",
         "_keep_alive",
+        "_left_s",
         "_limits",
         "_loop",
         "_method",
+        "_observer",
+        "_opened",
         "_parser",
         "_peer",
         "_queue",
         "_received",
         "_repeated",
         "_request",
+        "_requests",
         "_shared",
         "_since",
         "_state",
@@ -124,8 +140,20 @@ class HttpProtocol(asyncio.Protocol):
     )
     _transport: asyncio.Transport
 
-    def __init__(self, application: Application, limits: Limits, connections: "set[HttpProtocol]") -> None:
+    def __init__(
+        self,
+        application: Application,
+        limits: Limits,
+        connections: "set[HttpProtocol]",
+        observer: Observer | None = None,
+    ) -> None:
         """*connections*: those of the server; this one is in it as long as it is open."""
+        self._observer = observer
+        self._requests = self._dropped = 0
+        self._opened: Handler | None = None
+        """Of the last request whose head was accepted."""
+        self._left_s: float | None = None
+        """Age of the request at which the client ended its side, before the answer."""
         self._application = application
         self._limits = limits
         self._connections = connections
@@ -160,6 +188,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         self._connections.discard(self)
+        if self._observer is not None:
+            self._observer.closed(self.describe(is_open=False))
+        self._opened = None  # it refers to this object
         self._queue.clear()
         del self._parser  # it refers to this object
 
@@ -190,6 +221,7 @@ class HttpProtocol(asyncio.Protocol):
         waits = self._state is _IDLE and self._request is not None and self._transport.can_write_eof()
         if waits:
             self._half_closed = True
+            self._left_s = self._loop.time() - self._since
             self._state = _CLOSING
         return waits
 
@@ -205,6 +237,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._state = _HEAD
+        self._requests += 1
         self._since = self._loop.time()
         self._url = self._body = b""
         self._headers: dict[bytes, bytes] = {}
@@ -245,8 +278,10 @@ class HttpProtocol(asyncio.Protocol):
         opened = self._application.open(self._method, _path_of(self._url), headers, self._peer)
         self._state = _BODY
         if isinstance(opened, Response):
+            self._dropped = opened.status
             self._respond_early(opened)
             return
+        self._opened = opened
         if b"content-length" not in headers and b"transfer-encoding" not in headers:
             self._respond_early(opened.reject(LengthRequired("send Content-Length, or chunks")))
             return
@@ -258,6 +293,8 @@ class HttpProtocol(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         handler = self._handler
         if handler is None:
+            if self._dropped and len(self._body) <= _DROPPED_BYTES:
+                self._body += body
             return
         self._body += body
         if len(self._body) > handler.max_body_bytes:
@@ -274,6 +311,35 @@ class HttpProtocol(asyncio.Protocol):
             self._handler = None
             self._continue_due = False
             self._enqueue(handler, self._body)
+        elif self._dropped:
+            self._report_dropped()
+
+    def _report_dropped(self) -> None:
+        if self._observer is not None and 0 < len(self._body) <= _DROPPED_BYTES:
+            self._observer.dropped(self._dropped, self._body)
+        self._dropped = 0
+
+    def describe(self, *, is_open: bool = True) -> Connection:
+        """Describe the connection as it is now, or at its end."""
+        end: End
+        age_s = self._loop.time() - self._since
+        if self._left_s is not None:
+            end, age_s = "sender_before_answer", self._left_s
+        elif is_open:
+            end = "open"
+        elif self._request is not None:
+            end = "sender_before_answer"
+        elif self._state >= _CLOSING:
+            end = "bridge_after_answer"
+        elif self._state is not _IDLE:
+            end = "sender_within_request"
+        else:
+            end = "bridge_idle" if age_s > self._limits.idle_timeout_s else "sender_idle"
+        tls = self._transport.get_extra_info("ssl_object")
+        version = self._parser.get_http_version() if self._requests else ""
+        return Connection(
+            self._opened, self._requests, version, None if tls is None else tls.version(), end, age_s
+        )
 
     def _require_short_head(self) -> None:
         limit = self._limits.max_head_bytes

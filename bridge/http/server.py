@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bridge.http.errors import TooManyConnections
-from bridge.http.messages import Application
+from bridge.http.messages import Application, Connection, Observer
 from bridge.http.protocol import LINGER_S, OVERFLOW_CONNECTIONS, HttpProtocol, Limits
 
 _BACKLOG: Final = 2048  # connections that may wait for accept()
@@ -28,11 +28,17 @@ class HttpServer:
     Args:
         application: opens the requests.
         tls: gives the context of each new connection; without it the server speaks plain HTTP.
+        observer: learns how the senders behave.
     """
 
     def __init__(
-        self, application: Application, limits: Limits, tls: Callable[[], ssl.SSLContext] | None = None
+        self,
+        application: Application,
+        limits: Limits,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._application = application
         self._limits = limits
         self._tls = tls
@@ -80,6 +86,10 @@ class HttpServer:
     def stop(self) -> None:
         self._stopping.set()
 
+    def describe(self) -> list[Connection]:
+        """Describe the connections that are open now."""
+        return [connection.describe() for connection in self._connections]
+
     async def _run(self, stop_accepting: Callable[[], object]) -> None:
         self.started.set()
         try:
@@ -103,7 +113,7 @@ class HttpServer:
             connection.expire(now)
 
     def _make_protocol(self) -> HttpProtocol:
-        protocol = HttpProtocol(self._application, self._limits, self._connections)
+        protocol = HttpProtocol(self._application, self._limits, self._connections, self._observer)
         if self._draining:
             protocol.drain()
         return protocol

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -11,12 +12,14 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
 from tests.factories import body
 from tests.processes import BridgeProcess, free_port
+from tests.waiting import eventually
 
 
 class SecureBridge(BridgeProcess):
@@ -251,3 +254,23 @@ def test_certificate_without_its_key_prevents_the_start(tmp_path: Path) -> None:
     assert "tls.crt" in missing.log()
     assert "does not exist" in missing.log()
     assert "Traceback" not in alone.log() + missing.log()
+
+
+def test_the_tls_version_of_a_sender_is_counted(bridge: SecureBridge) -> None:
+    connection = bridge.connect()
+    status = bridge.post_on(connection)
+
+    def survey() -> dict[str, Any]:
+        url = f"http://127.0.0.1:{bridge.management_port}/survey"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)["pbxs"]["voipex"]
+        return found
+
+    while_open = survey()
+    connection.close()
+    eventually(lambda: "open" not in survey()["ends"])
+    closed = survey()
+
+    assert status == 200
+    assert [each["habits"]["tls"] for each in (while_open, closed)] == [{"TLSv1.3": 1}] * 2
+    assert (while_open["ends"], closed["ends"]) == ({"open": 1}, {"sender_idle": 1})

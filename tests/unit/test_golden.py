@@ -151,6 +151,7 @@ def registries() -> Mapping[str, CollectorRegistry]:
     bridge.watch_spool(_NoSpool, lambda: 0, lambda: 0)
     bridge.watch_clock(lambda: 0.0, lambda: {"x": 0.0})
     bridge.watch_topics(lambda: {"missing": 0})
+    bridge.watch_probe(lambda: False)
     consumers.watch(
         lambda: [
             ServiceSnapshot(

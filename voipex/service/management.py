@@ -1,6 +1,6 @@
 """The management port of every service: liveness, readiness and metrics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -23,11 +23,13 @@ def build_management(
     readiness: Callable[[], Readiness],
     registry: CollectorRegistry,
     stalled_because: Callable[[], str | None] = lambda: None,
+    more_routes: Sequence[Route] = (),
 ) -> Starlette:
     """
     Build the application of the management port.
 
     `/live`: 200 as long as the event loop runs and nothing has stalled, else 503 with the reason. `/ready`: 200 or 503, with details. `/metrics`: Prometheus text format.
+    *more_routes*: of this service alone.
     """
 
     async def live(_: Request) -> Response:
@@ -41,7 +43,9 @@ def build_management(
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/live", live), Route("/ready", ready), Route("/metrics", metrics)])
+    return Starlette(
+        routes=[Route("/live", live), Route("/ready", ready), Route("/metrics", metrics), *more_routes]
+    )
 
 
 def _json(status: int, body: Mapping[str, Any]) -> Response:

@@ -201,7 +201,10 @@ class BridgeSettings(ServiceSettings):
         str | None, Field(description="Address of the management port; default: `VOIPEX_HOST`.")
     ] = None
     management_port: Annotated[
-        Port, Field(description="Port of `/live`, `/ready` and `/metrics`. Keep it inside your network.")
+        Port,
+        Field(
+            description="Port of `/live`, `/ready`, `/metrics`, and of what `survey` asks. Keep it inside your network."
+        ),
     ] = 8081
     tls_cert_file: Annotated[
         Path | None,

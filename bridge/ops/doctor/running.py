@@ -68,6 +68,13 @@ def rate_running(details: Mapping[str, Any]) -> Iterator[Check]:
             "its spool is full: events get 503",
             "restore Kafka, or free some space on the disk",
         )
+    if probe := details.get("retry_probe"):
+        yield Check(
+            "bridge",
+            "warning",
+            f"a probe answers 503 to stored events of the PBX {probe['pbx']}, for {probe['ends_in_s']:.0f} s more; {probe['answers']} until now",
+            "it ends by itself; Ctrl-C in `voipex-bridge survey --probe-retry` ends it now",
+        )
     clock = details.get("clock", {})
     for pbx, skew_s in clock.get("skew_s", {}).items():
         if abs(skew_s) > _SKEW_S:

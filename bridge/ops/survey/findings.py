@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.ops.survey import sender as http_side
 from bridge.ops.survey.observe import Observations
+from bridge.ops.survey.sender import Sender
 from voipex.events import EventType, ReasonClass
 
 SUSPECT_SHARE = 0.05
@@ -31,13 +33,15 @@ class Finding:
         }
 
 
-def findings(seen: Observations, dead_letters: Counter[str]) -> list[Finding]:
+def findings(seen: Observations, dead_letters: Counter[str], sender: Sender | None) -> list[Finding]:
     """List what deserves a look, the most frequent first."""
-    found = [each for each in _findings(seen, dead_letters) if each.count]
+    found = [each for each in _findings(seen, dead_letters, sender) if each.count]
     return sorted(found, key=lambda each: (-each.count, each.code))
 
 
-def _findings(seen: Observations, dead_letters: Counter[str]) -> Iterator[Finding]:
+def _findings(seen: Observations, dead_letters: Counter[str], sender: Sender | None) -> Iterator[Finding]:
+    if sender is not None:
+        yield from (Finding(*each) for each in http_side.findings(sender))
     calls, agents, between = seen.calls, seen.agents, seen.between
     total = sum(each.count for each in seen.events.values())
     for name, count in seen.unknown_events.items():
@@ -62,7 +66,8 @@ def _findings(seen: Observations, dead_letters: Counter[str]) -> Iterator[Findin
         repeated,
         total,
         "copies of an earlier event of the same call, equal in every field",
-        "the PBX sends events twice, or tries again: see Repeats",
+        "the PBX sends events twice, or tries again: see Repeats"
+        + ("; a probe causes such copies, too" if sender is not None and sender.probed else ""),
     )
     yield Finding(
         "answered_before_ringing",
@@ -239,7 +244,7 @@ class Answer:
 _NOT_SEEN = "not seen"
 
 
-def answers(seen: Observations) -> list[Answer]:
+def answers(seen: Observations, sender: Sender | None) -> list[Answer]:
     """Answer each open question by counts."""
     calls, between, agents = seen.calls, seen.between, seen.agents
     total = sum(each.count for each in seen.events.values())
@@ -295,6 +300,7 @@ def answers(seen: Observations) -> list[Answer]:
                 )
             ),
         ),
+        *(Answer(question, answer) for question, answer in http_side.answers(sender)),
         Answer("Are events sent twice?", _of((_counts(calls.repeats), sum(calls.repeats.values())))),
         Answer(
             "Do events overtake each other?",

@@ -7,6 +7,7 @@ from typing import Any
 
 from bridge.ops.survey.findings import answers, findings
 from bridge.ops.survey.observe import FIELDS, Observations
+from bridge.ops.survey.sender import Sender, proxied, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def count_documents(timelines: Sequence[Mapping[str, Any]], agents: Sequence[Map
 
 
 def to_json(
-    seen: Observations, documents: Documents, dead_letters: Counter[str], sender: Mapping[str, Any] | None
+    seen: Observations, documents: Documents, dead_letters: Counter[str], sender: Sender | None
 ) -> dict[str, Any]:
     """Return everything counted; keys are stable, values are numbers and names that are nobody's."""
     calls = {
@@ -44,8 +45,8 @@ def to_json(
     }
     return {
         "period": {"first": seen.first_received_at, "last": seen.last_received_at},
-        "findings": [each.to_json() for each in findings(seen, dead_letters)],
-        "answers": [asdict(each) for each in answers(seen)],
+        "findings": [each.to_json() for each in findings(seen, dead_letters, sender)],
+        "answers": [asdict(each) for each in answers(seen, sender)],
         "events": {
             name: {
                 "count": counts.count,
@@ -67,7 +68,7 @@ def to_json(
             for name in ("calls", "quality", "outcome", "anomalies", "inferred", "presence")
         },
         "dead_letters": _plain(dead_letters),
-        "sender": sender,
+        "sender": None if sender is None else sender.model_dump(),
     }
 
 
@@ -96,6 +97,8 @@ def _lines(survey: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     if not total:
         yield "There are no events to look at."
+        yield ""
+        yield from _sender(survey["sender"])
         return
     yield (
         f"Events: {total}, calls: {survey['calls']['calls']}, agents: {survey['agents']['agents']}. Received from "
@@ -196,13 +199,23 @@ def _documents(documents: Mapping[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _sender(sender: Mapping[str, Any] | None) -> Iterator[str]:
+def _sender(counted: Mapping[str, Any] | None) -> Iterator[str]:
     yield "## How the PBX sends"
     yield ""
-    if sender is None:
-        yield "Unknown: a recording does not tell, and no bridge on this host was asked."
+    if counted is None:
+        yield "Unknown: no bridge was asked. `--bridge http://HOST:8081` names the management port of one."
         return
-    yield from _table(("what", "seen"), sender.items())
+    sender = Sender.model_validate(counted)
+    if through := proxied(sender):
+        yield (
+            f"{through} of {sender.connections} connections came through a proxy: HTTP version, TLS, connections and time-outs are those of "
+            "the proxy, and it may repeat requests by itself."
+        )
+        yield ""
+    if sender.bridges > 1:
+        yield "A repeat that reached another bridge than the refused request is not recognized; see Repeats and order."
+        yield ""
+    yield from _table(("what", "seen"), rows(sender))
 
 
 def _field_table(events: Mapping[str, Any]) -> Iterator[str]:

@@ -2,10 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-from prometheus_client.parser import text_string_to_metric_families
+from typing import NamedTuple
 
 from bridge.ops.reader import ConsumerRecord, read
 from consumers.explain.trace import Trace, trace_of
@@ -63,17 +60,3 @@ def distinct(trace: Trace) -> list[Event]:
     """Return the events of a trace in their total order, copies of one event_id once."""
     events = {each.event_id: each for each in trace.received}
     return [each.event for each in sorted(events.values(), key=lambda each: each[:2])]
-
-
-def sender_habits(metrics: str) -> Mapping[str, Any]:
-    """Pick what `/metrics` of a running bridge tells about its clients, since its start."""
-    habits: dict[str, Any] = {}
-    codes: Counter[str] = Counter()
-    for family in text_string_to_metric_families(metrics):
-        for sample in family.samples:
-            if sample.name == "voipex_bridge_http_requests_total" and sample.labels["route"] != "/token":
-                codes[sample.labels["code"]] += int(sample.value)
-    habits["answers by status code, since the bridge's start"] = (
-        ", ".join(f"{code}: {count}" for code, count in sorted(codes.items())) or "none"
-    )
-    return habits

@@ -1,6 +1,9 @@
 """The survey names the anomalies of a trace, with right counts, and no personal data."""
 
+import contextlib
+import http.server
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,14 +12,15 @@ from typing import Any
 
 import orjson
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from bridge.cli.main import app
 from bridge.ops.survey import report
 from bridge.ops.survey.anonymous import People, kind_of
 from bridge.ops.survey.findings import unmapped_keys
 from bridge.ops.survey.observe import Observations, observe
-from bridge.ops.survey.sources import distinct, sender_habits
+from bridge.ops.survey.sender import BridgeSurvey, sender_of
+from bridge.ops.survey.sources import distinct
 from consumers.explain.trace import read_trace
 from sandbox.simulator import SimulationPlan, events
 from voipex.timestamps import format_rfc3339, parse_rfc3339
@@ -292,7 +296,189 @@ def test_a_missing_recording_is_wrong_usage(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["survey", str(tmp_path / "none")]).exit_code == 2
 
 
-def test_answers_are_counted_by_status_code() -> None:
-    metrics = 'voipex_bridge_http_requests_total{route="/voipex",method="POST",code="200"} 3.0\n'
-    text = f"# TYPE voipex_bridge_http_requests counter\n{metrics}"
-    assert sender_habits(text) == {"answers by status code, since the bridge's start": "200: 3"}
+# ---------------------------------------------------------------- what bridges say
+
+
+def bridge_survey(**changes: Any) -> dict[str, Any]:
+    """The body of `/survey`."""
+    counted = {
+        "connections": 2,
+        "addresses": 1,
+        "habits": {"connection": {"close": 2}, "proxy": {"none": 2}},
+        "requests_per_connection": {"1": 2},
+        "ends": {"bridge_after_answer": 2},
+        "idle_s": {},
+        "left_s": {},
+        "refused": {},
+        **changes,
+    }
+    return {
+        "since": "2026-03-02T08:00:00.000000Z",
+        "answers": {"200": 5},
+        "slowest_answer_s": "0.025",
+        "pbxs": {"voipex": counted},
+        "before_authentication": {"connections": 0, "refused": {}},
+        "probe": None,
+    }
+
+
+def refused(**changes: Any) -> dict[str, Any]:
+    counted = {"requests": 3, "watched": 3, "repeats": {}, "uncertain": {}, "silent": {}, **changes}
+    return {"refused": {"503": counted}}
+
+
+def answer(question: str, *surveys: dict[str, Any]) -> str:
+    sender = sender_of([BridgeSurvey.model_validate(each) for each in surveys], "voipex") if surveys else None
+    survey = report.to_json(observed([*call("1772438400.1")]), report.Documents(), Counter(), sender)
+    [found] = [each["answer"] for each in survey["answers"] if question in each["question"]]
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("counted", "shown"),
+    [
+        ({}, "not seen: no request was refused. `--probe-retry` finds out"),
+        (refused(repeats={"1": {"2": 3}}), "503: repeats after 2 s, 3 times (3 events)"),
+        (
+            refused(repeats={"1": {"2": 1}, "2": {"2.1": 1}, "3": {"1.9": 1}}),
+            "503: repeats after 1.9 or 2 or 2.1 s, 3 times (1 event)",
+        ),
+        (
+            refused(repeats={"1": {"2": 3}, "2": {"4": 1}}),
+            "503: repeats after 2 s, then 4 s, 4 times (3 events)",
+        ),
+        (
+            refused(repeats={"1": {"1.9": 1, "2": 2, "2.1": 1, "2.2": 1}}),
+            "503: repeats after 1.9 to 2.2 s (median 2 s), 5 times (5 events)",
+        ),
+        (refused(silent={"61": 2, "75": 1}), "503: never within a minute, 3 events"),
+        (refused(silent={"3600": 1}), "503: never within an hour, 1 event"),
+        (refused(silent={"130": 1, "12": 2}), "503: never within 2 minutes, 1 event, not yet, 2 events refused less than a minute ago"),
+        (
+            refused(silent={"61": 1}, uncertain={"20": 1}),
+            "503: never within a minute, 1 event, the same content after 20 s, once, perhaps as a new event",
+        ),
+        (refused(watched=0), "503: unknown, 3 times; a body that was not read cannot be recognized"),
+    ],
+)  # fmt: skip
+def test_repeats_of_refused_requests_are_an_answer(counted: dict[str, Any], shown: str) -> None:
+    assert answer("refused requests sent again", bridge_survey(**counted)) == shown
+
+
+def test_time_outs_and_connections_are_answers() -> None:
+    calm, hasty = bridge_survey(), bridge_survey(left_s={"5": 2}, idle_s={"15": 1})
+
+    assert answer("wait for an answer", calm) == (
+        "not seen: it never left before an answer; the slowest answer to an accepted event took at most 0.025 s"
+    )
+    assert answer("wait for an answer", hasty).startswith("left before the answer after 5 s, 2 times")
+    assert answer("keep its connections", hasty) == (
+        "0 of 2 connections carried more than one request; 2 asked for a close; it closed 1 itself, after 15 s without a request"
+    )
+    assert answer("keep its connections") == "not seen: no bridge was asked, `--bridge` names one"
+
+
+def test_counts_of_several_bridges_are_added() -> None:
+    one, other = (bridge_survey(**refused(silent={"61": 1})) for _ in range(2))
+    other["since"] = "2026-03-02T09:00:00.000000Z"
+    other["slowest_answer_s"] = "+Inf"
+
+    sender = sender_of([BridgeSurvey.model_validate(each) for each in (one, other)], "voipex")
+
+    assert (sender.bridges, sender.connections, sender.answers) == (2, 4, {"200": 10})
+    assert sender.refused["503"].silent == {"61": 2}
+    assert (sender.since, sender.slowest_answer_s) == ("2026-03-02T09:00:00.000000Z", "+Inf")
+
+
+def test_refused_events_that_do_not_come_again_are_a_finding() -> None:
+    sender = sender_of(
+        [BridgeSurvey.model_validate(bridge_survey(**refused(silent={"61": 2, "9": 1}), left_s={"5": 1}))],
+        "voipex",
+    )
+    survey = report.to_json(observed([*call("1772438400.1")]), report.Documents(), Counter(), sender)
+
+    counts = {each["code"]: (each["count"], each["of"]) for each in survey["findings"]}
+    assert counts["not_repeated_after_503"] == (2, 3)
+    assert counts["left_before_answer"] == (1, 2)
+    assert survey["sender"]["refused"]["503"]["silent"] == {"61": 2, "9": 1}
+
+
+def test_a_proxy_is_named_before_its_habits() -> None:
+    sender = sender_of(
+        [BridgeSurvey.model_validate(bridge_survey(habits={"proxy": {"through a proxy": 2}}))], "voipex"
+    )
+    survey = report.to_json(observed([*call("1772438400.1")]), report.Documents(), Counter(), sender)
+
+    assert "2 of 2 connections came through a proxy" in report.to_markdown(survey)
+
+
+@contextlib.contextmanager
+def management_port(body: dict[str, Any]) -> Iterator[str]:
+    """The address of a port that answers every GET with this body."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(orjson.dumps(body))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def survey_with(*options: str) -> Result:
+    return CliRunner().invoke(app, ["survey", "-", *options], input=trace_of([*call("1772438400.1")]))
+
+
+def test_the_command_asks_the_bridges_that_are_named() -> None:
+    with management_port(bridge_survey(**refused(repeats={"1": {"2": 3}}))) as address:
+        result = survey_with("--bridge", f"http://{address}")
+
+    assert result.exit_code == 0, result.output
+    assert (
+        "| Are refused requests sent again? | 503: repeats after 2 s, 3 times (3 events) |" in result.output
+    )
+    assert "| connections | 2 from 1 address |" in result.output
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://jana:tajne@127.0.0.1:1", "https://bridge:8081", "bridge", "http://bridge:tajne/", "jana:tajne"],
+)
+def test_a_wrong_url_of_a_bridge_is_not_repeated(url: str) -> None:
+    result = survey_with("--bridge", url)
+
+    assert result.exit_code == 2
+    assert "tajne" not in result.output + result.stderr
+    assert "--bridge: say http://HOST:PORT of a management port, without a user" in result.stderr
+
+
+def test_a_bridge_that_is_none_is_named_and_not_shown() -> None:
+    planted = bridge_survey(habits={"user_agent": {"<petr.novak 777888999>": 1}})
+    with management_port(planted) as address:
+        result = survey_with("--bridge", address)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"--bridge {address}: what answers there is no bridge of this version" in result.stderr
+    assert "777888999" not in result.stderr
+
+
+def test_a_probe_is_not_started_without_a_yes() -> None:
+    result = survey_with("--probe-retry", "--bridge", "127.0.0.1:1", "--pbx", "voipex")
+
+    assert result.exit_code == 1
+    assert "answers 503 to 10 events of the PBX voipex" in result.stderr
+    assert "not started; --yes starts it without asking" in result.stderr
+
+
+def test_a_probe_needs_to_know_its_bridge() -> None:
+    assert survey_with("--probe-retry", "--yes").exit_code == 2
