@@ -94,7 +94,7 @@ $(BROWSER_READY): $(READY) requirements-browser.txt
 	@touch $@
 
 ARTEFACTS := build/artefacts
-artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, and KUBECONFIG of any API server)
+artefacts: $(READY) $(ARTEFACTS)/.ready ## image, compose, deployment files, dashboards, alerts: each judged by its own tool (needs docker, promtool, node, kcat, and KUBECONFIG of any API server)
 	@$(BIN)/python -m pytest -m "artefacts" -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/artefacts
 
 $(ARTEFACTS)/.ready: requirements-artefacts.txt

@@ -87,7 +87,10 @@ class Metrics:
             to,
         )
         self.events_received = SingleThreadCounter(
-            "voipex_bridge_events_received", "Events accepted (2xx).", ("pbx", "type"), to
+            "voipex_bridge_events_received",
+            "Events accepted (2xx), or stored while a probe answers 503.",
+            ("pbx", "type"),
+            to,
         )
         self.events_rejected = Counter(
             "voipex_bridge_events_rejected",

@@ -12,7 +12,8 @@ from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
 
 ROOT = Path(__file__).parents[1]
-_BLOCK = re.compile(r"^( *)```(sh|console)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)((?:[-*]|\d+\.) )?```(sh|console)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+"""Blocks of commands, also in the item of a list."""
 _SHARED = (".venv", "Makefile", "requirements-dev.txt", "pyproject.toml", "README.md", "docs")
 
 
@@ -26,8 +27,9 @@ class Block(NamedTuple):
 def blocks(page: str) -> list[Block]:
     """Every block of commands of a page, a line that ends in a backslash joined with the next; of a console what follows `$`."""
     found = []
-    for indent, language, text in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
-        joined = re.sub(rf"^{indent}", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    for indent, item, language, text in _BLOCK.findall((ROOT / page).read_text(encoding="utf-8")):
+        left = " " * (len(indent) + len(item))
+        joined = re.sub(rf"^{left}", "", text, flags=re.MULTILINE).replace("\\\n", " ")
         lines = joined.splitlines()
         if language == "console":
             lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
@@ -63,6 +65,7 @@ class Clone:
         (self.folder / "build").mkdir(parents=True)
         for name in _SHARED:
             (self.folder / name).symlink_to(ROOT / name)
+        (ROOT / "build" / "kafka-jars").mkdir(parents=True, exist_ok=True)
         (self.folder / "build" / "kafka-jars").symlink_to(ROOT / "build" / "kafka-jars")
 
     @property

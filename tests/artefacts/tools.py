@@ -1,6 +1,6 @@
 """
 Tools of other ecosystems that check the artefacts. `make artefacts` installs those of pip and npm; the others (docker with compose, kubectl,
-promtool, node) must be on the PATH. A missing tool fails the test with a hint how to install it.
+promtool, node, kcat) must be on the PATH. A missing tool fails the test with a hint how to install it.
 """
 
 import json
@@ -24,6 +24,7 @@ _HINTS: Final = {
     "promtool": "Debian's package prometheus, or a release of Prometheus",
     "amtool": "Debian's package prometheus-alertmanager, or a release of Alertmanager",
     "node": "https://nodejs.org",
+    "kcat": "Debian's package kcat",
 }
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.documented import ROOT, Clone, Result, blocks
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, eventually
 
+DOCUMENTED_CALL = "1412256225.1941"
 README = [command for block in blocks("README.md") for command in block.commands]
 
 
@@ -25,10 +27,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
         yield running.start("SIM=0")
 
 
-def the_one(beginning: str, page: str = "README.md") -> str:
+def the_one(words: str, page: str = "README.md", ends: str = "") -> str:
     """The only command of a page that contains these words."""
-    [found] = [command for block in blocks(page) for command in block.commands if beginning in command]
+    [found] = [
+        command
+        for block in blocks(page)
+        for command in block.commands
+        if words in command and command.endswith(ends)
+    ]
     return found
+
+
+def new_call() -> str:
+    """A UniqueId for the documented call in a test of its own, which other tests do not end."""
+    return f"1412256225.{time.time_ns() // 1000}"
 
 
 def succeeds(clone: Clone, command: str) -> Result:
@@ -58,14 +70,36 @@ def test_every_command_of_the_readme_succeeds_in_order(clone: Clone) -> None:
     }
 
     assert {command: done for command, done in results.items() if done.code} == {}
-    event = json.loads(results[the_one("call.events")].out.splitlines()[-1])
+    event = json.loads(results[the_one("call.events.v1", ends="--no-follow")].out.splitlines()[-1])
     timeline = json.loads(results[the_one("call.timelines")].out.splitlines()[-1])
-    assert event["value"]["unique_id"] == timeline["value"]["call_id"] == "1412256225.1941"
+    assert event["value"]["unique_id"] == timeline["value"]["call_id"] == DOCUMENTED_CALL
     assert "accepted" in results[the_one("simulate")].out
     assert "voipex.call.events.v1" in results[the_one("kafka-topics")].out
     for command, done in results.items():
         if "voipex-" in command and "explain" not in command and "kafka-tool" not in command:
             assert f"127.0.0.1:{clone.ports['KAFKA_PORT']}" in done.out + done.err, command
+
+
+def test_explain_gives_the_reason_that_the_readme_shows(clone: Clone) -> None:
+    """But for clock times and lengths."""
+    call = new_call()
+    [shown] = re.findall(r"^CALL .*?(?=^```)", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    for event in ("Ringing", "Hangup"):
+        succeeds(clone, the_one(event).replace(DOCUMENTED_CALL, call))
+    command = the_one("explain -").replace(DOCUMENTED_CALL, call)
+
+    def explained_to_the_end() -> str | None:
+        out = clone.run(command).out
+        return out if "Hangup" in out else None
+
+    explained = eventually(explained_to_the_end)
+
+    [drawn] = re.findall(r"^CALL .*?(?=^AGENTS)", explained, re.MULTILINE | re.DOTALL)
+    assert words_of(drawn.replace(call, DOCUMENTED_CALL)) == words_of(shown)
+
+
+def words_of(drawn: str) -> list[str]:
+    return re.sub(r"[+\d.:]+( m?s)?|░", "", drawn).split()
 
 
 def test_doctor_finds_no_fault_beside_a_running_sandbox(clone: Clone) -> None:
@@ -91,8 +125,9 @@ def test_what_make_run_prints_can_be_pasted(clone: Clone) -> None:
 
 
 def test_the_same_records_are_columns_on_a_terminal(clone: Clone) -> None:
-    succeeds(clone, the_one("curl"))
-    command = the_one("call.timelines").split()
+    call = new_call()
+    succeeds(clone, the_one("Ringing").replace(DOCUMENTED_CALL, call))
+    command = the_one("call.timelines").replace(DOCUMENTED_CALL, call).split()
     prints(clone, " ".join(command))
 
     shown = on_a_terminal(clone, command)
@@ -102,7 +137,10 @@ def test_the_same_records_are_columns_on_a_terminal(clone: Clone) -> None:
     )
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert "\x1b[" in shown, "no colour"
-    assert documented.split() == plain.splitlines()[-1].partition(" revision")[0].split()[2:]
+    assert (
+        documented.replace(DOCUMENTED_CALL, call).split()
+        == plain.splitlines()[-1].partition(" revision")[0].split()[2:]
+    )
 
 
 def on_a_terminal(clone: Clone, command: list[str]) -> str:
@@ -136,7 +174,7 @@ def test_tail_reports_that_there_is_nothing_with_a_key(clone: Clone) -> None:
 
 
 def test_the_readers_of_the_page_find_the_sandbox(clone: Clone) -> None:
-    succeeds(clone, the_one("curl"))
+    succeeds(clone, the_one("Ringing"))
     command = the_one("kafka-console-consumer", "docs/reading.md")
 
     done = clone.run(f"{command} --max-messages 1 --timeout-ms {int(WITHIN_S * 1000)}")
@@ -183,24 +221,50 @@ def test_the_commands_of_the_page_on_the_board_succeed(clone: Clone) -> None:
 
 def test_the_commands_of_the_operators_pages_succeed(clone: Clone) -> None:
     """As printed, but for the position of the dead letter."""
-    rejected = clone.run(the_one("curl").replace("-d '{", '-d \'{"No":1,').replace("EventName", "event"))
+    rejected = clone.run(the_one("Ringing").replace("-d '{", '-d \'{"No":1,').replace("EventName", "event"))
     listed = prints(clone, "voipex-bridge dead-letters list")
     position = listed.out.split()[0]
 
-    for page in ("docs/operations.md", "docs/connecting.md", "docs/runbooks/VoipexDeadLetters.md"):
-        for block in blocks(page):
-            for command in block.commands:
-                if command.startswith("voipex-") or "kafka-tool" in command:
-                    done = clone.run(command.replace("0:0", position))
-                    # A replay of a dead letter that still is no event ends with 1.
-                    assert done.code == (1 if " replay" in command and "unusable" in done.out else 0), (
-                        command,
-                        done,
-                    )
-                    assert "Traceback" not in done.err
+    runbooks = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs/runbooks").glob("*.md"))
+    commands = {
+        command: page
+        for page in ("docs/operations.md", "docs/connecting.md", *runbooks)
+        for block in blocks(page)
+        for command in block.commands
+        if (command.startswith(("voipex-", "date")) or "kafka-tool" in command)
+        and "--probe-retry" not in command
+    }
+    for command, page in commands.items():
+        done = clone.run(command.replace("0:0", position))
+        # A replay of a dead letter that still is no event ends with 1.
+        expected = 1 if " replay" in command and "unusable" in done.out else 0
+        assert (done.code, "Traceback" in done.err) == (expected, False), (page, command, done)
 
     assert "422" in rejected.out or "InvalidEvent" in rejected.out
     assert "InvalidEvent" in listed.out
+
+
+def test_the_probe_of_the_page_on_connecting_ends_with_ctrl_c(clone: Clone) -> None:
+    """The command as printed, but for the question, which only a terminal is asked."""
+    command = the_one("--probe-retry", "docs/connecting.md").replace("survey.md", "probed.md")
+    management = f"http://127.0.0.1:{clone.ports['MANAGEMENT_PORT']}"
+    runs = f"curl -sf {management}/ready | grep -q '\"retry_probe\":{{'"
+
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command.replace(' >', ' --yes >')}"],
+        cwd=clone.folder,
+        env=clone.environment,
+        stderr=subprocess.DEVNULL,
+    ) as probing:
+        eventually(lambda: clone.run(runs).code == 0)
+        warned = clone.run(".venv/bin/voipex-bridge doctor")
+        probing.send_signal(signal.SIGINT)
+        code = probing.wait(WITHIN_S)
+
+    assert code == 0
+    assert (clone.folder / "probed.md").read_text().startswith("# What this PBX sends")
+    assert "a probe answers 503 to stored events" in warned.out
+    assert clone.run(runs).code == 1
 
 
 def test_services_start_as_the_page_on_deploying_says(clone: Clone, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A probe of a running bridge: what repeats is told from what never comes again, and nothing is lost."""
+"""A probe of a running bridge: a sender that repeats and one that does not are recognized, and nothing is lost."""
 
 import json
 import re
@@ -73,7 +73,7 @@ def new_calls(number: int) -> list[bytes]:
     return [body(EventName="NewCall", UniqueId=f"1772438400.{n}") for n in range(1, number + 1)]
 
 
-def test_a_probe_tells_a_sender_that_repeats_from_one_that_does_not(tmp_path: Path) -> None:
+def test_a_probe_shows_which_sender_repeats_and_loses_nothing(tmp_path: Path) -> None:
     with Surveyed(tmp_path / "patient") as patient, Surveyed(tmp_path / "hasty") as hasty:
         for each in (patient, hasty):
             each.start()

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
+from bridge.cli.main import app as bridge_app
+from consumers.cli import app as consumers_app
+from sandbox.cli import app as sandbox_app
 from tests.documented import blocks
 
 ROOT = Path(__file__).parents[2]
@@ -14,7 +19,7 @@ PAGES = [
     *(ROOT / "docs").rglob("*.md"),
     *(ROOT / ".github").rglob("*.md"),
 ]
-_FENCE = re.compile(r"^( *)```.*?^\1```", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^( *(?:[-*] |\d+\. )?)```.*?^ *```", re.DOTALL | re.MULTILINE)
 _INVENTED = {"tests/webhooks/parked.json"}  # of the example in CONTRIBUTING
 _PATH = re.compile(r"(?:voipex|bridge|consumers|sandbox|tools|tests|benchmarks|deploy|docs)/[\w./-]+\.\w+")
 
@@ -65,7 +70,10 @@ def test_files_that_a_page_names_exist(name: str) -> None:
 
 
 RUN_BY = {
-    r"README\.md|docs/board\.md|docs/reading\.md|docs/connecting\.md|docs/runbooks/.*": "tests/kafka/test_documented_commands.py",
+    r"README\.md|docs/board\.md|docs/connecting\.md": "tests/kafka/test_documented_commands.py",
+    r"docs/reading\.md \.venv": "tests/kafka/test_documented_commands.py",
+    r"docs/reading\.md kcat": "tests/artefacts/test_readers.py",
+    r"docs/runbooks/\S+ (voipex-|timedatectl|date)": "tests/kafka/test_documented_commands.py",
     r"docs/deploying\.md (export|voipex-)": "tests/kafka/test_documented_commands.py",
     r"docs/deploying\.md .*docker compose": "tests/artefacts/test_compose.py",
     r"docs/deploying\.md docker build": "tests/artefacts/test_image.py",
@@ -88,6 +96,63 @@ def test_every_command_of_a_page_is_run_by_a_test(page: str) -> None:
 
     assert [each for each in commands if not any(re.match(known, each) for known in RUN_BY)] == []
     assert [file for file in RUN_BY.values() if not (ROOT / file).exists()] == []
+
+
+_OURS = re.compile(r"(voipex-(?:bridge|consumers|sandbox)) ([a-z][^`|>#;)\n]*(?:\|[a-z]+)*)")
+_PROGRAMS = {"voipex-bridge": bridge_app, "voipex-consumers": consumers_app, "voipex-sandbox": sandbox_app}
+
+
+def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield program and words of each command of the project, in code within a sentence or in a block; `topics apply|check` are two."""
+    code = [*re.findall(r"`([^`\n]+)`", _FENCE.sub("", text)), *(block[0] for block in _FENCE.finditer(text))]
+    for piece in code:
+        for program, rest in _OURS.findall(piece.replace("\\\n", " ")):
+            words = rest.split()
+            for n, word in enumerate(words):
+                if "|" in word and not word.startswith("-"):
+                    for each in word.split("|"):
+                        yield program, [*words[:n], each]
+                    break
+            else:
+                yield program, words
+
+
+def faults_of(program: str, words: list[str]) -> Iterator[str]:
+    """Yield the command or the option that the program does not have."""
+    command = typer.main.get_command(_PROGRAMS[program])
+    context = typer.Context(command)
+    while isinstance(command, TyperGroup) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            yield f"{program} {words[0]}"
+            return
+        command, words = found, words[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+    if not command.context_settings.get("ignore_unknown_options"):
+        yield from (
+            word
+            for word in words
+            if re.match("--[a-z]", word) and word.partition("=")[0] not in {*known, "--help"}
+        )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
+    faults = [
+        f"{' '.join((program, *words))}: {fault}"
+        for program, words in commands_in(page.read_text(encoding="utf-8"))
+        for fault in faults_of(program, words)
+    ]
+
+    assert faults == []
+
+
+def test_a_command_or_an_option_that_does_not_exist_is_found() -> None:
+    text = "`voipex-bridge topics apply|remove` and\n```sh\nvoipex-bridge doctor --deep\nvoipex-consumers lag\n```\n"
+
+    found = [fault for program, words in commands_in(text) for fault in faults_of(program, words)]
+
+    assert found == ["voipex-bridge remove", "--deep"]
 
 
 def test_every_decision_is_in_the_index_with_its_status() -> None:

@@ -277,7 +277,7 @@ def joined(counts: Mapping[str, int]) -> str:
 
 
 def proxied(sender: Sender) -> int:
-    """Return how many connections came through a proxy that says so."""
+    """Return how many connections came through a proxy, by the headers that it adds."""
     return sender.habits.get("proxy", {}).get("through a proxy", 0)
 
 

@@ -86,7 +86,7 @@ def test_events_that_may_recur_are_no_certain_repeats_after_5_s(clock: Clock, se
     assert (found["repeats"], found["uncertain"]) == ({"1": {"4": 1}}, {"20": 1})
 
 
-def test_a_body_refused_before_authentication_is_recognized_after_it(clock: Clock) -> None:
+def test_a_body_refused_with_401_is_recognized_with_its_password(clock: Clock) -> None:
     retries = Retries(monotonic=clock)
     retries.refused(None, 401, NEW_CALL)
 

@@ -184,7 +184,7 @@ def test_a_sender_that_leaves_before_the_answer_is_seen() -> None:
     with_rig(story)
 
 
-def test_half_a_request_and_an_idle_connection_are_told_apart() -> None:
+def test_half_a_request_and_an_idle_connection_differ() -> None:
     limits = Limits(max_connections=10, max_body_bytes=1024, request_timeout_s=5, idle_timeout_s=0.3)
 
     async def story(rig: Rig) -> None:
@@ -257,7 +257,7 @@ def test_an_unauthorized_body_that_comes_again_is_recognized(pieces: int) -> Non
     with_rig(story)
 
 
-def test_bodies_that_are_too_large_are_recognized_by_their_length() -> None:
+def test_bodies_too_large_are_recognized_by_their_length() -> None:
     async def story(rig: Rig) -> None:
         for _ in range(2):
             reader, writer = await rig.connect()
@@ -286,7 +286,7 @@ def test_a_rejected_body_is_a_dead_letter_and_remembered() -> None:
 # ---------------------------------------------------------------- probe
 
 
-def test_a_probed_event_is_stored_although_it_is_answered_with_503() -> None:
+def test_a_probed_event_is_stored_and_answered_with_503() -> None:
     async def story(rig: Rig) -> None:
         rig.retries.start_probe("voipex", 60, 1)
 
