@@ -1,4 +1,4 @@
-"""No number, name, e-mail address or body in the logs, metrics and health reports of the services, whatever they are sent."""
+"""No number, name, e-mail address or body in the logs, metrics, health reports and surveys of the services, whatever they are sent."""
 
 import json
 import urllib.request
@@ -19,10 +19,14 @@ CALL = {"From": NUMBER, "To": "222333444", "Line": "444", "Email": EMAIL, "Login
 
 
 def shown(service: ServiceProcess) -> str:
-    """The log of a service, its metrics and its health report."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{service.management_port}/metrics", timeout=30) as answer:
-        metrics = answer.read().decode()
-    return "\n".join((service.log(), metrics, service.ready()[1].decode()))
+    """The log of a service, its metrics, its health report, and what `survey` asks a bridge."""
+    reports = []
+    for path in ("metrics", "survey") if isinstance(service, BridgeProcess) else ("metrics",):
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{service.management_port}/{path}", timeout=30
+        ) as answer:
+            reports.append(answer.read().decode())
+    return "\n".join((service.log(), *reports, service.ready()[1].decode()))
 
 
 def test_logs_metrics_and_health_hold_no_personal_data(
@@ -64,7 +68,13 @@ def test_logs_metrics_and_health_hold_no_personal_data(
             running.enter_context(service)
             service.launch(*service.command)
         bridge.await_ready()
-        accepted = [bridge.post(each)[0] for each in events]
+        headers = {
+            "User-Agent": LOGIN,
+            "Content-Type": f"text/{LOGIN}",
+            "X-Forwarded-For": NUMBER,
+            NUMBER: EMAIL,
+        }
+        accepted = [bridge.post(each, headers)[0] for each in events]
         rejected = [bridge.post(each)[0] for each in invalid]
         guessed = bridge.post(events[0], {"Authorization": "Basic x" + NUMBER})[0]
         console_producer(kafka.bootstrap_servers, f"{pbx}.call.events.v1", foreign)

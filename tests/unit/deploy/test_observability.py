@@ -74,6 +74,7 @@ def exported() -> Mapping[str, frozenset[str]]:
     )
     of_bridge.watch_clock(lambda: 0.0, lambda: {"pbx": 0.0})
     of_bridge.watch_topics(lambda: {"missing": 0})
+    of_bridge.watch_probe(lambda: False)
     of_consumers = consumers.engine.metrics.Metrics("test")
     snapshot = ServiceSnapshot(
         service="timelines",
