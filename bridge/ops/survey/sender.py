@@ -123,7 +123,7 @@ def answers(sender: Sender | None) -> Iterator[tuple[str, str]]:
     if sender is None:
         yield asked, _NOT_ASKED
         yield "How long does the PBX wait for an answer?", _NOT_ASKED
-        yield "Does it keep its connections?", _NOT_ASKED
+        yield "Does it keep its connections open?", _NOT_ASKED
         return
     yield (
         asked,
@@ -131,7 +131,7 @@ def answers(sender: Sender | None) -> Iterator[tuple[str, str]]:
         or "not seen: no request was refused. `--probe-retry` finds out",
     )
     yield "How long does the PBX wait for an answer?", _patience(sender)
-    yield "Does it keep its connections?", _keeping(sender)
+    yield "Does it keep its connections open?", _keeping(sender)
 
 
 _NOT_ASKED: Final = "not seen: no bridge was asked, `--bridge` names one"
