@@ -82,7 +82,7 @@ RUN_BY = {
     r"docs/operations\.md (voipex-|\.venv)": "tests/kafka/test_documented_commands.py",
     r"docs/operations\.md kafka-acls\.sh": "tests/kafka/test_secure_kafka.py",
     r"docs/operations\.md kafka-(get-offsets|consumer-groups)\.sh": "tests/kafka/test_lost_offsets.py",
-    r"docs/operations\.md (kafka-transactions\.sh|printf)": "tests/kafka",
+    r"docs/operations\.md (kafka-transactions\.sh|kafka-console-consumer\.sh|printf)": "tests/kafka",
     r"docs/contract/README\.md python -m tools\.docs": "tests/unit/tools/test_contract_files.py",
 }
 """What runs the commands of a page, by a pattern of `PAGE COMMAND`."""
