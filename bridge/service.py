@@ -24,6 +24,7 @@ import uvloop
 from bridge.auth.attempts import WrongPasswords, networks
 from bridge.auth.authenticate import authenticate
 from bridge.auth.store import CredentialStore, Reload
+from bridge.http.fairness import Turns
 from bridge.http.ingress import TOKEN_PATH, WEBHOOK_PATHS, Ingress, WebhookEndpoint
 from bridge.http.protocol import Limits
 from bridge.http.receipts import ReceiptClock
@@ -116,7 +117,14 @@ class Bridge:
             listening(settings.host, settings.port, "port") as public_socket,
             listening(management_host, settings.management_port, "management_port") as management_socket,
         ):
-            server = HttpServer(self._ingress(), self._limits(), self._tls(), self._senders)
+            turns = Turns(asyncio.get_running_loop().call_soon) if len(settings.pbxs) > 1 else None
+            server = HttpServer(
+                self._ingress(turns),
+                self._limits(),
+                self._tls(),
+                self._senders,
+                None if turns is None else turns.schedule,
+            )
             routes = survey_routes(self._retries, settings.pbxs, lambda: self._survey(server))
             management = Server(
                 server_config(build_management(self._readiness, self._metrics.registry, more_routes=routes))
@@ -143,17 +151,17 @@ class Bridge:
             raise self._fault
         log.info("stopped", waiting=self._spool.stats().waiting_records)
 
-    def _ingress(self) -> Ingress:
+    def _ingress(self, turns: Turns | None) -> Ingress:
         tokens = TokenEndpoint(lambda: self._credentials.credentials)
         return Ingress(
-            {**dict.fromkeys(WEBHOOK_PATHS, self._webhooks()), TOKEN_PATH: tokens},
+            {**dict.fromkeys(WEBHOOK_PATHS, self._webhooks(turns)), TOKEN_PATH: tokens},
             self._metrics,
             wrong_passwords=self._wrong_passwords,
             retries=self._retries,
             log_requests=self._settings.log_level == "debug",
         )
 
-    def _webhooks(self) -> WebhookEndpoint:
+    def _webhooks(self, turns: Turns | None) -> WebhookEndpoint:
         settings = self._settings
         return WebhookEndpoint(
             self._spool,
@@ -164,6 +172,7 @@ class Bridge:
             max_body_bytes=settings.max_body_bytes,
             accepted=(settings.accepted_status, settings.accepted_body.encode()),
             retries=self._retries,
+            turns=turns,
         )
 
     def _survey(self, server: HttpServer) -> dict[str, Any]:

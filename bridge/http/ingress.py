@@ -20,12 +20,13 @@ from bridge.http.errors import (
     TooManyAttempts,
     UnsupportedContentEncoding,
 )
+from bridge.http.fairness import Turns
 from bridge.http.messages import RequestHeaders, Respond, Response
 from bridge.http.problems import known, problem_response
 from bridge.http.receipts import ReceiptClock
 from bridge.http.retries import Retries
 from bridge.metrics import Metrics
-from bridge.spool import RecordSink
+from bridge.spool import OnDurable, RecordSink
 from voipex.dead_letters import dead_letter
 from voipex.errors import InvalidClient, InvalidWebhook, ServiceUnavailable, Unauthorized
 from voipex.normalize import Receipt, normalize
@@ -257,6 +258,7 @@ class WebhookEndpoint:
         partitions_of: number of partitions of each topic, by PBX.
         accepted: status and body of the response to an accepted event.
         retries: notes repeats, and has the probe.
+        turns: of the responses, if PBXs share the bridge.
     """
 
     route: Final = "/voipex"
@@ -273,6 +275,7 @@ class WebhookEndpoint:
         max_body_bytes: int,
         accepted: tuple[int, bytes] = (200, b""),
         retries: Retries | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._retries = retries or Retries()
         self._sink = sink
@@ -282,6 +285,7 @@ class WebhookEndpoint:
         self._partitions_of = partitions_of
         self.max_body_bytes: Final = max_body_bytes
         self._accepted = _accepted_response(*accepted)
+        self._turns = turns
 
     def authenticate(self, headers: RequestHeaders) -> Principal:
         return self._authenticate(headers.get(b"authorization"))
@@ -303,12 +307,16 @@ class WebhookEndpoint:
         except InvalidWebhook as error:
             dead = dead_letter(body, error, principal.pbx, principal.name, receipt, partitions)
             on_durable = partial(self._on_dead_letter_durable, dead, error, principal, receipt, exchange)
-            self._sink.append((dead,), on_durable)
+            self._sink.append((dead,), self._in_turn(principal.pbx, on_durable))
             return
         at_ms = receipt.received_at_us // 1000
         record = encode(event, at_ms, partitions, receipt.traceparent)
         on_event_durable = self._on_probed_durable if probes else self._on_event_durable
-        self._sink.append((record,), partial(on_event_durable, event.fields, exchange, body))
+        respond = partial(on_event_durable, event.fields, exchange, body)
+        self._sink.append((record,), self._in_turn(principal.pbx, respond))
+
+    def _in_turn(self, pbx: str, on_durable: OnDurable) -> OnDurable:
+        return on_durable if self._turns is None else partial(self._turns.call, pbx, on_durable)
 
     def _on_event_durable(
         self, fields: Mapping[str, Any], exchange: Exchange, body: bytes, error: Exception | None

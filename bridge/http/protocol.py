@@ -98,6 +98,9 @@ class Limits:
         return self.max_head_bytes + 8 * self.max_body_bytes
 
 
+Schedule = Callable[[Callable[[bytes, Respond], None], bytes, Respond], object]
+"""Lets a handler be called with a body and the function that takes its response."""
+
 _Request = tuple[Callable[[bytes, Respond], None], bytes, bool, bool]
 """A request that waits for its turn, or is being handled: its handler, its body, whether the connection may go on, whether it is a HEAD."""
 
@@ -130,6 +133,7 @@ class HttpProtocol(asyncio.Protocol):
         "_repeated",
         "_request",
         "_requests",
+        "_schedule",
         "_shared",
         "_since",
         "_state",
@@ -146,8 +150,13 @@ class HttpProtocol(asyncio.Protocol):
         limits: Limits,
         connections: "set[HttpProtocol]",
         observer: Observer | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
-        """*connections*: those of the server; this one is in it as long as it is open."""
+        """
+        Belong to the *connections* of the server as long as this one is open.
+
+        *schedule* calls the handlers of complete requests, never at once; without it the event loop does, in its next iteration.
+        """
         self._observer = observer
         self._requests = self._dropped = 0
         self._opened: Handler | None = None
@@ -158,6 +167,7 @@ class HttpProtocol(asyncio.Protocol):
         self._limits = limits
         self._connections = connections
         self._loop = asyncio.get_running_loop()
+        self._schedule: Schedule = schedule or self._loop.call_soon
         self._parser = httptools.HttpRequestParser(self)
         self._state = _IDLE
         self._since = self._loop.time()
@@ -403,7 +413,7 @@ class HttpProtocol(asyncio.Protocol):
         """Requests that arrive in one iteration of the loop are handled back to back, which keeps the CPU's caches warm."""
         self._request = request
         handler, body, _, _ = request
-        self._loop.call_soon(handler, body, self._respond)
+        self._schedule(handler, body, self._respond)
 
     def _respond_early(self, response: Response) -> None:
         """Respond to the request that is read; the rest of it is dropped."""

@@ -11,7 +11,7 @@ from typing import Final
 
 from bridge.http.errors import TooManyConnections
 from bridge.http.messages import Application, Connection, Observer
-from bridge.http.protocol import LINGER_S, OVERFLOW_CONNECTIONS, HttpProtocol, Limits
+from bridge.http.protocol import LINGER_S, OVERFLOW_CONNECTIONS, HttpProtocol, Limits, Schedule
 
 _BACKLOG: Final = 2048  # connections that may wait for accept()
 _ACCEPT_AGAIN_S: Final = 0.1
@@ -29,6 +29,7 @@ class HttpServer:
         application: opens the requests.
         tls: gives the context of each new connection; without it the server speaks plain HTTP.
         observer: learns how the senders behave.
+        schedule: see `HttpProtocol`.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class HttpServer:
         limits: Limits,
         tls: Callable[[], ssl.SSLContext] | None = None,
         observer: Observer | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self._observer = observer
         self._application = application
         self._limits = limits
         self._tls = tls
+        self._schedule = schedule
         self._connections: set[HttpProtocol] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -113,7 +116,9 @@ class HttpServer:
             connection.expire(now)
 
     def _make_protocol(self) -> HttpProtocol:
-        protocol = HttpProtocol(self._application, self._limits, self._connections, self._observer)
+        protocol = HttpProtocol(
+            self._application, self._limits, self._connections, self._observer, self._schedule
+        )
         if self._draining:
             protocol.drain()
         return protocol

@@ -253,6 +253,7 @@ class Publisher:
                 sent[partition] = await producer.send(*partition, delivery.next_batch(partition))
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record stays pending
                 failures[partition] = DeliveryFailure(error, 0)
+            await asyncio.sleep(0)  # responses come first
         await self._await_acks([future for _, future in sent.values()], began)
 
         delivered: list[tuple[str, list[SpooledRecord]]] = []

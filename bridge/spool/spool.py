@@ -110,6 +110,8 @@ class Spool:
         self._collected: deque[_PendingAppend] = deque()  # the next group, while the writer commits one
         self._committing = False
         self._last_group_appends = 0
+        self._last_pbx = ""  # of the last append
+        self._is_mixed = False  # an append of the next group came from another PBX than the one before it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pending_appends = self._pending_bytes = 0  # collected, or with the writer
         self._recovered_bytes = sum(log.waiting_bytes for log in logs[:-1])
@@ -204,6 +206,9 @@ class Spool:
         if loop is None:  # remembered, since asking for it takes a system call
             loop = self._loop = asyncio.get_running_loop()
         self._collected.append(_PendingAppend(on_durable, records, body))
+        if self._shares.reserved_bytes and (pbx := pbx_of(records[0])) != self._last_pbx:
+            self._last_pbx = pbx
+            self._is_mixed = True
         if not self._committing and len(self._collected) == 1:
             self._schedule_group(loop)
 
@@ -264,13 +269,18 @@ class Spool:
         self, loop: asyncio.AbstractEventLoop, collected_before: int, idle_iterations: int
     ) -> None:
         """
-        Submit the group once enough iterations of the event loop brought no append, or once it is large; else look again in the next one.
+        Submit the group once enough iterations of the event loop brought no append, once it is large, or once it has appends of several PBXs,
+        since none should wait for the crowd of another; else look again in the next one.
 
         Iterations serve as the clock, since timers of the event loop have a resolution of a millisecond.
         """
         collected = len(self._collected)
         idle_iterations = 0 if collected > collected_before else idle_iterations + 1
-        if idle_iterations > self._tuning.idle_iterations or collected >= self._tuning.busy_group_appends:
+        if (
+            idle_iterations > self._tuning.idle_iterations
+            or collected >= self._tuning.busy_group_appends
+            or self._is_mixed
+        ):
             self._submit_group()
         else:
             loop.call_soon(self._await_pause, loop, collected, idle_iterations)
@@ -281,6 +291,7 @@ class Spool:
             self._committing = True
             group = self._next_group()
             self._last_group_appends = len(group)
+            self._is_mixed = False
             self._work.put(group)
 
     def _next_group(self) -> _Group:

@@ -22,6 +22,7 @@ import pytest
 
 from bridge.auth import manage
 from bridge.auth.authenticate import authenticate
+from bridge.http.fairness import Turns
 from bridge.http.ingress import WebhookEndpoint
 from bridge.http.receipts import ReceiptClock
 from bridge.service import Bridge
@@ -122,7 +123,7 @@ class ClockedBridge(Bridge):
         super().__init__(settings, "test")
         self._clock = clock
 
-    def _webhooks(self) -> WebhookEndpoint:
+    def _webhooks(self, turns: Turns | None) -> WebhookEndpoint:
         assert isinstance(self._spool, Spool)
         self.repeating = RepeatingSpool(self._spool)
         return WebhookEndpoint(
@@ -132,6 +133,7 @@ class ClockedBridge(Bridge):
             self._metrics,
             partitions_of=self._settings.partitions_of,
             max_body_bytes=self._settings.max_body_bytes,
+            turns=turns,
         )
 
     @property
