@@ -19,6 +19,7 @@ _OF_THE_MACHINE = ("cores", "memory_gib")
 _BENCHES = (
     "ingress",
     "latency",
+    "fair_shares",
     "backlog",
     "spool",
     "folds_calls",
@@ -162,6 +163,7 @@ def _shown(value: object) -> str:
 _RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "ingress": _ingress,
     "latency": _any("At 1,000 events per second"),
+    "fair_shares": _any("One PBX while another floods the bridge"),
     "backlog": _any("A long outage, a restart, and memory"),
     "spool": _spool,
     "folds_calls": _any("The fold of calls"),

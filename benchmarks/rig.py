@@ -140,11 +140,19 @@ def await_answer(url: str) -> None:
 
 def wrk(port: int, token: str, connections: int, seconds: float) -> dict[str, float]:
     """Run wrk; return requests, duration_us, p50_us, p99_us, not_2xx and socket_errors."""
-    out = subprocess.run(
-        ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(_LUA),
-         f"http://127.0.0.1:{port}/voipex", "--", token],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    command = wrk_command(port, token, connections, seconds)
+    return wrk_figures(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def wrk_command(port: int, token: str, connections: int, seconds: float) -> list[str]:
+    return [
+        "taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(_LUA),
+        f"http://127.0.0.1:{port}/voipex", "--", token,
+    ]  # fmt: skip
+
+
+def wrk_figures(out: str) -> dict[str, float]:
+    """Return what load.lua prints at the end."""
     line = next(each for each in out.splitlines() if each.startswith("JSON "))
     figures: dict[str, float] = json.loads(line.removeprefix("JSON "))
     return figures
