@@ -125,7 +125,6 @@ def _begin_attempt(call: Call, event: CallEvent, why: str | None) -> Step:
     empty = call.empty_hangup_of(event)
     overtaken = empty is not None and not call.ended and event.at_us - empty.event.at_us <= LATE_US
     leg = begin_leg(call, event, rings=True)
-    leg.after_empty_hangup = empty is not None
     if overtaken and empty is not None:
         leg.overtaken_by = empty.event
         why = "a Hangup of its line seems to have overtaken it"
@@ -354,10 +353,8 @@ def _without_talk(call: Call, event: CallEvent) -> Step:
 
 def _pickup(call: Call, event: CallEvent) -> Step:
     """Rule 4f: begin an answered leg without a ring."""
-    after_empty = call.empty_hangup_of(event) is not None
     doubtful = bool(call.talking()) or any(same_party(each.event, event) for each in call.hangups)
     leg = begin_leg(call, event, rings=False)
-    leg.after_empty_hangup = after_empty
     leg.doubtful_pickup = doubtful
     return _answer(call, leg, event)
 

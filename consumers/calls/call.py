@@ -332,6 +332,7 @@ class Call:
             queue=event.queue,
             ring_started_us=event.at_us if rings else None,
             ring_reported=rings,
+            after_empty_hangup=self.empty_hangup_of(event) is not None,
         )
         self.legs.append(leg)
         self.open.append(leg)

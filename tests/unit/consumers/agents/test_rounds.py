@@ -3,7 +3,20 @@
 from collections import Counter
 from typing import Any
 
-from tests.unit.consumers.agent_traffic import DAY, HOUR, MONDAY, SECOND, Record, leg, status
+import orjson
+
+from tests.unit.consumers.agent_traffic import (
+    DAY,
+    HOUR,
+    MONDAY,
+    PRAGUE,
+    SECOND,
+    Record,
+    folded,
+    leg,
+    status,
+    statuses,
+)
 from voipex.timestamps import format_rfc3339
 
 T = MONDAY
@@ -142,6 +155,15 @@ class TestCallsMade:
         assert today(first, as_of=T + 30 * SECOND)["unanswered_out"] == 1
         assert today(first, open_one, as_of=T + 70 * SECOND)["unanswered_out"] == 0
         assert today(first, open_one, ended)["unanswered_out"] == 1
+
+    def test_an_attempt_an_hour_later_takes_the_unanswered_back(self) -> None:
+        """The first one is over and put away by then."""
+        first, second = ring(1, 0, 20, "busy", role="caller"), talk(2, 3600, 3605, 3620, role="caller")
+        state, _ = PRAGUE.emit(folded(first), T + HOUR)
+        _, produced = PRAGUE.emit(PRAGUE.fold(state, second.kind, second.value), T + 2 * HOUR)
+        fields = orjson.loads(statuses(produced)[0].value or b"")["days"][TODAY]
+
+        assert (fields["answered_out"], fields["unanswered_out"]) == (1, 0)
 
     def test_a_time_out_is_not_unanswered(self) -> None:
         records = ring(1, 0, 20, "busy", role="caller"), ring(2, 60, 90, "timeout", role="caller")

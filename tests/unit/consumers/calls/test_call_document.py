@@ -9,6 +9,7 @@ from consumers.calls.events import CallEvent
 from consumers.calls.projection import CallProjection
 from tests.call_strategies import CALL_ID
 from tests.calls import (
+    BARGE,
     BUSY,
     CONSULT,
     ELSEWHERE,
@@ -116,6 +117,7 @@ class TestQuality:
                 *(answer(5, "20", **OUT), hangup(9, "20", **OUT)),
             ),
             (new(0), hangup(5, "201"), answer(40, "201"), hangup(60, "201")),
+            (*TALK, hangup(9, "203"), ring(9.1, "203", **BARGE)),
             (*TALK, hangup(9, "201"), hangup(60)),
             (
                 *(new(0), hangup(17, "201", NO_RESPONSE), ring(17.4, "201"), ring(26, "201")),
@@ -136,6 +138,7 @@ class TestQuality:
             "a pickup after a Hangup of the line",
             "a further Answered of the caller",
             "a pickup after an empty Hangup",
+            "a monitor after an empty Hangup",
             "an end that moved",
             "a late Ringing that no leg shows",
         ],
