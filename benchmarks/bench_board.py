@@ -138,7 +138,7 @@ class Writer:
         self._chance = random.Random(7)
         self._status = orjson.loads((_EXAMPLES / "agent-status.json").read_bytes())
         self._timeline = orjson.loads((_EXAMPLES / "call-timeline.json").read_bytes())
-        self._revisions: dict[str, int] = {}
+        self.newest: dict[str, int] = {}
         self.written: dict[tuple[str, int], float] = {}
 
     async def __aenter__(self) -> Self:
@@ -157,7 +157,7 @@ class Writer:
 
     async def write_agent(self, number: int) -> None:
         name = f"agent.{number:04d}"
-        revision = self._revisions[name] = self._revisions.get(name, 0) + 1
+        revision = self.newest[name] = self.newest.get(name, 0) + 1
         now = time.time()
         at = format_rfc3339(int(now * 1e6))
         state = self._chance.choice(_STATES)
@@ -179,7 +179,7 @@ class Writer:
 
     async def write_call(self, number: int) -> None:
         name = f"1772438400.{number}"
-        revision = self._revisions[name] = self._revisions.get(name, 0) + 1
+        revision = self.newest[name] = self.newest.get(name, 0) + 1
         at = format_rfc3339(time.time_ns() // 1000)
         document = {
             **self._timeline,
@@ -270,6 +270,13 @@ _TILES = """new MutationObserver((_, observer) => {
 }).observe(document, {subtree: true, childList: true});"""
 
 
+_MISSING = """newest => {
+  const held = {};
+  for (const [name, revision] of window.painted) held[name] = revision;
+  return Object.keys(held).some(name => held[name] < newest[name.slice(name.indexOf('/') + 1)]);
+}"""
+
+
 class Load(NamedTuple):
     """How long a page took to open, in ms from the navigation."""
 
@@ -312,7 +319,9 @@ async def watched(rig_: Rig, page: Page, cdp: CDPSession, seconds: float) -> Wat
     before, begun = await busy_s(cdp), time.perf_counter()
     await rig_.writer.change(seconds)
     share = (await busy_s(cdp) - before) / (time.perf_counter() - begun)
-    await asyncio.sleep(2)
+    async with asyncio.timeout(60):
+        while await page.evaluate(_MISSING, rig_.writer.newest):  # noqa: ASYNC110 - the page is asked
+            await asyncio.sleep(0.2)
     long_tasks = await page.evaluate("window.longTasks")
     painted_ms: dict[str, list[tuple[int, float]]] = {}
     for name, revision, at_ms in await page.evaluate("window.painted"):

@@ -1,8 +1,8 @@
 // Agents on a desk or on a wall. The order is stable; what needs a look is a strip of its own.
 import {html, useEffect, useMemo, useRef, useState} from './base.mjs';
-import {store, useNames, useRow, useRows} from './store.mjs';
+import {store, useKept, useNames, useRow, useRows} from './store.mjs';
 import {Timer, serverClock} from './time.mjs';
-import {collate, plural, t} from './words.mjs';
+import {collate, currentLanguage, plural, t} from './words.mjs';
 import {Name, STATE_ORDER, stateClass, stateGlyph} from './marks.mjs';
 import {feed} from './stream.mjs';
 import {link} from './links.mjs';
@@ -47,13 +47,29 @@ function Look({rows}) {
   </section>`;
 }
 
+/** Names of all agents in order; it is made anew when somebody comes or goes. */
+function useOrder() {
+  const names = useNames('agents');
+  const key = names.join('\n');
+  return useMemo(() => {
+    const of = name => nameOf(store.rows.agents.get(name) ?? {agent: name});
+    return names.map(name => [of(name), name]).sort((a, b) => collate(a[0], b[0]) || (a[1] < b[1] ? -1 : 1)).map(([, name]) => name);
+  }, [key, currentLanguage()]);
+}
+
 function useFiltered({queue, states, text}) {
-  const rows = useRows('agents');
   const wanted = text.trim().toLocaleLowerCase();
-  return useMemo(() => rows
-    .filter(row => (!queue || queue in (row.queues ?? {})) && (!states.size || states.has(group(row.state))))
-    .filter(row => !wanted || [row.login, row.line, row.agent, number(row), row.pause_name].some(each => each?.toLocaleLowerCase().includes(wanted)))
-    .sort((a, b) => collate(nameOf(a), nameOf(b)) || (a.agent < b.agent ? -1 : 1)), [rows, queue, states, wanted]);
+  const passes = row => row && (!queue || queue in (row.queues ?? {})) && (!states.size || states.has(group(row.state)))
+    && (!wanted || [row.login, row.line, row.agent, number(row), row.pause_name].some(each => each?.toLocaleLowerCase().includes(wanted)));
+  return useOrder().filter(name => passes(store.rows.agents.get(name)));
+}
+
+/** What tiles show besides their row. */
+const common = () => `${currentLanguage()} ${feed.state === 'unknown'} ${store.meta.date} ${store.meta.timeZone}`;
+
+function Tiles({names, wall}) {
+  const kept = useKept(`${common()} ${wall}`);
+  return html`<div class="tiles">${names.map(name => kept(name, () => html`<${Tile} key=${name} name=${name} wall=${wall} />`))}</div>`;
 }
 
 function Counts({rows, states, toggle}) {
@@ -70,17 +86,17 @@ export function Agents({search}) {
   const [queue, setQueue] = useState('');
   const [states, setStates] = useState(new Set());
   const all = useRows('agents');
-  const rows = useFiltered({queue, states, text: search});
-  const queues = useMemo(() => [...new Set(all.flatMap(row => Object.keys(row.queues ?? {})))].sort(collate), [all]);
+  const names = useFiltered({queue, states, text: search});
+  const queues = [...new Set(all.flatMap(row => Object.keys(row.queues ?? {})))].sort(collate);
   const toggle = name => setStates(held => { const next = new Set(held); if (!next.delete(name)) next.add(name); return next; });
   return html`<main id="content" class="agents" tabindex="-1">
     <div class="filters">
       <label>${t('queue')} <select value=${queue} onChange=${event => setQueue(event.target.value)}><option value="">${t('allQueues')}</option>${queues.map(each => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
-      <span class="dim">${plural('agentCount', rows.length)}</span>
+      <span class="dim">${plural('agentCount', names.length)}</span>
     </div>
     <${Counts} rows=${all} states=${states} toggle=${toggle} />
     <${Look} rows=${all} />
-    ${rows.length ? html`<div class="tiles">${rows.map(row => html`<${Tile} key=${`${row.pbx}/${row.agent}`} name=${`${row.pbx}/${row.agent}`} />`)}</div>` : html`<p class="dim">${t('nobody')}</p>`}
+    ${names.length ? html`<${Tiles} names=${names} wall=${false} />` : html`<p class="dim">${t('nobody')}</p>`}
   </main>`;
 }
 
@@ -100,9 +116,8 @@ function WallSums() {
 
 /** The same without controls, readable from five metres; more than fit turn over page by page. */
 export function Wall({paused}) {
-  const names = useNames('agents');
+  const sorted = useOrder();
   const [page, setPage] = useState(0);
-  const sorted = useMemo(() => [...names].sort(collate), [names]);
   const pages = Math.max(1, Math.ceil(sorted.length / WALL_TILES));
   const turn = useRef();
   turn.current = () => setPage(held => (held + 1) % pages);
@@ -114,7 +129,7 @@ export function Wall({paused}) {
   const first = Math.min(page, pages - 1) * WALL_TILES;
   return html`<main id="content" class="wall" tabindex="-1">
     <${WallSums} />
-    <div class="tiles">${sorted.slice(first, first + WALL_TILES).map(name => html`<${Tile} key=${name} name=${name} wall />`)}</div>
+    <${Tiles} names=${sorted.slice(first, first + WALL_TILES)} wall=${true} />
     ${pages > 1 ? html`<p class="pages">${t('page')} ${Math.min(page, pages - 1) + 1}/${pages} <button type="button" onClick=${() => turn.current()}>${t('next')}</button></p>` : null}
   </main>`;
 }

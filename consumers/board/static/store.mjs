@@ -1,5 +1,5 @@
 // The latest rows, by name. A component subscribes to one row, or to the names of a collection; nothing else is drawn anew.
-import {useLayoutEffect, useState} from './base.mjs';
+import {useLayoutEffect, useRef, useState} from './base.mjs';
 
 const COLLECTIONS = ['calls', 'agents', 'queues', 'missed'];
 const ENDED_KEPT = 500;
@@ -110,6 +110,18 @@ export const useRow = (name, key) => useListener(name, key, () => store.rows[nam
 export const useRows = name => useListener(name, '*', () => [...store.rows[name].values()]);
 /** Names of the rows, on every change of membership. */
 export const useNames = name => useListener(name, ALL, () => [...store.rows[name].keys()]);
+
+/** Keep the element of each key from one drawing to the next while *inputs* (a text) are the same: the same element is not drawn anew. */
+export function useKept(inputs) {
+  const held = useRef({inputs: null, elements: new Map()});
+  const before = held.current.inputs === inputs ? held.current.elements : new Map();
+  const elements = new Map();
+  held.current = {inputs, elements};
+  return (key, make) => {
+    elements.set(key, before.get(key) ?? make());
+    return elements.get(key);
+  };
+}
 
 export const isOpen = row => row.status !== 'ended' && row.status !== 'stale';
 export const startOf = row => row.started_at ?? row.updated_at;
