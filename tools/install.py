@@ -20,16 +20,16 @@ def main(arguments: Sequence[str]) -> int:
     [requirements] = arguments
     started_s = time.monotonic()
     total = sum("==" in line for line in Path(requirements).read_text(encoding="utf-8").splitlines())
-    code = _run((*_PIP, "--require-hashes", "-r", requirements), total) or _run(
-        (*_PIP, "--no-build-isolation", "--no-deps", "-e", "."), 0
-    )
+    code, fetched = _run((*_PIP, "--require-hashes", "-r", requirements), total)
     if not code:
-        print(f"installed {total} packages in {time.monotonic() - started_s:.0f} s")  # noqa: T201
+        code, _ = _run((*_PIP, "--no-build-isolation", "--no-deps", "-e", "."), 0)
+    if not code:
+        print(f"installed {fetched} packages in {time.monotonic() - started_s:.0f} s")  # noqa: T201
     return code
 
 
-def _run(command: Sequence[str], total: int) -> int:
-    """Run pip, and count the packages it has fetched. Returns its exit code."""
+def _run(command: Sequence[str], total: int) -> tuple[int, int]:
+    """Run pip. Returns its exit code and how many packages it has fetched; those of other systems are among *total*."""
     output: list[str] = []
     fetched = 0
     with subprocess.Popen(  # noqa: S603 - a fixed command
@@ -49,7 +49,7 @@ def _run(command: Sequence[str], total: int) -> int:
                 _show(f"installing {fetched} packages", 0)
     if pip.returncode:
         sys.stderr.writelines(output[-_LINES_APART:])
-    return pip.returncode
+    return pip.returncode, fetched
 
 
 def _show(text: str, number: int) -> None:
