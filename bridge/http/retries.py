@@ -1,8 +1,9 @@
 """
 Whether a sender repeats what was refused, and the probe that finds out.
 
-A keyed digest of each refused body is remembered for an hour, at most 1,000 of them for each PBX; the same bytes again are a repeat. The key
-lives as long as the process. While nothing is remembered and no probe runs, `watching` is False, and a request costs one look at it.
+A hash of each refused body, with the key of the process, is remembered for an hour, at most 1,000 of them for each PBX; the same bytes again are a
+repeat. While nothing is remembered and no probe runs, `watching` is False, and a request costs one look at it. Strangers can make it True (401), so
+what it costs then is small as well.
 
 Only NewCall, CDR and transfers happen once in a call. A phone that a queue rings again sends the bytes of its earlier events once more, after
 5 s at the earliest, and agents pause every day: such repeats are counted as uncertain.
@@ -17,7 +18,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from typing import Any, Final, Literal
 
 WINDOW_S: Final = 3600.0
@@ -89,7 +89,7 @@ class _Counts:
 
 class Retries:
     """
-    Remembers refused bodies by their digests, and runs the probe. For the event loop alone.
+    Remembers refused bodies by their hashes, and runs the probe. For the event loop alone.
 
     Args:
         on_probe_ended: called once for each probe.
@@ -104,8 +104,8 @@ class Retries:
         self._on_probe_ended = on_probe_ended
         self._monotonic = monotonic
         self._key = os.urandom(32)
-        self._remembered: dict[tuple[str | None, bytes], _Refused] = {}
-        """By PBX (None before authentication) and digest, the oldest first."""
+        self._remembered: dict[tuple[str | None, int], _Refused] = {}
+        """By PBX (None before authentication) and hash, the oldest first."""
         self._size: Counter[str | None] = Counter()
         self._counts: defaultdict[tuple[str | None, int], _Counts] = defaultdict(_Counts)
         self._probe: Probe | None = None
@@ -124,15 +124,21 @@ class Retries:
 
     def received(self, pbx: str | None, body: bytes) -> bool:
         """Note that a body came, perhaps again. Return whether the probe wants it answered with 503, once it is stored."""
-        now_s = self._monotonic()
-        self.expire()
-        digest = self._digest(body)
-        key = (pbx, digest) if (pbx, digest) in self._remembered else (None, digest)
-        known = self._remembered.get(key)
+        hashed = hash((self._key, body))
+        known_pbx, known = pbx, self._remembered.get((pbx, hashed))
+        if known is None:
+            known_pbx, known = None, self._remembered.get((None, hashed))
         if known is not None:
-            self._count_repeat(key[0], known, now_s)
+            self._count_repeat(known_pbx, known, self._monotonic())
         probe = self._probe
-        if probe is None or probe.ended is not None or probe.pbx != pbx or _NOT_PROBED.search(body):
+        return probe is not None and probe.ended is None and self._wants(probe, pbx, body, known)
+
+    def _wants(self, probe: Probe, pbx: str | None, body: bytes, known: "_Refused | None") -> bool:
+        """Whether the probe wants the event answered with 503."""
+        if self._monotonic() >= probe.until_s:
+            self._end_probe("time")
+            return False
+        if probe.pbx != pbx or _NOT_PROBED.search(body):
             return False
         if known is None and probe.refused < probe.requests:
             known = self._remember(pbx, 503, body, probed=True)
@@ -155,7 +161,7 @@ class Retries:
         counts.repeats[min(known.repeats, _MAX_NTH), rounded_s(gap_s)] += 1
 
     def _remember(self, pbx: str | None, status: int, body: bytes, *, probed: bool) -> _Refused | None:
-        key = (pbx, self._digest(body))
+        key = (pbx, hash((self._key, body)))
         known = self._remembered.get(key)
         if known is not None or self._size[pbx] >= _MAX_REMEMBERED:
             return known
@@ -166,9 +172,6 @@ class Retries:
         self._counts[pbx, status].watched += 1
         self.watching = True
         return refused
-
-    def _digest(self, body: bytes) -> bytes:
-        return blake2b(body, key=self._key, digest_size=16).digest()
 
     def expire(self) -> None:
         """Forget bodies that were refused an hour ago, and end a probe whose time is over. Called once a second."""
