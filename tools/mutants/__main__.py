@@ -27,14 +27,12 @@ TESTS: Final = {
         "tests/unit/consumers/test_scenarios_calls.py",
         "tests/unit/consumers/test_calls_projection.py",
         "tests/unit/consumers/test_calls_laws.py",
-        "tests/unit/consumers/test_bounds.py",
     ),
     "consumers/agents": (
         "tests/unit/consumers/agents",
         "tests/unit/consumers/test_agents_rules.py",
         "tests/unit/consumers/test_scenarios.py",
         "tests/unit/consumers/test_agents_laws.py",
-        "tests/unit/consumers/test_bounds.py",
     ),
 }
 """The unit tests of each fold."""
