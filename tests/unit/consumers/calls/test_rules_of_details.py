@@ -205,6 +205,11 @@ class TestRule8:
 
         assert (moves(made), effects(made)[-1]) == ([("attended", "201", "202", "high")], "filled")
 
+    def test_a_line_that_begins_only_after_it_may_report_it_again(self) -> None:
+        made = call(new(0), transfer(1, "201"), answer(3, "202"), transfer(4, "202"))
+
+        assert (moves(made), effects(made)[-1]) == ([("attended", "201", "202", "low")], "filled")
+
     def test_a_consult_since_a_take_over_means_another_transfer(self) -> None:
         made = call(
             *(*CONSULT, hangup(15, "201"), ring(20, "203", from_="202"), answer(22, "203", from_="202")),
