@@ -578,7 +578,7 @@ async def _follow(port: int, latencies_ms: list[float] | None) -> None:
     """Take everything. Note the age of the oldest document of each frame, which is what the slowest tile of a page shows."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
     try:
-        writer.write(b"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        writer.write(b"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
         while True:
             event = await reader.readuntil(b"\n\n")
             if latencies_ms is not None and b"event: change" in event:
@@ -594,7 +594,7 @@ def _stuck(port: int) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.connect(("127.0.0.1", port))
-    made.sendall(b"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    made.sendall(b"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
     return made
 
 

@@ -504,6 +504,54 @@ def test_czech_and_english_have_the_same_words(live: LiveBoard, visitor: Visitor
     assert forms == ["1 operátor", "2 operátoři", "5 operátorů", "1.5 operátora"]
 
 
+# ---------------------------------------------------------------- for hours
+
+
+def metrics(page: Page) -> dict[str, float]:
+    cdp = page.context.new_cdp_session(page)
+    cdp.send("Performance.enable")
+    for _ in range(3):
+        cdp.send("HeapProfiler.collectGarbage")
+    found = {each["name"]: each["value"] for each in cdp.send("Performance.getMetrics")["metrics"]}
+    cdp.detach()
+    return found
+
+
+@pytest.mark.parametrize("view", ["#/agents", "#/calls", "#/wall"])
+def test_a_page_that_stays_open_does_not_grow(live: LiveBoard, visitor: Visitor, view: str) -> None:
+    chance = random.Random(3)
+
+    def change(revision: int) -> None:
+        for number in chance.sample(range(300), 50):
+            live.put_agent(agent(f"agent{number:03d}", revision=revision))
+            live.put_call(timeline(f"1772438400.{number}", revision=revision))
+
+    for number in range(300):
+        live.put_agent(agent(f"agent{number:03d}"))
+        live.put_call(timeline(f"1772438400.{number}"))
+    page = visitor.open(view)
+    for revision in range(2, 12):
+        change(revision)
+        page.wait_for_timeout(150)
+    before = metrics(page)
+    for revision in range(12, 52):
+        change(revision)
+        page.wait_for_timeout(150)
+    after = metrics(page)
+    assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 3e6
+    assert abs(after["Nodes"] - before["Nodes"]) < before["Nodes"] * 0.1
+
+
+def test_timers_do_not_lay_the_page_out_one_by_one(live: LiveBoard, visitor: Visitor) -> None:
+    for number in range(300):
+        live.put_agent(agent(f"agent{number:03d}"))
+    page = visitor.open("#/agents")
+    expect(page.locator(".tile")).to_have_count(300)
+    before = metrics(page)
+    page.wait_for_timeout(3000)
+    assert metrics(page)["LayoutCount"] - before["LayoutCount"] < 300
+
+
 # ---------------------------------------------------------------- hostile
 
 
@@ -572,9 +620,14 @@ def test_no_number_is_in_an_address(live: LiveBoard, visitor: Visitor) -> None:
     page.keyboard.press("/")
     page.keyboard.type("777888999")
     expect(page.locator("table.missed tbody tr")).to_have_count(1)
-    page.goto(f"{live.url}/#/calls")
-    page.wait_for_timeout(300)
-    assert not [url for url in [*visitor.urls, page.url] if re.search(r"777888999", url)]
+    addresses = [page.url]
+    page.get_by_role("link", name="Calls").click()
+    expect(page.locator("tr[data-call]")).to_have_count(1)
+    addresses.append(page.url)
+    page.locator("tr[data-call] a").click()
+    page.wait_for_selector(".drawing")
+    addresses.append(page.url)
+    assert not [url for url in [*visitor.urls, *addresses] if re.search(r"777888999", url)]
 
 
 def test_pause_holds_the_picture_and_counts(live: LiveBoard, visitor: Visitor) -> None:

@@ -17,7 +17,7 @@ from tests.processes import ServiceProcess, environment_with, free_port
 from tests.waiting import eventually, soak_rounds
 
 GOOD, STALLED = 50, 10
-REQUEST = b"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+REQUEST = b"GET /api/stream HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"
 _ID = re.compile(rb"^id: boot-(\d+)\nevent: (\w+)$", re.MULTILINE)
 
 

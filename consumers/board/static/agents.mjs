@@ -1,6 +1,6 @@
 // Agents on a desk or on a wall. The order is stable; what needs a look is a strip of its own.
 import {html, useEffect, useMemo, useRef, useState} from './base.mjs';
-import {store, useKept, useNames, useRow, useRows} from './store.mjs';
+import {Same, store, useNames, useRow, useRows} from './store.mjs';
 import {Timer, serverClock} from './time.mjs';
 import {collate, currentLanguage, plural, t} from './words.mjs';
 import {Name, STATE_ORDER, stateClass, stateGlyph} from './marks.mjs';
@@ -68,8 +68,8 @@ function useFiltered({queue, states, text}) {
 const common = () => `${currentLanguage()} ${feed.state === 'unknown'} ${store.meta.date} ${store.meta.timeZone}`;
 
 function Tiles({names, wall}) {
-  const kept = useKept(`${common()} ${wall}`);
-  return html`<div class="tiles">${names.map(name => kept(name, () => html`<${Tile} key=${name} name=${name} wall=${wall} />`))}</div>`;
+  const inputs = `${common()} ${wall}`;
+  return html`<div class="tiles">${names.map(name => html`<${Same} key=${name} of=${Tile} inputs=${inputs} name=${name} wall=${wall} />`)}</div>`;
 }
 
 function Counts({rows, states, toggle}) {

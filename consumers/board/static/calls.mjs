@@ -1,6 +1,6 @@
 // Calls: live ones, ended ones page by page, and callers that nobody answered.
 import {html, useEffect, useMemo, useState} from './base.mjs';
-import {compare, isOpen, startOf, store, useKept, useRow, useRows} from './store.mjs';
+import {Same, compare, isOpen, startOf, store, useRow, useRows} from './store.mjs';
 import {Timer, dayAndClock, duration, serverClock, useSlowTick} from './time.mjs';
 import {collate, currentLanguage, plural, t} from './words.mjs';
 import {Direction, Name, OUTCOMES, Quality} from './marks.mjs';
@@ -59,10 +59,10 @@ function Row({name, given}) {
 }
 
 function CallTable({rows, caption}) {
-  const kept = useKept(`${currentLanguage()} ${store.meta.date} ${store.meta.timeZone}`);
+  const inputs = `${currentLanguage()} ${store.meta.date} ${store.meta.timeZone}`;
   const nameOf = row => `${row.pbx}/${row.call_id}`;
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${caption}><table class="calls"><thead><tr><th scope="col">${t('start')}</th><th scope="col">${t('number')}</th><th scope="col">${t('queue')}</th><th scope="col">${t('what')}</th><th scope="col" class="number">${t('length')}</th><th scope="col">${t('who')}</th><th scope="col"><span class="hidden">${t('drawn')}</span></th></tr></thead>
-    <tbody>${rows.map(row => kept(nameOf(row), () => html`<${Row} key=${nameOf(row)} name=${nameOf(row)} given=${row} />`))}</tbody></table></div>`;
+    <tbody>${rows.map(row => html`<${Same} key=${nameOf(row)} of=${Row} inputs=${inputs} name=${nameOf(row)} given=${row} />`)}</tbody></table></div>`;
 }
 
 /** Ended calls do not slide under the mouse: new ones wait above until they are asked for. */

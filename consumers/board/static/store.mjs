@@ -1,5 +1,5 @@
 // The latest rows, by name. A component subscribes to one row, or to the names of a collection; nothing else is drawn anew.
-import {useLayoutEffect, useRef, useState} from './base.mjs';
+import {html, useLayoutEffect, useState} from './base.mjs';
 
 const COLLECTIONS = ['calls', 'agents', 'queues', 'missed'];
 const ENDED_KEPT = 500;
@@ -111,16 +111,10 @@ export const useRows = name => useListener(name, '*', () => [...store.rows[name]
 /** Names of the rows, on every change of membership. */
 export const useNames = name => useListener(name, ALL, () => [...store.rows[name].keys()]);
 
-/** Keep the element of each key from one drawing to the next while *inputs* (a text) are the same: the same element is not drawn anew. */
-export function useKept(inputs) {
-  const held = useRef({inputs: null, elements: new Map()});
-  const before = held.current.inputs === inputs ? held.current.elements : new Map();
-  const elements = new Map();
-  held.current = {inputs, elements};
-  return (key, make) => {
-    elements.set(key, before.get(key) ?? make());
-    return elements.get(key);
-  };
+/** A component that draws its own row: its parent draws it anew only when *inputs* (a text) differ. */
+export function Same({of, inputs, ...rest}) {
+  this.shouldComponentUpdate = next => next.inputs !== this.props.inputs;
+  return html`<${of} ...${rest} />`;
 }
 
 export const isOpen = row => row.status !== 'ended' && row.status !== 'stale';
