@@ -201,7 +201,7 @@ def test_waves_of_stalled_readers_leave_memory_as_it_was(
             grown_mib.append(served.rss_mib() - before_mib)
         good.stop()
 
-    record_property("slowest_s", round(slowest_s, 1))
-    record_property("growth_mib", round(max(grown_mib), 1))
+    record_property("s until a wave was cut (most)", round(slowest_s, 1))
+    record_property("MiB more (most)", round(max(grown_mib), 1))
     assert max(grown_mib) <= 20
     assert (good.ended, good.gaps()) == (0, [])
