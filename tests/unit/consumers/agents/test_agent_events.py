@@ -142,6 +142,15 @@ class TestLostUnpause:
         assert fields["queues"]["A"]["paused"] is False
         assert fields["days"]["2026-03-02"]["paused_s"] == 60
 
+    def test_an_answer_of_its_call_that_comes_late_keeps_the_pause(self) -> None:
+        """A call that somebody had answered before the ring says nothing of the pause."""
+        state, _ = PRAGUE.emit(folded(*self.PAUSED, self.ring(60)), T + 62 * SECOND)
+        answered = self.ring(60, revision=2, call_answered_at=format_rfc3339(T + 50 * SECOND))
+        _, produced = PRAGUE.emit(PRAGUE.fold(state, answered.kind, answered.value), T + 63 * SECOND)
+        fields = orjson.loads(statuses(produced)[0].value or b"")
+
+        assert (fields["state"], fields["queues"]["A"]["inferred"]) == ("paused", False)
+
     @pytest.mark.parametrize(("seconds", "state"), [(10, "available"), (9.999999, "paused")])
     def test_a_younger_pause_may_have_crossed_with_it(self, seconds: float, state: str) -> None:
         assert shown(*self.PAUSED, self.ring(seconds))["state"] == state
