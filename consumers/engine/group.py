@@ -238,18 +238,23 @@ class GroupConsumer:
         self, partitions: Iterable[TopicPartition]
     ) -> dict[TopicPartition, dict[int, int]]:
         """
-        Return by partition where each open transaction begins, by producer id. A partition is missing whose leader does not tell: it is
-        another broker meanwhile, or Read is denied.
+        Return by partition where each open transaction begins, by producer id. A partition is missing whose leader does not say: it is
+        another broker meanwhile, Read is denied, or the broker does not know the question.
         """
         client, topics_by_leader = self._client._client, dict[int, dict[str, list[int]]]()  # noqa: SLF001 - no public way
         for topic, number in partitions:
             leader = client.cluster.leader_for_partition(AIOKafkaTopicPartition(topic, number))
             if leader is not None and leader >= 0:
                 topics_by_leader.setdefault(leader, {}).setdefault(topic, []).append(number)
-        answers = [
-            await self._bounded(client.send(leader, DescribeProducersRequest(topics)))
-            for leader, topics in topics_by_leader.items()
-        ]
+        try:
+            answers = [
+                await self._bounded(client.send(leader, DescribeProducersRequest(topics)))
+                for leader, topics in topics_by_leader.items()
+            ]
+        except KafkaUnreachable as error:
+            if isinstance(error.__cause__, errors.IncompatibleBrokerVersion):
+                return {}
+            raise
         return {
             TopicPartition(topic["name"], each["partition_index"]): {
                 producer["producer_id"]: producer["current_txn_start_offset"]
