@@ -124,11 +124,19 @@ def _late_ring(call: Call, event: CallEvent) -> Step:
 def _begin_attempt(call: Call, event: CallEvent, why: str | None) -> Step:
     empty = call.empty_hangup_of(event)
     overtaken = empty is not None and not call.ended and event.at_us - empty.event.at_us <= LATE_US
+    same_round = _rang_in_this_round(call, event)
     leg = begin_leg(call, event, rings=True)
+    leg.rang_in_this_round = same_round
     if overtaken and empty is not None:
         leg.overtaken_by = empty.event
         why = "a Hangup of its line seems to have overtaken it"
     return Step(Effect.RANG, why, leg)
+
+
+def _rang_in_this_round(call: Call, event: CallEvent) -> bool:
+    """Whether a device of the party has ended an attempt of this round: the Ringing may be another device's, or a copy."""
+    leg = next(call.legs_of(event), None)
+    return leg is not None and closed_by_device(leg) and event.at_us - leg.began_us <= ROUND_US
 
 
 # ---------------------------------------------------------------- rule 4

@@ -170,6 +170,7 @@ class Call:
     left_out: list[CallEvent] = field(default_factory=list)  # late events
     cdr: CallEvent | None = None
     cdr_place: int = 0
+    cdr_since_end_us: int | None = None  # rule 5b: time of the first CDR since the end
     grace_from_us: int | None = None  # rule 10: time of the CDR that ends the call after the grace
     ended_us: int | None = None
     ended_place: int = 0
@@ -465,7 +466,7 @@ class Call:
         self.undecided = None
         self.set_end(at_us, by, rule, reason_class)
         self.end_moved = self.end_doubtful = self.blank_hangup_since_end = False
-        self.grace_from_us = None
+        self.grace_from_us = self.cdr_since_end_us = None
 
     def set_end(self, at_us: int, by: EndedBy, rule: str, reason_class: ReasonClass | None) -> None:
         self.ended_us = at_us
@@ -491,7 +492,7 @@ class Call:
     def reopen(self) -> None:
         """Rules 3, 6: a call that has ended goes on when it rings or is answered again."""
         if self.ended:
-            self.ended_us = self.ended_by = self.ended_reason = None
+            self.ended_us = self.ended_by = self.ended_reason = self.cdr_since_end_us = None
             self.ended_rule = ""
             self.end_moved = self.end_doubtful = self.blank_hangup_since_end = False
             self.anomalies.add(Anomaly.REOPENED)

@@ -286,7 +286,11 @@ def _call_ends(call: Call, event: CallEvent) -> Step:
 
 
 def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
-    """Rule 5b: move the end of the call here if it ended by 5c or 5f over 2 s ago without a CDR since, or by rule 10. Else a note."""
+    """
+    Rule 5b: move the end of the call here if it ended by 5c or 5f over 2 s ago without a CDR since, or by rule 10. Else a note.
+
+    A CDR that came over 2 s after that end, and at most 2 s ago, has only overtaken this Hangup.
+    """
     is_first = not call.blank_hangup_since_end
     call.blank_hangup_since_end = True
     if call.ended_us is None:
@@ -305,13 +309,21 @@ def _blank_after_the_end(call: Call, event: CallEvent) -> Step:
         call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
         return Step(Effect.ENDED, "names no line: the whole call, after its CDR")
     waited = is_first and call.ended_rule in ("c", "f") and event.at_us - call.ended_us > SOON_US
-    if not waited or call.cdr_place > call.ended_place:
+    if not waited or (call.cdr_since_end_us is not None and not _has_overtaken(call, event)):
         if waited and call.cdr is not None and call.cdr.at_us - call.ended_us > SOON_US:
             call.end_doubtful = True
         return Step(Effect.NONE, "the call had ended")
     call.set_end(event.at_us, EndedBy.HANGUP, "b", event.reason_class)
     call.end_moved = True
     return Step(Effect.ENDED, "names no line: the caller was waiting until now")
+
+
+def _has_overtaken(call: Call, event: CallEvent) -> bool:
+    """Rule 5b: whether the first CDR since the end is of the moment of this Hangup, and not of that end."""
+    cdr_us, ended_us = call.cdr_since_end_us, call.ended_us
+    if cdr_us is None or ended_us is None:
+        return False
+    return cdr_us - ended_us > SOON_US and event.at_us - cdr_us <= SOON_US
 
 
 def _consulted_until(call: Call, consult: Leg, at_us: int) -> None:
@@ -398,6 +410,8 @@ def cdr(call: Call, event: CallEvent) -> Step:
     call.cdr = event
     call.cdr_place = call.place
     if call.ended:
+        if call.cdr_since_end_us is None:
+            call.cdr_since_end_us = event.at_us
         return Step(Effect.CDR)
     if call.grace_from_us is None:
         call.grace_from_us = event.at_us

@@ -126,6 +126,7 @@ class Leg(Party):
     after_empty_hangup: bool = (
         False  # rule 5f: began as next event of its party after a Hangup with nothing to end
     )
+    rang_in_this_round: bool = False  # quality: a device has ended an attempt of its party in the same round
     doubtful_pickup: bool = (
         False  # began without a ring while others talked, or shortly after a Hangup of its party
     )

@@ -77,7 +77,9 @@ def quality_of(
 
 def is_doubtful(leg: Leg, started_us: int | None) -> bool:
     """Whether its begin, its answer or its end may be those of another event: see "Quality" in docs/call-rules.md."""
-    if leg.after_empty_hangup or leg.answered_again or leg.hangup_repeated or leg.doubtful_pickup:
+    if leg.after_empty_hangup or leg.answered_again or leg.hangup_repeated:
+        return True
+    if leg.doubtful_pickup or leg.rang_in_this_round:
         return True
     if leg.answer is not None or leg.end is None or leg.reason_class is not ReasonClass.NORMAL:
         return False

@@ -306,6 +306,9 @@ def _doubts_of_leg(leg: Leg, started_us: int | None) -> Iterator[str]:
         yield "was answered without a ring while others talked, or right after a Hangup of its line"
     if leg.hangup_repeated:
         yield "got a device reason twice within 2 s: maybe one Hangup delivered twice"
+    if leg.rang_in_this_round:
+        yield "rang within 3 s of an attempt that a device ended: maybe another device, or a Ringing delivered twice"
     other = leg.after_empty_hangup or leg.answered_again or doubtful_pickup or leg.hangup_repeated
+    other = other or leg.rang_in_this_round
     if is_doubtful(leg, started_us) and not other:
         yield "ended as normal after more than 90 s without an answer: its Answered may be lost"

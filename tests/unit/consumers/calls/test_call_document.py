@@ -106,8 +106,16 @@ class TestQuality:
             (new(0, **OUT), hangup(90.000001, "20", **OUT)),
             (*TALK, ring(9, "202"), hangup(12, "202", NO_RESPONSE), hangup(20, "201")),
             (*TALK, hangup(9, "201"), hangup(24), cdr(24.5), answer(25.000001, "201")),
-            (*TALK, hangup(9, "201"), cdr(30), hangup(30.4)),
+            (*TALK, hangup(9, "201"), cdr(30), hangup(40)),
             (new(0), ring(1, "201"), hangup(2, "201", BUSY), hangup(3, "201", BUSY), hangup(9)),
+            (
+                new(0),
+                ring(1, "201"),
+                hangup(2, "201", BUSY),
+                ring(4, "201"),
+                answer(9, "201"),
+                hangup(20, "201"),
+            ),
             (*TALK, hangup(9, "203"), ring(9.1, "203"), hangup(12, "203", NO_RESPONSE), hangup(20)),
             (*TALK, answer(9, "202"), hangup(12, "202"), hangup(20, "201")),
             (*TALK, answer(9, "202"), ring(9.4, "202"), hangup(12, "202"), hangup(20, "201")),
@@ -132,6 +140,7 @@ class TestQuality:
             "a late Answered that no leg shows",
             "a CDR before the Hangup of a caller who waited",
             "a device reason twice within 2 s",
+            "a Ringing in the round that a device has ended",
             "a leg after an empty Hangup",
             "a pickup while others talk",
             "a pickup while others talk, its Ringing late",
@@ -157,6 +166,14 @@ class TestQuality:
             (new(0, **OUT), ring(1, "20", **OUT), hangup(12, "20", BUSY, **OUT)),
             (new(0), answer(5, "201"), ring(5.4, "201"), hangup(60, "201")),
             (*TALK, hangup(20, "201"), hangup(20.1), answer(25, "201")),
+            (
+                *(new(0), ring(1, "201"), hangup(2, "201", BUSY), ring(4.000001, "201")),
+                *(answer(9, "201"), hangup(20, "201")),
+            ),
+            (
+                *(new(0), ring(1, "201"), hangup(2, "201", NO_RESPONSE), ring(2.5, "201")),
+                *(answer(9, "201"), hangup(20, "201")),
+            ),
         ],
     )
     def test_all_reported_it_is_exact(self, events: tuple[CallEvent, ...]) -> None:

@@ -3,7 +3,21 @@
 import pytest
 
 from consumers.calls.events import CallEvent
-from tests.calls import BARGE, FROM, TALK, answer, at, call, cdr, effects, hangup, new, only, ring, transfer
+from tests.calls import (
+    BARGE,
+    FROM,
+    TALK,
+    answer,
+    at,
+    call,
+    cdr,
+    effects,
+    hangup,
+    new,
+    only,
+    ring,
+    transfer,
+)
 
 
 class TestRule10:
@@ -40,6 +54,11 @@ class TestRule10:
         made = call(*TALK, cdr(60), hangup(65.000001, "201", "User busy"))
 
         assert ("cdr", at(60), "User busy") == (made.ended_by, made.ended_at, only(made).reason)
+
+    def test_another_hangup_after_the_grace_gives_no_reason(self) -> None:
+        made = call(new(0), ring(1, "201"), cdr(30), hangup(40, "201", "User busy"))
+
+        assert (made.outcome, only(made).result) == ("missed", "busy")
 
     @pytest.mark.parametrize(
         "goes_on",

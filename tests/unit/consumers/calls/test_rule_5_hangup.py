@@ -477,6 +477,30 @@ class TestRule5b:
     def test_after_a_cdr_it_is_a_note(self) -> None:
         assert call(*TALK, hangup(34, "201"), cdr(35), hangup(94)).ended_at == at(34)
 
+    def test_a_cdr_over_2_s_after_the_end_has_overtaken_it(self) -> None:
+        made = call(*TALK, hangup(34, "201"), cdr(94), hangup(96))
+
+        assert (made.ended_at, made.last_segment_outcome, made.quality) == (at(96), "missed", "estimated")
+        assert effects(made)[-1] == "ended"
+
+    def test_a_cdr_over_2_s_before_it_has_not(self) -> None:
+        made = call(*TALK, hangup(34, "201"), cdr(94), hangup(96.000001))
+
+        assert (made.ended_at, made.last_segment_outcome, made.quality) == (at(34), "answered", "estimated")
+
+    def test_a_cdr_within_2_s_of_the_end_belongs_to_it(self) -> None:
+        made = call(*TALK, hangup(34, "201"), cdr(36), hangup(37))
+
+        assert (made.ended_at, made.quality) == (at(34), "exact")
+
+    def test_the_first_cdr_since_the_end_decides(self) -> None:
+        assert call(*TALK, hangup(34, "201"), cdr(35), cdr(94), hangup(95)).ended_at == at(34)
+
+    def test_a_cdr_before_the_call_went_on_does_not_count(self) -> None:
+        made = call(*TALK, hangup(34, "201"), cdr(35), ring(50, "202"), hangup(60, "202"), hangup(94))
+
+        assert made.ended_at == at(94)
+
     def test_only_the_first_one_moves_the_end(self) -> None:
         assert call(*TALK, hangup(34, "201"), hangup(94), hangup(194)).ended_at == at(94)
 
