@@ -96,7 +96,7 @@ export function Agents({search}) {
     </div>
     <${Counts} rows=${all} states=${states} toggle=${toggle} />
     <${Look} rows=${all} />
-    ${names.length ? html`<${Tiles} names=${names} wall=${false} />` : html`<p class="dim">${t('nobody')}</p>`}
+    ${names.length ? html`<${Same} of=${Tiles} inputs=${`${common()}\n${names.join('\n')}`} names=${names} wall=${false} />` : html`<p class="dim">${t('nobody')}</p>`}
   </main>`;
 }
 
