@@ -63,9 +63,14 @@ AGENT_FIELDS: Final = (
     "revision",
     "updated_at",
 )
-_NUMBER_FIELDS: Final = frozenset({"from", "to", "from_e164", "to_e164", "number"})
+_NUMBER_FIELDS: Final = frozenset(
+    {"from", "to", "from_e164", "to_e164", "number", "line", "agent", "final_line", "from_line", "to_line"}
+)
+"""A line may be a mobile phone."""
 _TEXTS_WITH_NUMBERS: Final = frozenset({"cdr", "raw"})
-_NUMBER_LISTS: Final = frozenset({"from_all", "to_all"})
+_NUMBER_LISTS: Final = frozenset({"from_all", "to_all", "answered_by", "monitors"})
+_LINE_KEY: Final = "/line:"
+"""In the name of a row in the stream: the agent is known by a line only."""
 LEGS: Final = 12
 """Legs in a row; the whole call has all of them."""
 _DAYS: Final = 2
@@ -97,7 +102,7 @@ def masked(document: Any) -> Any:
     """Return a copy without whole phone numbers: all but the last three digits are dots. Extensions stay."""
     if isinstance(document, dict):
         return {
-            name: mask(value)
+            mask(name) if _LINE_KEY in name else name: mask(value)
             if name in _NUMBER_FIELDS and isinstance(value, str)
             else [mask(each) for each in value]
             if name in _NUMBER_LISTS and isinstance(value, list)

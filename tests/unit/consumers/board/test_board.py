@@ -364,6 +364,21 @@ def test_the_wall_receives_no_number_of_a_current_call() -> None:
         assert "······567".encode() in encoded["wall"]
 
 
+def test_the_wall_receives_no_number_of_a_line() -> None:
+    key = "line:+420601234567"
+    status = {**agent(key), "login": None, "line": "+420601234567"}
+    call = timeline(answered_by=["+420601234567"], final_line="+420601234567", monitors=["+420601234567"])
+    board = new_board(lambda: NOW_US)
+    board.put_agent("voipex", key, orjson.dumps(status))
+    board.put_call("voipex", "1.1", orjson.dumps(call))
+    frame = board.tick()
+    assert frame is not None
+    for encoded in (frame.encoded, board.snapshot()):
+        assert b"601234567" in encoded["desk"]
+        assert b"601234567" not in encoded["wall"]
+        assert "voipex/line:+·········567".encode() in encoded["wall"]
+
+
 def test_the_wall_receives_a_broken_record_without_its_text() -> None:
     assert masked({"broken": "ValueError", "topic": "timelines", "raw": "777888999"})["raw"] is None
 
