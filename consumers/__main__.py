@@ -1,5 +1,5 @@
 """`python -m consumers` is `voipex-consumers`."""
 
-from consumers.cli import main
+from consumers.cli.main import main
 
 main()

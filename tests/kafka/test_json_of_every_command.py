@@ -11,7 +11,7 @@ import pytest
 import typer.main
 
 import bridge.cli.main
-import consumers.cli
+import consumers.cli.main
 import sandbox.cli
 from tests.commands import CommandResult
 from tests.factories import body
@@ -19,7 +19,7 @@ from tests.kafka.conftest import Broker, apply_topics, read_all
 from tests.processes import USER, BridgeProcess
 from tests.waiting import WITHIN_S, eventually
 
-APPS: Final = {"bridge": bridge.cli.main.app, "consumers": consumers.cli.app, "sandbox": sandbox.cli.app}
+APPS: Final = {"bridge": bridge.cli.main.app, "consumers": consumers.cli.main.app, "sandbox": sandbox.cli.app}
 
 
 def commands_with_json(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

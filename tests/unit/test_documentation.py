@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from bridge.cli.main import app as bridge_app
-from consumers.cli import app as consumers_app
+from consumers.cli.main import app as consumers_app
 from sandbox.cli import app as sandbox_app
 from tests.documented import blocks
 

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from consumers import cli
+from consumers.cli import main as cli
 from voipex.service import health
 
 Requests = list[tuple[str, int, str]]

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from consumers.cli import Progress, app
+from consumers.cli.main import app
+from consumers.cli.output import Progress
 from consumers.explain import view
 from consumers.explain.drawing import Paper, draw
 from consumers.explain.replay import explain
@@ -509,8 +510,8 @@ def test_batches_give_the_same_documents_but_for_their_counters() -> None:
 
 def test_a_long_trace_is_folded_in_batches(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = json.loads(run(TRACE, "--json").stdout)
-    monkeypatch.setattr("consumers.cli.SMALL_TRACE", 3)
-    monkeypatch.setattr("consumers.cli.BATCHES", 1)
+    monkeypatch.setattr("consumers.cli.explain.SMALL_TRACE", 3)
+    monkeypatch.setattr("consumers.cli.explain.BATCHES", 1)
     batched = json.loads(run(TRACE, "--json").stdout)
 
     assert [each["revision"] for each in batched["timelines"]] == [1, 1]
@@ -532,7 +533,7 @@ def test_progress_reaches_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pager_shows_the_drawing_on_a_terminal(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     paged: list[str] = []
-    monkeypatch.setattr("consumers.cli.Console.is_terminal", True)
+    monkeypatch.setattr("consumers.cli.explain.Console.is_terminal", True)
     monkeypatch.setattr("click.echo_via_pager", lambda lines, **_: paged.extend(lines))
 
     assert "SUMMARY" in run(TRACE, "--no-pager").stdout
@@ -680,7 +681,7 @@ def test_a_long_trace_takes_bounded_memory(tmp_path: Path) -> None:
                 received_at = format_rfc3339(round((1772434800 + at_s) * 1_000_000))
                 trace.write(json.dumps({"received_at": received_at, "body": body}) + "\n")
         code = (
-            "import resource, sys; from consumers.cli import app; "
+            "import resource, sys; from consumers.cli.main import app; "
             "app(['explain', sys.argv[1]], standalone_mode=False); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
         )

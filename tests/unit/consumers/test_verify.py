@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from consumers.agents.projection import AgentProjection
 from consumers.calls.projection import CallProjection
-from consumers.cli import app
+from consumers.cli.main import app
 from consumers.engine.records import ChangelogRecord, TopicPartition
 from consumers.explain.published import verify
 from consumers.explain.verify import (

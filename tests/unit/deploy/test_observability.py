@@ -20,7 +20,7 @@ import yaml
 
 import bridge.cli.main
 import bridge.metrics
-import consumers.cli
+import consumers.cli.main
 import consumers.engine.metrics
 import sandbox.cli
 from bridge.metrics import SingleThreadCounter, SingleThreadHistogram
@@ -334,7 +334,7 @@ def test_alertmanager_inhibits_existing_alerts_only() -> None:
 
 APPLICATIONS: Final = {
     "voipex-bridge": typer.main.get_command(bridge.cli.main.app),
-    "voipex-consumers": typer.main.get_command(consumers.cli.app),
+    "voipex-consumers": typer.main.get_command(consumers.cli.main.app),
     "voipex-sandbox": typer.main.get_command(sandbox.cli.app),
 }
 

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from bridge.cli import main as bridge_cli
 from bridge.settings import Settings
-from consumers import cli as consumers_cli
+from consumers.cli import main as consumers_cli
 from tools import generated, k8s
 from voipex.service.management import Readiness, build_management
 from voipex.service.settings import SECRETS_DIR_VARIABLE, SETTING_NAMES, BoardSettings, variable_of
