@@ -33,7 +33,7 @@ _BENCHES = (
 _INGRESS = """\
 `echo`: a bare ASGI application that reads the body. `plain`: FastAPI and `send_and_wait`, no spool. `bridge`: everything on (auth,
 normalization, spool with fdatasync, publishing to a real broker at the same time, metrics). The server has one core, load (`wrk`) and
-Kafka have the other, the load first."""
+Kafka have the other."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """
 The complete ingress compared with a bare uvicorn echo and a plain handler: same run, options and core, load from `wrk`.
 
-The server has one core, `wrk` and Kafka have the other, `wrk` first: the server would else wait for its load. The cases take turns, several rounds, each after a second of
+The server has one core, `wrk` and Kafka have the other. The cases take turns, several rounds, each after a second of
 warming up; medians are reported. Needs `wrk`.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 def measure(rounds: int, seconds: int, connections: list[int]) -> dict[str, Any]:
     """Run every case in turn; see `main`."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, kafka(niceness=10) as broker:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, kafka() as broker:
         bridge = prepare(Path(name), broker)
         echo, plain = free_port(), free_port()
         servers = {

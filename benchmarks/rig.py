@@ -49,27 +49,26 @@ class Bridge(NamedTuple):
 
 
 @contextlib.contextmanager
-def kafka(niceness: int = 0) -> Iterator[LocalKafka]:
+def kafka() -> Iterator[LocalKafka]:
     """A real broker on the load's core."""
     with tempfile.TemporaryDirectory(prefix="bench-kafka-") as name:
         broker = LocalKafka(
             Path(name), Path("build/kafka-jars"), port=free_port(), controller_port=free_port()
         )
         broker.prepare()
-        start_kafka(broker, niceness)
+        start_kafka(broker)
         try:
             yield broker
         finally:
             broker.stop()
 
 
-def start_kafka(broker: LocalKafka, niceness: int = 0) -> None:
+def start_kafka(broker: LocalKafka) -> None:
     broker.start()
     broker.wait_ready()
     for thread in Path(f"/proc/{broker.pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), {int(LOAD_CORE)})
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
 
 def prepare(folder: Path, broker: LocalKafka, **changes: str) -> Bridge:
