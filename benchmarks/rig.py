@@ -49,26 +49,27 @@ class Bridge(NamedTuple):
 
 
 @contextlib.contextmanager
-def kafka() -> Iterator[LocalKafka]:
+def kafka(niceness: int = 0) -> Iterator[LocalKafka]:
     """A real broker on the load's core."""
     with tempfile.TemporaryDirectory(prefix="bench-kafka-") as name:
         broker = LocalKafka(
             Path(name), Path("build/kafka-jars"), port=free_port(), controller_port=free_port()
         )
         broker.prepare()
-        start_kafka(broker)
+        start_kafka(broker, niceness)
         try:
             yield broker
         finally:
             broker.stop()
 
 
-def start_kafka(broker: LocalKafka) -> None:
+def start_kafka(broker: LocalKafka, niceness: int = 0) -> None:
     broker.start()
     broker.wait_ready()
     for thread in Path(f"/proc/{broker.pid}/task").iterdir():
         with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(int(thread.name), {int(LOAD_CORE)})
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
 
 
 def prepare(folder: Path, broker: LocalKafka, **changes: str) -> Bridge:
