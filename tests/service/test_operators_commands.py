@@ -63,6 +63,7 @@ def test_offline_checks_pass_and_leave_nothing_in_the_spool(
         "spool space": "ok",
         "spool": "ok",
         "bridge": "skipped",
+        "board": "skipped",
         "credentials": "ok",
         "certificate": "ok",
         "ports": "ok",
