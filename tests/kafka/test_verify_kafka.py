@@ -41,9 +41,11 @@ def plant(kafka: Broker, record: ConsumerRecord, **fields: Any) -> None:
 
 
 def last_document(kafka: Broker, topic: str) -> ConsumerRecord:
-    """Two documents of a key may be of the same millisecond: then the one of the higher revision."""
+    """Return the newest revision of the key that was written last: an earlier revision may describe a later moment."""
     documents = [each for each in read_all(kafka.bootstrap_servers, topic) if each.value]
-    return max(documents, key=lambda each: (each.timestamp_ms, orjson.loads(each.value or b"")["revision"]))
+    key = max(documents, key=lambda each: each.timestamp_ms).key
+    revisions = [each for each in documents if each.key == key]
+    return max(revisions, key=lambda each: int(orjson.loads(each.value or b"")["revision"]))
 
 
 def test_verify_finds_planted_documents_and_nothing_else(kafka: Broker, pbx: str, tmp_path: Path) -> None:
