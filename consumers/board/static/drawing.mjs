@@ -105,12 +105,12 @@ export function Drawing({call, now, selected, select, view, inferred}) {
       const bars = barsOf(leg, call);
       const last = Math.max(...bars.map(each => each.to ?? now), ms(leg.ended_at) ?? 0);
       const name = `${leg.role === 'consult' ? '└ ' : ''}${leg.line ?? ''} ${leg.login ?? ''}`;
-      const shown = inferred || !leg.inferred.includes('result');
+      const shown = inferred || !leg.inferred.includes('ended_at');
       return html`<g key=${leg.leg} class=${`lane role-${leg.role}`}>
         <foreignObject x=${leg.role === 'consult' ? 14 : 4} y=${y} width=${HEAD - 18} height=${LANE}><div class="lane-label" xmlns="http://www.w3.org/1999/xhtml"><bdi title=${name}>${name}</bdi></div></foreignObject>
         ${bars.map((each, m) => bar(each, y, m, name))}
         ${leg.parallel_rings ? html`<text class="axis" x=${x(bars[0]?.from ?? from) + 2} y=${y + 17}>×${leg.parallel_rings + 1}</text>` : null}
-        ${leg.result && shown ? html`<text class=${`result${leg.inferred.includes('result') ? ' doubtful' : ''}`} x=${x(last) + 4} y=${y + 18} role="img" aria-label=${`${t(`results.${leg.result}`)}${leg.inferred.includes('result') ? `, ${t('inferred')}` : ''}`}>${RESULTS[leg.result] ?? '?'}${leg.inferred.includes('result') ? '~' : ''}</text>` : null}
+        ${leg.result && shown ? html`<text class=${`result${leg.inferred.includes('ended_at') ? ' doubtful' : ''}`} x=${x(last) + 4} y=${y + 18} role="img" aria-label=${`${t(`results.${leg.result}`)}${leg.inferred.includes('ended_at') ? `, ${t('inferred')}` : ''}`}>${RESULTS[leg.result] ?? '?'}${leg.inferred.includes('ended_at') ? '~' : ''}</text>` : null}
       </g>`;
     })}
     ${call.events.map((event, n) => html`<line key=${event.event_id} class=${`event-tick${n === selected ? ' selected' : ''}`} x1=${x(ms(event.at))} x2=${x(ms(event.at))} y1=${height - 14} y2=${height - (n === selected ? height - 18 : 2)} onClick=${() => select(n)}><title>${clock(event.at)} ${event.event_name}</title></line>`)}
