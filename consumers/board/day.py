@@ -88,7 +88,7 @@ def _legs(row: Json, legs: Sequence[Json], status: Json, begin_us: int, end_us: 
                 "outcome": row["outcome"],
                 "quality": row["quality"],
                 "began_at": began_at,
-                "talk_started_at": _talk_started_at(leg),
+                "talk_started_at": _talk_started_at(leg, row["call_id"], status),
             }
 
 
@@ -99,10 +99,13 @@ def _is_of(leg: Json, status: Json) -> bool:
     return bool(agent_key(leg["login"], leg["line"], None) == status["agent"])
 
 
-def _talk_started_at(leg: Json) -> str | None:
-    """When the leg got the caller; a consulted colleague got him later than he answered."""
+def _talk_started_at(leg: Json, call_id: str, status: Json) -> str | None:
+    """When the leg got the caller; a consulted colleague got him later than he answered, and while he talks only the status says when."""
     if leg["role"] not in ("agent", "caller") or leg["answered_at"] is None:
         return None
     if leg["talk_s"] is None or leg["ended_at"] is None:
-        return None if leg["ended_at"] is not None else str(leg["answered_at"])
+        if leg["ended_at"] is not None:
+            return None
+        since = [each["since"] for each in status["current_calls"] if each["call_id"] == call_id]
+        return max([str(leg["answered_at"]), *map(str, since)])
     return format_rfc3339(parse_rfc3339(leg["ended_at"]) - round(leg["talk_s"] * 1e6))
