@@ -4,7 +4,8 @@ GroupSession: one membership of the consumer group, with one client.
 A rebalance first revokes every partition: tasks finish their transaction and close. Then each assigned task id (a PBX and a partition
 number: that partition of every input topic) gets a TaskRunner.
 
-One loop polls for all running tasks and adds the records to their buffers. A partition whose task has enough is paused.
+One loop polls for all running tasks and adds the records to their buffers. A partition whose task has enough is paused; no partition is polled
+while all tasks together have enough.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ answered for this long is replaced.
 _WATCHDOG_INTERVAL_S: Final = 5.0
 
 MAX_BUFFERED_RECORDS: Final = 16_000
-"""Of all tasks: 3 KB each. The poll that reaches it may add 8,000 more."""
+"""Of all tasks, 3 KB each: with so many nothing more is polled. The poll that reaches it may add 8,000 more."""
 
 log = get_logger("session")
 
@@ -196,11 +197,11 @@ class GroupSession(Generic[State]):
                     task_id: runner for task_id, runner in self.runners.items() if runner.task is not None
                 }
                 full = self._apply_backpressure(running, full)
-                if running:
+                if running and not _is_crowded(running.values()):
                     await self._poll_once(running)
                 else:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), 1.0)
+                        await asyncio.wait_for(self._wake.wait(), _POLL_MS / 1000 if running else 1.0)
                 if time.monotonic() - watched_s > _WATCHDOG_INTERVAL_S:
                     watched_s = time.monotonic()
                     self._watch(running.values())
@@ -259,10 +260,11 @@ class GroupSession(Generic[State]):
         self, running: Mapping[TaskId, TaskRunner[State]], full: set[TaskId]
     ) -> set[TaskId]:
         """Pause the partitions of tasks that became full, resume those that are no longer; return the full ones."""
-        buffered = {
-            task_id: runner.task.buffered for task_id, runner in running.items() if runner.task is not None
+        now = {
+            task_id
+            for task_id, runner in running.items()
+            if runner.task is not None and runner.task.buffered >= self._projection.max_batch_records
         }
-        now = full_tasks(buffered, self._projection.max_batch_records)
         for task_id in now - full:
             self._consumer.pause(running[task_id].inputs)
         for task_id in full - now:
@@ -297,10 +299,9 @@ class GroupSession(Generic[State]):
             self.end(KafkaUnreachable(f"no broker has answered for {_SILENCE_LIMIT_S:.0f} s"))
 
 
-def full_tasks(buffered: Mapping[TaskId, int], max_batch_records: int) -> set[TaskId]:
-    """Return the tasks that have a batch; those with any records, once all together have `MAX_BUFFERED_RECORDS`."""
-    limit = 1 if sum(buffered.values()) >= MAX_BUFFERED_RECORDS else max_batch_records
-    return {task_id for task_id, records in buffered.items() if records >= limit}
+def _is_crowded(runners: Iterable[TaskRunner[State]]) -> bool:
+    buffered = sum([runner.task.buffered for runner in runners if runner.task is not None])
+    return buffered >= MAX_BUFFERED_RECORDS
 
 
 def _task_id(partition: TopicPartition) -> TaskId:

@@ -16,12 +16,13 @@ from consumers.engine.errors import OffsetOutOfRange, OffsetsLost, RecordDamaged
 from consumers.engine.metrics import Metrics, ServiceSnapshot
 from consumers.engine.records import TaskId, TopicPartition
 from consumers.engine.runner import TaskRunner
-from consumers.engine.session import GroupSession
+from consumers.engine.session import MAX_BUFFERED_RECORDS, GroupSession
 from consumers.engine.task import TaskConfig
 from consumers.engine.task_state import TaskState
 from consumers.engine.worker import Worker
 from consumers.settings import Settings
 from tests.unit.consumers.tally import T0_US, Tally, TallyProjection
+from tests.waiting import WITHIN_S
 from voipex.errors import KafkaUnreachable, TopicMismatch, TopicsMissing
 
 pytestmark = pytest.mark.anyio
@@ -238,6 +239,31 @@ async def test_a_worker_is_not_ready_before_it_joins(worker: Worker[Tally]) -> N
         "cause": None,
     }
     assert worker.snapshot() == ServiceSnapshot("tallies", "voipex-tallies", {}, {}, {}, 0, 0, NO_FAULTS)
+
+
+async def test_nothing_is_polled_while_all_tasks_have_enough(
+    session: GroupSession[Tally], consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, stopping = FakeTask(MAX_BUFFERED_RECORDS), asyncio.Event()
+    run_task(session, task)
+    turns = 0
+
+    def next_turn(*_: object) -> set[TaskId]:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            task.buffered -= 1
+        if turns == 4:
+            stopping.set()
+        return set()
+
+    monkeypatch.setattr(session, "_apply_backpressure", next_turn)
+    consumer.polls = [{}, {}, {}, {}]
+    async with asyncio.timeout(WITHIN_S):
+        await session._poll(stopping)
+
+    assert turns == 4
+    assert len(consumer.polls) == 2  # the first two turns polled nothing
 
 
 # -------------------------------------------------------------------------------- membership
