@@ -17,7 +17,11 @@ const THEMES = ['auto', 'light', 'dark', 'contrast'];
 function useRoute() {
   const [parts, setParts] = useState(route());
   useEffect(() => {
-    const change = () => { setParts(route()); document.getElementById('content')?.focus({preventScroll: true}); };
+    const change = () => {
+      setParts(route());
+      // Not from who types a search already: the browser tells of a new address a moment later.
+      if (!document.activeElement?.matches('input')) document.getElementById('content')?.focus({preventScroll: true});
+    };
     addEventListener('hashchange', change);
     return () => removeEventListener('hashchange', change);
   }, []);
