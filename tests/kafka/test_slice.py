@@ -136,9 +136,9 @@ def test_an_invalid_webhook_becomes_a_dead_letter_byte_for_byte(
 def test_missing_topics_are_named_and_waited_for(kafka: Broker, pbx: str, tmp_path: Path) -> None:
     bridge = BridgeProcess(tmp_path, kafka.bootstrap_servers, pbx)
 
-    with bridge.start(ready=False):
+    with bridge.start():
         eventually(lambda: f"topics are missing: {pbx}.call.events.v1" in bridge.log(), bridge.log)
-        accepted = eventually(lambda: bridge.post(DOCUMENTED[0])[0])
+        accepted, _ = bridge.post(DOCUMENTED[0])
         apply_topics(kafka.bootstrap_servers, pbx)
         bridge.await_drained()
 
