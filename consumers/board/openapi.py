@@ -27,7 +27,8 @@ _TIME_OR_NULL: Final = {"type": ["string", "null"], "format": "date-time"}
 _ABOUT: Final = """\
 Calls, agents, queues and missed callers as they are now. It reads only. For people: docs/board.md.
 
-Beyond this host every request needs a user (Basic). A user of the role `wall` gets phone numbers with dots for all but the last three digits.
+Beyond this host every request needs a user (Basic). A user of the role `wall` gets phone numbers with dots for all but the last three digits. The key
+of an agent that is known by such a line only ends in `~` and eight digits of this board process, which tell lines apart.
 
 Unknown fields and values may come in later versions: ignore them. Null means "not known". Of two rows keep the higher `revision`.
 Errors are problems (RFC 9457)."""

@@ -1,7 +1,9 @@
 """Documents -> rows of a list: the fields that a list shows, under the names of the documents (pure)."""
 
 import re
+import secrets
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 Json = dict[str, Any]
@@ -64,13 +66,16 @@ AGENT_FIELDS: Final = (
     "updated_at",
 )
 _NUMBER_FIELDS: Final = frozenset(
-    {"from", "to", "from_e164", "to_e164", "number", "line", "agent", "final_line", "from_line", "to_line"}
+    {"from", "to", "from_e164", "to_e164", "number", "line", "final_line", "from_line", "to_line"}
 )
 """A line may be a mobile phone."""
 _TEXTS_WITH_NUMBERS: Final = frozenset({"cdr", "raw"})
 _NUMBER_LISTS: Final = frozenset({"from_all", "to_all", "answered_by", "monitors"})
+_AGENT_FIELD: Final = "agent"
 _LINE_KEY: Final = "/line:"
 """In the name of a row in the stream: the agent is known by a line only."""
+_MASK_KEY: Final = secrets.token_bytes(16)
+"""Of this process: without it nobody finds a number by trying all."""
 LEGS: Final = 12
 """Legs in a row; the whole call has all of them."""
 _DAYS: Final = 2
@@ -101,19 +106,37 @@ def agent_row(status: Mapping[str, Any]) -> Json:
 def masked(document: Any) -> Any:
     """Return a copy without whole phone numbers: all but the last three digits are dots. Extensions stay."""
     if isinstance(document, dict):
-        return {
-            mask(name) if _LINE_KEY in name else name: mask(value)
-            if name in _NUMBER_FIELDS and isinstance(value, str)
-            else [mask(each) for each in value]
-            if name in _NUMBER_LISTS and isinstance(value, list)
-            else None
-            if name in _TEXTS_WITH_NUMBERS
-            else masked(value)
-            for name, value in document.items()
-        }
+        return {_masked_name(name): _masked_value(name, value) for name, value in document.items()}
     if isinstance(document, list):
         return [masked(each) for each in document]
     return document
+
+
+def _masked_name(name: str) -> str:
+    if _LINE_KEY not in name:
+        return name
+    pbx, _, agent = name.partition("/")
+    return f"{pbx}/{_mask_agent(agent)}"
+
+
+def _masked_value(name: str, value: Any) -> Any:
+    if name in _TEXTS_WITH_NUMBERS:
+        return None
+    if name == _AGENT_FIELD and isinstance(value, str):
+        return _mask_agent(value)
+    if name in _NUMBER_FIELDS and isinstance(value, str):
+        return mask(value)
+    if name in _NUMBER_LISTS and isinstance(value, list):
+        return [mask(each) for each in value]
+    return masked(value)
+
+
+def _mask_agent(key: str) -> str:
+    """`line:777888999` -> `line:······999~5d0c21ab`: the agent of another line may have the same last digits."""
+    hidden = mask(key)
+    if hidden == key:
+        return key
+    return f"{hidden}~{blake2b(key.encode(), digest_size=4, key=_MASK_KEY).hexdigest()}"
 
 
 def mask(number: str) -> str:

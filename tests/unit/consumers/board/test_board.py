@@ -379,6 +379,23 @@ def test_the_wall_receives_no_number_of_a_line() -> None:
         assert "voipex/line:+·········567".encode() in encoded["wall"]
 
 
+def test_lines_with_equal_last_digits_stay_apart_on_the_wall() -> None:
+    lines = ("+420601234567", "+420777234567", "201")
+    board = new_board(lambda: NOW_US)
+    for line in lines:
+        key = f"line:{line}"
+        board.put_agent("voipex", key, orjson.dumps({**agent(key), "login": None, "line": line}))
+    board.tick()
+
+    rows = orjson.loads(board.snapshot()["wall"].split(b"data: ")[1])["agents"]
+
+    assert sorted(row["line"] for row in rows.values()) == ["+·········567", "+·········567", "201"]
+    assert {name: row["agent"] for name, row in rows.items()} == {
+        name: name.removeprefix("voipex/") for name in rows
+    }
+    assert "voipex/line:201" in rows
+
+
 def test_the_wall_receives_a_broken_record_without_its_text() -> None:
     assert masked({"broken": "ValueError", "topic": "timelines", "raw": "777888999"})["raw"] is None
 
