@@ -481,6 +481,25 @@ def test_targets_are_large_enough(live: LiveBoard, visitor: Visitor) -> None:
         assert small == [], view
 
 
+@pytest.mark.parametrize("view", ["#/agents", "#/wall"])
+def test_tiles_hold_their_lines_at_wide_text_spacing(live: LiveBoard, visitor: Visitor, view: str) -> None:
+    """WCAG 2.2, 1.4.12: line height 1.5, letters 0.12 em and words 0.16 em apart."""
+    filled(live)
+    page = visitor.open(view)
+    page.wait_for_selector(".tile")
+    spacing = (
+        "* { line-height: 1.5 !important; letter-spacing: .12em !important; word-spacing: .16em !important; }"
+    )
+    page.evaluate(
+        "rule => { const sheet = document.styleSheets[0]; sheet.insertRule(rule, sheet.cssRules.length); }",
+        spacing,
+    )
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.tile')].filter(e => e.scrollHeight > e.clientHeight).map(e => e.textContent)"
+    )
+    assert cut == []
+
+
 def test_the_wall_is_readable_from_afar(live: LiveBoard, visitor: Visitor) -> None:
     for number in range(45):
         live.put_agent(agent(f"agent{number:02d}"))

@@ -37,19 +37,20 @@ function Tile({name, wall}) {
   </a>`;
 }
 
-function Look({rows}) {
+function Look() {
   const now = serverClock.now() ?? 0;
-  const found = rows.filter(row => ['paused', 'ringing', 'unknown'].includes(row.state))
-    .filter(row => row.state === 'unknown' || now - Date.parse(row.since) > (row.state === 'paused' ? PAUSE_LIMIT_S : RING_LIMIT_S) * 1000)
+  const before = seconds => new Date(now - seconds * 1000).toISOString();
+  const limits = {paused: before(PAUSE_LIMIT_S), ringing: before(RING_LIMIT_S)};
+  const found = useRows('agents').filter(row => row.since < limits[row.state] || row.state === 'unknown')
     .sort((a, b) => (a.since < b.since ? -1 : 1)).slice(0, 6);
   return html`<section class="look" aria-label=${t('needsLook')}><h2>${t('needsLook')}</h2>
     ${found.length ? found.map(row => html`<a href=${link.agent(row)} key=${row.agent}><span class="glyph" aria-hidden="true">${stateGlyph(row.state)}</span> <${Name}>${nameOf(row)}<//> ${t(`states.${row.state}`)} <${Timer} since=${row.since} /></a>`) : html`<span class="dim">${t('nothing')}</span>`}
   </section>`;
 }
 
-/** Names of all agents in order; it is made anew when somebody comes or goes. */
-function useOrder() {
-  const names = useNames('agents');
+/** Names of all agents in order; it is made anew when somebody comes or goes. With *always* it is read again on every change. */
+function useOrder(always = false) {
+  const names = useNames('agents', always);
   const key = names.join('\n');
   return useMemo(() => {
     const of = name => nameOf(store.rows.agents.get(name) ?? {agent: name});
@@ -61,7 +62,8 @@ function useFiltered({queue, states, text}) {
   const wanted = text.trim().toLocaleLowerCase();
   const passes = row => row && (!queue || queue in (row.queues ?? {})) && (!states.size || states.has(group(row.state)))
     && (!wanted || [row.login, row.line, row.agent, number(row), row.pause_name].some(each => each?.toLocaleLowerCase().includes(wanted)));
-  return useOrder().filter(name => passes(store.rows.agents.get(name)));
+  const order = useOrder(Boolean(queue || states.size || wanted));
+  return queue || states.size || wanted ? order.filter(name => passes(store.rows.agents.get(name))) : order;
 }
 
 /** What tiles show besides their row. */
@@ -72,9 +74,9 @@ function Tiles({names, wall}) {
   return html`<div class="tiles">${names.map(name => html`<${Same} key=${name} of=${Tile} inputs=${inputs} name=${name} wall=${wall} />`)}</div>`;
 }
 
-function Counts({rows, states, toggle}) {
+function Counts({states, toggle}) {
   const counts = new Map();
-  for (const row of rows) counts.set(group(row.state), (counts.get(group(row.state)) ?? 0) + 1);
+  for (const row of useRows('agents')) counts.set(group(row.state), (counts.get(group(row.state)) ?? 0) + 1);
   const names = [...STATE_ORDER, ...[...counts.keys()].filter(each => !STATE_ORDER.includes(each))];
   return html`<div class="counts" role="group" aria-label=${t('agents')}>
     ${names.filter(name => counts.get(name)).map(name => html`<button key=${name} type="button" class=${stateClass(name)} aria-pressed=${states.has(name)} onClick=${() => toggle(name)}>
@@ -82,20 +84,24 @@ function Counts({rows, states, toggle}) {
   </div>`;
 }
 
+/** The queues that agents are in; the rest of the page is not drawn anew with it. */
+function QueueFilter({queue, set}) {
+  const queues = [...new Set(useRows('agents').flatMap(row => Object.keys(row.queues ?? {})))].sort(collate);
+  return html`<label>${t('queue')} <select value=${queue} onChange=${event => set(event.target.value)}><option value="">${t('allQueues')}</option>${queues.map(each => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>`;
+}
+
 export function Agents({search}) {
   const [queue, setQueue] = useState('');
   const [states, setStates] = useState(new Set());
-  const all = useRows('agents');
   const names = useFiltered({queue, states, text: search});
-  const queues = [...new Set(all.flatMap(row => Object.keys(row.queues ?? {})))].sort(collate);
   const toggle = name => setStates(held => { const next = new Set(held); if (!next.delete(name)) next.add(name); return next; });
   return html`<main id="content" class="agents" tabindex="-1">
     <div class="filters">
-      <label>${t('queue')} <select value=${queue} onChange=${event => setQueue(event.target.value)}><option value="">${t('allQueues')}</option>${queues.map(each => html`<option key=${each} value=${each}>${each}</option>`)}</select></label>
+      <${QueueFilter} queue=${queue} set=${setQueue} />
       <span class="dim">${plural('agentCount', names.length)}</span>
     </div>
-    <${Counts} rows=${all} states=${states} toggle=${toggle} />
-    <${Look} rows=${all} />
+    <${Counts} states=${states} toggle=${toggle} />
+    <${Look} />
     ${names.length ? html`<${Same} of=${Tiles} inputs=${`${common()}\n${names.join('\n')}`} names=${names} wall=${false} />` : html`<p class="dim">${t('nobody')}</p>`}
   </main>`;
 }

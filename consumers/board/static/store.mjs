@@ -108,8 +108,8 @@ function useListener(name, key, read) {
 export const useRow = (name, key) => useListener(name, key, () => store.rows[name].get(key));
 /** All rows, on every change: for lists that sort by what changes. */
 export const useRows = name => useListener(name, '*', () => [...store.rows[name].values()]);
-/** Names of the rows, on every change of membership. */
-export const useNames = name => useListener(name, ALL, () => [...store.rows[name].keys()]);
+/** Names of the rows, on every change of membership; with *always* on every change. */
+export const useNames = (name, always = false) => useListener(name, always ? '*' : ALL, () => [...store.rows[name].keys()]);
 
 /** A component that draws its own row: its parent draws it anew only when *inputs* (a text) differ. */
 export function Same({of, inputs, ...rest}) {

@@ -60,13 +60,14 @@ export function dateOf(at) {
 }
 export const dayAndClock = at => (at ? (dateOf(at) === store.meta.date ? clock(at) : `${day(at)} ${clock(at)}`) : '–');
 
+/** Most calls change nothing: a timer is written when its second is over. */
 function write(element) {
   const now = serverClock.now();
-  const since = element.dataset.since;
-  const text = now === null || !since ? '–' : duration((now - Date.parse(since)) / 1000);
-  if (element.textContent !== text) element.textContent = text;
-  const limit = Number(element.dataset.limit);
-  if (limit) element.classList.toggle('over', now !== null && now - Date.parse(since) > limit * 1000);
+  const seconds = now === null || !element.since ? null : Math.floor((now - element.since) / 1000);
+  if (seconds === element.shown) return;
+  element.shown = seconds;
+  element.textContent = duration(seconds);
+  if (element.limit) element.classList.toggle('over', seconds !== null && seconds > element.limit);
 }
 
 let running = true;
@@ -92,6 +93,10 @@ export function useSlowTick(running) {
 /** A running timer; `limit` in seconds marks it. */
 export function Timer({since, limit}) {
   const element = useRef();
-  useLayoutEffect(() => { write(element.current); }, [since]);
-  return html`<span class="timer" ref=${element} data-since=${since} data-limit=${limit ?? ''}></span>`;
+  useLayoutEffect(() => {
+    Object.assign(element.current, {since: Date.parse(since), limit, shown: undefined});
+    element.current.classList.remove('over');
+    write(element.current);
+  }, [since, limit]);
+  return html`<span class="timer" ref=${element} data-since=${since}></span>`;
 }
