@@ -5,7 +5,8 @@ restarts, warm and cold, and memory.
     python -m benchmarks.bench_consumers [--json] [--events 1000000]
 
 CPU is user + system of the service's process alone, from its start until nothing is left to be folded. The service has one core, the
-broker the other. `instances`: so many processes share the partitions (and the one core).
+broker the other. `instances`: so many processes share the partitions (and the one core). `times_nothing_folded`: CPU per record in that of
+`benchmarks.nothing_folded`, which consumes, parses, produces and commits the same call events.
 """
 
 import argparse
@@ -70,13 +71,19 @@ def measure(folder: Path, broker: LocalKafka, number: int) -> list[dict[str, Any
     asyncio.run(publish(settings, "two", _records("two", number), number))
     running, _ = asyncio.run(publish(settings, "open", _open_calls("open"), 3 * OPEN_CALLS))
     states = folder / "one"
-    rows = [replay("timelines", "one", states, broker, 1, calls), restart("timelines", "one", states, broker)]
+    yardstick = nothing_folded("one", broker, calls)
+    rows = [yardstick, replay("timelines", "one", states, broker, 1, calls)]
+    rows.append(restart("timelines", "one", states, broker))
     shutil.rmtree(states)
     rows.append(restart("timelines", "one", states, broker))
     rows.append(replay("agents", "one", folder / "agents", broker, 1, agents))
     rows.append(replay("timelines", "two", folder / "two", broker, 2, calls))
     rows.append(replay("timelines", "open", folder / "open", broker, 1, running))
     rows[-1]["case"] = f"{OPEN_CALLS:,} open calls"
+    for row in rows:
+        if "cpu_us_per_record" in row:
+            times = row["cpu_us_per_record"] / yardstick["cpu_us_per_record"]
+            row["times_nothing_folded"] = round(times, 2)
     return rows
 
 
@@ -194,6 +201,26 @@ def replay(
                 "rss_mib": max(rss_mib(each.process.pid) for each in services),
             }
         )
+
+
+def nothing_folded(pbx: str, broker: LocalKafka, number: int) -> dict[str, Any]:
+    """Copy the call events of a PBX to those of another, exactly once."""
+    settings = KafkaSettings(kafka_bootstrap_servers=broker.bootstrap_servers)
+    asyncio.run(apply_topics(settings, topics_for(["copy"], PARTITIONS), 1, 1))
+    source, target = (topic_name(name, CALL_EVENTS) for name in (pbx, "copy"))
+    started = time.monotonic()
+    arguments = [broker.bootstrap_servers, source, target, str(number)]
+    command = ["taskset", "-c", SERVER_CORE, sys.executable, "-m", "benchmarks.nothing_folded", *arguments]
+    done = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return _print_row(
+        {
+            "case": "nothing folded",
+            "instances": 1,
+            "records": done["records"],
+            "cpu_us_per_record": round(done["cpu_s"] / done["records"] * 1e6, 1),
+            "records_per_s": round(done["records"] / (time.monotonic() - started)),
+        }
+    )
 
 
 def _slope(name: str, samples: list[tuple[float, float, float]], low: float, high: float) -> dict[str, float]:

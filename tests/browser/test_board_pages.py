@@ -483,7 +483,7 @@ def test_targets_are_large_enough(live: LiveBoard, visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("view", ["#/agents", "#/wall"])
 def test_tiles_hold_their_lines_at_wide_text_spacing(live: LiveBoard, visitor: Visitor, view: str) -> None:
-    """WCAG 2.2, 1.4.12: line height 1.5, letters 0.12 em and words 0.16 em apart."""
+    """WCAG 2.2, 1.4.12: line height 1.5, characters 0.12 em and words 0.16 em apart."""
     filled(live)
     page = visitor.open(view)
     page.wait_for_selector(".tile")
