@@ -32,8 +32,9 @@ _BENCHES = (
 
 _INGRESS = """\
 `echo`: a bare ASGI application that reads the body. `plain`: FastAPI and `send_and_wait`, no spool. `bridge`: everything on (auth,
-normalization, spool with fdatasync, publishing to a real broker at the same time, metrics). The server has one core, load (`wrk`) and
-Kafka have the other."""
+normalization, spool with fdatasync, publishing to a real broker at the same time, metrics). `bridge, spool in memory`: the same with its
+spool on a tmpfs, which makes nothing durable: the difference is what waiting for the disk costs. The server has one core, load (`wrk`)
+and Kafka have the other."""
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """
 The complete ingress compared with a bare uvicorn echo and a plain handler: same run, options and core, load from `wrk`.
 
+`bridge, spool in memory` shows what the disk costs: the same with its spool on a tmpfs, which makes nothing durable.
+
 The server has one core, `wrk` and Kafka have the other. The cases take turns, several rounds, each after a second of
 warming up; medians are reported. Needs `wrk`.
 """
@@ -21,6 +23,7 @@ _UVICORN = [
 ]  # fmt: skip
 
 WARMING_S = 1
+IN_MEMORY = "bridge, spool in memory"
 
 
 def main() -> None:
@@ -40,21 +43,28 @@ def main() -> None:
 
 def measure(rounds: int, seconds: int, connections: list[int]) -> dict[str, Any]:
     """Run every case in turn; see `main`."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name, kafka() as broker:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as name,
+        tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as in_memory,
+        kafka() as broker,
+    ):
         bridge = prepare(Path(name), broker)
         echo, plain = free_port(), free_port()
+        environments = {IN_MEMORY: {**bridge.environment, "VOIPEX_SPOOL_DIR": in_memory}}
         servers = {
             "echo": (echo, echo, "/", ["uvicorn", "benchmarks.yardsticks:echo", "--lifespan", "off"]),
             "plain": (plain, plain, "/", ["uvicorn", "benchmarks.yardsticks:plain"]),
             "bridge": (bridge.port, bridge.management_port, "/ready", ["bridge", "serve"]),
+            IN_MEMORY: (bridge.port, bridge.management_port, "/ready", ["bridge", "serve"]),
         }
         results: dict[str, dict[int, list[dict[str, float]]]] = {
             case: {count: [] for count in connections} for case in servers
         }
         for _ in range(rounds):
             for case, (port, asked, path, arguments) in servers.items():
-                command = ["-m", *arguments, *([] if case == "bridge" else [*_UVICORN, "--port", str(port)])]
-                with serving(command, bridge.environment, f"http://127.0.0.1:{asked}{path}"):
+                command = ["-m", *arguments, *([] if path == "/ready" else [*_UVICORN, "--port", str(port)])]
+                environment = environments.get(case, bridge.environment)
+                with serving(command, environment, f"http://127.0.0.1:{asked}{path}"):
                     wrk(port, bridge.token, connections[0], WARMING_S)
                     for count in connections:
                         results[case][count].append(wrk(port, bridge.token, count, seconds))

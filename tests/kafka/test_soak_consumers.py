@@ -77,7 +77,7 @@ def record_figures(record_property: Any, rounds: dict[str, int], compared: dict[
 def test_frozen_instances_again_and_again_write_nothing(
     kafka: Broker, pbx: str, tmp_path: Path, record_property: Any
 ) -> None:
-    freezes = soak_rounds(30)
+    freezes = soak_rounds(100)
     compared = frozen_again_and_again(kafka, pbx, tmp_path, freezes)
     record_figures(record_property, {"freezes": freezes}, compared)
 

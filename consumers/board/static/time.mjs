@@ -66,7 +66,9 @@ function write(element) {
   const seconds = now === null || !element.since ? null : Math.floor((now - element.since) / 1000);
   if (seconds === element.shown) return;
   element.shown = seconds;
-  element.textContent = duration(seconds);
+  // Of an element's text a new node would be made each second, a thousand of them.
+  if (element.firstChild) element.firstChild.data = duration(seconds);
+  else element.textContent = duration(seconds);
   if (element.limit) element.classList.toggle('over', seconds !== null && seconds > element.limit);
 }
 
