@@ -187,34 +187,52 @@ def _probe(addresses: list[_Address], pbx: str, *, yes: bool) -> None:
     if not yes and not (sys.stdin.isatty() and typer.confirm("Start the probe?", err=True)):
         fail("not started; --yes starts it without asking", 1)
     order = {"pbx": pbx, "seconds": MAX_PROBE_S, "requests": _PROBE_REQUESTS}
-    started: list[_Address] = []
+    concerned: list[_Address] = []
     try:
         for each in addresses:
-            _order(each, "POST", order)
-            started.append(each)
-        _follow(started)
+            concerned.append(
+                each
+            )  # first: an order may have reached the bridge although its answer has not come
+            try:
+                _order(each, "POST", order)
+            except (_Refused, ConnectionRefusedError) as refusal:
+                concerned.remove(each)
+                fail(f"{each}: {refusal}", 1)
+        _follow(concerned)
+    except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
+        fail(f"{concerned[-1]}: {str(error) or type(error).__name__}", 1)
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
     finally:
-        for each in started:
-            _order(each, "DELETE")
+        for each in concerned:
+            _end(each)
 
 
-def _order(address: _Address, method: str, order: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Start or end the probe of a bridge; return the probe."""
+class _Refused(Exception):
+    """The bridge does not do what it was ordered, for the reason in words."""
+
+
+def _end(address: _Address) -> None:
+    """End the probe of a bridge. What prevents it is told and stops nothing: the other bridges are next."""
+    try:
+        _order(address, "DELETE")
+    except (_Refused, OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
+        cause = str(error) or type(error).__name__
+        typer.echo(f"{address}: not ended: {cause}. It ends by itself within {MAX_PROBE_S:g} s", err=True)
+
+
+def _order(address: _Address, method: str, order: dict[str, Any] | None = None) -> None:
+    """Start or end the probe of a bridge. Raises _Refused, and what http.client and orjson raise."""
     connection = http.client.HTTPConnection(address.host, address.port, timeout=_TIMEOUT_S)
     headers = {} if order is None else {"Content-Type": "application/json"}
     try:
         connection.request(method, PROBE_PATH, None if order is None else orjson.dumps(order), headers)
         response = connection.getresponse()
         body = orjson.loads(response.read())
-    except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
-        fail(f"{address}: {str(error) or type(error).__name__}", 1)
     finally:
         connection.close()
     if response.status != http.client.OK:
-        fail(f"{address}: {body['error']}", 1)
-    return dict(body["probe"])
+        raise _Refused(body["error"])
 
 
 def _follow(addresses: list[_Address]) -> None:

@@ -1,16 +1,19 @@
 """A probe of a running bridge: a sender that repeats and one that does not are recognized, and nothing is lost."""
 
+import http.server
 import json
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Self
 
 import orjson
+import pytest
 
 from tests.factories import body
 from tests.processes import BridgeProcess, environment_with, free_port
@@ -37,17 +40,7 @@ class Surveyed:
         recording = self.folder / "recording.jsonl"
         line = {"received_at": "2026-03-02T08:00:00Z", "body": json.loads(body(UniqueId=CALL))}
         recording.write_bytes(orjson.dumps(line))
-        management = f"127.0.0.1:{self.bridge.management_port}"
-        self.command = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "bridge", "survey", str(recording), "--pbx", "voipex"),
-                *("--bridge", management, "--probe-retry", "--yes"),
-            ],
-            env=environment_with(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.command = probing(recording, f"127.0.0.1:{self.bridge.management_port}")
         eventually(lambda: self.probe() is not None, self.bridge.log)
 
     def probe(self) -> dict[str, Any] | None:
@@ -67,6 +60,19 @@ class Surveyed:
             self.command.kill()
         self.command.communicate()
         self.bridge.__exit__(None, None, None)
+
+
+def probing(recording: Path, management: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "bridge", "survey", str(recording), "--pbx", "voipex"),
+            *("--bridge", management, "--probe-retry", "--yes"),
+        ],
+        env=environment_with(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def new_calls(number: int) -> list[bytes]:
@@ -124,3 +130,46 @@ def test_ctrl_c_ends_a_probe_at_once_and_the_survey_follows(tmp_path: Path) -> N
     assert out.startswith("# What this PBX sends")
     assert (after, answer) == (None, 200)
     assert '"cause":"stopped"' in log.replace(" ", "")
+
+
+@pytest.mark.parametrize(("status", "orders"), [(200, ["POST", "DELETE"]), (409, ["POST"])])
+def test_a_probe_whose_order_was_not_answered_yet_is_ended(
+    tmp_path: Path, status: int, orders: list[str]
+) -> None:
+    """Ctrl-C before the answer: it may run. Not so one that was refused: another may have ordered it."""
+    ordered, may_answer = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.append(self.command)
+            ordered.set()
+            may_answer.wait()
+            self.answer(status)
+
+        def do_DELETE(self) -> None:
+            seen.append(self.command)
+            self.answer(200)
+
+        def answer(self, status: int) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"probe": null, "error": "a probe runs already"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        with probing(tmp_path / "recording.jsonl", f"127.0.0.1:{server.server_port}") as command:
+            assert ordered.wait(120)
+            if status == 200:
+                command.send_signal(signal.SIGINT)
+            else:
+                may_answer.set()
+            _, err = command.communicate(timeout=120)
+            may_answer.set()
+        server.shutdown()
+
+    assert seen == orders
+    assert ("stopped" in err, "a probe runs already" in err) == (status == 200, status == 409)
