@@ -140,7 +140,6 @@ def follow(call: Call, consult: Leg, consulter: Leg, at_us: int) -> None:
     """Let a consultation go on with the leg that has the caller now."""
     call.consultation_over(consult, at_us)
     consult.consulter = consulter.number
-    consulter.has_consulted = True
 
 
 def _own_talk(call: Call, event: CallEvent) -> Leg | None:

@@ -179,6 +179,14 @@ class TestQuality:
     def test_all_reported_it_is_exact(self, events: tuple[CallEvent, ...]) -> None:
         assert call(*events).quality == "exact"
 
+    @pytest.mark.parametrize(("late_s", "quality"), [(18, "exact"), (23, "exact"), (23.000001, "estimated")])
+    def test_a_late_ringing_is_that_of_a_leg_for_20_s(self, late_s: float, quality: str) -> None:
+        made = call(
+            *(new(0), ring(3, "201"), hangup(10, "201", NO_RESPONSE), hangup(17), ring(late_s, "201"))
+        )
+
+        assert (made.quality, made.anomalies) == (quality, ("late_event",))
+
     def test_answered_elsewhere_is_no_hangup_without_leg(self) -> None:
         assert call(new(0), hangup(5, "201", ELSEWHERE)).anomalies == ()
 

@@ -124,6 +124,17 @@ class TestRule4:
 
 
 class TestRule5:
+    def test_a_consultation_that_follows_proves_no_talk(self) -> None:
+        """Only inferred: the hand-over to 203, and that 202 was consulted by it from then on. The reason is reported."""
+        made = call(*CONSULT, ring(14, "203"), answer(16, "203"), hangup(20, "203", BUSY), hangup(22))
+
+        assert legs(made) == [
+            ("201", "agent", "completed"),
+            ("202", "consult", "completed"),
+            ("203", "agent", "busy"),
+        ]
+        assert ([leg.talk_s for leg in made.legs], made.transfers) == ([17, None, None], ())
+
     def test_an_anonymous_answer_is_withdrawn_from_its_own_leg(self) -> None:
         made = call(
             new(0),
