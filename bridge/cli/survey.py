@@ -213,7 +213,7 @@ class _Refused(Exception):
 
 
 def _end(address: _Address) -> None:
-    """End the probe of a bridge. What prevents it is told and stops nothing: the other bridges are next."""
+    """End the probe of a bridge. What prevents it is printed, and the next bridge is asked."""
     try:
         _order(address, "DELETE")
     except (_Refused, OSError, http.client.HTTPException, orjson.JSONDecodeError) as error:
