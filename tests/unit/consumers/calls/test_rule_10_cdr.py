@@ -126,5 +126,19 @@ class TestRule10:
         made = call(*TALK, cdr(60), ring(62, "202"), cdr(64), as_of=70)
         assert made.ended_at == at(64)
 
+    def test_a_later_hangup_of_nobody_moves_consultations_too(self) -> None:
+        asked = (*TALK, ring(10, "202", from_="201"))
+        made = call(*asked, answer(12, "202", from_="201"), cdr(20), hangup(21))
+        assert [(leg.result, leg.ended_at, leg.consult_s) for leg in made.legs] == [
+            ("completed", at(21), 9),
+            ("completed", at(21), 9),
+        ]
+
+        made = call(*asked, cdr(20), hangup(21))
+        assert [(leg.result, leg.ended_at, leg.consult_s) for leg in made.legs] == [
+            ("completed", at(21), None),
+            ("no_answer", at(21), None),
+        ]
+
     def test_a_cdr_before_a_reopening_ends_nothing(self) -> None:
         assert call(*TALK, hangup(9, "201"), cdr(10), ring(12, "202"), as_of=60).ended_at is None
