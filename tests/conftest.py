@@ -8,6 +8,7 @@ What a test measured (`record_property`, or the examples of Hypothesis) is appen
 import json
 import os
 import re
+import signal
 from collections.abc import Generator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,12 @@ settings.register_profile(  # `make mutants`: that a test fails is enough
 settings.register_profile("test", UNTIMED, max_examples=100, stateful_step_count=30, derandomize=True)
 settings.register_profile("soak", UNTIMED, max_examples=5000, stateful_step_count=60)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
+
+
+def pytest_configure() -> None:
+    """A shell ignores Ctrl-C in what it starts in the background, and so would the commands that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
