@@ -36,6 +36,7 @@ INTERNAL = (
     ring(0.1, "20", from_="20", **LOCAL),
     ring(0.2, "202", from_="20", **IN_LOCAL),
 )
+TRANSFERRED = (*CONSULT, transfer(15, "201"), hangup(15.1, "201"), hangup(60, "202"), hangup(60.1))
 BOTH = (*INTERNAL, answer(6, "202", **IN_LOCAL), answer(6.1, "20", **LOCAL))
 
 
@@ -131,6 +132,7 @@ class TestQuality:
                 *(new(0), hangup(17, "201", NO_RESPONSE), ring(17.4, "201"), ring(26, "201")),
                 *(answer(32, "201"), hangup(60, "201"), hangup(60.1)),
             ),
+            (*TRANSFERRED, transfer(61, "202")),
         ],
         ids=[
             "an Answered of nobody",
@@ -150,6 +152,7 @@ class TestQuality:
             "a monitor after an empty Hangup",
             "an end that moved",
             "a late Ringing that no leg shows",
+            "a late AttendedTransfer that no transfer shows",
         ],
     )
     def test_a_doubt_is_no_exact_document(self, events: tuple[CallEvent, ...]) -> None:
