@@ -31,7 +31,7 @@ pytestmark = pytest.mark.artefacts
 FILE = ROOT / "docker-compose.yml"
 OVERRIDE = ROOT / "deploy/compose/own-credentials.yml"
 PBXS = ("voipex", "brno")
-SERVICES = ("kafka", "bridge", "timelines", "agents")
+SERVICES = ("kafka", "bridge", "timelines", "agents", "board")
 ONE_SHOTS = ("credentials", "topics")
 UP = ("up", "--detach", "--no-build", "--wait", "--wait-timeout", "240")
 
