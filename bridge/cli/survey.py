@@ -190,9 +190,8 @@ def _probe(addresses: list[_Address], pbx: str, *, yes: bool) -> None:
     concerned: list[_Address] = []
     try:
         for each in addresses:
-            concerned.append(
-                each
-            )  # first: an order may have reached the bridge although its answer has not come
+            # Before the order: it may reach the bridge although its answer never comes.
+            concerned.append(each)
             try:
                 _order(each, "POST", order)
             except (_Refused, ConnectionRefusedError) as refusal:
@@ -232,7 +231,8 @@ def _order(address: _Address, method: str, order: dict[str, Any] | None = None) 
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise _Refused(body["error"])
+        error = body.get("error") if isinstance(body, dict) else None
+        raise _Refused(str(error or f"it answers {response.status}, as no bridge of this version does"))
 
 
 def _follow(addresses: list[_Address]) -> None:

@@ -1,4 +1,4 @@
-"""Documents -> rows of a list: the fields that a list shows, under the names of the documents (pure)."""
+"""Documents -> rows of a list: the fields that a list shows, under the names of the documents."""
 
 import re
 import secrets

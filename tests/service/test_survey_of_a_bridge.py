@@ -132,9 +132,16 @@ def test_ctrl_c_ends_a_probe_at_once_and_the_survey_follows(tmp_path: Path) -> N
     assert '"cause":"stopped"' in log.replace(" ", "")
 
 
-@pytest.mark.parametrize(("status", "orders"), [(200, ["POST", "DELETE"]), (409, ["POST"])])
+@pytest.mark.parametrize(
+    ("status", "shown", "orders"),
+    [
+        (200, b'{"probe": null}', ["POST", "DELETE"]),
+        (409, b'{"error": "a probe runs already"}', ["POST"]),
+        (404, b'{"detail": "Not Found"}', ["POST"]),
+    ],
+)
 def test_a_probe_whose_order_was_not_answered_yet_is_ended(
-    tmp_path: Path, status: int, orders: list[str]
+    tmp_path: Path, status: int, shown: bytes, orders: list[str]
 ) -> None:
     """Ctrl-C before the answer: it may run. Not so one that was refused: another may have ordered it."""
     ordered, may_answer = threading.Event(), threading.Event()
@@ -154,13 +161,13 @@ def test_a_probe_whose_order_was_not_answered_yet_is_ended(
         def answer(self, status: int) -> None:
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(b'{"probe": null, "error": "a probe runs already"}')
+            self.wfile.write(shown)
 
         def log_message(self, *_: object) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         with probing(tmp_path / "recording.jsonl", f"127.0.0.1:{server.server_port}") as command:
             assert ordered.wait(120)
             if status == 200:
@@ -172,4 +179,6 @@ def test_a_probe_whose_order_was_not_answered_yet_is_ended(
         server.shutdown()
 
     assert seen == orders
-    assert ("stopped" in err, "a probe runs already" in err) == (status == 200, status == 409)
+    expected = {200: "stopped", 409: "a probe runs already", 404: "it answers 404"}
+    assert expected[status] in err
+    assert "Traceback" not in err

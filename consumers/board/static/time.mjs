@@ -100,5 +100,5 @@ export function Timer({since, limit}) {
     element.current.classList.remove('over');
     write(element.current);
   }, [since, limit]);
-  return html`<span class="timer" ref=${element} data-since=${since}></span>`;
+  return html`<span class="timer" ref=${element}></span>`;
 }
