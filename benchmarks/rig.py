@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.auth import manage
 from sandbox.broker import LocalKafka
+from tests.processes import free_port as free_port
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 _LUA = Path(__file__).parent / "load.lua"
@@ -29,13 +29,6 @@ _LUA = Path(__file__).parent / "load.lua"
 def require_wrk() -> None:
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed for this benchmark; Debian and Homebrew have it under that name")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class Bridge(NamedTuple):

@@ -1,8 +1,9 @@
 """The services as real processes."""
 
 import base64
-import contextlib
+import functools
 import http.client
+import itertools
 import json
 import os
 import random
@@ -23,19 +24,52 @@ from bridge.auth import manage
 from tests.waiting import WITHIN_S, eventually
 
 USER = "site-7"
+_PORTS = range(15_000, 32_000)  # below those of outgoing connections
+_PORTS_OF_A_PROCESS = 500
+
+
+class _OwnPorts:
+    """
+    Ports that no other process of a test run is given, though they are bound only later.
+
+    A process holds the first port of its block while it lives; the others skip that block.
+    """
+
+    def __init__(self) -> None:
+        for first in _PORTS[::_PORTS_OF_A_PROCESS]:
+            claim = socket.socket()
+            try:
+                claim.bind(("127.0.0.1", first))
+            except OSError:
+                claim.close()
+                continue
+            self._claim = claim
+            self._ports = itertools.cycle(range(first + 1, first + _PORTS_OF_A_PROCESS))
+            return
+        raise AssertionError("all ports for tests are taken by other processes")
+
+    def take(self, wanted: int) -> int:
+        while True:
+            ports = [next(self._ports) for _ in range(wanted)]
+            if ports[-1] - ports[0] == wanted - 1 and all(_is_free(port) for port in ports):
+                return ports[0]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_own_ports = functools.cache(_OwnPorts)
 
 
 def free_port(wanted: int = 1) -> int:
-    """Return the first of *wanted* consecutive free ports, below the range for outgoing connections."""
-    while True:
-        first = random.randrange(15_000, 32_000)
-        try:
-            with contextlib.ExitStack() as stack:
-                for port in range(first, first + wanted):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
+    """Return the first of *wanted* consecutive free ports, which no other caller of this function is given for minutes."""
+    return _own_ports().take(wanted)
 
 
 def environment_with(**variables: str) -> dict[str, str]:
