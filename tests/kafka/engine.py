@@ -81,12 +81,19 @@ async def read(kafka: Broker, topic: str) -> list[ConsumerRecord]:
 
 
 async def configure(kafka: Broker, topic: str, **config: str) -> None:
-    """Change settings of a topic, written with `_` for `.`; the others stay."""
+    """
+    Change settings of a topic, written with `_` for `.`; the others stay.
+
+    A broker describes a change before its logs have it, and makes one change after the other: once it describes a second one, the first is
+    in force.
+    """
     wanted = {name.replace("_", "."): value for name, value in config.items()}
     async with admin_client(settings_of(kafka.bootstrap_servers), 30) as admin:
-        wanted = {**await _topic_overrides(admin, topic), **wanted}
-        await _alter(admin, topic, wanted)
-        await _wait_until_applied(admin, {topic: wanted})
+        overrides = {**await _topic_overrides(admin, topic), **wanted}
+        delay_ms = int(overrides.get("file.delete.delay.ms", "60000"))
+        for second in ({}, {"file.delete.delay.ms": str(delay_ms + 1)}):
+            await _alter(admin, topic, {**overrides, **second})
+            await _wait_until_applied(admin, {topic: {**overrides, **second}})
 
 
 async def delete_records(kafka: Broker, partition: TopicPartition, before: int) -> None:

@@ -27,13 +27,15 @@ from tests.kafka.conftest import (
     read_topic,
     settings_of,
 )
+from tests.kafka.engine import configure
 from tests.kafka.pausable import LocalKafka
 from tests.processes import free_port
 from tests.waiting import WITHIN_S, async_eventually, outlast
 from voipex.kafka.admin import admin_client
-from voipex.kafka.topics import _alter, _create, _NewTopic, _wait_until_applied
+from voipex.kafka.topics import _create, _NewTopic, _wait_until_applied
 from voipex.partitioner import partition_for_key
 from voipex.records import Record
+from voipex.topics import CALL_EVENTS, topic_name
 
 QUICK = Timing(linger_s=0.002, warn_after_s=1.0, initial_backoff_s=0.05, max_backoff_s=0.5)
 
@@ -386,16 +388,11 @@ async def test_cancelled_while_the_broker_is_silent_ends_at_once(own_kafka: Loca
     assert publishing.source.acknowledged == 10
 
 
-async def set_limit(broker: Broker, pbx: str, max_message_bytes: int) -> None:
-    async with admin_client(settings_of(broker.bootstrap_servers), 30) as admin:
-        await _alter(admin, f"{pbx}.call.events.v1", {"max.message.bytes": str(max_message_bytes)})
-
-
 @pytest.mark.anyio
 async def test_an_oversized_record_does_not_block_its_partition(kafka: Broker, pbx: str) -> None:
     """A rejected batch leaves a gap in the sequence numbers: without a new producer the broker would reject the partition for ever."""
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx, partitions=1)
-    await set_limit(kafka, pbx, 100_000)
+    await configure(kafka, topic_name(pbx, CALL_EVENTS), max_message_bytes="100000")
     publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
     publishing.put(20)
     publishing.put(1, size=150_000)
@@ -419,7 +416,7 @@ async def test_an_oversized_record_does_not_block_its_partition(kafka: Broker, p
 @pytest.mark.anyio
 async def test_a_low_message_limit_of_the_topic_shrinks_the_batches(kafka: Broker, pbx: str) -> None:
     await asyncio.to_thread(make_event_topics, kafka.bootstrap_servers, pbx, partitions=1)
-    await set_limit(kafka, pbx, 60_000)
+    await configure(kafka, topic_name(pbx, CALL_EVENTS), max_message_bytes="60000")
     publishing = Publishing(pbx, kafka.bootstrap_servers, partitions=1)
     publishing.put(3_000)
     publishing.source.seal()
