@@ -32,10 +32,11 @@ from aiokafka import AIOKafkaProducer
 from playwright.async_api import Browser, CDPSession, Page, async_playwright
 
 from benchmarks.machine import described
-from benchmarks.rig import Bridge, await_answer, free_port, kafka, prepare, rss_mib, serving, serving_bridge
+from benchmarks.rig import Bridge, await_answer, kafka, prepare, rss_mib, serving, serving_bridge
 from consumers.board.api import STATIC
 from sandbox.broker import LocalKafka
 from sandbox.simulator import SimulationPlan, events
+from tests.processes import free_port
 from tools import browser as browsers
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import apply_topics

@@ -30,9 +30,10 @@ from typing import Any, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.machine import described
-from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, free_port, kafka, rss_mib
+from benchmarks.rig import LOAD_CORE, SERVER_CORE, await_answer, kafka, rss_mib
 from sandbox.broker import LocalKafka
 from sandbox.simulator import SimulationPlan, events
+from tests.processes import free_port
 from tests.traffic import write
 from voipex.kafka.settings import KafkaSettings
 from voipex.kafka.topics import apply_topics

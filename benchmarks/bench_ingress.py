@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import described
-from benchmarks.rig import free_port, kafka, prepare, require_wrk, serving, wrk
+from benchmarks.rig import kafka, prepare, require_wrk, serving, wrk
+from tests.processes import free_port
 
 _UVICORN = [
     "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header", "--no-proxy-headers",

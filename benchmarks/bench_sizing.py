@@ -26,9 +26,10 @@ from typing import Any, NamedTuple
 
 from benchmarks.bench_consumers import cpu_seconds
 from benchmarks.machine import described
-from benchmarks.rig import free_port, rss_mib
+from benchmarks.rig import rss_mib
 from bridge.auth import manage
 from sandbox.broker import LocalKafka
+from tests.processes import free_port
 
 PBXS = (1, 10, 50)
 PARTITIONS = (12, 1)

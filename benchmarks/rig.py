@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.auth import manage
 from sandbox.broker import LocalKafka
-from tests.processes import free_port as free_port
+from tests.processes import free_port
 
 SERVER_CORE, LOAD_CORE = "0", "1"
 _LUA = Path(__file__).parent / "load.lua"
