@@ -17,7 +17,7 @@ SHARE ?= 1
 NUMBER ?= 300
 SIM ?= 1
 BROKER ?= embedded
-WORKERS ?= 3
+WORKERS ?= 4
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

@@ -86,6 +86,7 @@ def _embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
         properties=TEST_PROPERTIES,
     )
     broker.prepare()
+    broker.write_java_cache()
     bring_up(broker)
     _versions.append(f"Apache Kafka {broker.version}, embedded")
     yield broker

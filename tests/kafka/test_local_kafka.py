@@ -62,6 +62,13 @@ def test_data_survive_a_kill_and_a_change_of_ports(own_kafka: LocalKafka, pbx: s
         moved.stop()
 
 
+def test_brokers_start_from_the_cache_of_java(own_kafka: LocalKafka) -> None:
+    """Java goes on without a cache that does not fit; so a look at what the process has mapped."""
+    mapped = Path(f"/proc/{own_kafka.pid}/maps").read_text()
+
+    assert any(str(cache) in mapped for cache in JARS.glob("java-*.aot"))
+
+
 def test_the_version_is_read_from_the_jar(own_kafka: LocalKafka) -> None:
     assert own_kafka.version == "4.3.1"
 
