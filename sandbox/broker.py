@@ -340,6 +340,8 @@ class LocalKafka:
             # After kill -9 a new start waits until the session of the old broker is over.
             "broker.session.timeout.ms": "6000",
             "broker.heartbeat.interval.ms": "500",
+            # An idle controller would write a record every half second.
+            "metadata.max.idle.interval.ms": "0",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
             **self._extra_properties,
         }
