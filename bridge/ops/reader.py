@@ -11,7 +11,13 @@ from aiokafka.errors import KafkaError
 
 from voipex.errors import TopicMismatch
 from voipex.kafka.admin import missing_acl
-from voipex.kafka.clients import REQUEST_TIMEOUT_MS, RETRY_BACKOFF_MS, close_consumer, consumer_arguments
+from voipex.kafka.clients import (
+    REQUEST_TIMEOUT_MS,
+    RETRY_BACKOFF_MS,
+    close_consumer,
+    consumer_arguments,
+    prepare_client,
+)
 from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.permissions import TopicAccessRequest, topic_access
 from voipex.kafka.settings import KafkaSettings
@@ -66,6 +72,7 @@ async def read(
         fetch_max_wait_ms=200,
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
+    prepare_client(consumer._client)  # noqa: SLF001 - no public way
     try:
         try:
             async with asyncio.timeout(timeout_s):

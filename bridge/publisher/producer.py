@@ -16,7 +16,7 @@ from voipex.kafka.clients import (
     client_arguments,
     close_producer,
     mark_retrieved,
-    throttle_metadata_refresh,
+    prepare_client,
 )
 from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.settings import KafkaSettings
@@ -71,7 +71,7 @@ class KafkaProducer:
             request_timeout_ms=self._request_timeout_ms,
             retry_backoff_ms=RETRY_BACKOFF_MS,
         )
-        throttle_metadata_refresh(client.client)
+        prepare_client(client.client)
         try:
             # aiokafka waits for a producer id without a timeout of its own.
             async with asyncio.timeout(timeout_s):

@@ -9,7 +9,7 @@ from aiokafka import errors
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 
-from voipex.kafka.clients import close_consumer, consumer_arguments
+from voipex.kafka.clients import close_consumer, consumer_arguments, prepare_client
 from voipex.kafka.settings import KafkaSettings
 
 # aiokafka ships no types: its values are converted where they leave an adapter.
@@ -25,7 +25,7 @@ STOP_TIMEOUT_S: Final = 5.0
 
 def new_consumer(settings: KafkaSettings, client_id: str, group: str | None, **options: Any) -> Any:
     """Make a consumer, not started. It reads committed records only, commits nothing and never resets a position."""
-    return _AIOKafkaConsumer(
+    client = _AIOKafkaConsumer(
         **consumer_arguments(settings),
         client_id=client_id,
         group_id=group,
@@ -35,6 +35,8 @@ def new_consumer(settings: KafkaSettings, client_id: str, group: str | None, **o
         request_timeout_ms=REQUEST_TIMEOUT_MS,
         **options,
     )
+    prepare_client(client._client)  # noqa: SLF001 - no public way
+    return client
 
 
 async def start_consumer(client: Any) -> None:

@@ -26,7 +26,6 @@ from consumers.engine.consumer_client import (
 from consumers.engine.errors import OffsetOutOfRange, RecordDamaged
 from consumers.engine.records import ConsumerRecord, TopicPartition
 from voipex.errors import KafkaUnreachable
-from voipex.kafka.clients import throttle_metadata_refresh
 from voipex.kafka.describe_producers import DescribeProducersRequest
 from voipex.kafka.settings import KafkaSettings
 from voipex.service.logging import get_logger
@@ -94,7 +93,6 @@ class GroupConsumer:
             fetch_max_wait_ms=_FETCH_WAIT_MS,
             max_partition_fetch_bytes=self._fetch_bytes,
         )
-        throttle_metadata_refresh(client._client)  # noqa: SLF001 - no public way
         client.subscribe(topics, listener=_listener(client, on_assigned, on_revoked))
         self._client = client  # `on_assigned` is called before `start` returns
         try:

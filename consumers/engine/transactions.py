@@ -34,7 +34,7 @@ from consumers.engine.consumer_client import (
 )
 from consumers.engine.errors import EngineError, ProducerFenced
 from consumers.engine.records import ProducerRecord, TopicPartition
-from voipex.kafka.clients import client_arguments, close_producer, throttle_metadata_refresh
+from voipex.kafka.clients import client_arguments, close_producer, prepare_client
 from voipex.kafka.settings import KafkaSettings
 
 _AIOKafkaProducer: Any = aiokafka.AIOKafkaProducer
@@ -87,7 +87,7 @@ class TransactionalProducer:
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             retry_backoff_ms=_RETRY_BACKOFF_MS,
         )
-        throttle_metadata_refresh(client.client)
+        prepare_client(client.client)
         _end_at_lost_requests(client.client)
         try:
             async with asyncio.timeout(_FENCE_TIMEOUT_S):

@@ -9,7 +9,7 @@ import aiokafka.admin
 from aiokafka.errors import KafkaError
 
 from voipex.errors import KafkaAccessDenied
-from voipex.kafka.clients import client_arguments
+from voipex.kafka.clients import client_arguments, prepare_client
 from voipex.kafka.diagnostics import diagnose
 from voipex.kafka.settings import KafkaSettings
 
@@ -89,6 +89,7 @@ async def admin_client(
         client_id=client_id,
         request_timeout_ms=int(timeout_s * 1000),
     )
+    prepare_client(admin._client)  # noqa: SLF001 - no public way
     try:
         async with asyncio.timeout(timeout_s):
             await admin.start()

@@ -1,4 +1,4 @@
-"""What every aiokafka client needs: its arguments, a metadata refresh that does not spin, a close that cannot hang."""
+"""What every aiokafka client needs: its arguments, a start that leaves nothing behind, few refreshes of metadata, a close that cannot hang."""
 
 import asyncio
 import contextlib
@@ -25,9 +25,39 @@ def mark_retrieved(future: "asyncio.Future[Any]") -> None:
 
 
 _REFRESHES_PER_S: Final = 10
+_BOOTSTRAP_S: Final = 0.5
 
 
-def throttle_metadata_refresh(client: Any) -> None:
+def prepare_client(client: Any) -> None:
+    """Change two habits of an `AIOKafkaClient` before it is started. Called on its event loop."""
+    _throttle_metadata_refresh(client)
+    _complete_bootstrap(client)
+
+
+def _complete_bootstrap(client: Any) -> None:
+    """
+    Give a bootstrap that is cancelled half a second to end, so that `close` knows its connection.
+
+    Cancelled while it awaits its first metadata, aiokafka leaves that connection to the garbage collector, which logs an error.
+    """
+    bootstrap: Callable[[], Awaitable[None]] = client.bootstrap
+
+    async def completed() -> None:
+        running = asyncio.ensure_future(bootstrap())
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            _, late = await asyncio.wait({running}, timeout=_BOOTSTRAP_S)
+            if late:
+                running.cancel()
+                await asyncio.wait({running})
+            mark_retrieved(running)
+            raise
+
+    client.bootstrap = completed
+
+
+def _throttle_metadata_refresh(client: Any) -> None:
     """
     Let an `AIOKafkaClient` refresh its metadata at most ten times a second.
 

@@ -27,22 +27,6 @@ SETTINGS = KafkaSettings(kafka_bootstrap_servers="127.0.0.1:1")
 TIMELINES_ADMIN = admin_client_id(group_of("timelines"))
 
 
-class UnreachableAdmin:
-    """An admin client without brokers that records its client id."""
-
-    client_ids: list[str]
-
-    def __init__(self, *, client_id: str, **_: Any) -> None:
-        self.client_ids.append(client_id)
-        self._client = self
-
-    async def start(self) -> None:
-        raise errors.KafkaConnectionError("no broker")
-
-    async def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def client_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of all connections that were tried."""
@@ -52,8 +36,17 @@ def client_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         tried.append(client_id)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(UnreachableAdmin, "client_ids", tried, raising=False)
-    monkeypatch.setattr(admin, "_AIOKafkaAdminClient", UnreachableAdmin)
+    def unreachable_admin(*, client_id: str, **options: Any) -> Any:
+        tried.append(client_id)
+        client = admin_of(client_id=client_id, **options)
+        client.start = no_broker
+        return client
+
+    async def no_broker() -> None:
+        raise errors.KafkaConnectionError("no broker")
+
+    admin_of: Any = admin._AIOKafkaAdminClient
+    monkeypatch.setattr(admin, "_AIOKafkaAdminClient", unreachable_admin)
     monkeypatch.setattr(diagnostics, "_create_conn", refuse)
     return tried
 

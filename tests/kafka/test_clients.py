@@ -1,0 +1,56 @@
+"""What aiokafka's clients leave behind when their start is cancelled."""
+
+import asyncio
+import contextlib
+import gc
+import warnings
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from bridge.publisher.producer import KafkaProducer
+from consumers.engine.consumer_client import new_consumer, start_consumer, stop_consumer
+from tests.kafka.conftest import Broker, settings_of
+from voipex.kafka.admin import describe_cluster
+from voipex.kafka.settings import KafkaSettings
+
+Use = Callable[[KafkaSettings], Awaitable[None]]
+
+
+async def consume(settings: KafkaSettings) -> None:
+    client = new_consumer(settings, "test", None)
+    try:
+        await start_consumer(client)
+    finally:
+        await stop_consumer(client)
+
+
+async def produce(settings: KafkaSettings) -> None:
+    producer = KafkaProducer(settings)
+    await producer.start()
+    await producer.stop()
+
+
+async def administrate(settings: KafkaSettings) -> None:
+    await describe_cluster(settings)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("use", [consume, produce, administrate], ids=lambda use: use.__name__)
+async def test_a_cancelled_start_leaves_no_connection(kafka: Broker, use: Use) -> None:
+    """At any moment, the request for the first metadata among them."""
+    cancelled = 0
+    with warnings.catch_warnings(record=True) as left:
+        warnings.simplefilter("always")
+        for number in range(80):
+            using = asyncio.ensure_future(use(settings_of(kafka.bootstrap_servers)))
+            await asyncio.sleep(number * 0.0002)
+            using.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await using
+            cancelled += using.cancelled()
+        del using
+        gc.collect()
+
+    assert [str(each.message) for each in left if issubclass(each.category, ResourceWarning)] == []
+    assert cancelled > 10
