@@ -103,6 +103,9 @@ async def close_producer(client: Any, timeout_s: float) -> None:
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
         mark_retrieved(batch._drain_waiter)  # noqa: SLF001
+    transactions = client._txn_manager  # noqa: SLF001
+    if transactions is not None and transactions._transaction_waiter is not None:  # noqa: SLF001
+        mark_retrieved(transactions._transaction_waiter)  # noqa: SLF001 - its exception is that of the sender
 
     async def no_metadata() -> bool:
         return False
