@@ -17,7 +17,7 @@ SHARE ?= 1
 NUMBER ?= 300
 SIM ?= 1
 BROKER ?= embedded
-WORKERS ?= 5
+WORKERS ?= 4
 IN_PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # A run of the tests starts 300 processes of this project; compiled once, each takes a fifth less.

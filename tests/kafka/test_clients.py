@@ -1,18 +1,22 @@
-"""What aiokafka's clients leave behind when their start is cancelled."""
+"""What aiokafka's clients leave behind when their start is cancelled, or their end finds work."""
 
 import asyncio
 import contextlib
 import gc
 import warnings
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from bridge.publisher.producer import KafkaProducer
 from consumers.engine.consumer_client import new_consumer, start_consumer, stop_consumer
-from tests.kafka.conftest import Broker, settings_of
+from tests.kafka.conftest import Broker, create_topics, settings_of
+from tests.kafka.pausable import LocalKafka
 from voipex.kafka.admin import describe_cluster
 from voipex.kafka.settings import KafkaSettings
+from voipex.records import Record
+from voipex.topics import CALL_EVENTS, topic_name
 
 DELAYS_S = [0.0001 * 1.07**number for number in range(80)]
 """Up to 20 ms, most of them short: a start takes 3 ms, or many on a busy machine."""
@@ -57,3 +61,31 @@ async def test_a_cancelled_start_leaves_no_connection(kafka: Broker, use: Use) -
 
     assert [str(each.message) for each in left if issubclass(each.category, ResourceWarning)] == []
     assert cancelled > 10
+
+
+@pytest.mark.anyio
+async def test_a_close_between_two_attempts_fails_no_callback(own_kafka: LocalKafka, pbx: str) -> None:
+    """Its batch is among the sent ones, or among those that wait: for a leader, say."""
+    await create_topics(own_kafka.bootstrap_servers, pbx, 1, [CALL_EVENTS])
+    topic, record = topic_name(pbx, CALL_EVENTS), Record("", 0, b"1.1", b"{}", (), 0)
+    producers = [KafkaProducer(settings_of(own_kafka.bootstrap_servers)) for _ in range(8)]
+    for each in producers:
+        await each.start()
+        _, written = await each.send(topic, 0, [record])
+        await written
+    await asyncio.to_thread(own_kafka.kill)
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+
+    for each in producers:
+        await each.send(topic, 0, [record])
+    for number, each in enumerate(producers):
+        await asyncio.sleep(0.07)
+        accumulator = each._client._message_accumulator
+        if number % 2:
+            [batch] = accumulator._pending_batches
+            accumulator.reenqueue(batch)
+        await each.stop()
+    await asyncio.sleep(0)
+
+    assert failures == []

@@ -100,12 +100,12 @@ async def close_producer(client: Any, timeout_s: float) -> None:
     accumulator = client._message_accumulator  # noqa: SLF001 - no public way
     accumulator._closed = True  # noqa: SLF001
     batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
+    accumulator._pending_batches.update(batches)  # noqa: SLF001 - where one that waits for its retry is looked for when it ends
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
         mark_retrieved(batch._drain_waiter)  # noqa: SLF001
-    transactions = client._txn_manager  # noqa: SLF001
-    if transactions is not None and transactions._transaction_waiter is not None:  # noqa: SLF001
-        mark_retrieved(transactions._transaction_waiter)  # noqa: SLF001 - its exception is that of the sender
+    if client._txn_manager is not None:  # noqa: SLF001
+        _prepare_transactions_for_failure(client._txn_manager)  # noqa: SLF001
 
     async def no_metadata() -> bool:
         return False
@@ -129,6 +129,16 @@ async def close_producer(client: Any, timeout_s: float) -> None:
         closing.cancel()
         await asyncio.wait({closing}, timeout=0.1)
     mark_retrieved(closing)
+
+
+def _prepare_transactions_for_failure(transactions: Any) -> None:
+    """The sender may fail while it is closed, and then sets the exception of this future, which a producer without transactions does not have."""
+    waiter = transactions._transaction_waiter  # noqa: SLF001 - no public way
+    if waiter is not None:
+        mark_retrieved(waiter)
+    if waiter is None or waiter.done():
+        transactions._transaction_waiter = waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
+        mark_retrieved(waiter)
 
 
 async def close_consumer(client: Any, timeout_s: float) -> None:
