@@ -132,13 +132,17 @@ async def close_producer(client: Any, timeout_s: float) -> None:
 
 
 def _prepare_transactions_for_failure(transactions: Any) -> None:
-    """The sender may fail while it is closed, and then sets the exception of this future, which a producer without transactions does not have."""
-    waiter = transactions._transaction_waiter  # noqa: SLF001 - no public way
-    if waiter is not None:
-        mark_retrieved(waiter)
-    if waiter is None or waiter.done():
-        transactions._transaction_waiter = waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
-        mark_retrieved(waiter)
+    """The sender may fail while it is closed, and then sets the exception of a future, which a producer without transactions does not have."""
+    fatal_error: Callable[[BaseException], None] = transactions.fatal_error
+
+    def retrieved(error: BaseException) -> None:
+        fatal_error(error)
+        mark_retrieved(transactions._transaction_waiter)  # noqa: SLF001
+
+    transactions.fatal_error = retrieved
+    if transactions._transaction_waiter is None:  # noqa: SLF001
+        transactions._transaction_waiter = asyncio.get_running_loop().create_future()  # noqa: SLF001
+    mark_retrieved(transactions._transaction_waiter)  # noqa: SLF001
 
 
 async def close_consumer(client: Any, timeout_s: float) -> None:
