@@ -140,9 +140,9 @@ class LocalKafka:
 
     def write_java_cache(self) -> None:
         """
-        Write Java's ahead-of-time cache beside the jars, unless it is there; `prepare` finds it, and brokers and tools start with half the CPU.
+        Write Java's ahead-of-time cache beside the jars, unless it is there. `prepare` finds it; a broker then starts with half the CPU, a tool with two thirds.
 
-        Takes a start and a stop of this broker, 15 s. Call it before the first start, after `prepare`.
+        Takes a start and a stop of this broker: 8 s. Call it before the first start, after `prepare`.
 
         Raises:
             PortInUse, LocalKafkaError: as `start` and `wait_ready`, or Java wrote no cache.

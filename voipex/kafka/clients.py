@@ -47,11 +47,11 @@ def _complete_bootstrap(client: Any) -> None:
         try:
             await asyncio.shield(running)
         except asyncio.CancelledError:
-            _, late = await asyncio.wait({running}, timeout=_BOOTSTRAP_S)
-            if late:
+            try:
+                await asyncio.wait({running}, timeout=_BOOTSTRAP_S)
+            finally:  # also when cancelled again: it must not go on after `close`
                 running.cancel()
-                await asyncio.wait({running})
-            mark_retrieved(running)
+                mark_retrieved(running)
             raise
 
     client.bootstrap = completed
