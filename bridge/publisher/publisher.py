@@ -253,8 +253,9 @@ class Publisher:
                 sent[partition] = await producer.send(*partition, delivery.next_batch(partition))
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record stays pending
                 failures[partition] = DeliveryFailure(error, 0)
-            await asyncio.sleep(0)  # responses come first
+            await self._source.yield_to_appends()
         await self._await_acks([future for _, future in sent.values()], began)
+        await self._source.yield_to_appends()
 
         delivered: list[tuple[str, list[SpooledRecord]]] = []
         for partition, (count, future) in sent.items():

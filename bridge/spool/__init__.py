@@ -80,6 +80,10 @@ class RecordSource(Protocol):
         """Forget all records of the spool `through.spool_id` up to and including *through*: Kafka has them."""
         ...
 
+    async def yield_to_appends(self) -> None:
+        """Return when the publisher may use the CPU for a while (about a millisecond) without delaying responses: at once, or soon."""
+        ...
+
 
 def notify(loop: asyncio.AbstractEventLoop, on_durable: OnDurable, error: ServiceUnavailable | None) -> None:
     """Call *on_durable*; a failing callback must not prevent the others from being called."""

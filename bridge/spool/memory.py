@@ -128,6 +128,10 @@ class MemorySpool:
         self._taken += len(batch)
         return batch
 
+    async def yield_to_appends(self) -> None:
+        """RecordSource: there is no disk to wait for."""
+        await asyncio.sleep(0)
+
     def acknowledge(self, through: SpooledRecord) -> None:
         """Forget the records up to *through*, and complete their appends."""
         self._progress_at = time.monotonic()

@@ -111,6 +111,7 @@ class Spool:
         self._committing = False
         self._last_group_appends = 0
         self._last_pbx = ""  # of the last append
+        self._group_submitted: asyncio.Future[None] | None = None
         self._is_mixed = False  # an append of the next group came from another PBX than the one before it
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pending_appends = self._pending_bytes = 0  # collected, or with the writer
@@ -293,6 +294,7 @@ class Spool:
             self._last_group_appends = len(group)
             self._is_mixed = False
             self._work.put(group)
+            self._resume_publisher()
 
     def _next_group(self) -> _Group:
         group: _Group = []
@@ -449,6 +451,27 @@ class Spool:
                 return []
             self._records_available = asyncio.get_running_loop().create_future()
             await self._records_available
+
+    async def yield_to_appends(self) -> None:
+        """
+        RecordSource: while appends arrive in crowds, return once the disk has the next group.
+
+        The publisher's work then fills the time in which the CPU would wait for the disk, instead of keeping a crowd from it.
+        """
+        await asyncio.sleep(0)
+        if self._committing or self._last_group_appends < self._tuning.busy_appends:
+            return
+        loop = asyncio.get_running_loop()
+        self._group_submitted = submitted = loop.create_future()
+        timer = loop.call_later(self._tuning.yield_s, self._resume_publisher)
+        try:
+            await submitted
+        finally:
+            timer.cancel()
+
+    def _resume_publisher(self) -> None:
+        if self._group_submitted is not None and not self._group_submitted.done():
+            self._group_submitted.set_result(None)
 
     def acknowledge(self, through: SpooledRecord) -> None:
         """Forget the records up to *through* in its directory."""

@@ -30,6 +30,9 @@ class SpoolTuning:
     busy_group_appends: int = 128
     """A waiting group is committed at this size: more would save little, and its first append would wait for the last."""
 
+    yield_s: float = 0.001
+    """How long the publisher waits for a group at most: the crowd may have been the last."""
+
     read_ahead_bytes: int = 4 << 20
     """Written frames that stay in memory for the publisher: about 5,000 records, 15 MB of objects."""
     chunk_bytes: int = 1 << 20

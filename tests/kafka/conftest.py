@@ -351,6 +351,9 @@ class ListSource:
         self.taken += len(batch)
         return batch
 
+    async def yield_to_appends(self) -> None:
+        await asyncio.sleep(0)
+
     def acknowledge(self, through: SpooledRecord) -> None:
         assert through.spool_id == self.spool_id
         assert through.seq >= self.acknowledged, "acknowledged twice"

@@ -61,6 +61,9 @@ class ListSource:
         self._taken += len(batch)
         return batch
 
+    async def yield_to_appends(self) -> None:
+        await asyncio.sleep(0)
+
     def acknowledge(self, through: SpooledRecord) -> None:
         self.acknowledged.append(through.seq)
 

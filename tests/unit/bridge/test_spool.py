@@ -106,6 +106,54 @@ async def test_concurrent_appends_share_syncs_and_keep_order(root: Path) -> None
     await spool.close()
 
 
+async def test_the_publisher_does_not_wait_for_single_appends(root: Path) -> None:
+    spool = open_spool(root, yield_s=2 * WITHIN_S)
+    await append(spool, [record(0)])
+
+    async with asyncio.timeout(WITHIN_S):
+        await spool.yield_to_appends()
+
+    await spool.close()
+
+
+async def test_the_publisher_goes_on_while_the_disk_has_a_group(root: Path) -> None:
+    disk_may_end = threading.Event()
+    disk_may_end.set()
+
+    class SlowDisk(Disk):
+        def sync(self, fd: int) -> None:
+            assert disk_may_end.wait(WITHIN_S)
+            super().sync(fd)
+
+    spool = open_spool(root, SlowDisk(), yield_s=2 * WITHIN_S)
+    await asyncio.gather(*(append(spool, [record(number)]) for number in range(20)))
+    disk_may_end.clear()
+    yielding = asyncio.ensure_future(spool.yield_to_appends())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not yielding.done(), "the next crowd is kept from the CPU"
+
+    durable = start_append(spool, [record(20)])
+    async with asyncio.timeout(WITHIN_S):
+        await yielding
+        await spool.yield_to_appends()
+
+    assert not durable.done()
+    disk_may_end.set()
+    await durable
+    await spool.close()
+
+
+async def test_the_publisher_waits_only_briefly_after_the_crowd(root: Path) -> None:
+    spool = open_spool(root)
+    await asyncio.gather(*(append(spool, [record(number)]) for number in range(20)))
+
+    async with asyncio.timeout(WITHIN_S):
+        await spool.yield_to_appends()
+
+    await spool.close()
+
+
 async def test_a_group_commit_is_bounded(root: Path) -> None:
     """One commit must not take so long that every request waits for it."""
     groups: list[int] = []
