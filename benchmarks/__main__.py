@@ -144,7 +144,8 @@ def _spool(result: dict[str, Any]) -> str:
 _BOARD = """\
 A real broker, the board as a process, a real Chromium without a screen; all of it, the writer and the readers share two cores. Record to painted: from the
 write to Kafka to the end of the paint that shows the revision on its tile. POST to painted: from the bridge's receipt through all services to the tile of the
-agent. `load`: load average before each round, for other work on the machine is in the figures."""
+agent. `load`: load average before each round, for other work on the machine is in the figures. Of the slowed page wall time is counted, so that its
+main thread has one core and all else the other."""
 
 
 def _board(result: dict[str, Any]) -> str:
