@@ -578,6 +578,25 @@ def test_timers_do_not_lay_the_page_out_one_by_one(live: LiveBoard, visitor: Vis
     assert metrics(page)["LayoutCount"] - before["LayoutCount"] < 300
 
 
+def test_changes_write_no_attribute_of_the_whole_page(live: LiveBoard, visitor: Visitor) -> None:
+    """Each write of one, even of the same value, styles and lays out every tile anew."""
+    live.put_agent(agent("agent000"))
+    page = visitor.open("#/agents")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.evaluate(
+        """() => {
+          window.written = [];
+          new MutationObserver(found => window.written.push(...found.map(each => each.attributeName)))
+            .observe(document.documentElement, {attributes: true});
+        }"""
+    )
+    live.put_agent(agent("agent000", state="on_call"))
+    page.wait_for_selector(".tile.state-on_call")
+    page.wait_for_timeout(2000)
+
+    assert page.evaluate("window.written") == []
+
+
 # ---------------------------------------------------------------- hostile
 
 

@@ -110,7 +110,6 @@ function Board() {
     addEventListener('keydown', press);
     return () => removeEventListener('keydown', press);
   }, []);
-  document.title = t('title');
   const here = VIEWS.includes(parts[0]) ? parts[0] : parts[0] ? null : 'agents';
   return html`<a class="skip" href="#content" onClick=${event => { event.preventDefault(); document.getElementById('content')?.focus(); }}>${t('skip')}</a>
     <header class=${wall ? 'top wall-top' : 'top'}>

@@ -88,7 +88,8 @@ export class Feed {
     // A stalled connection may hold minutes of old frames: leave it.
     const waited = (performance.now() - Math.max(this.openedAt ?? 0, this.frameAt ?? 0)) / 1000;
     if (this.source && waited > STALE_FRAME_S * 2) this.retry();
-    document.documentElement.dataset.feed = state;
+    const root = document.documentElement.dataset;
+    if (root.feed !== state) root.feed = state;
     this.state = state;
     for (const call of this.listeners) call();
   }

@@ -1,5 +1,5 @@
 // Czech and English. Names of queues, pauses and agents are data and never translated.
-import {useState} from './base.mjs';
+import {useLayoutEffect, useState} from './base.mjs';
 
 const CS = {
   title: 'Přehled', agents: 'Operátoři', queues: 'Fronty', calls: 'Hovory', missed: 'Zmeškané', wall: 'Velká obrazovka', language: 'English', languageCode: 'en',
@@ -107,8 +107,11 @@ export const percent = share => (share === null || share === undefined ? '–' :
 export function useLanguage() {
   const [, set] = useState(0);
   redraw = () => set(n => n + 1);
-  document.documentElement.lang = language;
-  return language;
+  // Only when it changes: any write of `lang`, also of the same, styles and lays out the whole page anew.
+  useLayoutEffect(() => {
+    document.documentElement.lang = language;
+    document.title = t('title');
+  }, [language]);
 }
 export function setLanguage(next) {
   language = next;
