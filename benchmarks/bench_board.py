@@ -326,12 +326,27 @@ async def main_thread_alone(rig_: Rig) -> AsyncIterator[None]:
     found = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
     pages = {int(each["id"]) for each in found if each["type"] == "renderer"}
     assert rig_.broker.pid is not None  # it runs
-    for process in {os.getpid(), rig_.broker.pid, rig_.pid, *(int(each["id"]) for each in found)}:
+    for process in {
+        os.getpid(),
+        rig_.broker.pid,
+        rig_.pid,
+        *_started(),
+        *(int(each["id"]) for each in found),
+    }:
         _pin(process, lambda thread: {int(LOAD_CORE if thread in pages else SERVER_CORE)})
     try:
         yield
     finally:
         _pin(os.getpid(), lambda _: {int(SERVER_CORE), int(LOAD_CORE)})
+
+
+def _started() -> set[int]:
+    """The processes that this one started."""
+    return {
+        int(child)
+        for thread in Path("/proc/self/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    }
 
 
 def _pin(process: int, cores_of: Callable[[int], set[int]]) -> None:

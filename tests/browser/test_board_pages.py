@@ -597,6 +597,30 @@ def test_changes_write_no_attribute_of_the_whole_page(live: LiveBoard, visitor: 
     assert page.evaluate("window.written") == []
 
 
+def test_tiles_fill_whole_rows_at_any_width(live: LiveBoard, visitor: Visitor) -> None:
+    """They are in bands, of which the browser leaves out those off screen; neither may be seen."""
+    for number in range(100):
+        live.put_agent(agent(f"agent{number:03d}"))
+    page = visitor.open("#/agents")
+    expect(page.locator(".tile")).to_have_count(100)
+
+    def rows() -> list[int]:
+        found: list[float] = page.evaluate(
+            "[...document.querySelectorAll('.tile')].map(each => each.getBoundingClientRect().top)"
+        )
+        return [found.count(top) for top in dict.fromkeys(found)]
+
+    for width, columns in ((1900, 9), (1000, 5), (520, 2), (320, 1)):
+        page.set_viewport_size({"width": width, "height": 800})
+        full, left = divmod(100, columns)
+        wanted = [columns] * full + [left] * bool(left)
+        until(lambda wanted=wanted: rows() == wanted, f"{width} px: {rows()}", 10)  # type: ignore[misc]
+        height = page.evaluate("document.documentElement.scrollHeight")
+        page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollHeight") == height
+
+
 # ---------------------------------------------------------------- hostile
 
 

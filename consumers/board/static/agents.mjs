@@ -1,5 +1,5 @@
 // Agents on a desk or on a wall. The order is stable; what needs a look is a strip of its own.
-import {html, useEffect, useMemo, useRef, useState} from './base.mjs';
+import {html, useEffect, useLayoutEffect, useMemo, useRef, useState} from './base.mjs';
 import {Same, store, useNames, useRow, useRows} from './store.mjs';
 import {Timer, serverClock} from './time.mjs';
 import {collate, currentLanguage, plural, t} from './words.mjs';
@@ -10,6 +10,7 @@ import {link} from './links.mjs';
 const PAUSE_LIMIT_S = 45 * 60;
 const RING_LIMIT_S = 25;
 const WALL_TILES = 30;
+const BAND_TILES = 36;
 const WALL_PAGE_MS = 15_000;
 
 const shown = row => (feed.state === 'unknown' ? 'unknown' : row.state);
@@ -69,9 +70,28 @@ function useFiltered({queue, states, text}) {
 /** What tiles show besides their row. */
 const common = () => `${currentLanguage()} ${feed.state === 'unknown'} ${store.meta.date} ${store.meta.timeZone}`;
 
+/** How many columns the style sheet gives the tiles in the width there is; 0 before they have one. */
+function useColumns(tiles) {
+  const [columns, setColumns] = useState(0);
+  useLayoutEffect(() => {
+    const count = () => setColumns(getComputedStyle(tiles.current).gridTemplateColumns.split(' ').length);
+    count();
+    const observer = new ResizeObserver(count);
+    observer.observe(tiles.current);
+    return () => observer.disconnect();
+  }, []);
+  return columns;
+}
+
+/** Tiles in bands of whole rows. The browser leaves out bands that are off screen, and a change is laid out within its band. */
 function Tiles({names, wall}) {
+  const tiles = useRef();
+  const columns = useColumns(tiles);
+  const size = columns * Math.ceil(BAND_TILES / columns);
+  const bands = size ? Array.from({length: Math.ceil(names.length / size)}, (_, n) => names.slice(n * size, (n + 1) * size)) : [];
   const inputs = `${common()} ${wall}`;
-  return html`<div class="tiles">${names.map(name => html`<${Same} key=${name} of=${Tile} inputs=${inputs} name=${name} wall=${wall} />`)}</div>`;
+  return html`<div class="tiles" ref=${tiles}>${bands.map((band, n) => html`<div class="band" key=${n} style=${{'--rows': Math.ceil(band.length / columns)}}>
+    ${band.map(name => html`<${Same} key=${name} of=${Tile} inputs=${inputs} name=${name} wall=${wall} />`)}</div>`)}</div>`;
 }
 
 function Counts({states, toggle}) {
