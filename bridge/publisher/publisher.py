@@ -52,6 +52,8 @@ _MAX_BYTES: Final = 1024 * 1024
 _MAX_UNACKNOWLEDGED: Final = 20_000
 """Records that are taken while a topic is refused: some 40 MB. Beyond it all topics wait."""
 _BACKLOG_RECORDS: Final = 1000  # so many in one take: more is waiting, do not linger
+_RECORDS_BETWEEN_YIELDS: Final = 20
+"""Sent before the publisher lets appends go first: with few records in each of many partitions, a wait for each would add up."""
 _BUSY_RECORDS: Final = 40  # so many in one take: linger longer, since larger batches cost less per event
 
 log = get_logger("publisher")
@@ -248,12 +250,17 @@ class Publisher:
         began = self._monotonic()
         sent: dict[TopicPartition, tuple[int, asyncio.Future[object]]] = {}
         failures: dict[TopicPartition, DeliveryFailure] = {}
+        since_yield = 0
         for partition in partitions:
             try:
                 sent[partition] = await producer.send(*partition, delivery.next_batch(partition))
             except Exception as error:  # noqa: BLE001 - whatever the client raises, the record stays pending
                 failures[partition] = DeliveryFailure(error, 0)
-            await self._source.yield_to_appends()
+                continue
+            since_yield += sent[partition][0]
+            if since_yield >= _RECORDS_BETWEEN_YIELDS:
+                since_yield = 0
+                await self._source.yield_to_appends()
         await self._await_acks([future for _, future in sent.values()], began)
         await self._source.yield_to_appends()
 

@@ -53,6 +53,7 @@ class ListSource:
         self._taken = 0
         self._per_take = per_take
         self._sealed = sealed
+        self.yields = 0
 
     async def take(self, max_records: int, max_bytes: int) -> Sequence[SpooledRecord]:  # noqa: ARG002
         if self._taken == len(self.items) and not self._sealed:
@@ -62,6 +63,7 @@ class ListSource:
         return batch
 
     async def yield_to_appends(self) -> None:
+        self.yields += 1
         await asyncio.sleep(0)
 
     def acknowledge(self, through: SpooledRecord) -> None:
@@ -219,6 +221,17 @@ async def test_records_arrive_in_order_and_are_acknowledged() -> None:
         ["2", "5", "8"],
     ]
     assert harness.source.acknowledged == [3, 7, 8]
+
+
+async def test_appends_may_go_first_after_records_not_partitions() -> None:
+    """Each time may take a millisecond: with a hundred partitions a round would take a tenth of a second longer."""
+    crowded = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n % 4) for n in range(200)]))
+    spread = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n) for n in range(100)]))
+
+    await crowded.publish()
+    await spread.publish()
+
+    assert (crowded.source.yields, spread.source.yields) == (5, 6)  # the last one before the acknowledgements
 
 
 async def test_records_carry_spool_id_and_sequence_number() -> None:
