@@ -117,6 +117,7 @@ def own_kafka(_embedded: LocalKafka) -> Iterator[LocalKafka]:
     _embedded.resume()
     if _embedded.pid is None:
         bring_up(_embedded)
+    _await_broker(_embedded.bootstrap_servers)  # after a pause it is fenced for a moment, and in no metadata
     _delete_topics(_embedded.bootstrap_servers)
 
 
@@ -179,8 +180,7 @@ class _Container(NamedTuple):
 def _await_broker(bootstrap_servers: str) -> None:
     def answers() -> bool:
         with suppress(KafkaUnavailable):
-            asyncio.run(describe_cluster(settings_of(bootstrap_servers)))
-            return True
+            return bool(asyncio.run(describe_cluster(settings_of(bootstrap_servers))).brokers)
         return False
 
     eventually(answers, every_s=0.3)
