@@ -36,6 +36,23 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_BEGUN_FIRST: Final = frozenset(
+    {
+        "test_conservation.py",
+        "test_survey_of_a_bridge.py",
+        "test_changed_topics.py",
+        "test_roll_out.py",
+        "test_hostile_bodies.py",
+        "test_mutants.py",
+    }
+)
+"""Files that take long: a process that got one of them last would work on it while the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _BEGUN_FIRST)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run tests marked `anyio` on asyncio only."""

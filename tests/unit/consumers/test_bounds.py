@@ -105,7 +105,7 @@ def test_a_small_document_drops_nothing() -> None:
 
 
 def test_a_login_on_thousands_of_open_legs_keeps_the_loop_free() -> None:
-    records = [leg(f"{n}.1", ring=MONDAY + n, line="163", number="777888999") for n in range(5000)]
+    records = [leg(f"{n}.1", ring=MONDAY + n, line="163", number="777888999") for n in range(2500)]
     state = PRAGUE.initial_state("voipex", "janecek")
     for each in records[:-1]:
         state = PRAGUE.fold(state, each.kind, each.value)
@@ -118,7 +118,7 @@ def test_a_login_on_thousands_of_open_legs_keeps_the_loop_free() -> None:
     [document] = statuses(produced)
     status = AgentStatus.model_validate_json(document.value or b"")
 
-    assert min(took_s) < 0.2  # 0.05 s where nothing else runs
+    assert min(took_s) < 0.1  # 0.025 s where nothing else runs
     assert len(document.value or b"") < 10_000
-    assert [each.call_id for each in status.ringing_calls] == [f"{n}.1" for n in range(4950, 5000)]
-    assert status.dropped == {"ringing_calls": 4950}
+    assert [each.call_id for each in status.ringing_calls] == [f"{n}.1" for n in range(2450, 2500)]
+    assert status.dropped == {"ringing_calls": 2450}

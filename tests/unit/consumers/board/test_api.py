@@ -5,6 +5,7 @@ import base64
 import http.client
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,23 @@ from consumers.board.access import Access, add_user, read_users
 from consumers.board.api import build_app
 from consumers.board.board import Board
 from consumers.board.stream import Stream
+from consumers.explain.replay import Explanation
 from tests.board_fixtures import START_US, Json, body_of, new_board, put, simulated
 from voipex.errors import CredentialsInvalid
 from voipex.events import Event
 from voipex.service.management import Readiness, build_management
 from voipex.service.server import Server, listening, server_config, started
 
-DOCUMENTS = simulated(700)
 NOW_US = START_US + 3_600_000_000
 
 Answer = tuple[int, dict[str, str], bytes]
 Ask = Callable[..., Answer]
+
+
+@cache
+def documents() -> Explanation:
+    """What the board of these tests shows."""
+    return simulated(700)
 
 
 async def no_events(pbx: str, agent: str, since_us: int) -> list[Event]:
@@ -36,7 +43,7 @@ async def no_events(pbx: str, agent: str, since_us: int) -> list[Event]:
 
 def filled_board() -> Board:
     board = new_board(lambda: NOW_US)
-    put(board, DOCUMENTS)
+    put(board, documents())
     board.tick()
     return board
 
@@ -100,8 +107,8 @@ def test_calls_come_newest_first_and_page_by_page() -> None:
         return seen
 
     seen = talk(Access(None), conversation)
-    assert sorted(seen) == sorted(each["call_id"] for each in DOCUMENTS.timelines)
-    starts = {each["call_id"]: each["started_at"] for each in DOCUMENTS.timelines}
+    assert sorted(seen) == sorted(each["call_id"] for each in documents().timelines)
+    starts = {each["call_id"]: each["started_at"] for each in documents().timelines}
     assert [starts[each] for each in seen] == sorted(starts.values(), reverse=True)
 
 
@@ -121,7 +128,7 @@ def test_calls_are_filtered(query: str, holds: Callable[[Json], bool]) -> None:
     found = rows(f"/api/calls?limit=1000&{query}", "calls")
     assert found
     assert all(map(holds, found))
-    assert len(found) < len(DOCUMENTS.timelines)
+    assert len(found) < len(documents().timelines)
 
 
 @pytest.mark.parametrize("query", ["since=yesterday", "limit=many", "limit=0", "limit=-1", "limit=%C2%B2"])
@@ -130,17 +137,17 @@ def test_a_filter_that_cannot_be_read_is_400(query: str) -> None:
 
 
 def test_a_call_is_its_whole_timeline() -> None:
-    wanted = DOCUMENTS.timelines[0]
+    wanted = documents().timelines[0]
     assert orjson.loads(get(f"/api/calls/{wanted['call_id']}")[2]) == wanted
 
 
 def test_an_agent_is_his_whole_status() -> None:
-    wanted = DOCUMENTS.agents[0]
+    wanted = documents().agents[0]
     assert orjson.loads(get(f"/api/agents/{wanted['agent']}")[2]) == wanted
 
 
 def test_a_day_of_an_agent_has_his_legs_and_sums() -> None:
-    wanted = next(each for each in DOCUMENTS.agents if each["days"])
+    wanted = next(each for each in documents().agents if each["days"])
     day = orjson.loads(get(f"/api/agents/{wanted['agent']}/days/2026-03-02")[2])
     assert day["sums"] == wanted["days"]["2026-03-02"]
     logins = {leg["login"] for leg in day["legs"]}
@@ -245,7 +252,7 @@ def test_probes_need_no_user(users: Path, path: str) -> None:
 
 
 def test_a_wall_gets_masked_numbers(users: Path) -> None:
-    wanted = next(each for each in DOCUMENTS.timelines if each["direction"] == "incoming")
+    wanted = next(each for each in documents().timelines if each["direction"] == "incoming")
     access = Access(read_users(users))
     headers = {"Authorization": basic("screen", "battery")}
     for path in ("/api/calls?limit=1000", f"/api/calls/{wanted['call_id']}", "/api/missed", "/api/stream"):
@@ -295,10 +302,10 @@ def test_a_stream_resumes_after_the_last_frame() -> None:
     def conversation(ask: Ask, board: Board, stream: Stream) -> bytes:
         last = board.ring.last
         board.put_call("voipex", "1772438400.1", None)
-        board.put_call("voipex", DOCUMENTS.timelines[0]["call_id"], None)
+        board.put_call("voipex", documents().timelines[0]["call_id"], None)
         board.tick()
         return ask(f"/api/stream?since=boot-{last}")[2]
 
     [(kind, body)] = events_of(talk(Access(None), conversation))
     assert kind == "change"
-    assert body["calls"][f"voipex/{DOCUMENTS.timelines[0]['call_id']}"] is None
+    assert body["calls"][f"voipex/{documents().timelines[0]['call_id']}"] is None

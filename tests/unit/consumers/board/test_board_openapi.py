@@ -12,11 +12,10 @@ from openapi_spec_validator import validate
 from consumers.board.access import Access, add_user, read_users
 from consumers.board.openapi import description
 from tests.board_fixtures import Json
-from tests.unit.consumers.board.test_api import DOCUMENTS, basic, events_of, get, talk
+from tests.unit.consumers.board.test_api import basic, documents, events_of, get, talk
 
 DOCUMENT: Json = orjson.loads(orjson.dumps(description()))
-CALL = DOCUMENTS.timelines[0]["call_id"]
-AGENT = next(each["agent"] for each in DOCUMENTS.agents if each["days"])
+CALL, AGENT = "1772438400.1", "cerna"  # of `documents`, which are the same each time
 
 ANSWERS = {
     "/api/calls": "/api/calls?limit=1000",
@@ -107,7 +106,7 @@ def test_events_of_the_stream_are_as_described() -> None:
     def conversation(ask: Any, board: Any, _stream: Any) -> bytes:
         first: bytes = ask("/api/stream")[2]
         last = board.ring.last
-        for each in DOCUMENTS.timelines[:3]:
+        for each in documents().timelines[:3]:
             board.put_call("voipex", each["call_id"], None)
         board.put_agent("voipex", AGENT, None)
         board.queues()
@@ -221,7 +220,7 @@ def test_a_page_goes_on_behind_a_call_that_no_longer_passes() -> None:
 
 def test_a_key_with_a_percent_sign_is_read_once() -> None:
     def conversation(ask: Any, board: Any, _stream: Any) -> int:
-        wanted = {**DOCUMENTS.agents[0], "agent": "a%41/b"}
+        wanted = {**documents().agents[0], "agent": "a%41/b"}
         board.put_agent("voipex", "a%41/b", orjson.dumps(wanted))
         status: int = ask("/api/agents/a%2541%2Fb")[0]
         return status
