@@ -77,6 +77,10 @@ class Delivery:
         """Return the last record of each spool before the first pending one; each is returned once."""
         last: list[SpooledRecord] = []
         taken, delivered = self._taken, self._delivered
+        if not self.pending:  # nearly always
+            last = list({spooled.spool_id: spooled for spooled in taken}.values())
+            taken.clear()
+            delivered.clear()
         while taken and (position := taken[0][:2]) in delivered:
             delivered.remove(position)
             spooled = taken.popleft()

@@ -103,13 +103,8 @@ class KafkaProducer:
             await self._ensure_metadata(topic)
         batch = client.create_batch()
         append, count = batch.append, 0
-        for record in records:
-            appended = append(
-                timestamp=record.timestamp_ms,
-                key=record.key,
-                value=record.value,
-                headers=list(record.headers),
-            )
+        for _, _, key, value, headers, timestamp_ms in records:
+            appended = append(timestamp=timestamp_ms, key=key, value=value, headers=[*headers])
             if appended is None:
                 break
             count += 1

@@ -52,7 +52,7 @@ _MAX_BYTES: Final = 1024 * 1024
 _MAX_UNACKNOWLEDGED: Final = 20_000
 """Records that are taken while a topic is refused: some 40 MB. Beyond it all topics wait."""
 _BACKLOG_RECORDS: Final = 1000  # so many in one take: more is waiting, do not linger
-_RECORDS_BETWEEN_YIELDS: Final = 20
+_RECORDS_BETWEEN_YIELDS: Final = 64
 """Sent before the publisher lets appends go first: with few records in each of many partitions, a wait for each would add up."""
 _BUSY_RECORDS: Final = 40  # so many in one take: linger longer, since larger batches cost less per event
 

@@ -126,6 +126,14 @@ class SegmentLog:
         """Whether records remain on disk that `load` brings into memory."""
         return self.read_seq < self.end_seq
 
+    @property
+    def nearly_caught_up(self) -> bool:
+        """Whether all records on disk and in memory that were not taken would fit into memory."""
+        segment, offset = self._position
+        if segment is None or segment is not self.segments[-1]:
+            return False
+        return self._ready_bytes + segment.length - offset <= self._tuning.read_ahead_bytes
+
     # ---- writing
 
     def append(self, frame: Frame, stop: int) -> None:

@@ -14,7 +14,8 @@ loop. The directory is synced when a segment is created, before any of its recor
 segment, so existing segments are only read. Sequence numbers continue from the newest segment, which is therefore never deleted.
 
 **Reading.** `take` goes through the directories recovered from dead processes, then through its own. A frame that was just written stays
-in memory while the publisher keeps up; once it lags by more than a limit, everything is read from disk until it has caught up. Older
+in memory while the publisher keeps up; once it lags by more than a limit, everything is read from disk until the rest fits into memory: that
+is read at once, or a publisher as fast as the appends would stay behind them for ever. Older
 segments are verified when they are read, so a start reads only the newest one, however much waits.
 
 **Forgetting.** The `cursor` file (how far Kafka and the disk are, with a crc) is replaced by a rename about once a second and not synced: an
@@ -442,7 +443,7 @@ class Spool:
         """Return the next records (see RecordSource). Raises SpoolFailed if a segment cannot be read."""
         while True:
             for log in tuple(self._logs):
-                while not log.ready and log.loadable:
+                while log.loadable and (not log.ready or log.nearly_caught_up):
                     await log.load()
                 if log.ready:
                     return log.take(max_records, max_bytes)

@@ -225,8 +225,8 @@ async def test_records_arrive_in_order_and_are_acknowledged() -> None:
 
 async def test_appends_may_go_first_after_records_not_partitions() -> None:
     """Each time may take a millisecond: with a hundred partitions a round would take a tenth of a second longer."""
-    crowded = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n % 4) for n in range(200)]))
-    spread = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n) for n in range(100)]))
+    crowded = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n % 4) for n in range(512)]))
+    spread = PublisherHarness(Kafka(), ListSource(*[record(f"{n}", n) for n in range(320)]))
 
     await crowded.publish()
     await spread.publish()

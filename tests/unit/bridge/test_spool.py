@@ -284,6 +284,26 @@ async def test_a_lagging_publisher_reads_the_disk_and_catches_up(root: Path, inl
     await spool.close()
 
 
+async def test_a_publisher_as_fast_as_appends_leaves_the_disk(root: Path) -> None:
+    """Behind by less than memory may hold, it need not become faster than the appends to catch up."""
+    spool = open_spool(root, read_ahead_bytes=4000, chunk_bytes=1000)
+    drained: list[int] = []
+    for n in range(60):
+        await append(spool, [record(n)])
+    while len(drained) < 40:
+        drained += numbers(await spool.take(10, 1 << 20))
+    for n in range(60, 100):
+        await append(spool, [record(n)])
+        drained += numbers(await spool.take(1, 1 << 20))
+    segments(root)[-1].unlink()
+
+    while len(drained) < 100:
+        drained += numbers(await spool.take(*EVERYTHING))
+
+    assert drained == list(range(100))
+    await spool.close()
+
+
 async def test_a_segment_may_grow_while_it_is_read(root: Path) -> None:
     """No record may be skipped or returned twice."""
     grown = threading.Event()
