@@ -1,12 +1,13 @@
 """Check this host: the spool and its disk, the credentials, the certificate and the ports. All functions block."""
 
+import contextlib
 import os
 import shutil
 import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from bridge.ops.doctor.report import Check, format_bytes, reason_of, skipped
 from bridge.ops.doctor.running import check_running
 from bridge.settings import Settings
 from bridge.spool.inspect import SEGMENT_BYTES, SpoolStatus, inspect, lacks_room, quarantined
+from bridge.spool.segments import Files
 from voipex.errors import BridgeError, CredentialsInvalid, SettingsInvalid
 from voipex.service import health
 from voipex.service.ports import bind_error
@@ -135,20 +137,18 @@ def _time_syncs_s(directory: Path) -> list[float]:
     """Write as the spool does, into preallocated space with one sync per write; return the duration of each."""
     durations_s = []
     page = os.urandom(_SYNC_BYTES)
+    files = Files()
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         fd = file.fileno()
-        file.write(bytes(_SYNCS * _SYNC_BYTES))
+        with contextlib.suppress(OSError):  # the spool does without it, too
+            files.allocate(fd, _SYNCS * _SYNC_BYTES)
         os.fsync(fd)
-        file.seek(0)
-        for _ in range(_SYNCS):
+        for number in range(_SYNCS):
             started = time.perf_counter()
-            file.write(page)
-            _sync(fd)
+            files.write(fd, page, number * _SYNC_BYTES)
+            files.sync(fd)
             durations_s.append(time.perf_counter() - started)
     return durations_s
-
-
-_sync: Final[Callable[[int], None]] = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def _read_mounts() -> str:
