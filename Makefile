@@ -11,7 +11,7 @@ AGENTS_PORT ?= 8083
 BOARD_PORT ?= 8084
 KAFKA_PORT ?= 9092
 RATE ?= 0.5
-DAYS ?= 30
+DAYS ?= 20
 SEED ?= 1
 SHARE ?= 1
 NUMBER ?= 300
@@ -73,7 +73,7 @@ format: $(READY) ## rewrite the code as ruff formats it
 bench: $(READY) $(VENV)/.browser-ready ## every figure of docs/benchmarks.md (needs wrk, and a Chromium, which it finds or brings; about an hour)
 	@$(BIN)/python -m benchmarks
 
-accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=30 SEED=1; half an hour)
+accuracy: $(READY) ## how often the documents are right about a simulated company: docs/accuracy.md (DAYS=20 SEED=1; some minutes)
 	@$(BIN)/python -m tools.accuracy --write --days $(DAYS) --seed $(SEED)
 
 mutants: $(READY) ## changes of the folds' rules that no unit test notices (NUMBER=300 of each fold, ten minutes; SEED=1, FOLD=consumers/calls; ALL=1: every one)
