@@ -33,6 +33,7 @@ TESTS: Final = {
         "tests/unit/consumers/test_agents_rules.py",
         "tests/unit/consumers/test_scenarios.py",
         "tests/unit/consumers/test_agents_laws.py",
+        "tests/unit/consumers/test_bounds.py",
     ),
 }
 """The unit tests of each fold."""
