@@ -100,7 +100,7 @@ async def close_producer(client: Any, timeout_s: float) -> None:
     accumulator = client._message_accumulator  # noqa: SLF001 - no public way
     accumulator._closed = True  # noqa: SLF001
     batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
-    accumulator._pending_batches.update(batches)  # noqa: SLF001 - where one that waits for its retry is looked for when it ends
+    accumulator._pending_batches = _ClosedBatches(accumulator._pending_batches)  # noqa: SLF001
     accumulator.fail_all(errors.ProducerClosed())
     for batch in batches:
         mark_retrieved(batch._drain_waiter)  # noqa: SLF001
@@ -129,6 +129,13 @@ async def close_producer(client: Any, timeout_s: float) -> None:
         closing.cancel()
         await asyncio.wait({closing}, timeout=0.1)
     mark_retrieved(closing)
+
+
+class _ClosedBatches(set[Any]):
+    """The sent batches of a closed producer. Each is removed when it fails; one that waits for its retry, or begins to, is not among them."""
+
+    def remove(self, batch: Any) -> None:
+        self.discard(batch)
 
 
 def _prepare_transactions_for_failure(transactions: Any) -> None:
