@@ -443,8 +443,12 @@ class Spool:
         """Return the next records (see RecordSource). Raises SpoolFailed if a segment cannot be read."""
         while True:
             for log in tuple(self._logs):
-                while log.loadable and (not log.ready or log.nearly_caught_up):
-                    await log.load()
+                try:
+                    while log.loadable and (not log.ready or log.nearly_caught_up):
+                        await log.load()
+                except SpoolFailed:
+                    if not log.ready:
+                        raise
                 if log.ready:
                     return log.take(max_records, max_bytes)
             self._forget_drained()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,22 @@ async def test_a_publisher_as_fast_as_appends_leaves_the_disk(root: Path) -> Non
         drained += numbers(await spool.take(*EVERYTHING))
 
     assert drained == list(range(100))
+    await spool.close()
+
+
+async def test_what_memory_holds_is_taken_before_a_read_fails(root: Path) -> None:
+    """Also when the rest of the disk would fit into memory, and is read before it is needed."""
+    spool = open_spool(root, read_ahead_bytes=4000)
+    for n in range(40):
+        await append(spool, [record(n)])
+    segments(root)[-1].unlink()
+
+    drained = [numbers(await spool.take(5, 1 << 20)) for _ in range(6)]
+    last = numbers(await spool.take(5, 1 << 20))
+
+    assert [*chain.from_iterable(drained), *last] == list(range(32))  # as many as 4,000 bytes hold
+    with pytest.raises(SpoolFailed):
+        await spool.take(5, 1 << 20)
     await spool.close()
 
 
